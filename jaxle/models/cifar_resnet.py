@@ -1,0 +1,124 @@
+"""The CIFAR residual networks of 20 to 110 layers, and the small one that looks at the scenes world.
+
+A 3×3 convolution, three stages of basic blocks (the second and third halve the resolution and double the width), a
+global average and a dense layer. Shortcuts have no parameters ("option A"): where a stage begins, the input is
+subsampled by two and its missing channels are filled with zeros on both sides.
+
+    block(x) = relu(shortcut(x) + bn2(conv2(relu(bn1(conv1(x))))))
+
+Source: He, Zhang, Ren & Sun, Deep Residual Learning for Image Recognition, CVPR 2016, §4.2 (arXiv 1512.03385).
+Module names follow the torch files of github.com/akamaster/pytorch_resnet_cifar10, so that `layer1`, `layer3/0/conv1`
+or `linear` are the taps one expects.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+@dataclasses.dataclass(frozen=True)
+class CifarResNetConfig:
+    """Shape of one network of the family: depth is 2·sum(blocks) + 2 layers."""
+
+    blocks: tuple[int, ...] = (3, 3, 3)
+    widths: tuple[int, ...] = (16, 32, 64)
+    stem_stride: int = 1
+    num_classes: int = 10
+
+
+def _conv3x3(width: int, stride: int, dtype, name: str) -> nn.Conv:
+    return nn.Conv(width, (3, 3), (stride, stride), padding=((1, 1), (1, 1)), use_bias=False, dtype=dtype,
+                   kernel_init=nn.initializers.kaiming_normal(), name=name)
+
+
+def _batch_norm(train: bool, dtype, name: str) -> nn.BatchNorm:
+    return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name)
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions beside a parameter-free shortcut; maps (images, h, w, c) to (images, h/stride, w/stride, width)."""
+
+    width: int
+    stride: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        h = nn.relu(_batch_norm(train, self.dtype, "bn1")(_conv3x3(self.width, self.stride, self.dtype, "conv1")(x)))
+        h = _batch_norm(train, self.dtype, "bn2")(_conv3x3(self.width, 1, self.dtype, "conv2")(h))
+        missing = self.width - x.shape[-1]
+        shortcut = x[:, :: self.stride, :: self.stride, :]
+        shortcut = jnp.pad(shortcut, ((0, 0), (0, 0), (0, 0), (missing // 2, missing - missing // 2)))
+        return nn.relu(shortcut + h)
+
+
+class Stage(nn.Module):
+    """A run of blocks at one resolution; the first has the stage's stride."""
+
+    blocks: int
+    width: int
+    stride: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        for i in range(self.blocks):
+            x = BasicBlock(self.width, self.stride if i == 0 else 1, self.dtype, name=str(i))(x, train)
+        return x
+
+
+class CifarResNet(nn.Module):
+    """Use it for 32×32 classifiers (and, with `stem_stride=2`, for 64×64 scenes).
+
+    Args: images, h, w, 3 float, normalised; `train=True` uses and updates batch statistics (collection "batch_stats").
+    Returns: images, classes float32 logits. Source: He et al. 2016, §4.2.
+    """
+
+    config: CifarResNetConfig
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+        c = self.config
+        x = _conv3x3(c.widths[0], c.stem_stride, self.dtype, "conv1")(images)
+        x = nn.relu(_batch_norm(train, self.dtype, "bn1")(x))
+        for i, (blocks, width) in enumerate(zip(c.blocks, c.widths, strict=True)):
+            x = Stage(blocks, width, 1 if i == 0 else 2, self.dtype, name=f"layer{i + 1}")(x, train)
+        x = jnp.mean(x, axis=(1, 2))
+        return nn.Dense(c.num_classes, dtype=self.dtype, name="linear")(x).astype(jnp.float32)
+
+
+def _of_depth(depth: int, num_classes: int) -> CifarResNetConfig:
+    return CifarResNetConfig(blocks=((depth - 2) // 6,) * 3, num_classes=num_classes)
+
+
+def resnet20(num_classes: int = 10) -> CifarResNetConfig:
+    """ResNet-20: 0.27 M parameters."""
+    return _of_depth(20, num_classes)
+
+
+def resnet32(num_classes: int = 10) -> CifarResNetConfig:
+    """ResNet-32: 0.46 M parameters."""
+    return _of_depth(32, num_classes)
+
+
+def resnet44(num_classes: int = 10) -> CifarResNetConfig:
+    """ResNet-44: 0.66 M parameters."""
+    return _of_depth(44, num_classes)
+
+
+def resnet56(num_classes: int = 10) -> CifarResNetConfig:
+    """ResNet-56: 0.85 M parameters."""
+    return _of_depth(56, num_classes)
+
+
+def resnet110(num_classes: int = 10) -> CifarResNetConfig:
+    """ResNet-110: 1.7 M parameters."""
+    return _of_depth(110, num_classes)
+
+
+def scenes_resnet(num_classes: int = 10) -> CifarResNetConfig:
+    """The target of the embedded default: 64×64 scenes, 0.17 M parameters, 53 MFLOP an image (multiply and add counted)."""
+    return CifarResNetConfig(blocks=(2, 2, 2), widths=(16, 32, 64), stem_stride=2, num_classes=num_classes)
