@@ -1,0 +1,54 @@
+"""Shape words and the check that every array of a user passes once, where it enters.
+
+Arrays may be NumPy, JAX or memory-mapped; they are read in blocks of rows, so a memory map larger than memory passes too.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+Array = np.ndarray  # NumPy, a memory map, or a JAX array: anything with shape, dtype and row slices
+BLOCK_BYTES = 64 << 20
+
+
+def row_blocks(n_rows: int, row_bytes: int):
+    """Yield slices that cover `n_rows` rows in blocks of about 64 MiB; use it to read a memory map once and in order."""
+    step = max(1, BLOCK_BYTES // max(1, row_bytes))
+    for start in range(0, n_rows, step):
+        yield slice(start, min(n_rows, start + step))
+
+
+def check_matrix(x: Array, name: str, axes: tuple[str, str] = ("images", "neurons")) -> Array:
+    """Return `x` unchanged if it is a finite, real matrix; use it once on every array that a user hands in.
+
+    Args:
+      x: (rows, columns), any real dtype (bfloat16 included), NumPy, JAX or memory-mapped.
+      name: what the array is called in the message.
+      axes: the words for its two axes.
+
+    Raises:
+      ValueError: not two-dimensional, empty along an axis, not numeric, or not finite (the first bad position is named).
+    """
+    if not hasattr(x, "shape") or not hasattr(x, "dtype"):
+        raise ValueError(f"{name} must be an array of shape ({axes[0]}, {axes[1]}), got {type(x).__name__}.")
+    if len(x.shape) != 2 or 0 in x.shape:
+        raise ValueError(f"{name} must be a non-empty array of shape ({axes[0]}, {axes[1]}), got shape {tuple(x.shape)}.")
+    kind = np.dtype(x.dtype).kind
+    if kind not in "biuf" and np.dtype(x.dtype).name not in ("bfloat16",):
+        raise ValueError(f"{name} must hold real numbers, got dtype {x.dtype}.")
+    if kind in "biu":
+        return x
+    for block in row_blocks(x.shape[0], x.shape[1] * x.dtype.itemsize):
+        values = np.asarray(x[block])
+        finite = np.isfinite(values)
+        if not finite.all():
+            row, column = np.argwhere(~finite)[0]
+            where = f"{axes[0][:-1]} {block.start + row}, {axes[1][:-1]} {column}"
+            raise ValueError(f"{name} must be finite, got {float(values[row, column])} at {where}.")
+    return x
+
+
+def check_equal_rows(a: Array, b: Array, names: tuple[str, str], word: str = "images") -> None:
+    """Raise a ValueError that names both lengths unless `a` and `b` have equally many rows."""
+    if a.shape[0] != b.shape[0]:
+        raise ValueError(f"{names[0]} and {names[1]} must describe the same {word}, got {a.shape[0]} and {b.shape[0]} rows.")

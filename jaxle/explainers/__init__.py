@@ -1,0 +1,1 @@
+"""Explainers: how a neuron's activations become an explanation."""

@@ -1,0 +1,1 @@
+"""Numbers only: second moments and the solvers that live on them."""

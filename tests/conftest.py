@@ -1,0 +1,54 @@
+"""Eight CPU devices, no implicit rank promotion, warnings are errors, and the only reasons for which a test may be skipped."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+
+import importlib.util  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+NO_DATA = "JAXLE_TEST_DATA is not set (a folder of real images and trained weights)"
+NO_TORCH = "torch is not installed (the oracle of the parity tests)"
+ALLOWED_SKIPS = (NO_DATA, NO_TORCH)
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real inputs."""
+    folder = os.environ.get("JAXLE_TEST_DATA")
+    if not folder:
+        pytest.skip(NO_DATA)
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def torch():
+    """The module torch, CPU, as an independent oracle."""
+    if importlib.util.find_spec("torch") is None:
+        pytest.skip(NO_TORCH)
+    import torch
+
+    return torch
+
+
+def pytest_terminal_summary(terminalreporter, exitstatus, config):
+    """Name every skip whose reason is not in the list, and fail the run under CI."""
+    unexpected = [r for r in terminalreporter.stats.get("skipped", []) if not any(reason in str(r.longrepr) for reason in ALLOWED_SKIPS)]
+    for report in unexpected:
+        terminalreporter.write_line(f"SKIPPED for a reason not listed in tests/conftest.py: {report.nodeid}")
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """JAXLE_NO_SKIPS=1 (set by CI) makes any skip a failure; without it, any skip for an unlisted reason is one."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = [] if reporter is None else reporter.stats.get("skipped", [])
+    allowed = () if os.environ.get("JAXLE_NO_SKIPS") else ALLOWED_SKIPS
+    if exitstatus == 0 and any(not any(reason in str(r.longrepr) for reason in allowed) for r in skipped):
+        session.exitstatus = 1
