@@ -26,7 +26,7 @@ _PILLOW_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resam
 INTERPOLATIONS = (*_PILLOW_FILTERS, "bilinear_no_antialias")
 
 # Formats that hold photographs; Pillow's others (EPS runs Ghostscript, PDF, FITS…) have no place among probe images.
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 _BROKEN_FILE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error, zlib.error)
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -69,7 +69,9 @@ def decode(source, name=None):
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except Image.UnidentifiedImageError:
-        raise ValueError(f"cannot decode image {name}: not a picture; it begins with {data[:12]!r}; expected {', '.join(_FORMATS)}") from None
+        raise ValueError(
+            f"cannot decode image {name}: not a picture; it begins with {data[:12]!r}; expected {', '.join(_FORMATS)}"
+        ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError(_too_large(name)) from None
     except _BROKEN_FILE as error:
@@ -171,7 +173,7 @@ class Preprocess:
 def _read(path):
     if "://" in str(path):
         return epath.Path(path).read_bytes()
-    with open(path, "rb") as file:  # at 32 × 32 pixels epath's parsing would cost half of the decoding
+    with open(path, "rb") as file:  # at 32 × 32 pixels epath's parsing would cost half as much as decoding
         return file.read()
 
 
