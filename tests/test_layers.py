@@ -21,7 +21,7 @@ FLOORS = [
 INSIDE = {
     "solve": ["moments", "elastic_net", "least_squares", "ridge", "logistic", "lasso"],
     "scenes": [],
-    "models": [],
+    "models": ["weights", "download", "taps", "cifar_resnet", "resnet", "vgg", "vit", "siglip", "clip", "tokenizers", "model", "zoo"],
     "data": ["splits", "sources", "loader"],
     "concepts": ["hierarchy", "labels", "sets", "contrastive", "calibration"],
     "explainers": ["screen", "rank", "search", "linear"],

@@ -17,6 +17,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxle.models.weights import FLAX, Layout, Rename, batch_norm, conv, dense, keep
+
 
 @dataclasses.dataclass(frozen=True)
 class CifarResNetConfig:
@@ -72,8 +74,12 @@ class Stage(nn.Module):
 class CifarResNet(nn.Module):
     """Use it for 32×32 classifiers (and, with `stem_stride=2`, for 64×64 scenes).
 
-    Args: images, h, w, 3 float, normalised; `train=True` uses and updates batch statistics (collection "batch_stats").
-    Returns: images, classes float32 logits. Source: He et al. 2016, §4.2.
+    Args:
+      images: images, h, w, 3 float, normalised.
+      train: use and update batch statistics (collection "batch_stats").
+
+    Returns:
+      images, classes float32 logits. Source: He et al. 2016, §4.2.
     """
 
     config: CifarResNetConfig
@@ -122,3 +128,19 @@ def resnet110(num_classes: int = 10) -> CifarResNetConfig:
 def scenes_resnet(num_classes: int = 10) -> CifarResNetConfig:
     """The target of the embedded default: 64×64 scenes, 0.17 M parameters, 53 MFLOP an image (multiply and add counted)."""
     return CifarResNetConfig(blocks=(2, 2, 2), widths=(16, 32, 64), stem_stride=2, num_classes=num_classes)
+
+
+LAYOUTS = {
+    "akamaster": Layout(
+        renames=(
+            Rename(r"conv1\.weight", "params/conv1/kernel", conv),
+            *batch_norm(r"bn1", "bn1"),
+            Rename(r"layer(\d)\.(\d+)\.conv(\d)\.weight", r"params/layer\1/\2/conv\3/kernel", conv),
+            *batch_norm(r"layer(\d)\.(\d+)\.bn(\d)", r"layer\1/\2/bn\3"),
+            Rename(r"linear\.weight", "params/linear/kernel", dense),
+            Rename(r"linear\.bias", "params/linear/bias", keep),
+        ),
+        ignored=(r".*\.num_batches_tracked",),
+    ),
+    "flax": FLAX,
+}

@@ -1,0 +1,99 @@
+"""Where a checkpoint comes from: a local file or folder, a URL, or a Hugging Face hub id at a revision.
+
+Files from URLs are kept under `$JAXLE_CACHE` (default `~/.cache/jaxle`), written under a temporary name and renamed. A name that ends in
+eight or more hexadecimal digits before its suffix carries the first digits of its sha256 (the convention of torch.hub, which torchvision's
+and the CIFAR files follow) and is checked. `HF_HUB_OFFLINE=1` forbids every download, from URLs too.
+"""
+
+import os
+import re
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from jaxle.models.weights import weights_hash
+
+_HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<file>[\w./-]+))?")
+_HUB_FILES = ("model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors", "pytorch_model.bin")
+
+
+def locate(weights: str | Path) -> Path:
+    """Use it to turn what a config names as weights into a local path, downloading where needed.
+
+    Args:
+      weights: a file or folder; "https://…" (optionally with "#sha256=<hex>"); "org/name[@revision][:file]" on the hub.
+
+    Returns:
+      A local path.
+
+    Raises:
+      ValueError: it does not exist, or its hash differs. ConnectionError: it cannot be fetched; names the file to bring.
+    """
+    text = str(weights)
+    if text.startswith(("https://", "http://")):
+        return _from_url(text)
+    path = Path(text).expanduser()
+    if path.exists():
+        return path
+    match = _HUB_ID.fullmatch(text)
+    if match and not path.suffix:
+        return _from_hub(**match.groupdict())
+    raise ValueError(f"weights {text} do not exist; expected a file or folder, an https:// address, or a hub id 'org/name@revision'")
+
+
+def _from_url(url: str) -> Path:
+    address, _, digest = url.partition("#sha256=")
+    name = address.rsplit("/", 1)[-1]
+    if not digest and (match := re.search(r"-([0-9a-f]{8,64})\.\w+$", name)):
+        digest = match.group(1)
+    folder = Path(os.environ.get("JAXLE_CACHE", "~/.cache/jaxle")).expanduser()
+    path = folder / name
+    if path.exists():
+        _check(path, digest, f"{path} (delete it to download {address} again)")
+        return path
+    advice = f"bring the file from {address} and pass its path as weights, or put it at {path}"
+    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+        raise ConnectionError(f"offline (HF_HUB_OFFLINE is set): {advice}")
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=name + ".")
+    try:
+        with os.fdopen(descriptor, "wb") as file, urllib.request.urlopen(address, timeout=60) as answer:
+            while chunk := answer.read(1 << 20):
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        _check(Path(temporary), digest, address)
+        os.replace(temporary, path)
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise ConnectionError(f"cannot download {address} ({error}): {advice}") from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return path
+
+
+def _check(path: Path, digest: str, name: str) -> None:
+    found = weights_hash(path)
+    if not found.startswith(digest):
+        raise ValueError(f"{name} has sha256 {found}; expected {digest}: the file is damaged or another one")
+
+
+def _from_hub(repo: str, revision: str | None, file: str | None) -> Path:
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    wanted = (file,) if file else _HUB_FILES
+    for name in wanted:
+        try:
+            path = Path(huggingface_hub.hf_hub_download(repo, name, revision=revision))
+        except errors.LocalEntryNotFoundError as error:
+            raise ConnectionError(
+                f"cannot reach the hub for {repo} ({'offline' if huggingface_hub.constants.HF_HUB_OFFLINE else 'no network'}): "
+                f"bring {wanted[0]} from https://huggingface.co/{repo} and pass its path as weights"
+            ) from error
+        except errors.EntryNotFoundError:
+            continue
+        except errors.HfHubHTTPError as error:
+            raise ValueError(f"hub id {repo!r} at revision {revision or 'main'!r}: {str(error).splitlines()[0]}") from error
+        return path
+    raise ValueError(f"hub repository {repo!r} holds none of {', '.join(wanted)}")

@@ -1,0 +1,195 @@
+"""Taps: read or replace any module's output or input, by its path, on any Linen module, without a line of code in the network.
+
+A tap is written `path`, `path:in`, `path#1` or `path#1:in`: the path of a module ("layer1/0/conv1"), its output or (`:in`) its first
+argument, and for a module called several times the number of the call. The root's own input and output are not taps. Works through
+`flax.linen.intercept_methods` (https://flax-linen.readthedocs.io), on `__call__` methods whose tensors have the images as first axis.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.core import tracers
+
+POOLS = ("avg", "max", "first", "none")
+_SHOWN = 80  # names in an error message, shallow ones first
+_LISTING_IMAGES = 7  # an odd number of images, so that a tensor with another first axis is not taken for a tap
+
+
+class Tap(NamedTuple):
+    """One point of a network: module path, side ("out" or "in"), number of the call."""
+
+    path: str
+    side: str = "out"
+    call: int = 0
+
+
+class Site(NamedTuple):
+    """A tap as found in a network: the shape of one image's value, and a sentence where it cannot be used."""
+
+    shape: tuple[int, ...]
+    refused: str | None = None
+
+
+def forward(
+    module: nn.Module,
+    variables: Mapping,
+    *args,
+    record: Iterable[Tap] = (),
+    replace: Mapping[Tap, jax.Array | Callable[[jax.Array], jax.Array]] | None = None,
+    **kwargs,
+) -> tuple[Any, dict[Tap, jax.Array]]:
+    """Use it to run a network once while reading some taps and replacing others; pure, so it goes inside jit.
+
+    Args:
+      module: any Linen module; its variables; `args` and `kwargs` go to its `__call__`.
+      record: taps to read (a replaced one is read after replacing).
+      replace: tap → the value to put there, or a function of the value that the network computed.
+
+    Returns:
+      The module's output, and tap → value, images first.
+
+    Raises:
+      ValueError: a tap does not occur, or lies inside nn.scan, nn.remat or another lifted transform.
+    """
+    record, replace = tuple(record), dict(replace or {})
+    values: dict[Tap, jax.Array] = {}
+    met: set[Tap] = set()
+
+    def meet(tap: Tap, value, lifted: bool):
+        if tap not in replace and tap not in record:
+            return value
+        if lifted:
+            raise ValueError(f"tap {write(tap)!r} {_LIFTED}")
+        met.add(tap)
+        if tap in replace:
+            value = replace[tap](value) if callable(replace[tap]) else replace[tap]
+        if tap in record:
+            values[tap] = value
+        return value
+
+    with nn.intercept_methods(_interceptor(meet)):
+        output = module.apply(variables, *args, **kwargs)
+    if missing := [tap for tap in (*record, *replace) if tap not in met]:
+        raise ValueError(f"the network never reached tap {write(missing[0])!r}")
+    return output, values
+
+
+def sites(module: nn.Module, variables: Mapping, *args, **kwargs) -> dict[Tap, Site]:
+    """Use it to list every tap of a network, in the order in which a forward pass meets them; nothing is computed.
+
+    Args:
+      module: any Linen module; its variables, as arrays or ShapeDtypeStructs; `args` and `kwargs` as for its `__call__`.
+      args: arrays or ShapeDtypeStructs, the images as first axis.
+
+    Returns:
+      Tap → Site, whose shape leaves out the images axis.
+    """
+    args = jax.tree.map(lambda x: jax.ShapeDtypeStruct((_LISTING_IMAGES, *x.shape[1:]), x.dtype), args)
+    found: dict[Tap, Site] = {}
+
+    def meet(tap: Tap, value, lifted: bool):
+        shape = getattr(value, "shape", ())
+        if len(shape) >= 2 and shape[0] == _LISTING_IMAGES and jnp.issubdtype(value.dtype, jnp.floating):
+            found[tap] = Site(tuple(shape[1:]), _LIFTED if lifted else None)
+        return value
+
+    def run(variables, *args):
+        with nn.intercept_methods(_interceptor(meet)):
+            return module.apply(variables, *args, **kwargs)
+
+    jax.eval_shape(run, variables, *args)
+    return found
+
+
+_LIFTED = "lies inside nn.scan, nn.remat or another lifted transform, where values cannot be read: unroll the module or tap around it"
+
+
+def _interceptor(meet: Callable[[Tap, Any, bool], Any]):
+    """Calls `meet(tap, value, lifted)` on each module's first argument and output; what it returns takes the value's place."""
+    calls: dict[str, int] = {}
+    outside = tracers.current_trace()
+
+    def interceptor(call, args, kwargs, context):
+        if context.method_name != "__call__" or not context.module.path:
+            return call(*args, **kwargs)
+        path = "/".join(context.module.path)
+        number = calls.get(path, 0)
+        calls[path] = number + 1
+        lifted = tracers.current_trace() != outside
+        if args:
+            args = (meet(Tap(path, "in", number), args[0], lifted), *args[1:])
+        return meet(Tap(path, "out", number), call(*args, **kwargs), lifted)
+
+    return interceptor
+
+
+def write(tap: Tap, calls: int = 1) -> str:
+    """The tap's text: "path", "path:in", and "path#1" where its module is called several times (`calls`)."""
+    number = f"#{tap.call}" if calls > 1 or tap.call else ""
+    return tap.path + number + (":in" if tap.side == "in" else "")
+
+
+def names(found: Mapping[Tap, Site]) -> dict[str, Tap]:
+    """Text → tap of all usable sites, as a user writes them."""
+    calls: dict[str, int] = {}
+    for tap in found:
+        calls[tap.path] = max(calls.get(tap.path, 0), tap.call + 1)
+    return {write(tap, calls[tap.path]): tap for tap, site in found.items() if site.refused is None}
+
+
+def resolve(text: str, found: Mapping[Tap, Site], aliases: Mapping[str, str] | None = None) -> Tap:
+    """Use it to turn a user's text into a tap.
+
+    Raises:
+      ValueError: with the valid names where it is unknown, called several times without a number, or inside a lifted transform.
+    """
+    valid = names(found)
+    text = (aliases or {}).get(text, text)
+    if text in valid:
+        return valid[text]
+    path, _, side = text.partition(":")
+    path, _, number = path.partition("#")
+    side = side or "out"
+    if number in ("", "0") and (tap := Tap(path, side, 0)) in found:
+        if found[tap].refused:
+            raise ValueError(f"tap {text!r} {found[tap].refused}")
+        if write(tap) in valid:
+            return tap
+        several = [name for name, tap in valid.items() if tap.path == path and tap.side == side]
+        raise ValueError(f"tap {text!r} is called {len(several)} times; say which: {', '.join(several)}")
+    outputs = sorted((name for name, tap in valid.items() if tap.side == "out"), key=lambda name: name.count("/"))
+    shown = [*(aliases or {}), *outputs][:_SHOWN]
+    more = len(aliases or {}) + len(outputs) - len(shown)
+    rest = f" and {more} deeper ones (model.taps lists all)" if more > 0 else ""
+    raise ValueError(f"unknown tap {text!r}; valid taps: {', '.join(shown)}{rest}; each also with ':in' for its input")
+
+
+def pool(value: jax.Array, mode: str) -> jax.Array:
+    """Use it to make a tapped value images × neurons.
+
+    Args:
+      value: images, neurons; or images, tokens, neurons; or images, h, w, neurons.
+      mode: "avg" or "max" over positions, "first" (the first token), "none" (as it is). Two axes need no pooling, whatever the mode.
+
+    Returns:
+      images, neurons float32; with "none" any shape.
+
+    Raises:
+      ValueError: an unknown mode, or one that does not suit the shape.
+    """
+    if mode not in POOLS:
+        raise ValueError(f"unknown pool {mode!r}; valid pools: {', '.join(POOLS)}")
+    value = value.astype(jnp.float32)
+    if mode == "none" or value.ndim == 2:
+        return value
+    positions = tuple(range(1, value.ndim - 1))
+    if mode == "avg":
+        return jnp.mean(value, axis=positions)
+    if mode == "max":
+        return jnp.max(value, axis=positions)
+    if value.ndim != 3:
+        raise ValueError(f"pool 'first' takes the first of (images, tokens, neurons); got shape {value.shape}; use avg or max")
+    return value[:, 0]

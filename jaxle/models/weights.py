@@ -1,0 +1,223 @@
+"""Checkpoint files read into flat name → array dicts, and fitted strictly onto a network's variables.
+
+Formats: `.npz` (flat keys such as "params/layer1/0/conv1/kernel"; big_vision's are these), `.safetensors`, Flax `.msgpack`, and torch's
+`.pth`, `.pt`, `.th`, `.bin` through `torch.load(weights_only=True)` only. Nothing in a file is ever executed.
+
+A `Layout` is one readable table of source name → parameter path, transform. It is strict both ways: every tensor of the file is used or
+named as ignored, every parameter is filled, and all mismatches are told in one error.
+"""
+
+import hashlib
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from flax import serialization, traverse_util
+
+TORCH_SUFFIXES = (".pth", ".pt", ".th", ".bin")
+SUFFIXES = (".npz", ".safetensors", ".msgpack", *TORCH_SUFFIXES)
+
+
+def keep(tensor: np.ndarray) -> np.ndarray:
+    """The tensor as it is."""
+    return tensor
+
+
+def conv(tensor: np.ndarray) -> np.ndarray:
+    """Torch convolution kernel (out, in, h, w) → Flax (h, w, in, out)."""
+    return tensor.transpose(2, 3, 1, 0)
+
+
+def dense(tensor: np.ndarray) -> np.ndarray:
+    """Torch linear weight (out, in) → Flax kernel (in, out)."""
+    return tensor.transpose(1, 0)
+
+
+class Rename(NamedTuple):
+    """One row of a layout: a regular expression for the whole source name, the parameter's path (groups as \\1), the transform."""
+
+    pattern: str
+    path: str
+    transform: Callable[[np.ndarray], np.ndarray] = keep
+
+
+class Layout(NamedTuple):
+    """How one checkpoint format names a network's tensors; a tensor that several rows match (a fused qkv) fills several parameters."""
+
+    renames: tuple[Rename, ...]
+    ignored: tuple[str, ...] = ()
+
+
+def batch_norm(source: str, path: str) -> tuple[Rename, ...]:
+    """The four rows of a torch BatchNorm: `source` a pattern, `path` without its collection."""
+    return (
+        Rename(source + r"\.weight", f"params/{path}/scale"),
+        Rename(source + r"\.bias", f"params/{path}/bias"),
+        Rename(source + r"\.running_mean", f"batch_stats/{path}/mean"),
+        Rename(source + r"\.running_var", f"batch_stats/{path}/var"),
+    )
+
+
+FLAX = Layout(renames=(Rename(r"((?:params|batch_stats)/.+)", r"\1"),))
+
+
+def read(path: str | Path) -> dict[str, np.ndarray]:
+    """Use it to see what a checkpoint holds.
+
+    Args:
+      path: a file with one of the suffixes in `SUFFIXES`.
+
+    Returns:
+      Name → array, as the file names them ("module." of torch's DataParallel removed).
+
+    Raises:
+      ValueError: another suffix, or a file that is damaged, truncated or would run code. ImportError: torch is needed and absent.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"weights file {path} does not exist")
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"weights file {path} has suffix {path.suffix!r}; readable are {', '.join(SUFFIXES)}")
+    if path.suffix == ".npz":
+        tensors = _read_npz(path)
+    elif path.suffix == ".safetensors":
+        tensors = _read_safetensors(path)
+    elif path.suffix == ".msgpack":
+        tensors = _read_msgpack(path)
+    else:
+        tensors = _read_torch(path)
+    if tensors and all(name.startswith("module.") for name in tensors):
+        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    reason = next(iter(str(error).splitlines()), type(error).__name__)
+    return ValueError(f"weights file {path} cannot be read, it may be damaged or truncated: {reason}")
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("not a zip archive")
+            return {name: file[name] for name in file.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise _damaged(path, error) from error
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _read_msgpack(path: Path) -> dict[str, np.ndarray]:
+    import msgpack
+
+    try:
+        tree = serialization.msgpack_restore(path.read_bytes())
+    except (ValueError, msgpack.exceptions.UnpackException) as error:
+        raise _damaged(path, error) from error
+    return traverse_util.flatten_dict(tree, sep="/")
+
+
+def _read_torch(path: Path) -> dict[str, np.ndarray]:
+    import pickle
+
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            f"{path.name} is a torch checkpoint: install the extra (pip install 'jaxle[torch]') or bring the weights as .safetensors"
+        ) from error
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"weights file {path} holds more than tensors (or is damaged), and loading it could run code: refused; "
+            "save its state_dict alone, best as .safetensors"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile) as error:
+        raise _damaged(path, error) from error
+    for key in ("state_dict", "model"):
+        if isinstance(held, Mapping) and isinstance(held.get(key), Mapping):
+            held = held[key]
+    if not isinstance(held, Mapping) or not all(isinstance(tensor, torch.Tensor) for tensor in held.values()):
+        raise ValueError(f"weights file {path} holds a {type(held).__name__}; expected a state_dict of named tensors")
+    return {name: (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy() for name, tensor in held.items()}
+
+
+def convert(source: Mapping[str, np.ndarray], variables: Mapping, layouts: Mapping[str, Layout], name: str) -> dict:
+    """Use it to put a file's tensors into a network's variables; the layout with the fewest mismatched names is taken.
+
+    Args:
+      source: flat name → array, from `read`.
+      variables: nested dict of arrays or ShapeDtypeStructs, `{"params": …, "batch_stats": …}`: what must be filled.
+      layouts: layout name → Layout.
+      name: what to call the file in an error.
+
+    Returns:
+      Nested dict of float32 arrays of the shapes of `variables`.
+
+    Raises:
+      ValueError: names every unexpected source tensor, every unfilled parameter and every wrong shape at once.
+    """
+    expected = traverse_util.flatten_dict(variables, sep="/")
+    read_as = ((label, _apply(layout, source, expected)) for label, layout in layouts.items())
+    label, (found, problems) = min(read_as, key=lambda item: len(item[1][1]))
+    if problems:
+        listing = "\n  ".join(problems)
+        raise ValueError(f"weights {name} do not fit the network (read as layout {label!r}); {len(problems)} mismatches:\n  {listing}")
+    return traverse_util.unflatten_dict(found, sep="/")
+
+
+def _apply(layout: Layout, source: Mapping[str, np.ndarray], expected: Mapping) -> tuple[dict[str, np.ndarray], list[str]]:
+    rows = [(re.compile(row.pattern), row) for row in layout.renames]
+    ignored = [re.compile(pattern) for pattern in layout.ignored]
+    found, unexpected, wrong = {}, [], []
+    for name, tensor in source.items():
+        if any(pattern.fullmatch(name) for pattern in ignored):
+            continue
+        targets = [(match.expand(row.path), row.transform) for pattern, row in rows if (match := pattern.fullmatch(name))]
+        targets = [(path, transform) for path, transform in targets if path in expected]
+        if not targets:
+            unexpected.append(f"unexpected in the file: {name} {tuple(tensor.shape)}")
+        for path, transform in targets:
+            try:
+                value = transform(tensor)
+            except (ValueError, IndexError):
+                value = tensor
+            if tuple(value.shape) != tuple(expected[path].shape):
+                need = tuple(expected[path].shape)
+                wrong.append(f"wrong shape: {name} {tuple(tensor.shape)} gives {tuple(value.shape)}; {path} needs {need}")
+            found[path] = value
+    missing = [f"missing from the file: {path} {tuple(expected[path].shape)}" for path in expected if path not in found]
+    if not (unexpected or wrong or missing):
+        found = {path: np.ascontiguousarray(value, dtype=np.float32) for path, value in found.items()}
+    return found, unexpected + missing + wrong
+
+
+def weights_hash(path: str | Path) -> str:
+    """Use it in fingerprints: sha256 (hex) of a file, or of a folder's file names and their sha256."""
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return _digest(f"{file.relative_to(path).as_posix()} {weights_hash(file)}\n".encode() for file in files)
+    with path.open("rb") as file:
+        return _digest(iter(lambda: file.read(1 << 20), b""))
+
+
+def _digest(chunks: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
