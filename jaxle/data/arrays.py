@@ -1,0 +1,104 @@
+"""A folder of NumPy arrays: pictures already decoded, with labels, and concept labels where they are known."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from jaxle.data.names import read_names
+
+_SAMPLES = 64  # pictures that stand for all in the fingerprint
+
+
+class ArraysSource:
+    """Pictures of one size in `images.npy`, memory mapped.
+
+    Beside it may lie `labels.npy`, `classes.txt` (one name a line; else classes are called by their number), and together
+    `concept_labels.npy` (is concept j in image i?) and `concepts.txt`.
+
+    Args:
+        path: the folder: images.npy uint8 (images, height, width, 3), labels.npy int (images,), concept_labels.npy uint8 or bool
+            (images, concepts) of 0 and 1.
+
+    Attributes:
+        class_names: tuple of str, empty without labels.
+        labels: int32 (images,), index into class_names; None without labels.
+        annotations: (concepts tuple of str, uint8 (images, concepts) memory map), or None.
+
+    Raises:
+        ValueError: a file that is absent, not a plain array, or of another dtype, shape or range.
+    """
+
+    def __init__(self, path):
+        folder = Path(path)
+        if not folder.is_dir():
+            raise ValueError(f"arrays:{path}: no such folder")
+        self._images = _load(folder / "images.npy", "uint8 (images, height, width, 3)")
+        if self._images.dtype != np.uint8 or self._images.ndim != 4 or self._images.shape[3] != 3 or 0 in self._images.shape:
+            raise ValueError(_got(folder / "images.npy", self._images, "uint8 (images, height, width, 3)"))
+        self.class_names, self.labels, self.annotations = (), None, None
+        if (folder / "labels.npy").exists():
+            self.labels, self.class_names = self._read_labels(folder)
+        elif (folder / "classes.txt").exists():
+            raise ValueError(f"arrays:{path}: classes.txt without labels.npy")
+        has = [(folder / name).exists() for name in ("concept_labels.npy", "concepts.txt")]
+        if all(has):
+            self.annotations = self._read_annotations(folder)
+        elif any(has):
+            raise ValueError(f"arrays:{path}: concept_labels.npy and concepts.txt belong together; one of them is absent")
+
+    def __len__(self):
+        return len(self._images)
+
+    def __getitem__(self, i):
+        return np.asarray(self._images[i]), -1 if self.labels is None else int(self.labels[i])
+
+    def fingerprint_fields(self):
+        """Facts that tell this content from other content: shapes, 64 of the pictures, and all labels."""
+        rows = np.linspace(0, len(self) - 1, min(_SAMPLES, len(self))).astype(int)
+        fields = {"kind": "arrays", "shape": list(self._images.shape), "sample": _sha256(self._images[rows])}
+        if self.labels is not None:
+            fields |= {"labels": _sha256(self.labels), "classes": _sha256(np.array(self.class_names))}
+        if self.annotations is not None:
+            fields |= {"concepts": _sha256(np.array(self.annotations[0])), "concept_labels": _sha256(self.annotations[1])}
+        return fields
+
+    def _read_labels(self, folder):
+        path, expected = folder / "labels.npy", f"whole numbers ({len(self)},), one for each picture of images.npy"
+        labels = _load(path, expected)
+        if labels.shape != (len(self),) or not np.issubdtype(labels.dtype, np.integer):
+            raise ValueError(_got(path, labels, expected))
+        names_file = folder / "classes.txt"
+        names = read_names(names_file) if names_file.exists() else tuple(str(k) for k in range(int(labels.max()) + 1))
+        wrong = np.flatnonzero((labels < 0) | (labels >= len(names)))
+        if wrong.size:
+            raise ValueError(f"{path} holds {labels[wrong[0]]} at {wrong[0]}; expected 0 to {len(names) - 1}, one for each class")
+        return np.asarray(labels, np.int32), names
+
+    def _read_annotations(self, folder):
+        concepts = read_names(folder / "concepts.txt")
+        path, expected = folder / "concept_labels.npy", f"uint8 or bool ({len(self)}, {len(concepts)}), pictures × concepts"
+        matrix = _load(path, expected)
+        if matrix.shape != (len(self), len(concepts)) or matrix.dtype not in (np.uint8, np.bool_):
+            raise ValueError(_got(path, matrix, expected))
+        if matrix.max() > 1:
+            raise ValueError(f"{path} holds {matrix.max()}; expected 0 and 1 only")
+        return concepts, matrix.view(np.uint8)
+
+
+def _load(path, expected):
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error
+        raise ValueError(f"cannot read {path}: {reason}; expected {expected}") from None
+
+
+def _got(path, array, expected):
+    return f"{path} is {array.dtype} of shape {array.shape}; expected {expected}"
+
+
+def _sha256(array):
+    digest = hashlib.sha256(f"{array.dtype} {array.shape}".encode())
+    digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()

@@ -1,0 +1,90 @@
+"""Probe images by name: what `config.data.source` may say, and what every source gives.
+
+A source is a random-access sequence: `len(source)`; `source[i]` gives (image uint8 (height, width, 3), label int, −1 where unknown);
+`.class_names` tuple of str; `.labels` int32 (images,) or None; `.annotations` None or (concepts, uint8 (images, concepts) of 0 and 1);
+`.fingerprint_fields()` a dict of JSON facts that tell its content from other content. Nothing is decoded before it is asked for.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from jaxle.data.arrays import ArraysSource
+from jaxle.data.folder import FolderSource
+from jaxle.data.splits import shuffled
+from jaxle.data.tfds import TfdsSource
+
+SPECS = ("tfds:NAME", "folder:PATH", "arrays:PATH", "scenes")
+_SCENES = 6000
+
+
+def open_source(spec, split=None, limit=None, seed=0):
+    """Opens the probe images that a config names.
+
+    Args:
+        spec: "tfds:NAME", "folder:PATH", "arrays:PATH" or "scenes".
+        split: tfds: the split's name; folder and arrays: a subfolder of PATH; scenes have none.
+        limit: at most so many images: a random subset, the same for the same seed, in the source's order. For scenes: how many are drawn
+            (6,000 where None).
+        seed: chooses the subset; the seed of the world of scenes.
+
+    Returns:
+        The source; see this module's docstring.
+
+    Raises:
+        ValueError: an unknown spec (the valid ones are named), a limit below 1, or what the source itself refuses.
+    """
+    kind, _, rest = str(spec).partition(":")
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit is {limit}; expected at least 1 image, or None for all")
+    if kind == "scenes" and not rest:
+        if split:
+            raise ValueError(f"scenes have no split {split!r}; expected None")
+        from jaxle.data.scenes import ScenesSource
+
+        return ScenesSource(_SCENES if limit is None else limit, seed)
+    if kind not in ("tfds", "folder", "arrays") or not rest:
+        raise ValueError(f"data source is {spec!r}; expected one of {', '.join(SPECS)}")
+    if kind == "tfds":
+        source = TfdsSource(rest, split or None)
+    else:
+        path = str(Path(rest, split)) if split else rest
+        source = FolderSource(path) if kind == "folder" else ArraysSource(path)
+    if limit is None or limit >= len(source):
+        return source
+    return Subset(source, np.sort(shuffled(len(source), seed, stream=1)[:limit]))
+
+
+class Subset:
+    """Some images of another source; use it wherever a run reads only part of one.
+
+    Args:
+        source: the other source.
+        index: int (images,), positions in it, in the order wanted.
+    """
+
+    def __init__(self, source, index):
+        self._source, self._index = source, np.asarray(index, np.int64)
+        self.class_names = source.class_names
+
+    def __len__(self):
+        return len(self._index)
+
+    def __getitem__(self, i):
+        return self._source[int(self._index[i])]
+
+    @property
+    def labels(self):
+        return None if self._source.labels is None else self._source.labels[self._index]
+
+    @property
+    def annotations(self):
+        if self._source.annotations is None:
+            return None
+        concepts, matrix = self._source.annotations
+        return concepts, np.asarray(matrix[self._index])
+
+    def fingerprint_fields(self):
+        """The other source's facts and the positions."""
+        return {**self._source.fingerprint_fields(), "subset": hashlib.sha256(self._index.tobytes()).hexdigest()}

@@ -1,0 +1,139 @@
+"""Train, val and test images: everything learned uses train, every choice val, every reported score test (METHOD §1).
+
+Kept apart by index arrays, so that the same split serves every network, tap and method of a run, and can be saved beside it.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+_FRACTIONS = (0.7, 0.1, 0.2)
+
+
+class Split(NamedTuple):
+    """Which images are train, val and test; each int64 (images,), disjoint. `make_split` gives them in ascending order."""
+
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+
+
+def make_split(n, seed, fractions=_FRACTIONS):
+    """Splits n images at random; use it where no index files are given.
+
+    The same (n, seed, fractions) gives the same split on every machine and with every NumPy. Each part gets at least one image.
+
+    Args:
+        n: number of images, at least 3.
+        seed: integer from 0 to 2⁶⁴ − 1.
+        fractions: shares of train, val and test, all above 0, of sum 1.
+
+    Returns:
+        Split, each part in ascending order.
+
+    Raises:
+        ValueError: too few images, or fractions or a seed out of range.
+    """
+    if n < len(Split._fields):
+        raise ValueError(f"cannot split {n} image{'s' * (n != 1)} into train, val and test; expected at least 3")
+    if len(fractions) != 3 or not all(share > 0 for share in fractions) or abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(f"fractions are {tuple(fractions)}; expected three numbers above 0 of sum 1, such as {_FRACTIONS}")
+    n_val, n_test = (max(1, round(share * n)) for share in fractions[1:])
+    while n_val + n_test > n - 1:  # rounding left nothing for train
+        n_val, n_test = (n_val - 1, n_test) if n_val > n_test else (n_val, n_test - 1)
+    order = shuffled(n, seed, stream=0)
+    return Split(np.sort(order[n_val + n_test :]), np.sort(order[:n_val]), np.sort(order[n_val : n_val + n_test]))
+
+
+def check_split(split, n):
+    """Checks a split given by the user; call it once where it enters.
+
+    Args:
+        split: three int arrays (images,): train, val, test.
+        n: number of images that they index.
+
+    Returns:
+        Split of int64 arrays, each in the order given.
+
+    Raises:
+        ValueError: a part that is empty, not whole numbers, out of range, or holds an image twice; parts that overlap.
+    """
+    if len(split) != 3:
+        raise ValueError(f"split has {len(split)} parts; expected three: train, val, test")
+    parts = {}
+    owner = np.full(n, -1, np.int8)
+    for code, (name, part) in enumerate(zip(Split._fields, split, strict=True)):
+        part = np.asarray(part)
+        if part.ndim != 1 or part.size == 0 or not np.issubdtype(part.dtype, np.integer):
+            raise ValueError(f"split.{name} is {part.dtype} of shape {part.shape}; expected a non-empty list of image indices")
+        wrong = part[(part < 0) | (part >= n)]
+        if wrong.size:
+            raise ValueError(f"split.{name} holds index {wrong[0]}; expected 0 to {n - 1}, as there are {n} images")
+        part = part.astype(np.int64)
+        taken = part[owner[part] >= 0]
+        if taken.size:
+            raise ValueError(f"image {taken[0]} is in split.{Split._fields[owner[taken[0]]]} and in split.{name}; expected disjoint parts")
+        owner[part] = code
+        if np.count_nonzero(owner == code) != part.size:
+            values, counts = np.unique(part, return_counts=True)
+            raise ValueError(f"split.{name} holds index {values[counts > 1][0]} more than once")
+        parts[name] = part
+    return Split(**parts)
+
+
+def load_split(path, n):
+    """Reads a split from index files; use it to score on the same images as another run or another program.
+
+    Args:
+        path: an `.npz` file with arrays train, val and test, or a folder with train, val and test as `.npy` or `.txt` (one a line).
+        n: number of images that the indices refer to.
+
+    Returns:
+        Split of int64 arrays, each in the order of its file.
+
+    Raises:
+        ValueError: a file that is absent or unreadable, a part that is absent, or what `check_split` refuses.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return check_split(Split(*(_read_part(path, name) for name in Split._fields)), n)
+    if path.suffix != ".npz" or not path.is_file():
+        raise ValueError(f"split {path} is not there; expected an .npz file or a folder with train, val and test as .npy or .txt")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            missing = [name for name in Split._fields if name not in arrays]
+            if missing:
+                raise ValueError(f"it lacks {', '.join(missing)}; it holds {', '.join(arrays.files) or 'nothing'}")
+            parts = [arrays[name] for name in Split._fields]
+    except (OSError, EOFError, ValueError, KeyError) as error:
+        raise ValueError(f"cannot read split {path}: {error}") from None
+    return check_split(parts, n)
+
+
+def shuffled(n, seed, stream):
+    """A random order of n images that depends on (n, seed, stream) only.
+
+    Taken from the raw stream of a bit generator, which NumPy promises never to change; `Generator.permutation` may change (NEP 19).
+
+    Args:
+        n: number of images.
+        seed: integer from 0 to 2⁶⁴ − 1.
+        stream: which of the orders of this seed; 0 is the split's, 1 the limit's.
+
+    Returns:
+        int64 (n,), a permutation of 0..n − 1.
+    """
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed is {seed}; expected an integer from 0 to 2**64 − 1")
+    return np.argsort(np.random.Philox(key=np.array([seed, stream], np.uint64)).random_raw(n), kind="stable")
+
+
+def _read_part(folder, name):
+    for path in (folder / f"{name}.npy", folder / f"{name}.txt"):
+        if path.is_file():
+            try:
+                return np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, dtype=np.int64, ndmin=1)
+            except (OSError, EOFError, ValueError) as error:
+                raise ValueError(f"cannot read split file {path}: {error}") from None
+    raise ValueError(f"split folder {folder} has no {name}.npy or {name}.txt")

@@ -1,0 +1,96 @@
+"""A TensorFlow Datasets data set, read at random without TensorFlow (`tfds.data_source` over array_record files)."""
+
+import functools
+
+import numpy as np
+
+from jaxle.images import decode
+
+_CHUNK = 1024  # records read at once for their labels
+
+
+class TfdsSource:
+    """One split of a prepared data set, such as "cifar10" or "imagenet2012:5.1.0"; downloaded and prepared where that is possible.
+
+    Args:
+        name: as `tfds.builder` takes it.
+        split: as tfds has it ("test", "validation[:20%]"); may be None where the data set has only one.
+        data_dir: where data sets are prepared; None for tfds's own choice (`TFDS_DATA_DIR`, else ~/tensorflow_datasets).
+
+    Attributes:
+        class_names: tuple of str; empty where there is no class label.
+        labels: int32 (images,), or None. Read from the records when first asked for, which reads every record's bytes once.
+        annotations: None.
+
+    Raises:
+        ValueError: an unknown name, a data set that is not prepared and cannot be, an unknown split, no picture in its records.
+    """
+
+    annotations = None
+
+    def __init__(self, name, split=None, data_dir=None):
+        import tensorflow_datasets as tfds
+
+        builder = _prepared(tfds, name, data_dir)
+        if split is None and len(builder.info.splits) == 1:
+            split = next(iter(builder.info.splits))
+        if split is None or str(split).split("[")[0] not in builder.info.splits:
+            raise ValueError(f"tfds:{name} has no split {split!r}; expected one of {', '.join(builder.info.splits)}")
+        features = builder.info.features
+        self._image = _key(features, tfds.features.Image, "image")
+        self._label = _key(features, tfds.features.ClassLabel, "label")
+        if self._image is None:
+            raise ValueError(f"tfds:{name} has no image feature; its features are {', '.join(features)}")
+        self.class_names = tuple(features[self._label].names) if self._label else ()
+        self._where = f"tfds:{builder.info.full_name} {split}"
+        self._facts = {"kind": "tfds", "name": builder.info.full_name, "split": str(split), "bytes": builder.info.splits[split].num_bytes}
+        self._records = builder.as_data_source(split=split, decoders={self._image: tfds.decode.SkipDecoding()})
+
+    def __len__(self):
+        return len(self._records)
+
+    def __getitem__(self, i):
+        record = self._records[i]
+        label = int(record[self._label]) if self._label else -1
+        return decode(record[self._image], name=f"record {i} of {self._where}"), label
+
+    @functools.cached_property
+    def labels(self):
+        if self._label is None:
+            return None
+        labels = np.empty(len(self), np.int32)
+        for start in range(0, len(self), _CHUNK):
+            rows = range(start, min(start + _CHUNK, len(self)))
+            labels[rows.start : rows.stop] = [record[self._label] for record in self._records.__getitems__(list(rows))]
+        return labels
+
+    def fingerprint_fields(self):
+        """Facts that tell this content from other content: the data set's name, version and split, and its size."""
+        return {**self._facts, "images": len(self)}
+
+
+def _prepared(tfds, name, data_dir):
+    command = f"tfds build {name.split(':')[0]} --file_format=array_record"
+    try:
+        builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+    except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
+        raise ValueError(f"tfds:{name} is not known to tensorflow_datasets: {_first_line(error)}") from None
+    if builder.is_prepared():
+        return builder
+    try:
+        builder.download_and_prepare()
+    except (OSError, ImportError, AssertionError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"tfds:{name} is not prepared in {builder.data_path} and could not be ({_first_line(error)}); where there is a network, run: "
+            f"pip install 'jaxle[tf]' && {command}"
+        ) from None
+    return builder
+
+
+def _key(features, kind, usual):
+    keys = [key for key in features if isinstance(features[key], kind)]
+    return usual if usual in keys else keys[0] if keys else None
+
+
+def _first_line(error):
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
