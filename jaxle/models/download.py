@@ -79,16 +79,15 @@ def _check(path: Path, digest: str, name: str) -> None:
 
 
 def _from_hub(repo: str, revision: str | None, file: str | None) -> Path:
-    import huggingface_hub
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors, hf_hub_download
 
     wanted = (file,) if file else _HUB_FILES
     for name in wanted:
         try:
-            path = Path(huggingface_hub.hf_hub_download(repo, name, revision=revision))
+            path = Path(hf_hub_download(repo, name, revision=revision))
         except errors.LocalEntryNotFoundError as error:
             raise ConnectionError(
-                f"cannot reach the hub for {repo} ({'offline' if huggingface_hub.constants.HF_HUB_OFFLINE else 'no network'}): "
+                f"cannot reach the hub for {repo} ({'offline' if constants.HF_HUB_OFFLINE else 'no network'}): "
                 f"bring {wanted[0]} from https://huggingface.co/{repo} and pass its path as weights"
             ) from error
         except errors.EntryNotFoundError:

@@ -9,6 +9,8 @@ named as ignored, every parameter is filled, and all mismatches are told in one 
 
 import hashlib
 import re
+import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
@@ -102,7 +104,8 @@ def _damaged(path: Path, error: Exception) -> ValueError:
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as handle:  # np.load would leave a damaged file open
+            file = np.load(handle, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise ValueError("not a zip archive")
             return {name: file[name] for name in file.files}
@@ -140,13 +143,15 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
             f"{path.name} is a torch checkpoint: install the extra (pip install 'jaxle[torch]') or bring the weights as .safetensors"
         ) from error
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # it remarks on the pickle protocol of files that it then reads or refuses
+            held = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"weights file {path} holds more than tensors (or is damaged), and loading it could run code: refused; "
             "save its state_dict alone, best as .safetensors"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, struct.error) as error:
         raise _damaged(path, error) from error
     for key in ("state_dict", "model"):
         if isinstance(held, Mapping) and isinstance(held.get(key), Mapping):

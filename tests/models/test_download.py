@@ -1,0 +1,84 @@
+"""Where weights come from: local paths, URLs with their sha256 checked, the hub, and clear words where there is no network."""
+
+import hashlib
+import http.server
+import threading
+
+import pytest
+
+from jaxle.models import download
+
+DATA = b"weights" * 1000
+DIGEST = hashlib.sha256(DATA).hexdigest()
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    """An HTTP server on this machine that answers DATA to every path but /absent."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(404 if self.path == "/absent" else 200)
+            self.end_headers()
+            self.wfile.write(b"" if self.path == "/absent" else DATA)
+
+        def log_message(self, *args):
+            pass
+
+    monkeypatch.setenv("JAXLE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("no_proxy", "*")
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}/"
+        running.shutdown()
+        thread.join()
+
+
+def cached(tmp_path):
+    return sorted(file.name for file in (tmp_path / "cache").iterdir())
+
+
+def test_a_url_is_fetched_once_and_checked_against_its_names_hash(server, tmp_path, monkeypatch):
+    url = f"{server}net-{DIGEST[:8]}.pth"
+    path = download.locate(url)
+    assert path.read_bytes() == DATA and cached(tmp_path) == [f"net-{DIGEST[:8]}.pth"]
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert download.locate(url) == path  # from the cache, no network needed
+    path.write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=f"expected {DIGEST[:8]}"):
+        download.locate(url)
+
+
+def test_a_wrong_hash_leaves_nothing_behind(server, tmp_path):
+    for url in (f"{server}net-00000000.pth", f"{server}net.pth#sha256={'0' * 64}"):
+        with pytest.raises(ValueError, match=f"has sha256 {DIGEST}; expected 000"):
+            download.locate(url)
+    assert cached(tmp_path) == []
+    assert download.locate(f"{server}net.pth#sha256={DIGEST}").name == "net.pth"
+
+
+def test_offline_or_absent_names_the_file_to_bring(server, tmp_path, monkeypatch):
+    with pytest.raises(ConnectionError, match="404.*bring the file from .*absent and pass its path as weights"):
+        download.locate(f"{server}absent")
+    assert cached(tmp_path) == []
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ConnectionError, match=r"offline \(HF_HUB_OFFLINE is set\): bring the file from .*net.pth"):
+        download.locate(f"{server}net.pth")
+
+
+def test_a_hub_id_without_network_names_the_file_to_bring(monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ConnectionError, match="some-org/some-model.*bring model.safetensors from https://huggingface.co/some-org/some-model"):
+        download.locate("some-org/some-model@abc123")
+
+
+def test_a_local_path_is_taken_as_it_is_and_an_absent_one_is_an_error(tmp_path):
+    (tmp_path / "w.npz").write_bytes(b"")
+    assert download.locate(tmp_path / "w.npz") == tmp_path / "w.npz"
+    with pytest.raises(ValueError, match="absent.npz do not exist; expected a file or folder, an https:// address, or a hub id"):
+        download.locate(tmp_path / "absent.npz")
