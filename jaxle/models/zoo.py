@@ -13,6 +13,7 @@ from jaxle.models import cifar_resnet
 from jaxle.models.download import locate
 from jaxle.models.model import Model
 from jaxle.models.weights import Layout, convert, read, weights_hash
+from jaxle.scenes import CLASS_NAMES as SCENES_CLASSES
 
 
 class Entry(NamedTuple):
@@ -29,6 +30,7 @@ class Entry(NamedTuple):
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _IMAGENET_COLOURS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+_SCENES = Path(__file__).parent.parent / "scenes" / "checkpoints"
 _AKAMASTER = "https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models/"
 
 
@@ -49,6 +51,14 @@ ZOO: dict[str, Entry] = {
     "resnet44_cifar10": _cifar10(cifar_resnet.resnet44, "resnet44-014dd654.th", 658_586),
     "resnet56_cifar10": _cifar10(cifar_resnet.resnet56, "resnet56-4bfd9763.th", 853_018),
     "resnet110_cifar10": _cifar10(cifar_resnet.resnet110, "resnet110-1d1ed7c2.th", 1_727_962),
+    "scenes_resnet": Entry(
+        module=lambda: cifar_resnet.CifarResNet(cifar_resnet.scenes_resnet(len(SCENES_CLASSES))),
+        layouts=cifar_resnet.LAYOUTS,
+        weights=_SCENES / "target.npz",
+        preprocess=Preprocess(resize="none", size=64, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
+        class_names=SCENES_CLASSES,
+        parameters=172_701,
+    ),
 }
 
 
