@@ -12,8 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxle.scenes import draws
-
-SIDE = 64
+from jaxle.scenes.layout import SIDE
 
 
 def _smooth(across: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
