@@ -18,13 +18,14 @@ def row_blocks(n_rows: int, row_bytes: int):
         yield slice(start, min(n_rows, start + step))
 
 
-def check_matrix(x: Array, name: str, axes: tuple[str, str] = ("images", "neurons")) -> Array:
+def check_matrix(x: Array, name: str, axes: tuple[str, str] = ("images", "neurons"), first_row: int = 0) -> Array:
     """Return `x` unchanged if it is a finite, real matrix; use it once on every array that a user hands in.
 
     Args:
       x: (rows, columns), any real dtype (bfloat16 included), NumPy, JAX or memory-mapped.
       name: what the array is called in the message.
       axes: the words for its two axes.
+      first_row: the number of the first row, where `x` is a block of a longer matrix.
 
     Raises:
       ValueError: not two-dimensional, empty along an axis, not numeric, or not finite (the first bad position is named).
@@ -43,7 +44,7 @@ def check_matrix(x: Array, name: str, axes: tuple[str, str] = ("images", "neuron
         finite = np.isfinite(values)
         if not finite.all():
             row, column = np.argwhere(~finite)[0]
-            where = f"{axes[0][:-1]} {block.start + row}, {axes[1][:-1]} {column}"
+            where = f"{axes[0][:-1]} {first_row + block.start + row}, {axes[1][:-1]} {column}"
             raise ValueError(f"{name} must be finite, got {float(values[row, column])} at {where}.")
     return x
 

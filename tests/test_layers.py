@@ -15,6 +15,7 @@ FLOORS = [
     ["explanations", "explainers"],
     ["evaluation"],
     ["report", "plots"],
+    ["settings", "probing"],
     ["stages"],
     ["launch", "scenes.train"],
 ]
@@ -26,6 +27,7 @@ INSIDE = {
     "concepts": ["hierarchy", "labels", "sets", "contrastive", "calibration"],
     "explainers": ["screen", "rank", "search", "linear"],
     "evaluation": ["simulation", "correlation"],
+    "report": ["progress", "tables", "listing"],
 }
 SIDEWAYS = {("explainers", "explanations"), ("stats", "arrays")}  # the table is listed before explainers
 
@@ -98,5 +100,11 @@ def test_core_needs_neither_tensorflow_nor_torch():
     for path in sorted(PACKAGE.rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in tree.body:
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names = (
+                [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
             assert not {"torch", "tensorflow", "big_vision"} & {n.split(".")[0] for n in names}, f"{path} imports {names} at its top"

@@ -1,0 +1,123 @@
+"""Arrays on disk that can be trusted: named by a fingerprint of what made them, written atomically, verified when read.
+
+An artifact is a folder of `.npy` files and a `manifest.json` that holds each file's sha256 and the facts that go with them. The manifest is
+written last, so a folder without one is unfinished work and counts as absent; a file that does not match its hash makes the whole
+artifact count as absent, with a warning. Paths go through `etils.epath`, so that `gs://` works as a local folder does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from absl import logging
+from etils import epath
+
+MANIFEST = "manifest.json"
+
+
+class Artifact(NamedTuple):
+    """What a stage made: `arrays` by name (memory-mapped where the folder is local) and JSON `facts`."""
+
+    arrays: dict[str, np.ndarray]
+    facts: dict[str, Any]
+
+
+def fingerprint(fields: Mapping[str, Any]) -> str:
+    """Sixteen hex digits that name exactly these fields; use it on all that a stage reads, and on nothing else.
+
+    Args:
+      fields: JSON values (dict, list, str, finite float, int, bool, None); tuples count as lists.
+
+    Raises:
+      TypeError: a value that JSON does not know. ValueError: a float that is not finite.
+    """
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def write_file(path: epath.PathLike, write: Callable[[IO[bytes]], None]) -> None:
+    """Put a file in place whole or not at all: temporary name, `write(file)`, fsync, rename."""
+    path = epath.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.tmp"  # one name, so that a killed run leaves nothing that the next one does not replace
+    with temporary.open("wb") as file:
+        write(file)
+        file.flush()
+        if isinstance(file, io.BufferedWriter):  # a local file; object stores commit on close
+            os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_text(path: epath.PathLike, text: str) -> None:
+    """Write UTF-8 text atomically, its line ends as they are."""
+    write_file(path, lambda file: file.write(text.encode()))
+
+
+def write_json(path: epath.PathLike, value: Any) -> None:
+    """Write `value` as JSON atomically and in one form: sorted keys, two spaces, a last newline, no NaN."""
+    write_text(path, json.dumps(value, sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write(folder: epath.PathLike, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> Artifact:
+    """Write an artifact and return it as `read` would.
+
+    Args:
+      folder: where; whatever else lies there, such as what an interrupted run left, is removed once the artifact is whole.
+      arrays: name → array of any shape and plain dtype (no objects).
+      facts: JSON values.
+    """
+    folder = epath.Path(folder)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    files = {}
+    for name, array in sorted(arrays.items()):
+        path = folder / f"{name}.npy"
+        write_file(path, partial(np.save, arr=np.asarray(array), allow_pickle=False))
+        files[name] = {"sha256": _sha256(path), "bytes": path.stat().length}
+    write_json(folder / MANIFEST, {"files": files, "facts": dict(facts)})
+    for path in folder.iterdir():
+        if path.name != MANIFEST and path.name not in {f"{name}.npy" for name in files}:
+            path.rmtree() if path.is_dir() else path.unlink()
+    artifact = read(folder)
+    assert artifact is not None, f"{folder} was just written"
+    return artifact
+
+
+def read(folder: epath.PathLike) -> Artifact | None:
+    """The artifact in `folder`, or None where there is none that is whole; a damaged one is named in a warning and counts as none."""
+    folder = epath.Path(folder)
+    if not (folder / MANIFEST).exists():
+        return None
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        files, facts = manifest["files"], manifest["facts"]
+        damaged = [name for name, entry in files.items() if not _is_whole(folder / f"{name}.npy", entry)]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        damaged = ["its manifest"]
+    if damaged:
+        logging.warning("The cached result %s is damaged (%s does not match its hash); it is made again.", folder.name, ", ".join(damaged))
+        return None
+    return Artifact({name: _load(folder / f"{name}.npy") for name in files}, facts)
+
+
+def _is_whole(path: epath.Path, entry: Mapping[str, Any]) -> bool:
+    if not path.exists() or path.stat().length != entry["bytes"]:
+        return False
+    return _sha256(path) == entry["sha256"]
+
+
+def _sha256(path: epath.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _load(path: epath.Path) -> np.ndarray:
+    if "://" in os.fspath(path):
+        return np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+    return np.load(path, mmap_mode="r", allow_pickle=False)

@@ -1,0 +1,108 @@
+"""The command line: one config in, explanations, scores and tables out; the same command again resumes.
+
+    python -m jaxle.launch --config FILE[:variant] [--config.a.b=value …] [--stages=probe,fit,…]
+
+The console script `jaxle` is the same. Exit status 0 means that every requested stage is complete, 1 that something failed, 2 that the
+command or its config was wrong, 130 that it was interrupted.
+"""
+
+from __future__ import annotations
+
+import logging as python_logging
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from jaxle import stages
+from jaxle.mesh import make_mesh
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Path of the experiment's config, with an optional :variant.", lock_config=True)
+_STAGES = flags.DEFINE_list("stages", list(stages.STAGES), f"Which stages to run, of {', '.join(stages.STAGES)}.")
+_TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where in the code a refused input was found.")
+
+
+def main(argv: list[str]) -> int:
+    """Run the requested stages in order; `argv` holds what the flags left over, which is an error."""
+    if argv[1:]:
+        return _refuse(f"unexpected arguments {argv[1:]}: every setting is written --config.section.field=value.")
+    if _CONFIG.value is None:
+        return _refuse("no config given: expected --config FILE, such as --config configs/quickstart.py.")
+    python_logging.getLogger("absl").setLevel(logging.converter.absl_to_standard(logging.get_verbosity()))
+    _use_compilation_cache()
+    try:
+        config = _CONFIG.value.to_dict()
+        config["workdir"] = config.get("workdir") or _default_workdir()
+        mesh_sizes = config.get("mesh", {})
+        mesh = make_mesh(mesh_sizes.get("data") or None, mesh_sizes.get("model", 1))
+        stages.run(config, _STAGES.value, mesh)
+    except (ValueError, ConnectionError) as error:  # bad input, found at a boundary: one sentence; what was computed before it is kept
+        if _TRACEBACK.value:
+            traceback.print_exc()
+        return _refuse(str(error))
+    except KeyboardInterrupt:
+        print("\njaxle: interrupted; the same command resumes.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run() -> None:
+    """Entry point of `python -m jaxle.launch` and of the console script `jaxle`."""
+    path = _config_path(sys.argv)
+    if path is not None:
+        if not path.is_file():
+            sys.exit(_refuse(f"config file {path} does not exist: expected a Python file such as configs/quickstart.py."))
+        sys.path.insert(0, str(path.resolve().parent.parent))  # so that a config can say `from configs import common`
+    app.run(main, flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """Parse the flags; a key or a value that the config does not know ends the program with one sentence."""
+    try:
+        return flags.FLAGS(argv)
+    except (AttributeError, KeyError) as error:  # ml_collections' own words: 'sorce' Did you mean "source" instead of "sorce"?
+        while error.args and isinstance(error.args[0], KeyError):
+            error = error.args[0]
+        sys.exit(_refuse("unknown config field " + "; did".join(" ".join(str(error.args[0]).split()).split(" Did", 1))))
+    except (flags.Error, TypeError, ValueError) as error:
+        if "--traceback" in argv:
+            traceback.print_exc()
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        sys.exit(_refuse(lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"))  # a config that fails: where, and its last line
+
+
+def _config_path(argv: list[str]) -> Path | None:
+    """The file that --config names, without its variant, before the flags are parsed (the config's imports need it)."""
+    for i, argument in enumerate(argv[1:], 1):
+        name, equals, value = argument.lstrip("-").partition("=")
+        if argument.startswith("-") and name == "config":
+            value = value if equals else argv[i + 1] if i + 1 < len(argv) else ""
+            return Path(value.rpartition(":")[0] if ".py:" in value else value)
+    return None
+
+
+def _default_workdir() -> str:
+    text = flags.FLAGS["config"].config_filename
+    stem, _, variant = text.partition(".py:")
+    return os.path.join("runs", "-".join(part for part in (Path(stem).stem, variant) if part))
+
+
+def _use_compilation_cache() -> None:
+    """Keep compiled programs between runs, unless the user has said where (or that not) through JAX's own settings."""
+    if jax.config.jax_compilation_cache_dir is None:
+        home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+        jax.config.update("jax_compilation_cache_dir", os.path.join(home, "jaxle", "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _refuse(sentence: str) -> int:
+    print(f"jaxle: {sentence}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,1 @@
+"""What the user sees of a run: progress, tables, the listing at its end."""

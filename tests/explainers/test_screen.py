@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+
+from jaxle import arrays
+from jaxle.explainers.screen import screen
+
+
+def run(probs, index=None, min_top5=0.5):
+    index = np.arange(len(probs)) if index is None else index
+    return screen(lambda i: probs[i], index, probs.shape[1], min_top5)
+
+
+def test_rules_of_the_paper():
+    probs = np.zeros((100, 5), np.float32)
+    probs[:5, 0] = 0.5  # five clear images: stays
+    probs[:4, 1] = 0.6  # four are not enough: mean of five is 0.48
+    probs[:, 2] = 0.9  # constant
+    probs[:, 3] = 0.9
+    probs[0, 3] = 0.9 + 2e-4  # standard deviation 2e-5: stays
+    assert run(probs).kept.tolist() == [True, False, False, True, False]
+
+
+def test_turned_off_keeps_all_that_varies():
+    probs = np.zeros((100, 3), np.float32)
+    probs[0, 0], probs[:, 1] = 0.01, 1.0
+    assert run(probs, min_top5=0).kept.tolist() == [True, False, False]
+
+
+def test_only_the_given_images_decide():
+    """The reference screens over all images and crashes on a column that is constant on train; ours drops it."""
+    probs = np.zeros((100, 1), np.float32)
+    probs[50:60] = 1
+    assert run(probs).kept[0] and not run(probs, index=np.arange(50)).kept[0]
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 997])
+def test_equals_numpy_in_blocks_that_do_not_divide(monkeypatch, n):
+    monkeypatch.setattr(arrays, "BLOCK_BYTES", 4 * 7 * 100)
+    probs = np.random.default_rng(n).random((n, 7)).astype(np.float32)
+    got = run(probs)
+    np.testing.assert_allclose(got.top5, np.sort(probs, 0)[-5:].mean(0), rtol=1e-6)
+    np.testing.assert_allclose(got.std, probs.std(0, dtype=np.float64), atol=1e-6)
