@@ -1,0 +1,367 @@
+"""Every neuron's elastic net at once, from second moments, each with its duality gap as certificate.
+
+    min_w  ½ wᵀGw − cᵀw + ½v + Σ_j α_j |w_j| + ½ Σ_j β_j w_j²,   α_j = λη a_j t,  β_j = λ(1−η) a_j²
+
+on standardised moments (unit diagonal of G, v = 1); a_j = t = 1 penalises standardised columns (METHOD §4), a_j = 1/std(x_j) and
+t = 1/std(y) penalise raw ones. With h = c − Gw − βw and s = min(1, min_j α_j/|h_j|), the gap of METHOD §4 is
+
+    gap = ½ (1−s)² (‖r‖²/n + Σ β_j w_j²) + Σ_j (α_j |w_j| − s w_j h_j),
+
+a sum of terms that are never negative, so float32 certifies a gap far below the round-off of the objective itself.
+
+A round gathers each neuron's working set (its support and the largest |h_j|/a_j), improves it by a few FISTA steps, ends it by block
+principal pivoting (exchange every coordinate that breaks its optimality condition, solve the face by Cholesky), and then checks the
+gap against all concepts with one product W ↦ WG. Neurons sit in a fixed number of slots: a finished one makes room for the next, so
+every shape compiles once. Only neurons whose support outgrows the working set run again with a larger one.
+Sources: Beck & Teboulle 2009 and O'Donoghue & Candès 2015 (FISTA, restart); Kim & Park, AISTATS 2010 (pivoting for L1); Massias,
+Gramfort & Salmon, ICML 2018 (working sets, gaps).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from jaxle.solve.moments import HIGHEST, Moments, scales
+
+WORKING_SET = 64
+SLOTS = 256
+FISTA_STEPS = 16
+MAX_PIVOTS = 12
+MAX_ROUNDS = 40  # per neuron and working-set size
+ROUND_OFF = 3e-7  # of a gradient entry, relative to 1 + ‖w‖₁
+
+
+class Solution(NamedTuple):
+    """Weights of all neurons with the certificate of each; one column per neuron."""
+
+    weights: jax.Array  # (concepts, neurons) float32
+    bias: jax.Array  # (neurons,) float32
+    gradient: jax.Array  # (concepts, neurons) float32: signed gradient Xᵀr/n of the fit, the order among zero weights
+    gap: jax.Array  # (neurons,) float32: duality gap ≥ suboptimality, in units of the objective
+    converged: jax.Array  # (neurons,) bool: gap within tol of the objective at zero, or at float32's round-off
+    iterations: jax.Array  # (neurons,) int32: rounds of working set and check
+
+
+class Problem(NamedTuple):
+    """Standardised moments of a block of neurons, one row a neuron, and its penalties."""
+
+    gram: jax.Array  # (concepts, concepts), unit diagonal, 0 for a constant column
+    cross: jax.Array  # (neurons, concepts)
+    var: jax.Array  # (neurons,): 1, or 0 for a constant target
+    l1: jax.Array  # (concepts,)
+    l2: jax.Array  # (concepts,)
+    unit: jax.Array  # (neurons,): t, the factor of l1
+
+
+class Slots(NamedTuple):
+    """The neurons at work: the sparse weights and what the last check said."""
+
+    cross: jax.Array  # (slots, concepts)
+    var: jax.Array  # (slots,)
+    unit: jax.Array  # (slots,)
+    slope: jax.Array  # (slots, concepts): h = c − Gw − βw
+    index: jax.Array  # (slots, working set) int32
+    weights: jax.Array  # (slots, working set)
+
+
+def solve(
+    moments: Moments,
+    lam: float,
+    l1_ratio: float,
+    *,
+    tol: float = 1e-6,
+    standardise: bool = True,
+    start: Solution | None = None,
+    mesh: Mesh | None = None,
+) -> Solution:
+    """Fit the elastic net of every neuron; use it on the moments of the training images.
+
+    Args:
+      moments: of concepts and targets over the training images.
+      lam, l1_ratio: λ > 0 and η in (0, 1] of the objective.
+      tol: stop at gap ≤ tol · (objective at zero).
+      standardise: penalise (and return) weights of standardised concepts and targets, as METHOD §4 does; False works on raw columns.
+      start: a solution near by, of a larger λ, to start from.
+      mesh: split the neurons over its axis `data`.
+
+    Returns:
+      Solution; a constant concept has weight 0, a constant target has weights 0 and gap 0.
+
+    Raises:
+      ValueError: lam or l1_ratio outside its range.
+    """
+    if not lam > 0:
+        raise ValueError(f"lam must be greater than 0 (the fit without penalty is least squares), got {lam}.")
+    if not 0 < l1_ratio <= 1:
+        raise ValueError(f"l1_ratio must be in (0, 1] (without L1 the fit is ridge), got {l1_ratio}.")
+    n_devices = 1 if mesh is None else mesh.shape["data"]
+    n_neurons = moments.cross.shape[1]
+    n_local = -(-n_neurons // n_devices)
+    problem, sizes = _standardise(moments, jnp.float32(lam * l1_ratio), jnp.float32(lam * (1 - l1_ratio)), standardise, n_local * n_devices)
+    weights0 = None if start is None else _start(start.weights, sizes, standardise, n_local * n_devices)
+    weights, slope, *certificate = _queue(problem, weights0, tol, mesh, n_devices)
+    gap, converged, rounds = (jnp.asarray(part.reshape(-1)[:n_neurons]) for part in certificate)
+    return Solution(*_finish(weights, slope, gap, problem, sizes, moments.mean_x, moments.mean_y, standardise), converged, rounds)
+
+
+def lam_max(moments: Moments, l1_ratio: float, *, standardise: bool = True) -> jax.Array:
+    """The smallest λ at which a neuron's weights are all zero, max_j |c_j| / η: (neurons,) float32; use it to start a path."""
+    size = scales(moments)
+    cross = jnp.abs(moments.cross) * (size.inv_y[None, :] * size.inv_x[:, None] if standardise else (size.inv_x[:, None] > 0))
+    return jnp.max(cross, axis=0) / l1_ratio
+
+
+def path(moments: Moments, lams, l1_ratio: float, *, tol: float = 1e-6, standardise: bool = True, mesh: Mesh | None = None) -> list[Solution]:
+    """Solve for a decreasing sequence of λ, each started from the one before; arguments as in `solve`.
+
+    Raises:
+      ValueError: the sequence is empty or does not decrease.
+    """
+    lams = [float(lam) for lam in lams]
+    if not lams or any(b >= a for a, b in zip(lams, lams[1:], strict=False)):
+        raise ValueError(f"lam must be one number or a decreasing sequence, got {lams}.")
+    solutions = []
+    for lam in lams:
+        start = solutions[-1] if solutions else None
+        solutions.append(solve(moments, lam, l1_ratio, tol=tol, standardise=standardise, start=start, mesh=mesh))
+    return solutions
+
+
+@functools.partial(jax.jit, static_argnames=("standardise", "n_padded"))
+def _standardise(moments: Moments, l1, l2, standardise: bool, n_padded: int):
+    size = scales(moments)
+    gram = moments.gram * size.inv_x[:, None] * size.inv_x[None, :]
+    gram = jnp.where(jnp.eye(len(gram), dtype=bool), jnp.where(size.inv_x > 0, 1.0, 0.0)[:, None], gram)
+    cross = (moments.cross * size.inv_x[:, None] * size.inv_y[None, :]).T
+    a = jnp.ones_like(size.inv_x) if standardise else jnp.where(size.inv_x > 0, size.inv_x, 1.0)
+    t = jnp.ones_like(size.inv_y) if standardise else jnp.where(size.inv_y > 0, size.inv_y, 1.0)
+    pad = n_padded - len(t)
+    var = jnp.where(size.inv_y > 0, 1.0, 0.0)
+    return Problem(gram, jnp.pad(cross, ((0, pad), (0, 0))), jnp.pad(var, (0, pad)), l1 * a, l2 * a**2, jnp.pad(t, (0, pad))), size
+
+
+@functools.partial(jax.jit, static_argnames=("standardise", "n_padded"))
+def _start(weights, size, standardise: bool, n_padded: int):
+    weights = weights if standardise else weights * size.std_x[:, None] * size.inv_y[None, :]
+    return jnp.pad(weights.T, ((0, n_padded - weights.shape[1]), (0, 0)))
+
+
+@functools.partial(jax.jit, static_argnames=("standardise",))
+def _finish(weights, slope, gap, problem: Problem, size, mean_x, mean_y, standardise: bool):
+    n = len(mean_y)
+    gradient = (slope + problem.l2[None, :] * weights)[:n].T
+    weights = weights[:n].T
+    if standardise:
+        return weights, jnp.zeros_like(mean_y), gradient, gap
+    weights = weights * size.inv_x[:, None] * size.std_y[None, :]
+    bias = mean_y - jnp.matmul(mean_x, weights, precision=HIGHEST)
+    return weights, bias, gradient * size.std_x[:, None] * size.std_y[None, :], gap * size.std_y**2
+
+
+def _queue(problem: Problem, weights0, tol: float, mesh: Mesh | None, n_devices: int):
+    """Pass all neurons through the slots, with working sets that grow where a support does; every device has its own queue."""
+    n_rows, n_concepts = problem.cross.shape
+    n_local = n_rows // n_devices
+    weights, slope = jnp.zeros((n_rows, n_concepts), jnp.float32), jnp.zeros((n_rows, n_concepts), jnp.float32)
+    gap, converged, rounds = (np.zeros((n_devices, n_local), dtype) for dtype in (np.float32, bool, np.int32))
+    waiting = [list(range(n_local - 1, -1, -1)) for _ in range(n_devices)]
+    size = min(WORKING_SET, n_concepts)
+    while any(waiting):
+        n_slots = int(np.clip(SLOTS * WORKING_SET**2 // size**2, 4, min(SLOTS, -(-n_local // 8) * 8)))
+        slots = _empty(n_devices * n_slots, n_concepts, size)
+        ids, age = np.full((n_devices, n_slots), -1, np.int32), np.zeros((n_devices, n_slots), np.int32)
+        grown = [[] for _ in range(n_devices)]
+        while any(waiting) or (ids >= 0).any():
+            free = ids < 0
+            for device, slot in zip(*np.nonzero(free), strict=True):
+                ids[device, slot] = waiting[device].pop() if waiting[device] else -1
+            if free.any():
+                slots = _refill(mesh, weights0 is not None)(problem, weights0, slots, ids.reshape(-1), free.reshape(-1))
+                age[free] = 0
+            slots, report = _round(mesh)(problem.gram, problem.l1, problem.l2, slots, jnp.float32(tol))
+            slot_gap, solved, stuck, full = (np.asarray(part).reshape(ids.shape) for part in report)
+            age += 1
+            grow = ~solved & ~stuck & (full | (age >= MAX_ROUNDS))
+            ready = (ids >= 0) & (solved | stuck | grow)
+            weights, slope = _store(mesh)(weights, slope, np.where(ready, ids, n_local).reshape(-1), slots)
+            for device, slot in zip(*np.nonzero(ready), strict=True):
+                number = ids[device, slot]
+                rounds[device, number] += age[device, slot]
+                gap[device, number], converged[device, number] = slot_gap[device, slot], solved[device, slot]
+                if grow[device, slot] and size < n_concepts:
+                    grown[device].append(number)
+            ids[ready] = -1
+        waiting, size = grown, min(4 * size, n_concepts)
+    return weights, slope, gap, converged, rounds
+
+
+def _empty(n_slots: int, n_concepts: int, size: int) -> Slots:
+    zeros = functools.partial(jnp.zeros, dtype=jnp.float32)
+    index = jnp.zeros((n_slots, size), jnp.int32)
+    wide = (n_slots, n_concepts)
+    return Slots(zeros(wide), zeros(n_slots), jnp.ones(n_slots, jnp.float32), zeros(wide), index, zeros((n_slots, size)))
+
+
+def _dense(index, weights, n_concepts: int):
+    rows = jnp.arange(len(index), dtype=jnp.int32)[:, None]
+    return jnp.zeros((len(index), n_concepts), jnp.float32).at[rows, index].add(weights)
+
+
+def _slope(gram, l2, cross, weights):
+    return cross - jnp.matmul(weights, gram, precision=HIGHEST) - l2[None, :] * weights
+
+
+def _fill(problem: Problem, weights0, slots: Slots, ids, free) -> Slots:
+    """Put neurons `ids` (−1: none) into the free slots, at their starting weights."""
+    row = jnp.maximum(ids, 0)
+    used = ids >= 0
+    cross = jnp.where(used[:, None], problem.cross[row], 0.0)
+    if weights0 is None:
+        index, weights, slope = jnp.zeros_like(slots.index), jnp.zeros_like(slots.weights), cross
+    else:
+        dense = jnp.where(used[:, None], weights0[row], 0.0)
+        index = jax.lax.top_k(jnp.abs(dense), slots.index.shape[1])[1]
+        weights = jnp.take_along_axis(dense, index, axis=1)
+        slope = _slope(problem.gram, problem.l2, cross, _dense(index, weights, cross.shape[1]))
+    new = Slots(cross, jnp.where(used, problem.var[row], 0.0), problem.unit[row], slope, index, weights)
+    return jax.tree.map(lambda a, b: jnp.where(free if a.ndim == 1 else free[:, None], a, b), new, slots)
+
+
+def _work(gram, l1, l2, slots: Slots, tol):
+    """One round: new working sets, their solution, and the check against all concepts."""
+    n_slots, size = slots.index.shape
+    dense = _dense(slots.index, slots.weights, len(gram))
+    _, index = jax.lax.top_k(jnp.where(dense != 0, jnp.inf, jnp.abs(slots.slope) / l1[None, :]), size)
+    weights = jnp.take_along_axis(dense, index, axis=1)
+    block = gram[index[:, :, None], index[:, None, :]]
+    cross = jnp.take_along_axis(slots.cross, index, axis=1)
+    weights = _solve_block(block, cross, slots.var, l1[index] * slots.unit[:, None], l2[index], weights)
+
+    dense = _dense(index, weights, len(gram))
+    slope = _slope(gram, l2, slots.cross, dense)
+    alpha = l1[None, :] * slots.unit[:, None]
+    gap = _gap(slots.cross, slots.var, alpha, l2[None, :], dense, slope)
+    norm = jnp.sum(jnp.abs(dense), axis=1)
+    noise = ROUND_OFF * (1 + norm)
+    broken = jnp.where(dense != 0, jnp.abs(slope - alpha * jnp.sign(dense)), jnp.abs(slope) - alpha) > noise[:, None]
+    solved = gap <= jnp.maximum(0.5 * tol * slots.var, 2 * noise * norm)
+    full = jnp.sum(weights != 0, axis=1) >= size - size // 8
+    return slots._replace(slope=slope, index=index, weights=weights), (gap, solved, ~jnp.any(broken, axis=1), full)
+
+
+def _gap(cross, var, alpha, beta, weights, slope):
+    """Duality gap, row by row; every term is at least 0 in exact arithmetic, one rounding of the penalty covers the rest."""
+    peak = jnp.max(jnp.abs(slope) / alpha, axis=1)
+    s = 1 / jnp.maximum(peak, 1.0)
+    norm2 = jnp.sum(beta * weights**2, axis=1)
+    residual = var - jnp.sum(weights * cross, axis=1) - jnp.sum(weights * slope, axis=1) - norm2
+    penalty = alpha * jnp.abs(weights)
+    slack = jnp.sum(jnp.maximum(penalty - s[:, None] * weights * slope, 0.0), axis=1)
+    return 0.5 * (1 - s) ** 2 * (jnp.maximum(residual, 0.0) + norm2) + slack + 6e-8 * jnp.sum(penalty, axis=1)
+
+
+def _solve_block(gram, cross, var, alpha, beta, weights):
+    """Improve the weights of gathered problems, (slots, working set): a few FISTA steps, then pivoting; the better of both."""
+    warm = _fista(gram, cross, alpha, beta, weights)
+    pivoted = _pivot(gram, cross, alpha, beta, jnp.sign(warm))
+
+    def gap(w):
+        return _gap(cross, var, alpha, beta, w, cross - _times(gram, w) - beta * w)
+
+    return jnp.where((gap(pivoted) < gap(warm))[:, None], pivoted, warm)
+
+
+def _times(gram, w):
+    return jnp.einsum("kij,kj->ki", gram, w, precision=HIGHEST)
+
+
+def _fista(gram, cross, alpha, beta, weights):
+    """FISTA with restart, step 1/L from the largest absolute row sum."""
+    step = 1 / jnp.max(jnp.sum(jnp.abs(gram), axis=2) + beta, axis=1, keepdims=True)
+
+    def body(_, carry):
+        w, z, theta = carry
+        u = z + step * (cross - _times(gram, z) - beta * z)
+        new = jnp.sign(u) * jnp.maximum(jnp.abs(u) - step * alpha, 0.0)
+        restart = jnp.sum((z - new) * (new - w), axis=1, keepdims=True) > 0
+        theta_new = (1 + jnp.sqrt(1 + 4 * theta**2)) / 2
+        z = new + jnp.where(restart, 0.0, (theta - 1) / theta_new) * (new - w)
+        return new, z, jnp.where(restart, 1.0, theta_new)
+
+    return jax.lax.fori_loop(0, FISTA_STEPS, body, (weights, weights, jnp.ones((len(weights), 1), jnp.float32)))[0]
+
+
+def _pivot(gram, cross, alpha, beta, signs):
+    """Block principal pivoting from the face `signs`: the exact solution where it settles, in about five faces."""
+    n_slots, size = cross.shape
+
+    def face(signs):
+        on = signs != 0
+        matrix = jnp.where(on[:, :, None] & on[:, None, :], gram, 0.0)
+        ridge = jnp.where(on, beta + ROUND_OFF, 1.0)  # the round-off keeps the factor of duplicated columns positive
+        factor = jnp.linalg.cholesky(matrix + ridge[:, :, None] * jnp.eye(size, dtype=jnp.float32)[None], symmetrize_input=False)
+
+        def solve_face(b):
+            return jax.scipy.linalg.cho_solve((factor, True), jnp.where(on, b, 0.0)[:, :, None])[:, :, 0]
+
+        w = solve_face(cross - alpha * signs)
+        slope = cross - _times(gram, w) - beta * w
+        correction = solve_face(slope - alpha * signs)  # one step of refinement
+        w = jnp.where(jnp.isfinite(w + correction), w + correction, 0.0)
+        return w, cross - _times(gram, w) - beta * w
+
+    def body(carry):
+        signs, _, fewest, patience, _, i = carry
+        w, slope = face(signs)
+        noise = ROUND_OFF * (1 + jnp.sum(jnp.abs(w), axis=1, keepdims=True))
+        broken = jnp.where(signs != 0, w * signs < 0, jnp.abs(slope) > alpha + noise)
+        count = jnp.sum(broken, axis=1)
+        fewer = count < fewest
+        last = jnp.max(jnp.where(broken, jnp.arange(size, dtype=jnp.int32)[None, :], -1), axis=1, keepdims=True)
+        single = jnp.arange(size, dtype=jnp.int32)[None, :] == last  # one at a time is finite when blocks cycle
+        exchange = broken & ((fewer | (patience > 0))[:, None] | single)
+        new = jnp.where(exchange, jnp.where(signs != 0, 0.0, jnp.sign(slope)), signs)
+        patience = jnp.where(fewer, 3, jnp.maximum(patience - 1, 0))
+        return new, jnp.where(broken & (signs != 0), 0.0, w), jnp.minimum(count, fewest), patience, jnp.any(count > 0), i + 1
+
+    def unsettled(carry):
+        return carry[4] & (carry[5] < MAX_PIVOTS)
+
+    start = (signs, jnp.zeros_like(cross), jnp.full(n_slots, size + 1), jnp.full(n_slots, 3), jnp.array(True), jnp.int32(0))
+    return jax.lax.while_loop(unsettled, body, start)[1]
+
+
+def _save(weights, slope, ids, slots: Slots):
+    dense = _dense(slots.index, slots.weights, weights.shape[1])
+    return weights.at[ids].set(dense, mode="drop"), slope.at[ids].set(slots.slope, mode="drop")
+
+
+_ROWS, _WHOLE = PartitionSpec("data"), PartitionSpec()
+_PROBLEM = Problem(_WHOLE, _ROWS, _ROWS, _WHOLE, _WHOLE, _ROWS)
+
+
+def _split(function, mesh: Mesh | None, in_specs, out_specs, donate=()):
+    if mesh is not None:
+        function = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs)
+    return jax.jit(function, donate_argnums=donate)
+
+
+@functools.cache
+def _refill(mesh: Mesh | None, warm: bool):
+    return _split(_fill, mesh, (_PROBLEM, _ROWS if warm else _WHOLE, _ROWS, _ROWS, _ROWS), _ROWS)
+
+
+@functools.cache
+def _round(mesh: Mesh | None):
+    return _split(_work, mesh, (_WHOLE, _WHOLE, _WHOLE, _ROWS, _WHOLE), _ROWS, donate=3)
+
+
+@functools.cache
+def _store(mesh: Mesh | None):
+    return _split(_save, mesh, (_ROWS, _ROWS, _ROWS, _ROWS), _ROWS, donate=(0, 1))

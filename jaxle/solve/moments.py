@@ -1,0 +1,268 @@
+"""Second moments of concepts and targets: all that the fits ever see of the images, from one streaming pass.
+
+    G = XᵀX/n,   C = XᵀY/n,   v = diag(YᵀY)/n,   columns of X (images × concepts) and Y (images × neurons) centred
+
+Accumulated over tiles of images, in float32 at HIGHEST precision, shifted by the mean of the first tile's first rows (an unshifted float32 covariance of a
+near-constant column comes out negative). Images × concepts is never held: a tile is read from an array, a memory map or a function. Only
+panels of the upper triangle of G are multiplied out, since a full product costs twice a symmetric one. On a mesh each device sums its own
+images over axis `data`, and one sum over devices ends the pass.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+HIGHEST = jax.lax.Precision.HIGHEST
+PANELS = 10  # products that make up the triangle: what they waste beside it is 10 %
+TILE_BYTES = 192 << 20
+SHIFT_ROWS = 1024  # of the first tile: any point near the mean serves as shift
+CONSTANT = 1e-6  # a standard deviation this small beside the mean is round-off
+
+
+class Moments(NamedTuple):
+    """Second moments of one set of images, centred about that set's own means and divided by its size; float32 throughout."""
+
+    n: int  # images
+    mean_x: jax.Array  # (concepts,)
+    mean_y: jax.Array  # (neurons,)
+    gram: jax.Array  # (concepts, concepts)
+    cross: jax.Array  # (concepts, neurons)
+    var_y: jax.Array  # (neurons,)
+
+    def neurons(self, index) -> Moments:
+        """The same moments for some neurons only: a slice or an int array."""
+        return self._replace(mean_y=self.mean_y[index], cross=self.cross[:, index], var_y=self.var_y[index])
+
+
+class Scales(NamedTuple):
+    """Standard deviations of concepts and neurons and their inverses, which are 0 where a column is constant."""
+
+    std_x: jax.Array  # (concepts,)
+    inv_x: jax.Array  # (concepts,)
+    std_y: jax.Array  # (neurons,)
+    inv_y: jax.Array  # (neurons,)
+
+
+def second_moments(
+    features: np.ndarray | Callable[[np.ndarray], np.ndarray],
+    targets: np.ndarray,
+    index: np.ndarray | None = None,
+    *,
+    mesh: Mesh | None = None,
+    tile_rows: int | None = None,
+) -> Moments:
+    """Accumulate the second moments of some images; use it once per split, before any fit.
+
+    Args:
+      features: (images, concepts), any real dtype, array or memory map; or a function from row numbers (rows,) to that tile
+        (rows, concepts), called with the same number of rows each time.
+      targets: (images, neurons), any real dtype, array or memory map.
+      index: (rows,) int, the images to take; None takes all.
+      mesh: split every tile's images over its axis `data`.
+      tile_rows: images per tile; None sizes a tile for about 192 MiB.
+
+    Returns:
+      Moments in float32.
+
+    Raises:
+      ValueError: no rows, or arrays of unequal length.
+    """
+    if not callable(features) and features.shape[0] != targets.shape[0]:
+        raise ValueError(f"features and targets must describe the same images, got {features.shape[0]} and {targets.shape[0]} rows.")
+    n = targets.shape[0] if index is None else len(index)
+    if n == 0:
+        raise ValueError("second moments need at least one image, got an empty index.")
+    n_devices = 1 if mesh is None else mesh.shape["data"]
+    n_concepts = features(_rows(index, 0, 1, n)).shape[1] if callable(features) and tile_rows is None else None
+    width = targets.shape[1] + (n_concepts or (0 if callable(features) else features.shape[1]))
+    rows = tile_rows or _tile_rows(n, width, n_devices)
+    rows = -(-rows // n_devices) * n_devices
+
+    state, shift = None, None
+    for start in range(0, n, rows):
+        index_tile = _rows(index, start, rows, n)
+        x, y = _read(features, index_tile), _read(targets, index_tile)
+        if mesh is not None:
+            split = NamedSharding(mesh, PartitionSpec("data"))
+            x, y = jax.device_put(x, split), jax.device_put(y, split)
+        count = jnp.int32(min(rows, n - start))
+        if state is None:
+            shift = _tile_mean(x[:SHIFT_ROWS], y[:SHIFT_ROWS], count)
+            state = _zeros(x.shape[1], y.shape[1], n_devices)
+            if mesh is not None:
+                state = jax.device_put(state, split)
+        state = _accumulate(mesh)(state, shift, x, y, count)
+    mean_x, mean_y, gram, cross, var_y = _centre(state, shift, jnp.float32(n))
+    return Moments(n, mean_x, mean_y, gram, cross, var_y)
+
+
+def merge(parts: list[Moments]) -> Moments:
+    """Moments of the union of disjoint image sets (folds → train, train and val → both), by the law of total covariance."""
+    total = parts[0]
+    for part in parts[1:]:
+        n = total.n + part.n
+        a, b = total.n / n, part.n / n
+        total = Moments(n, *_merge(total[1:], part[1:], jnp.float32(a), jnp.float32(b)))
+    return total
+
+
+@jax.jit
+def scales(moments: Moments) -> Scales:
+    """Standard deviations, and their inverses with 0 for a column that is constant to float32's round-off (a test free of scale)."""
+
+    def invert(var, mean):
+        std = jnp.sqrt(jnp.maximum(var, 0.0))
+        alive = std > CONSTANT * jnp.abs(mean)
+        return jnp.where(alive, std, 0.0), jnp.where(alive, 1.0 / jnp.where(alive, std, 1.0), 0.0)
+
+    return Scales(*invert(jnp.diagonal(moments.gram), moments.mean_x), *invert(moments.var_y, moments.mean_y))
+
+
+def correlate(features, targets, weights, bias=None, index=None, *, tile_rows: int | None = None) -> jax.Array:
+    """Pearson's correlation of the linear prediction X W + b with each target over some images, streamed; use it to score dense fits.
+
+    Args:
+      features, targets, index, tile_rows: as in `second_moments`.
+      weights: (concepts, neurons) float32 on raw columns.
+      bias: (neurons,); shifts the prediction, hence changes nothing but the arithmetic.
+
+    Returns:
+      (neurons,) float32; 0 where either side is constant.
+    """
+    n = targets.shape[0] if index is None else len(index)
+    bias = jnp.zeros(weights.shape[1], jnp.float32) if bias is None else bias
+    rows = tile_rows or _tile_rows(n, sum(weights.shape), 1)
+    sums, shift = jnp.zeros((5, weights.shape[1]), jnp.float32), None
+    for start in range(0, n, rows):
+        index_tile = _rows(index, start, rows, n)
+        x, y = _read(features, index_tile), _read(targets, index_tile)
+        count = jnp.int32(min(rows, n - start))
+        if shift is None:
+            shift = _prediction_mean(x[:SHIFT_ROWS], y[:SHIFT_ROWS], weights, bias, count)
+        sums = _add_prediction(sums, shift, x, y, weights, bias, count)
+    return _correlation(sums / n)
+
+
+def _rows(index, start: int, rows: int, n: int):
+    """Row numbers of a tile of fixed length; past the end the last one repeats (masked by the count)."""
+    stop = min(start + rows, n)
+    if index is None and stop - start == rows:
+        return slice(start, stop)
+    numbers = np.arange(start, stop) if index is None else np.asarray(index[start:stop])
+    return np.concatenate([numbers, np.full(rows - len(numbers), numbers[-1])]) if len(numbers) < rows else numbers
+
+
+def _read(source, rows):
+    if callable(source):
+        return source(np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows)
+    return source[rows]
+
+
+def _tile_rows(n: int, width: int, n_devices: int) -> int:
+    most = max(256, TILE_BYTES // (4 * max(1, width))) * n_devices
+    tiles = -(-n // most)
+    return -(-n // tiles)
+
+
+def _panels(n_columns: int) -> list[tuple[int, int]]:
+    size = max(128, -(-n_columns // (64 * PANELS)) * 64)
+    return [(start, min(start + size, n_columns)) for start in range(0, n_columns, size)]
+
+
+def _zeros(n_concepts: int, n_neurons: int, n_devices: int):
+    zeros = functools.partial(jnp.zeros, dtype=jnp.float32)
+    return (
+        zeros((n_devices, n_concepts)),
+        zeros((n_devices, n_neurons)),
+        tuple(zeros((n_devices, stop - start, n_concepts - start)) for start, stop in _panels(n_concepts)),
+        zeros((n_devices, n_concepts, n_neurons)),
+        zeros((n_devices, n_neurons)),
+    )
+
+
+def _shifted(x, shift, first, count):
+    alive = (first + jnp.arange(x.shape[0], dtype=jnp.int32) < count)[:, None]
+    return jnp.where(alive, x.astype(jnp.float32) - shift[None, :], 0.0)
+
+
+@jax.jit
+def _tile_mean(x, y, count):
+    def mean(z):
+        return jnp.sum(_shifted(z, jnp.zeros(z.shape[1], jnp.float32), 0, count), axis=0) / jnp.minimum(count, z.shape[0])
+
+    return mean(x), mean(y)
+
+
+def _add_tile(state, shift, x, y, count, first):
+    """Add one device's part of a tile; its rows are numbers first, first + 1, … of the tile."""
+    sum_x, sum_y, panels, cross, norm_y = state
+    x, y = _shifted(x, shift[0], first, count), _shifted(y, shift[1], first, count)
+    dot = functools.partial(jnp.matmul, precision=HIGHEST)
+    bounds = _panels(x.shape[1])
+    return (
+        sum_x + jnp.sum(x, axis=0)[None, :],
+        sum_y + jnp.sum(y, axis=0)[None, :],
+        tuple(p + dot(x[:, a:b].T, x[:, a:])[None] for p, (a, b) in zip(panels, bounds, strict=True)),
+        cross + dot(x.T, y)[None],
+        norm_y + jnp.sum(y * y, axis=0)[None, :],
+    )
+
+
+@functools.cache
+def _accumulate(mesh: Mesh | None):
+    if mesh is None:
+        return jax.jit(functools.partial(_add_tile, first=0), donate_argnums=0)
+
+    def local(state, shift, x, y, count):
+        return _add_tile(state, shift, x, y, count, jax.lax.axis_index("data") * x.shape[0])
+
+    rows, whole = PartitionSpec("data"), PartitionSpec()
+    return jax.jit(jax.shard_map(local, mesh=mesh, in_specs=(rows, whole, rows, rows, whole), out_specs=rows), donate_argnums=0)
+
+
+@jax.jit
+def _centre(state, shift, n):
+    sum_x, sum_y, panels, cross, norm_y = jax.tree.map(lambda part: jnp.sum(part, axis=0) / n, state)
+    upper = jnp.concatenate([jnp.pad(panel, ((0, 0), (a, 0))) for panel, (a, _) in zip(panels, _panels(len(sum_x)), strict=True)])
+    gram = jnp.triu(upper) + jnp.triu(upper, 1).T - sum_x[:, None] * sum_x[None, :]
+    cross = cross - sum_x[:, None] * sum_y[None, :]
+    return shift[0] + sum_x, shift[1] + sum_y, gram, cross, jnp.maximum(norm_y - sum_y**2, 0.0)
+
+
+@jax.jit
+def _merge(one, other, a, b):
+    dx, dy = one[0] - other[0], one[1] - other[1]
+    gram = a * one[2] + b * other[2] + a * b * dx[:, None] * dx[None, :]
+    cross = a * one[3] + b * other[3] + a * b * dx[:, None] * dy[None, :]
+    return a * one[0] + b * other[0], a * one[1] + b * other[1], gram, cross, a * one[4] + b * other[4] + a * b * dy**2
+
+
+def _predict(x, y, weights, bias):
+    return jnp.matmul(x.astype(jnp.float32), weights, precision=HIGHEST) + bias[None, :], y.astype(jnp.float32)
+
+
+@jax.jit
+def _prediction_mean(x, y, weights, bias, count):
+    s, y = _predict(x, y, weights, bias)
+    return _tile_mean(s, y, count)
+
+
+@jax.jit
+def _add_prediction(sums, shift, x, y, weights, bias, count):
+    s, y = _predict(x, y, weights, bias)
+    s, y = _shifted(s, shift[0], 0, count), _shifted(y, shift[1], 0, count)
+    return sums + jnp.stack([jnp.sum(z, axis=0) for z in (s, y, s * s, y * y, s * y)])
+
+
+@jax.jit
+def _correlation(means):
+    s, y, ss, yy, sy = means
+    spread = (ss - s**2) * (yy - y**2)
+    return jnp.where(spread > 0, jnp.clip((sy - s * y) / jnp.sqrt(jnp.where(spread > 0, spread, 1.0)), -1.0, 1.0), 0.0)
