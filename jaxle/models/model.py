@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxle.images import Preprocess
 from jaxle.models import taps
+from jaxle.models.suffix import Suffix
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,6 +71,11 @@ class Model:
         variables = self.variables if variables is None else variables
         logits, values = taps.forward(self.module, variables, self.preprocess.normalise(images), record=found.values())
         return {text: taps.pool(values[tap], pools[text]) for text, tap in found.items()}, logits
+
+    def suffix(self, tap: str) -> Suffix:
+        """Use it to run what lies after a tap on edited values; `record` and call take normalised images (`preprocess.normalise`)."""
+        size = self.preprocess.size
+        return Suffix(self.module, taps.resolve(tap, self.sites, self.aliases), (jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32),))
 
     def activations(self, images, tap: str, pool: str = "avg", batch_size: int = 64) -> np.ndarray:
         """Use it for one tap of pictures that fit in memory.
