@@ -43,7 +43,12 @@ class TfdsSource:
             raise ValueError(f"tfds:{name} has no image feature; its features are {', '.join(features)}")
         self.class_names = tuple(features[self._label].names) if self._label else ()
         self._where = f"tfds:{builder.info.full_name} {split}"
-        self._facts = {"kind": "tfds", "name": builder.info.full_name, "split": str(split), "bytes": builder.info.splits[split].num_bytes}
+        self._facts = {
+            "kind": "tfds",
+            "name": builder.info.full_name,
+            "split": str(split),
+            "bytes": int(builder.info.splits[split].num_bytes),
+        }
         self._records = builder.as_data_source(split=split, decoders={self._image: tfds.decode.SkipDecoding()})
 
     def __len__(self):

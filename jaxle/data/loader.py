@@ -1,0 +1,108 @@
+"""Reading probe images: each is decoded once and fitted for every network, ahead of the computation, in the order of the source.
+
+What Grain handles as one record is a run of images of one batch: a record at a time, stacking them would cost a second copy of every
+picture. Runs are read by threads (decoding and resizing leave Python's lock free) or by worker processes, which also spread the Python
+between the pictures over the cores, but take seconds to start. An error travels as data, so that all before it is delivered.
+"""
+
+import dataclasses
+import os
+
+import grain
+import numpy as np
+from absl import flags
+
+_RUN = 32
+_MAX_THREADS = 16
+
+
+def batches(source, fits, batch_size, start=0, stop=None, workers=0):
+    """Yields the images of a source in batches, fitted for every network; use it for any pass over probe images.
+
+    An interrupted pass goes on with `start`; several hosts read each their own `start` to `stop`.
+
+    Args:
+        source: as `jaxle.data.sources` describes it: `source[i]` gives (image uint8 (height, width, 3), label).
+        fits: dict of network name → `jaxle.images.Preprocess`. Networks that differ in mean and std only share one array.
+        batch_size: images in a batch.
+        start, stop: first image, and the one after the last; None for the source's end.
+        workers: processes that decode; 0 decodes in threads of this process. Worth their start for many large pictures and many cores.
+
+    Yields:
+        (index, images): index int64 (images,), without gaps; images dict of network name → uint8 (images, size, size, 3).
+        Only the last batch is shorter, and the one before an error.
+
+    Raises:
+        ValueError: an image that cannot be decoded (its file is named), after all images before it were yielded; start, stop,
+            batch_size or workers out of range.
+    """
+    n = len(source)
+    stop = n if stop is None else stop
+    if not 0 <= start <= stop <= n:
+        raise ValueError(f"asked for images {start} to {stop}; expected a range within 0 to {n}")
+    if batch_size < 1 or workers < 0:
+        raise ValueError(f"batch_size is {batch_size}, workers {workers}; expected at least 1 and at least 0")
+    return _batches(source, fits, batch_size, start, stop, workers)
+
+
+def _batches(source, fits, batch_size, start, stop, workers):
+    resize_of = {name: dataclasses.replace(fit, mean=(0, 0, 0), std=(1, 1, 1)) for name, fit in fits.items()}
+    resizes = list(dict.fromkeys(resize_of.values()))
+    runs_per_batch = -(-batch_size // _RUN)
+    runs = _runs(_ReadRun(source, resizes, batch_size, runs_per_batch, start, stop), workers)
+    try:
+        for first in range(start, stop, batch_size):
+            n, parts, error = 0, [], None
+            while len(parts) < runs_per_batch and error is None:
+                count, part, error = next(runs)
+                n += count
+                parts.append(part)
+            if n:
+                fitted = dict(zip(resizes, (np.concatenate(arrays) for arrays in zip(*parts, strict=True)), strict=True))
+                yield np.arange(first, first + n), {name: fitted[resize] for name, resize in resize_of.items()}
+            if error is not None:
+                raise ValueError(error)
+    finally:
+        runs.close()
+
+
+def _runs(read_run, workers):
+    """Grain's iterator over all runs, in order, read ahead by two batches: one on its way to the device, one in the making."""
+    threads = min(_MAX_THREADS, os.cpu_count() or 1)
+    ahead = max(threads, 2 * read_run.runs_per_batch)
+    runs = grain.MapDataset.range(len(read_run)).map(read_run)
+    if not workers:
+        return iter(runs.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)))
+    if not flags.FLAGS.is_parsed():  # Grain reads its own flags when it starts processes; a program without absl has parsed none
+        flags.FLAGS.mark_as_parsed()
+    runs = runs.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
+    return iter(runs.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=-(-ahead // workers))))
+
+
+@dataclasses.dataclass(frozen=True)
+class _ReadRun:
+    """Reads the k-th run of images. A record and not a closure, so that worker processes can be sent it."""
+
+    source: object
+    resizes: list
+    batch_size: int
+    runs_per_batch: int
+    start: int
+    stop: int
+
+    def __len__(self):
+        return -(-(self.stop - self.start) // self.batch_size) * self.runs_per_batch
+
+    def __call__(self, k):
+        batch, part = divmod(k, self.runs_per_batch)
+        first = self.start + batch * self.batch_size + part * _RUN
+        n = max(0, min(_RUN, self.batch_size - part * _RUN, self.stop - first))
+        fitted = [np.empty((n, resize.size, resize.size, 3), np.uint8) for resize in self.resizes]
+        for i in range(n):
+            try:
+                image, _ = self.source[first + i]
+                for out, resize in zip(fitted, self.resizes, strict=True):
+                    out[i] = resize.fit(image)
+            except ValueError as error:
+                return i, [out[:i] for out in fitted], str(error)
+        return n, fitted, None
