@@ -1,0 +1,85 @@
+"""Superclasses: concepts that hold of an image because of its class, as `animal` holds of every image of a cat (METHOD §3, Label).
+
+Given by a config as a dict of name → members, each a class or another superclass. What would add nothing to the fit is dropped: a
+superclass of one class or of all of them, and every further name of the same set.
+"""
+
+import difflib
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Hierarchy(NamedTuple):
+    """The superclasses that remain, and what became of the others."""
+
+    names: tuple[str, ...]  # superclasses kept, in the order given
+    membership: np.ndarray  # bool (classes, superclasses): is the class in it?
+    dropped: dict[str, str]  # superclass → why it was dropped
+
+
+def resolve_superclasses(superclasses, class_names):
+    """Resolves named superclasses down to classes; use it where a config gives a hierarchy.
+
+    Args:
+        superclasses: dict of name → list of member names, classes or other superclasses, nested as deep as wanted.
+        class_names: the data set's classes.
+
+    Returns:
+        Hierarchy. Dropped are superclasses of a single class, of all classes (a constant column), and all but the first name of each set.
+
+    Raises:
+        ValueError: members that are neither class nor superclass, superclasses that contain themselves, that have no members, or that
+            bear a class's name; all such names are listed.
+    """
+    row = {name: i for i, name in enumerate(class_names)}
+    _check_names(superclasses, row)
+    sets = {}
+
+    def classes_of(name, above):
+        if name in row:
+            return frozenset([row[name]])
+        if name in above:
+            raise ValueError(f"superclasses contain themselves: {' → '.join([*above[above.index(name) :], name])}")
+        if name not in sets:
+            sets[name] = frozenset().union(*(classes_of(member, [*above, name]) for member in superclasses[name]))
+        return sets[name]
+
+    kept, dropped = {}, {}
+    for name in superclasses:
+        members = classes_of(name, [])
+        if len(members) == 1:
+            dropped[name] = f"it has a single class, {class_names[min(members)]}"
+        elif len(members) == len(row):
+            dropped[name] = "it has all classes, so it tells no image from another"
+        elif members in kept:
+            dropped[name] = f"it has the same classes as {kept[members]}"
+        else:
+            kept[members] = name
+    membership = np.zeros((len(row), len(kept)), bool)
+    for column, members in enumerate(kept):
+        membership[sorted(members), column] = True
+    return Hierarchy(tuple(kept.values()), membership, dropped)
+
+
+def _check_names(superclasses, row):
+    clash = [name for name in superclasses if name in row]
+    if clash:
+        raise ValueError(f"superclasses bear the names of classes: {', '.join(clash)}; expected other names")
+    texts = [name for name, members in superclasses.items() if isinstance(members, str)]
+    if texts:
+        raise ValueError(f"superclasses with a text for members: {', '.join(texts)}; expected a list of names")
+    empty = [name for name, members in superclasses.items() if not members]
+    if empty:
+        raise ValueError(f"superclasses without members: {', '.join(empty)}; expected class or superclass names")
+    known = [*row, *superclasses]
+    unknown = [
+        f"{member} in {name}{_hint(member, known)}" for name, members in superclasses.items() for member in members if member not in known
+    ]
+    if unknown:
+        raise ValueError(f"superclass members that are neither class nor superclass: {', '.join(unknown)}")
+
+
+def _hint(member, known):
+    near = difflib.get_close_matches(str(member), known, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
