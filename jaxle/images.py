@@ -13,9 +13,11 @@ Sources: torchvision/transforms/v2/functional/_geometry.py (sizes and crop offse
 
 import dataclasses
 import io
+import os
 import struct
 import zlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
@@ -40,21 +42,21 @@ _UPRIGHT = {
 }
 
 
-def decode(source, name=None):
+def decode(source: str | os.PathLike | bytes, name: str | None = None) -> np.ndarray:
     """Reads one picture; use it wherever a file or its bytes must become pixels.
 
     Turned upright by its EXIF orientation; the first frame of an animation; greyscale, palette, CMYK and YCbCr become RGB; transparent
     pixels are laid over white (the colour stored under them is arbitrary); of 16-bit samples the high byte is kept.
 
     Args:
-        source: path (local or remote, as `etils.epath` reads them) or bytes of a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM file.
-        name: what an error calls the picture; the path itself where absent.
+      source: path (local or remote, as `etils.epath` reads them) or bytes of a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM file.
+      name: what an error calls the picture; the path itself where absent.
 
     Returns:
-        uint8 (height, width, 3), 0–255.
+      uint8 (height, width, 3), 0–255.
 
     Raises:
-        ValueError: absent, not a picture, damaged or truncated, or larger than Pillow's `Image.MAX_IMAGE_PIXELS`; the picture is named.
+      ValueError: absent, not a picture, damaged or truncated, or larger than Pillow's `Image.MAX_IMAGE_PIXELS`; the picture is named.
     """
     data = source if isinstance(source, bytes) else None
     if name is None:
@@ -92,14 +94,14 @@ class Preprocess:
     torchvision's "resize 256, crop 224" is `Preprocess("shorter_side", 224, crop=224 / 256)`.
 
     Attributes:
-        resize: "shorter_side" (keeps the aspect ratio), "squash" (does not), or "none" (already of this size; others are squashed).
-        size: height and width of the fitted picture, pixels: the network's input.
-        crop: share of the resized side that the centre crop keeps, in (0, 1]; 1 crops no more than the aspect ratio asks for.
-        interpolation: "bilinear" or "bicubic" (Pillow's, antialiased), or "bilinear_no_antialias" (`tf.image.resize`'s default).
-        mean, std: subtracted from and divided into the colours, unit 1 (after division by 255), three numbers each.
+      resize: "shorter_side" (keeps the aspect ratio), "squash" (does not), or "none" (already of this size; others are squashed).
+      size: height and width of the fitted picture, pixels: the network's input.
+      crop: share of the resized side that the centre crop keeps, in (0, 1]; 1 crops no more than the aspect ratio asks for.
+      interpolation: "bilinear" or "bicubic" (Pillow's, antialiased), or "bilinear_no_antialias" (`tf.image.resize`'s default).
+      mean, std: subtracted from and divided into the colours, unit 1 (after division by 255), three numbers each.
 
     Raises:
-        ValueError: a field outside these values.
+      ValueError: a field outside these values.
     """
 
     resize: str
@@ -124,17 +126,17 @@ class Preprocess:
                 raise ValueError(f"{field} is {values}; expected three numbers{', all above 0' if field == 'std' else ''}")
             object.__setattr__(self, field, values)
 
-    def fit(self, image):
+    def fit(self, image: np.ndarray) -> np.ndarray:
         """Brings one picture to the network's size; the host's part of preprocessing.
 
         Args:
-            image: uint8 (height, width, 3).
+          image: uint8 (height, width, 3).
 
         Returns:
-            uint8 (size, size, 3).
+          uint8 (size, size, 3).
 
         Raises:
-            ValueError: another dtype or shape, or an aspect ratio so extreme that the resized picture would exceed Pillow's limit.
+          ValueError: another dtype or shape, or an aspect ratio so extreme that the resized picture would exceed Pillow's limit.
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"image is {image.dtype} of shape {image.shape}; expected uint8 (height, width, 3)")
@@ -154,16 +156,16 @@ class Preprocess:
         top, left = round((new_height - self.size) / 2), round((new_width - self.size) / 2)
         return resized[top : top + self.size, left : left + self.size]
 
-    def normalise(self, images):
+    def normalise(self, images: jax.Array) -> jax.Array:
         """Turns fitted pictures into the network's input; call it inside jit, so that only bytes travel to the device.
 
         (images / 255 − mean) / std.
 
         Args:
-            images: uint8 (images, height, width, 3), 0–255.
+          images: uint8 (images, height, width, 3), 0–255.
 
         Returns:
-            float32 (images, height, width, 3).
+          float32 (images, height, width, 3).
         """
         mean = jnp.asarray(self.mean, jnp.float32).reshape(1, 1, 1, 3)
         std = jnp.asarray(self.std, jnp.float32).reshape(1, 1, 1, 3)

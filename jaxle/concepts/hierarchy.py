@@ -5,6 +5,7 @@ superclass of one class or of all of them, and every further name of the same se
 """
 
 import difflib
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,19 +19,19 @@ class Hierarchy(NamedTuple):
     dropped: dict[str, str]  # superclass → why it was dropped
 
 
-def resolve_superclasses(superclasses, class_names):
+def resolve_superclasses(superclasses: Mapping[str, Sequence[str]], class_names: Sequence[str]) -> Hierarchy:
     """Resolves named superclasses down to classes; use it where a config gives a hierarchy.
 
     Args:
-        superclasses: dict of name → list of member names, classes or other superclasses, nested as deep as wanted.
-        class_names: the data set's classes.
+      superclasses: dict of name → list of member names, classes or other superclasses, nested as deep as wanted.
+      class_names: the data set's classes.
 
     Returns:
-        Hierarchy. Dropped are superclasses of a single class, of all classes (a constant column), and all but the first name of each set.
+      Hierarchy. Dropped are superclasses of a single class, of all classes (a constant column), and all but the first name of each set.
 
     Raises:
-        ValueError: members that are neither class nor superclass, superclasses that contain themselves, that have no members, or that
-            bear a class's name; all such names are listed.
+      ValueError: members that are neither class nor superclass, superclasses that contain themselves, that have no members, or that
+        bear a class's name; all such names are listed.
     """
     row = {name: i for i, name in enumerate(class_names)}
     _check_names(superclasses, row)

@@ -4,7 +4,9 @@ From class labels, the columns are the classes and the superclasses; only the ta
 it. From annotations, each image has labels of its own, which may lie in a memory map. Images × concepts is never made.
 """
 
+import collections
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,11 +15,11 @@ from jaxle.concepts.hierarchy import resolve_superclasses
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LabelConcepts:
-    """Concepts known by labels; `label_concepts` and `annotated_concepts` make it.
+    """Concepts known by labels; `LabelConcepts.make` makes it.
 
     Attributes:
-        concepts: tuple of str, the names of the columns.
-        dropped: dict of superclass → why it is no column.
+      concepts: the names of the columns.
+      dropped: superclass → why it is no column.
     """
 
     concepts: tuple[str, ...]
@@ -25,43 +27,65 @@ class LabelConcepts:
     _table: np.ndarray  # uint8 (rows of the table, concepts)
     _row_of: np.ndarray | None  # int (images,) into the table; None: image i has row i
 
-    def __len__(self):
+    @classmethod
+    def make(
+        cls,
+        labels: np.ndarray | None,
+        class_names: Sequence[str],
+        superclasses: Mapping[str, Sequence[str]] | None = None,
+        annotations: tuple[Sequence[str], np.ndarray] | None = None,
+    ) -> "LabelConcepts":
+        """Concepts of a data set: its annotations where it has them, else its classes and superclasses.
+
+        Args:
+          labels: int (images,), index into class_names; None where the data have none.
+          class_names: the classes.
+          superclasses: name → members, as `resolve_superclasses` takes it.
+          annotations: (concepts, uint8 or bool (images, concepts) of 0 and 1, may be a memory map); None where the data have none.
+
+        Returns:
+          With annotations their columns; else the classes in their order, then the superclasses that remain.
+
+        Raises:
+          ValueError: neither labels nor annotations, labels out of range, names that repeat, superclasses beside annotations, or what
+            `resolve_superclasses` refuses.
+        """
+        if annotations is not None:
+            if superclasses:
+                raise ValueError("superclasses are given, but the data are annotated image by image; expected them among the annotations")
+            return cls(*_annotated(*annotations))
+        if labels is None:
+            raise ValueError("the data have neither class labels nor annotations; expected either, as Label concepts are made of them")
+        labels = _checked(labels, class_names)
+        hierarchy = resolve_superclasses(superclasses or {}, class_names)
+        table = np.concatenate([np.eye(len(class_names), dtype=np.uint8), hierarchy.membership.astype(np.uint8)], axis=1)
+        return cls((*class_names, *hierarchy.names), hierarchy.dropped, table, labels)
+
+    def __len__(self) -> int:
         """Number of images."""
         return len(self._table) if self._row_of is None else len(self._row_of)
 
-    def rows(self, index, columns=None):
+    def rows(self, index: np.ndarray, columns: np.ndarray | slice | None = None) -> np.ndarray:
         """Some rows of the images × concepts matrix; use it wherever a tile of it is consumed.
 
         Args:
-            index: int (rows,), images.
-            columns: int (columns,), concepts; None for all.
+          index: int (rows,), images.
+          columns: int (columns,) or a slice, concepts; None for all.
 
         Returns:
-            float32 (rows, columns), 0 or 1.
+          float32 (rows, columns), 0 or 1.
         """
         index = np.asarray(index)
         if self._row_of is not None:
             index = self._row_of[index]
-        tile = self._table[index] if columns is None else self._table[index[:, None], np.asarray(columns)[None, :]]
+        if columns is None or isinstance(columns, slice):
+            tile = self._table[index][:, columns or slice(None)]
+        else:
+            tile = self._table[index[:, None], np.asarray(columns)[None, :]]
         return tile.astype(np.float32)
 
 
-def label_concepts(class_names, labels, superclasses=None):
-    """Classes and superclasses as concepts; use it for a data set with class labels.
-
-    Args:
-        class_names: tuple of str.
-        labels: int (images,), index into class_names; None where the source has none.
-        superclasses: dict of name → members, as `resolve_superclasses` takes it.
-
-    Returns:
-        LabelConcepts: the classes in their order, then the superclasses that remain.
-
-    Raises:
-        ValueError: no labels, a label out of range, fewer than two classes, or what `resolve_superclasses` refuses.
-    """
-    if labels is None:
-        raise ValueError("the data source has no class labels; expected labels, as Label concepts are made from them")
+def _checked(labels: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
     if len(class_names) < 2 or len(set(class_names)) < len(class_names):
         raise ValueError(f"class names are {tuple(class_names)[:10]}; expected at least two, all different")
     labels = np.asarray(labels)
@@ -70,28 +94,13 @@ def label_concepts(class_names, labels, superclasses=None):
     wrong = np.flatnonzero((labels < 0) | (labels >= len(class_names)))
     if wrong.size:
         raise ValueError(f"label of image {wrong[0]} is {labels[wrong[0]]}; expected 0 to {len(class_names) - 1}")
-    hierarchy = resolve_superclasses(superclasses or {}, class_names)
-    table = np.concatenate([np.eye(len(class_names), dtype=np.uint8), hierarchy.membership.astype(np.uint8)], axis=1)
-    return LabelConcepts((*class_names, *hierarchy.names), hierarchy.dropped, table, labels)
+    return labels
 
 
-def annotated_concepts(annotations):
-    """Concepts labelled image by image; use it for a source with annotations, such as scenes.
-
-    Args:
-        annotations: (concepts tuple of str, uint8 or bool (images, concepts) of 0 and 1, may be a memory map); None where there are none.
-
-    Returns:
-        LabelConcepts.
-
-    Raises:
-        ValueError: no annotations, names that do not fit the columns or repeat, or another dtype.
-    """
-    if annotations is None:
-        raise ValueError("the data source has no annotations; expected labels of every concept for every image")
-    concepts, matrix = annotations
+def _annotated(concepts: Sequence[str], matrix: np.ndarray) -> tuple:
     if matrix.ndim != 2 or matrix.shape[1] != len(concepts) or matrix.dtype not in (np.uint8, np.bool_):
         raise ValueError(f"annotations are {matrix.dtype} of shape {matrix.shape}; expected uint8 (images, {len(concepts)} concepts)")
-    if len(set(concepts)) < len(concepts):
-        raise ValueError(f"annotated concepts repeat: {', '.join(sorted({c for c in concepts if concepts.count(c) > 1}))}")
-    return LabelConcepts(tuple(concepts), {}, matrix, None)
+    twice = sorted(concept for concept, times in collections.Counter(concepts).items() if times > 1)
+    if twice:
+        raise ValueError(f"annotated concepts repeat: {', '.join(twice[:10])}")
+    return tuple(concepts), {}, matrix, None

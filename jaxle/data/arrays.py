@@ -1,7 +1,9 @@
 """A folder of NumPy arrays: pictures already decoded, with labels, and concept labels where they are known."""
 
 import hashlib
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,19 +19,19 @@ class ArraysSource:
     `concept_labels.npy` (is concept j in image i?) and `concepts.txt`.
 
     Args:
-        path: the folder: images.npy uint8 (images, height, width, 3), labels.npy int (images,), concept_labels.npy uint8 or bool
-            (images, concepts) of 0 and 1.
+      path: the folder: images.npy uint8 (images, height, width, 3), labels.npy int (images,), concept_labels.npy uint8 or bool
+        (images, concepts) of 0 and 1.
 
     Attributes:
-        class_names: tuple of str, empty without labels.
-        labels: int32 (images,), index into class_names; None without labels.
-        annotations: (concepts tuple of str, uint8 (images, concepts) memory map), or None.
+      class_names: tuple of str, empty without labels.
+      labels: int32 (images,), index into class_names; None without labels.
+      annotations: (concepts tuple of str, uint8 (images, concepts) memory map), or None.
 
     Raises:
-        ValueError: a file that is absent, not a plain array, or of another dtype, shape or range.
+      ValueError: a file that is absent, not a plain array, or of another dtype, shape or range.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike):
         folder = Path(path)
         if not folder.is_dir():
             raise ValueError(f"arrays:{path}: no such folder")
@@ -47,13 +49,13 @@ class ArraysSource:
         elif any(has):
             raise ValueError(f"arrays:{path}: concept_labels.npy and concepts.txt belong together; one of them is absent")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
         return np.asarray(self._images[i]), -1 if self.labels is None else int(self.labels[i])
 
-    def fingerprint_fields(self):
+    def fingerprint_fields(self) -> dict[str, Any]:
         """Facts that tell this content from other content: shapes, 64 of the pictures, and all labels."""
         rows = np.linspace(0, len(self) - 1, min(_SAMPLES, len(self))).astype(int)
         fields = {"kind": "arrays", "shape": list(self._images.shape), "sample": _sha256(self._images[rows])}
@@ -63,7 +65,7 @@ class ArraysSource:
             fields |= {"concepts": _sha256(np.array(self.annotations[0])), "concept_labels": _sha256(self.annotations[1])}
         return fields
 
-    def _read_labels(self, folder):
+    def _read_labels(self, folder: Path) -> tuple[np.ndarray, tuple[str, ...]]:
         path, expected = folder / "labels.npy", f"whole numbers ({len(self)},), one for each picture of images.npy"
         labels = _load(path, expected)
         if labels.shape != (len(self),) or not np.issubdtype(labels.dtype, np.integer):
@@ -75,7 +77,7 @@ class ArraysSource:
             raise ValueError(f"{path} holds {labels[wrong[0]]} at {wrong[0]}; expected 0 to {len(names) - 1}, one for each class")
         return np.asarray(labels, np.int32), names
 
-    def _read_annotations(self, folder):
+    def _read_annotations(self, folder: Path) -> tuple[tuple[str, ...], np.ndarray]:
         concepts = read_names(folder / "concepts.txt")
         path, expected = folder / "concept_labels.npy", f"uint8 or bool ({len(self)}, {len(concepts)}), pictures × concepts"
         matrix = _load(path, expected)
@@ -86,7 +88,7 @@ class ArraysSource:
         return concepts, matrix.view(np.uint8)
 
 
-def _load(path, expected):
+def _load(path: Path, expected: str) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, EOFError, ValueError) as error:
@@ -94,11 +96,11 @@ def _load(path, expected):
         raise ValueError(f"cannot read {path}: {reason}; expected {expected}") from None
 
 
-def _got(path, array, expected):
+def _got(path: Path, array: np.ndarray, expected: str) -> str:
     return f"{path} is {array.dtype} of shape {array.shape}; expected {expected}"
 
 
-def _sha256(array):
+def _sha256(array: np.ndarray) -> str:
     digest = hashlib.sha256(f"{array.dtype} {array.shape}".encode())
     digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()

@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,20 +21,20 @@ class FolderSource:
     that file exists. A class's own subfolders are read too. Hidden files and files without a picture's extension are no pictures.
 
     Args:
-        path: the folder.
+      path: the folder.
 
     Attributes:
-        class_names: tuple of str.
-        labels: int32 (images,), index into class_names.
-        annotations: None.
+      class_names: tuple of str.
+      labels: int32 (images,), index into class_names.
+      annotations: None.
 
     Raises:
-        ValueError: no such folder, no class subfolder, a class without pictures, or a single class.
+      ValueError: no such folder, no class subfolder, a class without pictures, or a single class.
     """
 
     annotations = None
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike):
         self._root = Path(path)
         if not self._root.is_dir():
             raise ValueError(f"folder:{path}: no such folder")
@@ -52,20 +54,20 @@ class FolderSource:
         self._files = [name for pictures in found for name, _ in pictures]
         self._sizes = [size for pictures in found for _, size in pictures]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._files)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
         return decode(f"{self._root}/{self._files[i]}"), int(self.labels[i])
 
-    def fingerprint_fields(self):
+    def fingerprint_fields(self) -> dict[str, Any]:
         """Facts that tell this content from other content, alike on every machine: names and sizes of the files, and the class names."""
         listing = "\n".join(f"{size} {name}" for name, size in zip(self._files, self._sizes, strict=True))
         names = "\n".join(self.class_names)
         return {"kind": "folder", "images": len(self), "files": _sha256(listing), "classes": _sha256(names)}
 
 
-def _pictures(folder, name):
+def _pictures(folder: str | os.PathLike, name: str) -> Iterator[tuple[str, int]]:
     """(name below the root, bytes) of every picture."""
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -77,5 +79,5 @@ def _pictures(folder, name):
                 yield f"{name}/{entry.name}", entry.stat().st_size
 
 
-def _sha256(text):
+def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

@@ -7,34 +7,40 @@ between the pictures over the cores, but take seconds to start. An error travels
 
 import dataclasses
 import os
+from collections.abc import Iterator, Mapping
 
 import grain
 import numpy as np
 from absl import flags
 
+from jaxle.data.sources import Source
+from jaxle.images import Preprocess
+
 _RUN = 32
 _MAX_THREADS = 16
 
 
-def batches(source, fits, batch_size, start=0, stop=None, workers=0):
+def batches(
+    source: Source, fits: Mapping[str, Preprocess], batch_size: int, start: int = 0, stop: int | None = None, workers: int = 0
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     """Yields the images of a source in batches, fitted for every network; use it for any pass over probe images.
 
     An interrupted pass goes on with `start`; several hosts read each their own `start` to `stop`.
 
     Args:
-        source: as `jaxle.data.sources` describes it: `source[i]` gives (image uint8 (height, width, 3), label).
-        fits: dict of network name → `jaxle.images.Preprocess`. Networks that differ in mean and std only share one array.
-        batch_size: images in a batch.
-        start, stop: first image, and the one after the last; None for the source's end.
-        workers: processes that decode; 0 decodes in threads of this process. Worth their start for many large pictures and many cores.
+      source: the images.
+      fits: network name → how it wants its pictures. Networks that differ in mean and std only share one array.
+      batch_size: images in a batch.
+      start, stop: first image, and the one after the last; None for the source's end.
+      workers: processes that decode; 0 decodes in threads of this process. Worth their start for many large pictures and many cores.
 
     Yields:
-        (index, images): index int64 (images,), without gaps; images dict of network name → uint8 (images, size, size, 3).
-        Only the last batch is shorter, and the one before an error.
+      (index, images): index int64 (images,), without gaps; images dict of network name → uint8 (images, size, size, 3).
+      Only the last batch is shorter, and the one before an error.
 
     Raises:
-        ValueError: an image that cannot be decoded (its file is named), after all images before it were yielded; start, stop,
-            batch_size or workers out of range.
+      ValueError: an image that cannot be decoded (its file is named), after all images before it were yielded; start, stop,
+        batch_size or workers out of range.
     """
     n = len(source)
     stop = n if stop is None else stop
@@ -66,7 +72,7 @@ def _batches(source, fits, batch_size, start, stop, workers):
         runs.close()
 
 
-def _runs(read_run, workers):
+def _runs(read_run: "_ReadRun", workers: int) -> grain.DatasetIterator:
     """Grain's iterator over all runs, in order, read ahead by two batches: one on its way to the device, one in the making."""
     threads = min(_MAX_THREADS, os.cpu_count() or 1)
     ahead = max(threads, 2 * read_run.runs_per_batch)
@@ -83,8 +89,8 @@ def _runs(read_run, workers):
 class _ReadRun:
     """Reads the k-th run of images. A record and not a closure, so that worker processes can be sent it."""
 
-    source: object
-    resizes: list
+    source: Source
+    resizes: list[Preprocess]
     batch_size: int
     runs_per_batch: int
     start: int

@@ -1,29 +1,31 @@
 """Lists of names: a text file with one name a line (classes, concepts)."""
 
+import collections
+import os
 from pathlib import Path
 
 
-def read_names(path, expected=None):
+def read_names(path: str | os.PathLike, expected: int | None = None) -> tuple[str, ...]:
     """Reads one name a line; use it for `classes.txt` and `concepts.txt`.
 
     Spaces at both ends and blank lines are dropped (a blank line is no name).
 
     Args:
-        path: UTF-8 text file.
-        expected: how many names there must be; any number where None.
+      path: UTF-8 text file.
+      expected: how many names there must be; any number where None.
 
     Returns:
-        tuple of str, in the order of the file, all different.
+      tuple of str, in the order of the file, all different.
 
     Raises:
-        ValueError: absent, not UTF-8, empty, a name twice, or another number of names than expected.
+      ValueError: absent, not UTF-8, empty, a name twice, or another number of names than expected.
     """
     path = Path(path)
     try:
         names = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read names from {path}: {error}") from None
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    twice = sorted(name for name, times in collections.Counter(names).items() if times > 1)
     if twice:
         raise ValueError(f"{path} holds more than once: {', '.join(twice[:10])}")
     if not names:

@@ -3,6 +3,8 @@
 Kept apart by index arrays, so that the same split serves every network, tap and method of a run, and can be saved beside it.
 """
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,21 +21,21 @@ class Split(NamedTuple):
     test: np.ndarray
 
 
-def make_split(n, seed, fractions=_FRACTIONS):
+def make_split(n: int, seed: int, fractions: Sequence[float] = _FRACTIONS) -> Split:
     """Splits n images at random; use it where no index files are given.
 
     The same (n, seed, fractions) gives the same split on every machine and with every NumPy. Each part gets at least one image.
 
     Args:
-        n: number of images, at least 3.
-        seed: integer from 0 to 2⁶⁴ − 1.
-        fractions: shares of train, val and test, all above 0, of sum 1.
+      n: number of images, at least 3.
+      seed: integer from 0 to 2⁶⁴ − 1.
+      fractions: shares of train, val and test, all above 0, of sum 1.
 
     Returns:
-        Split, each part in ascending order.
+      Split, each part in ascending order.
 
     Raises:
-        ValueError: too few images, or fractions or a seed out of range.
+      ValueError: too few images, or fractions or a seed out of range.
     """
     if n < len(Split._fields):
         raise ValueError(f"cannot split {n} image{'s' * (n != 1)} into train, val and test; expected at least 3")
@@ -46,18 +48,18 @@ def make_split(n, seed, fractions=_FRACTIONS):
     return Split(np.sort(order[n_val + n_test :]), np.sort(order[:n_val]), np.sort(order[n_val : n_val + n_test]))
 
 
-def check_split(split, n):
+def check_split(split: Sequence[np.ndarray], n: int) -> Split:
     """Checks a split given by the user; call it once where it enters.
 
     Args:
-        split: three int arrays (images,): train, val, test.
-        n: number of images that they index.
+      split: three int arrays (images,): train, val, test.
+      n: number of images that they index.
 
     Returns:
-        Split of int64 arrays, each in the order given.
+      Split of int64 arrays, each in the order given.
 
     Raises:
-        ValueError: a part that is empty, not whole numbers, out of range, or holds an image twice; parts that overlap.
+      ValueError: a part that is empty, not whole numbers, out of range, or holds an image twice; parts that overlap.
     """
     if len(split) != 3:
         raise ValueError(f"split has {len(split)} parts; expected three: train, val, test")
@@ -82,18 +84,18 @@ def check_split(split, n):
     return Split(**parts)
 
 
-def load_split(path, n):
+def load_split(path: str | os.PathLike, n: int) -> Split:
     """Reads a split from index files; use it to score on the same images as another run or another program.
 
     Args:
-        path: an `.npz` file with arrays train, val and test, or a folder with train, val and test as `.npy` or `.txt` (one a line).
-        n: number of images that the indices refer to.
+      path: an `.npz` file with arrays train, val and test, or a folder with train, val and test as `.npy` or `.txt` (one a line).
+      n: number of images that the indices refer to.
 
     Returns:
-        Split of int64 arrays, each in the order of its file.
+      Split of int64 arrays, each in the order of its file.
 
     Raises:
-        ValueError: a file that is absent or unreadable, a part that is absent, or what `check_split` refuses.
+      ValueError: a file that is absent or unreadable, a part that is absent, or what `check_split` refuses.
     """
     path = Path(path)
     if path.is_dir():
@@ -111,25 +113,25 @@ def load_split(path, n):
     return check_split(parts, n)
 
 
-def shuffled(n, seed, stream):
+def shuffled(n: int, seed: int, stream: int) -> np.ndarray:
     """A random order of n images that depends on (n, seed, stream) only.
 
     Taken from the raw stream of a bit generator, which NumPy promises never to change; `Generator.permutation` may change (NEP 19).
 
     Args:
-        n: number of images.
-        seed: integer from 0 to 2⁶⁴ − 1.
-        stream: which of the orders of this seed; 0 is the split's, 1 the limit's.
+      n: number of images.
+      seed: integer from 0 to 2⁶⁴ − 1.
+      stream: which of the orders of this seed; 0 is the split's, 1 the limit's.
 
     Returns:
-        int64 (n,), a permutation of 0..n − 1.
+      int64 (n,), a permutation of 0..n − 1.
     """
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed is {seed}; expected an integer from 0 to 2**64 − 1")
     return np.argsort(np.random.Philox(key=np.array([seed, stream], np.uint64)).random_raw(n), kind="stable")
 
 
-def _read_part(folder, name):
+def _read_part(folder: Path, name: str) -> np.ndarray:
     for path in (folder / f"{name}.npy", folder / f"{name}.txt"):
         if path.is_file():
             try:

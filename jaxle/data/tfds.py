@@ -1,6 +1,8 @@
 """A TensorFlow Datasets data set, read at random without TensorFlow (`tfds.data_source` over array_record files)."""
 
 import functools
+import os
+from typing import Any
 
 import numpy as np
 
@@ -13,22 +15,22 @@ class TfdsSource:
     """One split of a prepared data set, such as "cifar10" or "imagenet2012:5.1.0"; downloaded and prepared where that is possible.
 
     Args:
-        name: as `tfds.builder` takes it.
-        split: as tfds has it ("test", "validation[:20%]"); may be None where the data set has only one.
-        data_dir: where data sets are prepared; None for tfds's own choice (`TFDS_DATA_DIR`, else ~/tensorflow_datasets).
+      name: as `tfds.builder` takes it.
+      split: as tfds has it ("test", "validation[:20%]"); may be None where the data set has only one.
+      data_dir: where data sets are prepared; None for tfds's own choice (`TFDS_DATA_DIR`, else ~/tensorflow_datasets).
 
     Attributes:
-        class_names: tuple of str; empty where there is no class label.
-        labels: int32 (images,), or None. Read from the records when first asked for, which reads every record's bytes once.
-        annotations: None.
+      class_names: tuple of str; empty where there is no class label.
+      labels: int32 (images,), or None. Read from the records when first asked for, which reads every record's bytes once.
+      annotations: None.
 
     Raises:
-        ValueError: an unknown name, a data set that is not prepared and cannot be, an unknown split, no picture in its records.
+      ValueError: an unknown name, a data set that is not prepared and cannot be, an unknown split, no picture in its records.
     """
 
     annotations = None
 
-    def __init__(self, name, split=None, data_dir=None):
+    def __init__(self, name: str, split: str | None = None, data_dir: str | os.PathLike | None = None):
         import tensorflow_datasets as tfds
 
         builder = _prepared(tfds, name, data_dir)
@@ -51,16 +53,16 @@ class TfdsSource:
         }
         self._records = builder.as_data_source(split=split, decoders={self._image: tfds.decode.SkipDecoding()})
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._records)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
         record = self._records[i]
         label = int(record[self._label]) if self._label else -1
         return decode(record[self._image], name=f"record {i} of {self._where}"), label
 
     @functools.cached_property
-    def labels(self):
+    def labels(self) -> np.ndarray | None:
         if self._label is None:
             return None
         labels = np.empty(len(self), np.int32)
@@ -69,7 +71,7 @@ class TfdsSource:
             labels[rows.start : rows.stop] = [record[self._label] for record in self._records.__getitems__(list(rows))]
         return labels
 
-    def fingerprint_fields(self):
+    def fingerprint_fields(self) -> dict[str, Any]:
         """Facts that tell this content from other content: the data set's name, version and split, and its size."""
         return {**self._facts, "images": len(self)}
 
