@@ -1,0 +1,80 @@
+"""The command line as a user meets it: one sentence and status 2 for each mistake, before anything expensive."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+QUICKSTART = f"--config={ROOT}/configs/quickstart.py"
+
+
+def run(arguments, cwd):
+    environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(cwd / "xla")}
+    command = [sys.executable, "-m", "jaxle.launch", *arguments]
+    return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Image folders with one mistake each."""
+    root = tmp_path_factory.mktemp("pictures")
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)
+    for folder in ("empty", "one/a", "text/a", "text/b", "cut/a", "cut/b"):
+        (root / folder).mkdir(parents=True)
+        if folder != "empty":
+            for i in range(6):
+                Image.fromarray(pixels).save(root / folder / f"{i}.jpg")
+    (root / "text" / "b" / "3.jpg").write_text("no picture at all")
+    whole = (root / "cut" / "a" / "2.jpg").read_bytes()
+    (root / "cut" / "a" / "2.jpg").write_bytes(whole[: len(whole) // 2])
+    return root
+
+
+def test_mistakes_end_with_one_sentence_and_status_2(pictures, tmp_path):
+    (tmp_path / "broken.py").write_text("def get_config():\n    return 1 / 0\n")
+    cases = [
+        ([], "no config given: expected --config FILE"),
+        (["--config=nowhere.py"], "config file nowhere.py does not exist"),
+        (["--config", f"{tmp_path}/broken.py"], "ZeroDivisionError: division by zero"),
+        ([QUICKSTART, "--config.fit.lamda=1"], 'did you mean "lam" instead of "lamda"?'),
+        ([QUICKSTART, "--config.fitt.lam=1"], 'did you mean "fit" instead of "fitt"?'),
+        ([QUICKSTART, "--config.fit.lam=much"], "could not convert string to float: 'much'"),
+        ([QUICKSTART, "--stages=prob"], "unknown stage 'prob'; valid stages: probe, fit, search, simulate, score"),
+        ([QUICKSTART, "more"], "unexpected arguments ['more']"),
+        ([QUICKSTART, "--config.mesh.data=64"], "needs 64 devices, got 1"),
+        ([QUICKSTART, "--config.target.model=resnet21"], "unknown model 'resnet21'; valid"),
+        ([QUICKSTART, "--config.target.taps=layer9"], "unknown tap 'layer9'; valid taps: "),
+        ([QUICKSTART, "--config.target.pool=mean"], "must be one of avg, max, first, none"),
+        ([QUICKSTART, "--config.target.pool=none"], "pool 'none' keeps positions apart"),
+        ([QUICKSTART, "--config.data.source=imagenet"], "imagenet"),
+        ([QUICKSTART, "--config.methods.label.search=best"], "must be one of greedy, top_k"),
+        ([QUICKSTART, f"--config.data.source=folder:{pictures}/empty"], "empty"),
+        ([QUICKSTART, f"--config.data.source=folder:{pictures}/one"], "class"),
+        ([QUICKSTART, f"--config.data.source=folder:{pictures}/nowhere"], "nowhere"),
+        ([QUICKSTART, f"--config.data.source=folder:{pictures}/text"], "3.jpg"),
+        ([QUICKSTART, f"--config.data.source=folder:{pictures}/cut"], "2.jpg"),
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda case: run(case[0], tmp_path), cases))
+    for (arguments, words), result in zip(cases, results, strict=True):
+        sentence = [line for line in result.stderr.splitlines() if line.startswith("jaxle: ")]
+        assert result.returncode == 2 and len(sentence) == 1, (arguments, result.stderr)
+        assert words in sentence[0], (arguments, sentence)
+        assert "Traceback" not in result.stderr, (arguments, result.stderr)
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    program = (
+        "import jaxle.stages as s\n"
+        "def interrupted(*_): raise KeyboardInterrupt\n"
+        "s.run = interrupted\n"
+        "import sys; from jaxle import launch; launch.run()"
+    )
+    result = subprocess.run([sys.executable, "-c", program, QUICKSTART], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 130 and "the same command resumes" in result.stderr

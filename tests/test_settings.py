@@ -1,0 +1,73 @@
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxle import settings
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+
+def load(name: str) -> dict:
+    sys.path.insert(0, str(CONFIGS.parent))
+    try:
+        spec = importlib.util.spec_from_file_location(f"config_{name}", CONFIGS / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.get_config().to_dict()
+    finally:
+        sys.path.remove(str(CONFIGS.parent))
+
+
+def changed(**fields) -> dict:
+    config = load("common")
+    for name, value in fields.items():
+        section, _, key = name.partition("__")
+        if key:
+            config[section][key] = value
+        else:
+            config[section] = value
+    return config
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem != "__init__"))
+def test_every_config_passes_and_comes_out_plain(name):
+    plain = settings.check(load(name))
+    assert isinstance(plain["target"]["taps"], list) and plain["methods"]
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        ({"fit__lamb": 0.1}, "unknown config field 'fit.lamb'; did you mean 'fit.lam'?"),
+        ({"fit": {"lam": 0.05, "l1_ratio": 0.99, "tol": 1e-6}}, "the config lacks the field 'fit.min_top5'"),
+        ({"seed": "x"}, "config field 'seed' must be an int, got 'x'"),
+        ({"seed": True}, "config field 'seed' must be an int, got True"),
+        ({"data__batch_size": 0}, "config field 'data.batch_size' must be at least 1, got 0"),
+        ({"target__taps": ()}, "names no tap"),
+        ({"target__taps": ("layer1", "layer1")}, "names a tap twice"),
+        ({"target__pool": "mean"}, "must be one of avg, max, first, none, got 'mean'"),
+        ({"methods": {}}, "config section 'methods' is empty"),
+        ({"methods": {"label": {"concepts": "lable", "search": "greedy"}}}, "'methods.label.concepts' must be one of label, got 'lable'"),
+        (
+            {"methods": {"label": {"concepts": "label", "search": "gredy"}}},
+            "'methods.label.search' must be one of greedy, top_k, got 'gredy'",
+        ),
+        ({"methods": {"label": {"concepts": "label"}}}, "methods.label must hold concepts, search, got ['concepts']"),
+        ({"methods": {"../x": {"concepts": "label", "search": "greedy"}}}, "cannot name a folder"),
+        ({"simulators": {"labels": "label"}}, "must be one of labels, got 'label'"),
+        ({"fit__lam": 0}, "lam must be a positive number, got 0"),
+        ({"fit__lam": float("nan")}, "lam must be a positive number, got nan"),
+        ({"fit__l1_ratio": 1.5}, "l1_ratio must be a number in"),
+        ({"search__max_concepts": 0}, "max_concepts must be a whole number of at least 1, got 0"),
+    ],
+)
+def test_one_sentence_for_each_mistake(fields, words):
+    with pytest.raises(ValueError) as error:
+        settings.check(changed(**fields))
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_taps_may_be_written_with_commas():
+    assert settings.check(changed(target__taps=("layer1, layer2",)))["target"]["taps"] == ["layer1", "layer2"]
