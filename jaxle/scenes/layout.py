@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxle.scenes import draws
-from jaxle.scenes.vocabulary import ATTRIBUTES, CLASS_NAMES, CLASS_OF, COLOURS, CONCEPTS, IMPLIES, PLACES, SHAPES, THING_OF
+from jaxle.scenes.vocabulary import ATTRIBUTES, CLASS_NAMES, CLASS_OF, COLOURS, CONCEPTS, IMPLIES, PLACES, POSITIONS, SHAPES, THING_OF
 
 SIDE = 64  # pixels
 SLOTS = 3
@@ -100,6 +100,12 @@ def class_ids(scenes: Layout) -> np.ndarray:
     return CLASS_OF[scenes.thing[:, 0]]
 
 
+def positions(scenes: Layout) -> np.ndarray:
+    """Whether the main object's centre is in the outer three eighths of the image, at each side: bool (images, `POSITIONS`)."""
+    x, y, near = scenes.x[:, 0], scenes.y[:, 0], np.float32(SIDE * 3 / 8)
+    return np.stack([x < near, x > SIDE - near, y < near, y > SIDE - near], axis=1)
+
+
 def membership(scenes: Layout) -> np.ndarray:
     """Which concepts each part of a scene bears: bool (images, slots + 1, concepts); the last part is the background.
 
@@ -122,8 +128,6 @@ def membership(scenes: Layout) -> np.ndarray:
     mark(ATTRIBUTES["texture"], scenes.texture[image, slot] - 1)
     mark(ATTRIBUTES["size"], np.array([0, -1, 1])[scenes.size[image, slot]])
     mark(ATTRIBUTES["count"], scenes.present.sum(axis=1)[image] - 1)
-    third = SIDE * np.float32(3 / 8)
-    for word, where, low in (("left", scenes.x, True), ("right", scenes.x, False), ("top", scenes.y, True), ("bottom", scenes.y, False)):
-        bears[:, 0, column[word]] = where[:, 0] < third if low else where[:, 0] > SIDE - third
+    bears[:, 0, [column[word] for word in POSITIONS]] = positions(scenes)
     bears[np.arange(n), SLOTS, np.array([column[word] for word in PLACES])[scenes.place]] = True
     return bears @ IMPLIES

@@ -1,8 +1,8 @@
 """Signed distances of the eleven shapes, for antialiased silhouettes.
 
-A shape lives in the disc of radius 1 about the origin, x to the right and y down; distance is negative inside. A pixel's coverage is
-clip(½ − distance·radius, 0, 1), radius in pixels. Distances are exact or, for ovals, crescents and outside corners, close enough near
-the edge, which is all that coverage needs. Only + − × ÷ √ of float32 appear, which IEEE 754 rounds alike everywhere.
+A shape fills the disc of radius 1 about the origin, give or take a twentieth; x points right, y down, and distance is negative inside.
+A pixel's coverage is clip(½ − distance·radius, 0, 1), radius in pixels. Distances are exact or, for ovals, crescents and outside corners,
+close enough near the edge, which is all that coverage needs. Only + − × ÷ √ of float32 appear, which IEEE 754 rounds alike everywhere.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def _ring(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _crescent(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    bite = x + 0.2 - 0.62
-    x = x + 0.2
-    return np.maximum(np.sqrt(x * x + y * y) - 0.94, 0.8 - np.sqrt(bite * bite + y * y))
+    x = x - 0.2
+    bite = x - 0.6
+    return np.maximum(np.sqrt(x * x + y * y) - 0.9, 0.76 - np.sqrt(bite * bite + y * y))
 
 
 def _heart(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -45,8 +45,8 @@ def _heart(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _triangle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    y = y - 0.16
-    return np.maximum(np.abs(x) * math.sqrt(0.75) - y * 0.5, y) - 0.53
+    y = y - 0.07
+    return np.maximum(np.abs(x) * math.sqrt(0.75) - y * 0.5, y) - 0.5
 
 
 def _square(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -54,7 +54,7 @@ def _square(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _rectangle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.maximum(np.abs(x) - 0.94, np.abs(y) - 0.52)
+    return np.maximum(np.abs(x) - 0.9, np.abs(y) - 0.5)
 
 
 def _hexagon(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -69,7 +69,7 @@ def _star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     for _ in range(2):
         beyond = 2 * np.maximum(x * cosine - y * sine, 0)
         x, y = np.abs(x - beyond * cosine), y + beyond * sine
-    tip, corner = 0.98, 0.46
+    tip, corner = 0.95, 0.45
     edge_x, edge_y = corner * sine, corner * cosine - tip
     y = y - tip
     share = np.clip((x * edge_x + y * edge_y) / (edge_x * edge_x + edge_y * edge_y), 0, 1)

@@ -18,9 +18,9 @@ from jaxle.scenes.layout import SIDE, Layout, class_ids, layout, membership
 from jaxle.scenes.patterns import ACCENT, COSINE, SINE
 from jaxle.scenes.places import backgrounds
 from jaxle.scenes.shapes import DISTANCE
-from jaxle.scenes.vocabulary import COLOURS, CONCEPTS, TEXTURES
+from jaxle.scenes.vocabulary import COLOURS, CONCEPTS
 
-_CHUNK = 128  # images at a time
+CHUNK = 128  # images at a time
 _PATCH = 38  # pixels; holds the largest object and its shadow
 _TURNS = 15  # objects lean by up to this many 256ths of a turn
 
@@ -36,6 +36,7 @@ _PAINT = {
     "white": (244, 244, 240),
     "black": (36, 36, 42),
 }
+# An object's pattern is in a tone of its own colour: darker for these, lighter for the others.
 _DARK_ACCENT = ("orange", "yellow", "pink", "white")
 _BASE = np.array([_PAINT[name] for name in COLOURS], np.float32)
 _TONE = np.array(
@@ -70,8 +71,8 @@ def render(index: np.ndarray, seed: int) -> Scenes:
     images = np.empty((len(index), SIDE, SIDE, 3), np.uint8)
     classes = np.empty(len(index), np.int32)
     labels = np.empty((len(index), len(CONCEPTS)), np.uint8)
-    for start in range(0, len(index), _CHUNK):
-        rows = slice(start, start + _CHUNK)
+    for start in range(0, len(index), CHUNK):
+        rows = slice(start, start + CHUNK)
         scenes = layout(index[rows], seed)
         images[rows], _ = paint(index[rows], seed, scenes)
         classes[rows] = class_ids(scenes)
@@ -144,6 +145,3 @@ def _objects(
     shadow = 1 - np.float32(0.34) * np.clip(1 - distance * np.float32(0.34), 0, 1)
     colour = np.clip((base + (tone - base) * accent[:, None]) * light[:, None], 0, 255)
     return left, top, coverage, shadow, colour
-
-
-assert TEXTURES[1:] == tuple(ACCENT)
