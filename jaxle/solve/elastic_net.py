@@ -25,9 +25,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
-from jaxle.solve.moments import HIGHEST, Moments, scales
+from jaxle.solve.moments import HIGHEST, ROWS, WHOLE, Moments, scales, split_jit
 
 WORKING_SET = 64
 SLOTS = 256
@@ -117,7 +117,9 @@ def lam_max(moments: Moments, l1_ratio: float, *, standardise: bool = True) -> j
     return jnp.max(cross, axis=0) / l1_ratio
 
 
-def path(moments: Moments, lams, l1_ratio: float, *, tol: float = 1e-6, standardise: bool = True, mesh: Mesh | None = None) -> list[Solution]:
+def path(
+    moments: Moments, lams, l1_ratio: float, *, tol: float = 1e-6, standardise: bool = True, mesh: Mesh | None = None
+) -> list[Solution]:
     """Solve for a decreasing sequence of λ, each started from the one before; arguments as in `solve`.
 
     Raises:
@@ -342,26 +344,19 @@ def _save(weights, slope, ids, slots: Slots):
     return weights.at[ids].set(dense, mode="drop"), slope.at[ids].set(slots.slope, mode="drop")
 
 
-_ROWS, _WHOLE = PartitionSpec("data"), PartitionSpec()
-_PROBLEM = Problem(_WHOLE, _ROWS, _ROWS, _WHOLE, _WHOLE, _ROWS)
-
-
-def _split(function, mesh: Mesh | None, in_specs, out_specs, donate=()):
-    if mesh is not None:
-        function = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs)
-    return jax.jit(function, donate_argnums=donate)
+_PROBLEM = Problem(WHOLE, ROWS, ROWS, WHOLE, WHOLE, ROWS)
 
 
 @functools.cache
 def _refill(mesh: Mesh | None, warm: bool):
-    return _split(_fill, mesh, (_PROBLEM, _ROWS if warm else _WHOLE, _ROWS, _ROWS, _ROWS), _ROWS)
+    return split_jit(_fill, mesh, (_PROBLEM, ROWS if warm else WHOLE, ROWS, ROWS, ROWS), ROWS)
 
 
 @functools.cache
 def _round(mesh: Mesh | None):
-    return _split(_work, mesh, (_WHOLE, _WHOLE, _WHOLE, _ROWS, _WHOLE), _ROWS, donate=3)
+    return split_jit(_work, mesh, (WHOLE, WHOLE, WHOLE, ROWS, WHOLE), ROWS, donate=3)
 
 
 @functools.cache
 def _store(mesh: Mesh | None):
-    return _split(_save, mesh, (_ROWS, _ROWS, _ROWS, _ROWS), _ROWS, donate=(0, 1))
+    return split_jit(_save, mesh, (ROWS, ROWS, ROWS, ROWS), ROWS, donate=(0, 1))

@@ -2,10 +2,10 @@
 
     G = XᵀX/n,   C = XᵀY/n,   v = diag(YᵀY)/n,   columns of X (images × concepts) and Y (images × neurons) centred
 
-Accumulated over tiles of images, in float32 at HIGHEST precision, shifted by the mean of the first tile's first rows (an unshifted float32 covariance of a
-near-constant column comes out negative). Images × concepts is never held: a tile is read from an array, a memory map or a function. Only
-panels of the upper triangle of G are multiplied out, since a full product costs twice a symmetric one. On a mesh each device sums its own
-images over axis `data`, and one sum over devices ends the pass.
+Accumulated over tiles of images, in float32 at HIGHEST precision, shifted by the mean of the first tile's first rows (an unshifted
+float32 covariance of a near-constant column comes out negative). Images × concepts is never held: a tile is read from an array, a memory
+map or a function. Only panels of the upper triangle of G are multiplied out, since a full product costs twice a symmetric one. On a mesh
+each device sums its own images over axis `data`, and one sum over devices ends the pass.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 HIGHEST = jax.lax.Precision.HIGHEST
 PANELS = 10  # products that make up the triangle: what they waste beside it is 10 %
+ROWS, WHOLE = PartitionSpec("data"), PartitionSpec()
 TILE_BYTES = 192 << 20
 SHIFT_ROWS = 1024  # of the first tile: any point near the mean serves as shift
 CONSTANT = 1e-6  # a standard deviation this small beside the mean is round-off
@@ -90,7 +91,7 @@ def second_moments(
         index_tile = _rows(index, start, rows, n)
         x, y = _read(features, index_tile), _read(targets, index_tile)
         if mesh is not None:
-            split = NamedSharding(mesh, PartitionSpec("data"))
+            split = NamedSharding(mesh, ROWS)
             x, y = jax.device_put(x, split), jax.device_put(y, split)
         count = jnp.int32(min(rows, n - start))
         if state is None:
@@ -148,6 +149,13 @@ def correlate(features, targets, weights, bias=None, index=None, *, tile_rows: i
             shift = _prediction_mean(x[:SHIFT_ROWS], y[:SHIFT_ROWS], weights, bias, count)
         sums = _add_prediction(sums, shift, x, y, weights, bias, count)
     return _correlation(sums / n)
+
+
+def split_jit(function, mesh: Mesh | None, in_specs, out_specs, donate=()):
+    """jit, each device of the mesh's axis `data` running `function` on its own rows; without a mesh the specs are not used."""
+    if mesh is not None:
+        function = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs)
+    return jax.jit(function, donate_argnums=donate)
 
 
 def _rows(index, start: int, rows: int, n: int):
@@ -217,14 +225,10 @@ def _add_tile(state, shift, x, y, count, first):
 
 @functools.cache
 def _accumulate(mesh: Mesh | None):
-    if mesh is None:
-        return jax.jit(functools.partial(_add_tile, first=0), donate_argnums=0)
-
     def local(state, shift, x, y, count):
-        return _add_tile(state, shift, x, y, count, jax.lax.axis_index("data") * x.shape[0])
+        return _add_tile(state, shift, x, y, count, 0 if mesh is None else jax.lax.axis_index("data") * x.shape[0])
 
-    rows, whole = PartitionSpec("data"), PartitionSpec()
-    return jax.jit(jax.shard_map(local, mesh=mesh, in_specs=(rows, whole, rows, rows, whole), out_specs=rows), donate_argnums=0)
+    return split_jit(local, mesh, (ROWS, WHOLE, ROWS, ROWS, WHOLE), ROWS, donate=0)
 
 
 @jax.jit

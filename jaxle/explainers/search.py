@@ -1,0 +1,138 @@
+"""Which few concepts explain a neuron: the paper's greedy search, and its plain top-k, for a block of neurons in one program.
+
+    greedy: of the first r candidates still open, fit each beside the concepts chosen so far; drop those that raise the validation
+    correlation by less than ε; choose the best; stop when none is left that does, or at v concepts       (paper, Algorithm 1)
+
+Everything is read off second moments (`solve.least_squares`), so no fit touches the images again. Deliberate differences from the paper's
+code, each with a test of its name in tests/explainers/test_search.py: least squares is exact instead of 100 gradient steps, a neuron
+without a helpful candidate ends unexplained, and the last concept kept is the one chosen and not the one tried last.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxle.solve import least_squares
+from jaxle.solve.moments import ROWS, WHOLE, Moments, scales, split_jit
+
+BLOCK = 512  # neurons per program
+
+
+class Found(NamedTuple):
+    """The chosen concepts of every neuron and the least-squares fit on them, raw columns."""
+
+    selected: np.ndarray  # (neurons, most) int32, in the order chosen, −1 where there is none
+    count: np.ndarray  # (neurons,) int32, 0: unexplained
+    weights: np.ndarray  # (neurons, most) float32
+    bias: np.ndarray  # (neurons,) float32
+    val_correlation: np.ndarray  # (neurons,) float32
+
+
+def greedy(
+    train: Moments,
+    val: Moments,
+    order: np.ndarray,
+    *,
+    n_candidates: int,
+    max_concepts: int,
+    min_gain: float,
+    mesh: Mesh | None = None,
+) -> Found:
+    """The paper's greedy search; use it where explanations must be comparable with the paper's.
+
+    Args:
+      train, val: moments of the images that fit and of those that choose.
+      order: (neurons, pool) int32, candidates best first; n_candidates·max_concepts of them are always enough.
+      n_candidates: candidates tried per step (r).
+      max_concepts: most concepts per neuron (v).
+      min_gain: least gain in validation correlation for one more concept (ε); the first needs only a positive correlation.
+      mesh: split the neurons over its axis `data`.
+    """
+    return _search(train, val, order, max_concepts, mesh, greedy=True, n_candidates=n_candidates, min_gain=min_gain)
+
+
+def top_k(
+    train: Moments,
+    val: Moments,
+    order: np.ndarray,
+    *,
+    max_concepts: int,
+    mesh: Mesh | None = None,
+    n_candidates: int = 0,
+    min_gain: float = 0.0,
+) -> Found:
+    """The `max_concepts` largest weights, refitted (paper, appendix B.4); a concept that depends linearly on those before is passed over.
+
+    Arguments as in `greedy`; n_candidates and min_gain are not used.
+    """
+    return _search(train, val, order, max_concepts, mesh, greedy=False, n_candidates=1, min_gain=0.0)
+
+
+SEARCHES = {"greedy": greedy, "top_k": top_k}
+
+
+def _search(train, val, order, max_concepts: int, mesh, *, greedy: bool, n_candidates: int, min_gain: float) -> Found:
+    n_neurons = len(order)
+    n_devices = 1 if mesh is None else mesh.shape["data"]
+    block = min(BLOCK * n_devices, -(-n_neurons // n_devices) * n_devices)
+    program = _program(mesh, greedy, max_concepts)
+    parts = []
+    for begin in range(0, n_neurons, block):
+        neurons = np.minimum(np.arange(begin, begin + block, dtype=np.int32), n_neurons - 1)  # the last block is padded
+        parts.append(program(train, val, order[neurons], neurons, jnp.int32(n_candidates), jnp.float32(min_gain)))
+    selected = np.concatenate([np.asarray(part) for part in parts])[:n_neurons]
+    weights, bias, rho = least_squares.refit(train, val, selected)
+    count = np.sum(selected >= 0, axis=1, dtype=np.int32)
+    return Found(selected, count, *(part.astype(np.float32) for part in (weights, bias, rho)))
+
+
+@functools.cache
+def _program(mesh: Mesh | None, greedy: bool, max_concepts: int):
+    step = functools.partial(_greedy if greedy else _first, most=max_concepts)
+    return split_jit(step, mesh, (WHOLE, WHOLE, ROWS, ROWS, WHOLE, WHOLE), ROWS)
+
+
+def _greedy(train: Moments, val: Moments, order, neurons, n_candidates, min_gain, *, most: int):
+    pool = least_squares.start(train, val, neurons, order, most)
+
+    def body(carry):
+        pool, selected, is_open, best, active, step = carry
+        tried = is_open & (jnp.cumsum(is_open, axis=1) <= n_candidates)
+        rho = jnp.where(tried, least_squares.val_correlations(pool), -jnp.inf)
+        place, rho_best = jnp.argmax(rho, axis=1).astype(jnp.int32), jnp.max(rho, axis=1)
+        first = step == 0
+        active = active & jnp.where(first, rho_best > 0, rho_best >= best + min_gain)
+        rejected = tried & (rho < best[:, None] + min_gain) & ~first
+        chosen = jnp.arange(order.shape[1], dtype=jnp.int32)[None, :] == place[:, None]
+        is_open = jnp.where(active[:, None], is_open & ~rejected & ~chosen, is_open)
+        pool = least_squares.choose(pool, train.gram, val.gram, place, step, active)
+        concept = jnp.take_along_axis(order, place[:, None], axis=1)[:, 0]
+        selected = selected.at[:, step].set(jnp.where(active, concept, -1))
+        return pool, selected, is_open, jnp.where(active, rho_best, best), active, step + 1
+
+    def unfinished(carry):
+        return jnp.any(carry[4]) & (carry[5] < most)
+
+    n = len(order)
+    blank = jnp.full((n, most), -1, jnp.int32)
+    carry = (pool, blank, jnp.ones(order.shape, bool), jnp.zeros(n, jnp.float32), jnp.ones(n, bool), jnp.int32(0))
+    return jax.lax.while_loop(unfinished, body, carry)[1]
+
+
+def _first(train: Moments, val: Moments, order, neurons, n_candidates, min_gain, *, most: int):
+    order = order[:, :most]
+    pool = least_squares.start(train, val, neurons, order, most)
+    varies = scales(train).inv_y[neurons] > 0
+    selected = jnp.full((len(order), most), -1, jnp.int32)
+    for step in range(order.shape[1]):
+        active = varies & (pool.var[:, step] > least_squares.PIVOT)
+        place = jnp.full(len(order), step, jnp.int32)
+        pool = least_squares.choose(pool, train.gram, val.gram, place, step, active)
+        selected = selected.at[:, step].set(jnp.where(active, order[:, step], -1))
+    return jnp.take_along_axis(selected, jnp.argsort(selected < 0, axis=1, stable=True), axis=1)

@@ -1,0 +1,147 @@
+"""Least squares on a growing set of concepts, in closed form from second moments, for many neurons at once.
+
+For a pool of concepts per neuron, modified Gram–Schmidt on the training moments writes every concept as
+
+    x_j = Σ_t u_tj q_t + x̃_j,   q_t orthonormal on train, x̃_j what the chosen concepts leave of x_j,   y's coefficient z_t on q_t
+
+so that choosing j next adds (e_j/d_j) x̃_j to the prediction, with d_j = var(x̃_j) and e_j = cov(x̃_j, y). The same recursion on the
+validation moments gives each candidate's validation correlation without solving anything. A concept whose d_j is round-off (a superclass
+is the exact sum of its classes) is dependent and never chosen. The final weights are solved again in float64 on the host.
+Source: Chen, Billings & Luo 1989, orthogonal least squares (https://doi.org/10.1080/00207178908953472).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxle.solve.moments import Moments, scales
+
+PIVOT = 1e-5  # of a concept's variance: what float32 moments cannot tell from an exact dependence
+
+
+class Pool(NamedTuple):
+    """State of the recursion; axes (neurons, pool) unless said otherwise, concepts and targets in units of their training deviation."""
+
+    index: jax.Array  # concepts of the pool, int32
+    size: jax.Array  # 1/std of each on train
+    var: jax.Array  # d: variance that is left on train
+    cov: jax.Array  # e: covariance with the target that is left on train
+    val_var: jax.Array  # variance of x̃ on val
+    val_cov: jax.Array  # covariance of x̃ with the target on val
+    val_fit: jax.Array  # covariance of x̃ with the prediction on val
+    basis: jax.Array  # (neurons, chosen, pool) u
+    val_basis: jax.Array  # (neurons, chosen, pool): covariance of q and x on val
+    val_gram: jax.Array  # (neurons, chosen, chosen): covariance of the q on val
+    fit_cov: jax.Array  # (neurons,): covariance of prediction and target on val
+    fit_var: jax.Array  # (neurons,): variance of the prediction on val
+    target_var: jax.Array  # (neurons,): variance of the target on val
+
+
+def start(train: Moments, val: Moments, neurons, index, most: int) -> Pool:
+    """Nothing chosen yet.
+
+    Args:
+      train, val: moments of both sets.
+      neurons: (neurons,) int32, which targets.
+      index: (neurons, pool) int32, each one's candidates.
+      most: concepts that may be chosen.
+    """
+    scale = scales(train)
+    size, unit = scale.inv_x[index], scale.inv_y[neurons]
+    cov, val_cov = (m.cross[index, neurons[:, None]] * size * unit[:, None] for m in (train, val))
+    alive = jnp.where(size > 0, 1.0, 0.0)
+    val_var = jnp.diagonal(val.gram)[index] * size**2
+    basis = jnp.zeros((index.shape[0], most, index.shape[1]), jnp.float32)
+    zero = jnp.zeros(len(index), jnp.float32)
+    square = jnp.zeros((index.shape[0], most, most), jnp.float32)
+    return Pool(
+        index, size, alive, cov, val_var, val_cov, jnp.zeros_like(cov), basis, basis, square, zero, zero, val.var_y[neurons] * unit**2
+    )
+
+
+def val_correlations(pool: Pool):
+    """(neurons, pool): validation correlation of the fit on the chosen concepts and this one; −inf where the concept is dependent."""
+    independent = pool.var > PIVOT
+    step = pool.cov / jnp.where(independent, pool.var, 1.0)
+    cov = pool.fit_cov[:, None] + step * pool.val_cov
+    var = pool.fit_var[:, None] + 2 * step * pool.val_fit + step**2 * pool.val_var
+    spread = var * pool.target_var[:, None]
+    rho = jnp.where(spread > 0, cov / jnp.sqrt(jnp.where(spread > 0, spread, 1.0)), 0.0)
+    return jnp.where(independent, rho, -jnp.inf)
+
+
+def choose(pool: Pool, train_gram, val_gram, place, slot, active) -> Pool:
+    """Move one concept of each neuron's pool into its fit.
+
+    Args:
+      pool: the state.
+      train_gram, val_gram: (concepts, concepts) of both sets.
+      place: (neurons,) int32, its place in the pool.
+      slot: int32, how many were chosen before.
+      active: (neurons,) bool; the others stay as they are.
+    """
+
+    def at(z):
+        return jnp.take_along_axis(z, place[:, None], axis=1)
+
+    def column(z):
+        return jnp.take_along_axis(z, place[:, None, None], axis=2)[:, :, 0]
+
+    concept = at(pool.index)
+    scale = at(pool.size) * pool.size
+    root = jnp.where(active, 1 / jnp.sqrt(jnp.where(active, at(pool.var)[:, 0], 1.0)), 0.0)[:, None]  # 0: nothing moves
+    old = column(pool.basis)[:, :, None]  # what the chosen one shares with those before
+    u = (train_gram[concept, pool.index] * scale - jnp.sum(old * pool.basis, axis=1)) * root
+    v = (val_gram[concept, pool.index] * scale - jnp.sum(old * pool.val_basis, axis=1)) * root
+    shared = (column(pool.val_basis) - jnp.sum(old * pool.val_gram, axis=1)) * root  # covariance of the new q with the old ones on val
+    q_var = at(pool.val_var) * root**2
+    q_cov, z, fit_q = at(pool.val_cov) * root, at(pool.cov) * root, at(pool.val_fit) * root
+    rest = v - jnp.sum(pool.basis * shared[:, :, None], axis=1)  # covariance of x̃ and the new q on val
+    square = pool.val_gram.at[:, slot, :].add(shared).at[:, :, slot].add(shared).at[:, slot, slot].add(q_var[:, 0])
+    return pool._replace(
+        var=pool.var - u**2,
+        cov=pool.cov - u * z,
+        val_var=pool.val_var - 2 * u * rest + u**2 * q_var,
+        val_cov=pool.val_cov - u * q_cov,
+        val_fit=pool.val_fit - u * fit_q + z * (rest - u * q_var),
+        basis=pool.basis.at[:, slot].set(u),
+        val_basis=pool.val_basis.at[:, slot].set(v),
+        val_gram=square,
+        fit_cov=pool.fit_cov + (z * q_cov)[:, 0],
+        fit_var=pool.fit_var + (2 * z * fit_q + z**2 * q_var)[:, 0],
+    )
+
+
+def refit(train: Moments, val: Moments, selected: np.ndarray):
+    """Least squares with intercept of every neuron on its own concepts, raw columns, solved in float64.
+
+    Args:
+      train, val: moments of both sets.
+      selected: (neurons, most) int32 independent concepts, −1 where there is none.
+
+    Returns:
+      weights (neurons, most), bias (neurons,), val_correlation (neurons,); float64, 0 weight where there is none.
+    """
+    used = selected >= 0
+    index, neurons = np.where(used, selected, 0), np.arange(len(selected), dtype=np.int32)
+    block, val_block, cross, val_cross = (np.asarray(part, np.float64) for part in _gather(train, val, index, neurons))
+    mean_x, mean_y, var_y = (np.asarray(part, np.float64) for part in (train.mean_x, train.mean_y, val.var_y))
+    std = np.where(used, np.sqrt(np.maximum(np.diagonal(block, axis1=1, axis2=2), 0)), 1.0)
+    both = used[:, :, None] & used[:, None, :]
+    matrix = np.where(both, block / (std[:, :, None] * std[:, None, :]), np.eye(selected.shape[1]))
+    weights = np.linalg.solve(matrix, np.where(used, cross / std, 0.0)[:, :, None])[:, :, 0] / std
+    bias = mean_y - np.sum(weights * mean_x[index], axis=1)
+    spread = np.einsum("ki,kij,kj->k", weights, val_block, weights) * var_y
+    cov = np.sum(weights * val_cross, axis=1)
+    rho = np.where(spread > 0, cov / np.sqrt(np.where(spread > 0, spread, 1.0)), 0.0)
+    return weights, bias, rho
+
+
+@jax.jit
+def _gather(train: Moments, val: Moments, index, neurons):
+    pair = index[:, :, None], index[:, None, :]
+    return train.gram[pair], val.gram[pair], train.cross[index, neurons[:, None]], val.cross[index, neurons[:, None]]
