@@ -105,10 +105,12 @@ class _ReadRun:
         n = max(0, min(_RUN, self.batch_size - part * _RUN, self.stop - first))
         fitted = [np.empty((n, resize.size, resize.size, 3), np.uint8) for resize in self.resizes]
         for i in range(n):
+            what = ""
             try:
-                image, _ = self.source[first + i]
+                image, _ = self.source[first + i]  # names its file in an error
+                what = f"image {first + i}: "
                 for out, resize in zip(fitted, self.resizes, strict=True):
                     out[i] = resize.fit(image)
             except ValueError as error:
-                return i, [out[:i] for out in fitted], str(error)
+                return i, [out[:i] for out in fitted], f"{what}{error}"
         return n, fitted, None

@@ -1,0 +1,24 @@
+"""The embedded world as a source: the pictures that the renderer makes, with every concept's label."""
+
+import numpy as np
+
+from jaxle.data.scenes import ScenesSource
+from jaxle.scenes.vocabulary import CLASS_NAMES, CONCEPTS
+from jaxle.scenes.world import render
+
+
+def test_source_gives_what_the_renderer_makes():
+    source, scenes = ScenesSource(40, seed=3), render(np.arange(40), 3)
+    assert len(source) == 40 and source.class_names == CLASS_NAMES
+    for i in (0, 7, 39):
+        image, label = source[i]
+        assert np.array_equal(image, scenes.images[i]) and label == scenes.class_ids[i]
+    assert np.array_equal(source.labels, scenes.class_ids) and source.labels.dtype == np.int32
+    concepts, matrix = source.annotations
+    assert concepts == CONCEPTS and matrix.dtype == np.uint8 and np.array_equal(matrix, scenes.concept_labels)
+
+
+def test_fingerprint_tells_worlds_apart_and_renders_few():
+    fields = ScenesSource(10**9, seed=3).fingerprint_fields()
+    assert fields == ScenesSource(10**9, seed=3).fingerprint_fields()
+    assert fields != ScenesSource(10**9, seed=4).fingerprint_fields() != ScenesSource(10**8, seed=4).fingerprint_fields()
