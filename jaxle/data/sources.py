@@ -4,7 +4,6 @@ A source is a random-access sequence; nothing in it is decoded before it is aske
 """
 
 import hashlib
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,7 +46,7 @@ def open_source(spec: str, split: str | None = None, limit: int | None = None, s
 
     Args:
       spec: "tfds:NAME", "folder:PATH", "arrays:PATH" or "scenes".
-      split: tfds: the split's name; folder and arrays: a subfolder of PATH; scenes have none.
+      split: tfds: the split's name; the other sources have no splits and leave it aside, so that a config made for tfds takes a folder.
       limit: at most so many images: a random subset, the same for the same seed, in the source's order. For scenes: how many are drawn
         (6,000 where None).
       seed: chooses the subset; the seed of the world of scenes.
@@ -62,16 +61,12 @@ def open_source(spec: str, split: str | None = None, limit: int | None = None, s
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; expected at least 1 image, or None for all")
     if kind == "scenes" and not rest:
-        if split:
-            raise ValueError(f"scenes have no split {split!r}; expected None")
         return ScenesSource(_SCENES if limit is None else limit, seed)
     if kind not in ("tfds", "folder", "arrays") or not rest:
         raise ValueError(f"data source is {spec!r}; expected one of {', '.join(SPECS)}")
-    if kind == "tfds":
-        source = TfdsSource(rest, split or None)
-    else:
-        path = str(Path(rest, split)) if split else rest
-        source = FolderSource(path) if kind == "folder" else ArraysSource(path)
+    source = {"tfds": lambda: TfdsSource(rest, split or None), "folder": lambda: FolderSource(rest), "arrays": lambda: ArraysSource(rest)}[
+        kind
+    ]()
     if limit is None or limit >= len(source):
         return source
     return Subset(source, np.sort(shuffled(len(source), seed, stream=1)[:limit]))
