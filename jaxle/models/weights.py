@@ -1,7 +1,7 @@
 """Checkpoint files read into flat name → array dicts, and fitted strictly onto a network's variables.
 
 Formats: `.npz` (flat keys such as "params/layer1/0/conv1/kernel"; big_vision's are these), `.safetensors`, Flax `.msgpack`, and torch's
-`.pth`, `.pt`, `.th`, `.bin` through `torch.load(weights_only=True)` only. Nothing in a file is ever executed.
+`.pth`, `.pt`, `.th`, `.pth.tar`, `.bin` through `torch.load(weights_only=True)` only. Nothing in a file is ever executed.
 
 A `Layout` is one readable table of source name → parameter path, transform. It is strict both ways: every tensor of the file is used or
 named as ignored, every parameter is filled, and all mismatches are told in one error.
@@ -13,14 +13,14 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from flax import serialization, traverse_util
 
-TORCH_SUFFIXES = (".pth", ".pt", ".th", ".bin")
+TORCH_SUFFIXES = (".pth", ".pt", ".th", ".tar", ".bin")
 SUFFIXES = (".npz", ".safetensors", ".msgpack", *TORCH_SUFFIXES)
 
 
@@ -48,10 +48,14 @@ class Rename(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How one checkpoint format names a network's tensors; a tensor that several rows match (a fused qkv) fills several parameters."""
+    """How one checkpoint format names a network's tensors; a tensor that several rows match (a fused qkv) fills several parameters.
+
+    `prepare` rewrites the whole dict first, where one parameter is made of two tensors or one tensor holds all layers.
+    """
 
     renames: tuple[Rename, ...]
     ignored: tuple[str, ...] = ()
+    prepare: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = dict
 
 
 def batch_norm(source: str, path: str) -> tuple[Rename, ...]:
@@ -61,6 +65,46 @@ def batch_norm(source: str, path: str) -> tuple[Rename, ...]:
         Rename(source + r"\.bias", f"params/{path}/bias"),
         Rename(source + r"\.running_mean", f"batch_stats/{path}/mean"),
         Rename(source + r"\.running_var", f"batch_stats/{path}/var"),
+    )
+
+
+def layer_norm(source: str, path: str) -> tuple[Rename, ...]:
+    """The two rows of a torch LayerNorm."""
+    return Rename(source + r"\.weight", f"params/{path}/scale"), Rename(source + r"\.bias", f"params/{path}/bias")
+
+
+def linear(source: str, path: str) -> tuple[Rename, ...]:
+    """The two rows of a torch Linear."""
+    return Rename(source + r"\.weight", f"params/{path}/kernel", dense), Rename(source + r"\.bias", f"params/{path}/bias")
+
+
+def attention(source: str, path: str, heads: int, names: Sequence[str], out: str) -> tuple[Rename, ...]:
+    """The eight rows of four torch Linears (query, key, value, out) that Flax's MultiHeadDotProductAttention holds by head."""
+    rows = []
+    for name, part in zip(names, ("query", "key", "value"), strict=True):
+        rows += [
+            Rename(rf"{source}\.{name}\.weight", f"params/{path}/{part}/kernel", lambda t: dense(t).reshape(t.shape[1], heads, -1)),
+            Rename(rf"{source}\.{name}\.bias", f"params/{path}/{part}/bias", lambda t: t.reshape(heads, -1)),
+        ]
+    return (*rows, *_attention_out(rf"{source}\.{out}", path, heads))
+
+
+def fused_attention(source: str, path: str, heads: int, weight: str, bias: str, out: str) -> tuple[Rename, ...]:
+    """The rows of a torch attention whose query, key and value are one tensor, stacked in this order."""
+    rows = []
+    for i, part in enumerate(("query", "key", "value")):
+        rows += [
+            Rename(rf"{source}\.{weight}", f"params/{path}/{part}/kernel",
+                   lambda t, i=i: dense(np.split(t, 3)[i]).reshape(t.shape[1], heads, -1)),
+            Rename(rf"{source}\.{bias}", f"params/{path}/{part}/bias", lambda t, i=i: np.split(t, 3)[i].reshape(heads, -1)),
+        ]
+    return (*rows, *_attention_out(rf"{source}\.{out}", path, heads))
+
+
+def _attention_out(source: str, path: str, heads: int) -> tuple[Rename, ...]:
+    return (
+        Rename(source + r"\.weight", f"params/{path}/out/kernel", lambda t: dense(t).reshape(heads, -1, t.shape[0])),
+        Rename(source + r"\.bias", f"params/{path}/out/bias"),
     )
 
 
@@ -186,6 +230,10 @@ def convert(source: Mapping[str, np.ndarray], variables: Mapping, layouts: Mappi
 
 
 def _apply(layout: Layout, source: Mapping[str, np.ndarray], expected: Mapping) -> tuple[dict[str, np.ndarray], list[str]]:
+    try:
+        source = layout.prepare(dict(source))
+    except (KeyError, ValueError, IndexError):  # not of this layout; the rows below say so by name
+        pass
     rows = [(re.compile(row.pattern), row) for row in layout.renames]
     ignored = [re.compile(pattern) for pattern in layout.ignored]
     found, unexpected, wrong = {}, [], []
