@@ -15,6 +15,7 @@ from jaxle.data.splits import shuffled
 from jaxle.data.tfds import TfdsSource
 
 SPECS = ("tfds:NAME", "folder:PATH", "arrays:PATH", "scenes")
+_AT_PATH = {"folder": FolderSource, "arrays": ArraysSource}
 _SCENES = 6000
 
 
@@ -62,11 +63,9 @@ def open_source(spec: str, split: str | None = None, limit: int | None = None, s
         raise ValueError(f"limit is {limit}; expected at least 1 image, or None for all")
     if kind == "scenes" and not rest:
         return ScenesSource(_SCENES if limit is None else limit, seed)
-    if kind not in ("tfds", "folder", "arrays") or not rest:
+    if kind not in ("tfds", *_AT_PATH) or not rest:
         raise ValueError(f"data source is {spec!r}; expected one of {', '.join(SPECS)}")
-    source = {"tfds": lambda: TfdsSource(rest, split or None), "folder": lambda: FolderSource(rest), "arrays": lambda: ArraysSource(rest)}[
-        kind
-    ]()
+    source = TfdsSource(rest, split or None) if kind == "tfds" else _AT_PATH[kind](rest)
     if limit is None or limit >= len(source):
         return source
     return Subset(source, np.sort(shuffled(len(source), seed, stream=1)[:limit]))
