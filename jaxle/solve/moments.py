@@ -154,7 +154,7 @@ def correlate(features, targets, weights, bias=None, index=None, *, tile_rows: i
 def split_jit(function, mesh: Mesh | None, in_specs, out_specs, donate=()):
     """jit, each device of the mesh's axis `data` running `function` on its own rows; without a mesh the specs are not used."""
     if mesh is not None:
-        function = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs)
+        function = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
     return jax.jit(function, donate_argnums=donate)
 
 
