@@ -20,7 +20,7 @@ FLOORS = [
     ["launch", "scenes.train"],
 ]
 INSIDE = {
-    "solve": ["moments", "elastic_net", "least_squares", "ridge", "logistic", "lasso"],
+    "solve": ["moments", "block", "elastic_net", "least_squares", "ridge", "logistic", "lasso"],
     "scenes": ["vocabulary", "draws", "shapes", "patterns", "layout", "places", "world", "masks", "captions"],
     "models": ["weights", "download", "taps", "suffix", "cifar_resnet", "resnet", "vgg", "vit", "siglip", "clip", "tokenizers", "model", "zoo"],
     "data": ["names", "splits", "arrays", "folder", "scenes", "tfds", "sources", "loader"],

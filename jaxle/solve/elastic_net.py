@@ -20,6 +20,7 @@ Gramfort & Salmon, ICML 2018 (working sets, gaps).
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -27,14 +28,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxle.solve.block import ROUND_OFF, duality_gap, solve_block
 from jaxle.solve.moments import HIGHEST, ROWS, WHOLE, Moments, scales, split_jit
 
-WORKING_SET = 64
-SLOTS = 256
-FISTA_STEPS = 16
-MAX_PIVOTS = 12
+WORKING_SET = 48
+SLOTS = 128  # neurons under way in one batch
+DENSE_SHARE = 8  # rows of G are gathered where the working set is smaller than this part of all concepts
+UNROLL = 8  # rows of G per pass over the gradient
+IN_FLIGHT = 2  # batches under way, so that one computes while the host books the other
 MAX_ROUNDS = 40  # per neuron and working-set size
-ROUND_OFF = 3e-7  # of a gradient entry, relative to 1 + ‖w‖₁
 
 
 class Solution(NamedTuple):
@@ -169,36 +171,42 @@ def _finish(weights, slope, gap, problem: Problem, size, mean_x, mean_y, standar
 def _queue(problem: Problem, weights0, tol: float, mesh: Mesh | None, n_devices: int):
     """Pass all neurons through the slots, with working sets that grow where a support does; every device has its own queue."""
     n_rows, n_concepts = problem.cross.shape
-    n_local = n_rows // n_devices
+    n_local, warm = n_rows // n_devices, weights0 is not None
     weights, slope = jnp.zeros((n_rows, n_concepts), jnp.float32), jnp.zeros((n_rows, n_concepts), jnp.float32)
     gap, converged, rounds = (np.zeros((n_devices, n_local), dtype) for dtype in (np.float32, bool, np.int32))
     waiting = [list(range(n_local - 1, -1, -1)) for _ in range(n_devices)]
     size = min(WORKING_SET, n_concepts)
     while any(waiting):
         n_slots = int(np.clip(SLOTS * WORKING_SET**2 // size**2, 4, min(SLOTS, -(-n_local // 8) * 8)))
-        slots = _empty(n_devices * n_slots, n_concepts, size)
-        ids, age = np.full((n_devices, n_slots), -1, np.int32), np.zeros((n_devices, n_slots), np.int32)
-        grown = [[] for _ in range(n_devices)]
-        while any(waiting) or (ids >= 0).any():
-            free = ids < 0
+        ids, age = np.full((IN_FLIGHT, n_devices, n_slots), -1, np.int32), np.zeros((IN_FLIGHT, n_devices, n_slots), np.int32)
+        slots = [_empty(n_devices * n_slots, n_concepts, size) for _ in range(IN_FLIGHT)]
+        reports, grown = [None] * IN_FLIGHT, [[] for _ in range(n_devices)]
+        for batch in itertools.cycle(range(IN_FLIGHT)):
+            if reports[batch] is not None:
+                slot_gap, solved, stuck, full = (np.asarray(part).reshape(n_devices, n_slots) for part in reports[batch])
+                age[batch] += 1
+                grow = ~solved & ~stuck & (full | (age[batch] >= MAX_ROUNDS))
+                ready = (ids[batch] >= 0) & (solved | stuck | grow)
+                if ready.any():
+                    weights, slope = _store(mesh)(weights, slope, np.where(ready, ids[batch], n_local).reshape(-1), slots[batch])
+                for device, slot in zip(*np.nonzero(ready), strict=True):
+                    number = ids[batch, device, slot]
+                    rounds[device, number] += age[batch, device, slot]
+                    gap[device, number], converged[device, number] = slot_gap[device, slot], solved[device, slot]
+                    if grow[device, slot] and size < n_concepts:
+                        grown[device].append(number)
+                ids[batch][ready] = -1
+            free = ids[batch] < 0
             for device, slot in zip(*np.nonzero(free), strict=True):
-                ids[device, slot] = waiting[device].pop() if waiting[device] else -1
-            if free.any():
-                slots = _refill(mesh, weights0 is not None)(problem, weights0, slots, ids.reshape(-1), free.reshape(-1))
-                age[free] = 0
-            slots, report = _round(mesh)(problem.gram, problem.l1, problem.l2, slots, jnp.float32(tol))
-            slot_gap, solved, stuck, full = (np.asarray(part).reshape(ids.shape) for part in report)
-            age += 1
-            grow = ~solved & ~stuck & (full | (age >= MAX_ROUNDS))
-            ready = (ids >= 0) & (solved | stuck | grow)
-            weights, slope = _store(mesh)(weights, slope, np.where(ready, ids, n_local).reshape(-1), slots)
-            for device, slot in zip(*np.nonzero(ready), strict=True):
-                number = ids[device, slot]
-                rounds[device, number] += age[device, slot]
-                gap[device, number], converged[device, number] = slot_gap[device, slot], solved[device, slot]
-                if grow[device, slot] and size < n_concepts:
-                    grown[device].append(number)
-            ids[ready] = -1
+                ids[batch, device, slot] = waiting[device].pop() if waiting[device] else -1
+            reports[batch] = None
+            if (ids[batch] >= 0).any():
+                if free.any():
+                    slots[batch] = _refill(mesh, warm)(problem, weights0, slots[batch], ids[batch].reshape(-1), free.reshape(-1))
+                    age[batch][free] = 0
+                slots[batch], reports[batch] = _round(mesh)(problem.gram, problem.l1, problem.l2, slots[batch], jnp.float32(tol))
+            elif all(report is None for report in reports):
+                break
         waiting, size = grown, min(4 * size, n_concepts)
     return weights, slope, gap, converged, rounds
 
@@ -215,8 +223,21 @@ def _dense(index, weights, n_concepts: int):
     return jnp.zeros((len(index), n_concepts), jnp.float32).at[rows, index].add(weights)
 
 
-def _slope(gram, l2, cross, weights):
-    return cross - jnp.matmul(weights, gram, precision=HIGHEST) - l2[None, :] * weights
+def _slope(gram, l2, cross, index, weights):
+    """h = c − Gw − βw of sparse weights against all concepts: rows of G where they are few, else one product."""
+    dense = _dense(index, weights, len(gram))
+    if DENSE_SHARE * index.shape[1] > len(gram):
+        return dense, cross - jnp.matmul(dense, gram, precision=HIGHEST) - l2[None, :] * dense
+    _, order = jax.lax.top_k(jnp.abs(weights), index.shape[1])  # the loop ends with the largest support
+    pad = ((0, 0), (0, -order.shape[1] % UNROLL))
+    index, weights = (jnp.pad(jnp.take_along_axis(z, order, axis=1), pad) for z in (index, weights))
+
+    def body(j, slope):
+        rows = [weights[:, j * UNROLL + i][:, None] * gram[index[:, j * UNROLL + i]] for i in range(UNROLL)]
+        return slope - functools.reduce(jnp.add, rows)
+
+    count = jnp.max(jnp.sum(weights != 0, axis=1))
+    return dense, jax.lax.fori_loop(0, (count + UNROLL - 1) // UNROLL, body, cross - l2[None, :] * dense)
 
 
 def _fill(problem: Problem, weights0, slots: Slots, ids, free) -> Slots:
@@ -230,7 +251,7 @@ def _fill(problem: Problem, weights0, slots: Slots, ids, free) -> Slots:
         dense = jnp.where(used[:, None], weights0[row], 0.0)
         index = jax.lax.top_k(jnp.abs(dense), slots.index.shape[1])[1]
         weights = jnp.take_along_axis(dense, index, axis=1)
-        slope = _slope(problem.gram, problem.l2, cross, _dense(index, weights, cross.shape[1]))
+        _, slope = _slope(problem.gram, problem.l2, cross, index, weights)
     new = Slots(cross, jnp.where(used, problem.var[row], 0.0), problem.unit[row], slope, index, weights)
     return jax.tree.map(lambda a, b: jnp.where(free if a.ndim == 1 else free[:, None], a, b), new, slots)
 
@@ -243,100 +264,17 @@ def _work(gram, l1, l2, slots: Slots, tol):
     weights = jnp.take_along_axis(dense, index, axis=1)
     block = gram[index[:, :, None], index[:, None, :]]
     cross = jnp.take_along_axis(slots.cross, index, axis=1)
-    weights = _solve_block(block, cross, slots.var, l1[index] * slots.unit[:, None], l2[index], weights)
+    weights = solve_block(block, cross, slots.var, l1[index] * slots.unit[:, None], l2[index], weights)
 
-    dense = _dense(index, weights, len(gram))
-    slope = _slope(gram, l2, slots.cross, dense)
+    dense, slope = _slope(gram, l2, slots.cross, index, weights)
     alpha = l1[None, :] * slots.unit[:, None]
-    gap = _gap(slots.cross, slots.var, alpha, l2[None, :], dense, slope)
+    gap = duality_gap(slots.cross, slots.var, alpha, l2[None, :], dense, slope)
     norm = jnp.sum(jnp.abs(dense), axis=1)
     noise = ROUND_OFF * (1 + norm)
     broken = jnp.where(dense != 0, jnp.abs(slope - alpha * jnp.sign(dense)), jnp.abs(slope) - alpha) > noise[:, None]
     solved = gap <= jnp.maximum(0.5 * tol * slots.var, 2 * noise * norm)
     full = jnp.sum(weights != 0, axis=1) >= size - size // 8
     return slots._replace(slope=slope, index=index, weights=weights), (gap, solved, ~jnp.any(broken, axis=1), full)
-
-
-def _gap(cross, var, alpha, beta, weights, slope):
-    """Duality gap, row by row; every term is at least 0 in exact arithmetic, one rounding of the penalty covers the rest."""
-    peak = jnp.max(jnp.abs(slope) / alpha, axis=1)
-    s = 1 / jnp.maximum(peak, 1.0)
-    norm2 = jnp.sum(beta * weights**2, axis=1)
-    residual = var - jnp.sum(weights * cross, axis=1) - jnp.sum(weights * slope, axis=1) - norm2
-    penalty = alpha * jnp.abs(weights)
-    slack = jnp.sum(jnp.maximum(penalty - s[:, None] * weights * slope, 0.0), axis=1)
-    return 0.5 * (1 - s) ** 2 * (jnp.maximum(residual, 0.0) + norm2) + slack + 6e-8 * jnp.sum(penalty, axis=1)
-
-
-def _solve_block(gram, cross, var, alpha, beta, weights):
-    """Improve the weights of gathered problems, (slots, working set): a few FISTA steps, then pivoting; the better of both."""
-    warm = _fista(gram, cross, alpha, beta, weights)
-    pivoted = _pivot(gram, cross, alpha, beta, jnp.sign(warm))
-
-    def gap(w):
-        return _gap(cross, var, alpha, beta, w, cross - _times(gram, w) - beta * w)
-
-    return jnp.where((gap(pivoted) < gap(warm))[:, None], pivoted, warm)
-
-
-def _times(gram, w):
-    return jnp.einsum("kij,kj->ki", gram, w, precision=HIGHEST)
-
-
-def _fista(gram, cross, alpha, beta, weights):
-    """FISTA with restart, step 1/L from the largest absolute row sum."""
-    step = 1 / jnp.max(jnp.sum(jnp.abs(gram), axis=2) + beta, axis=1, keepdims=True)
-
-    def body(_, carry):
-        w, z, theta = carry
-        u = z + step * (cross - _times(gram, z) - beta * z)
-        new = jnp.sign(u) * jnp.maximum(jnp.abs(u) - step * alpha, 0.0)
-        restart = jnp.sum((z - new) * (new - w), axis=1, keepdims=True) > 0
-        theta_new = (1 + jnp.sqrt(1 + 4 * theta**2)) / 2
-        z = new + jnp.where(restart, 0.0, (theta - 1) / theta_new) * (new - w)
-        return new, z, jnp.where(restart, 1.0, theta_new)
-
-    return jax.lax.fori_loop(0, FISTA_STEPS, body, (weights, weights, jnp.ones((len(weights), 1), jnp.float32)))[0]
-
-
-def _pivot(gram, cross, alpha, beta, signs):
-    """Block principal pivoting from the face `signs`: the exact solution where it settles, in about five faces."""
-    n_slots, size = cross.shape
-
-    def face(signs):
-        on = signs != 0
-        matrix = jnp.where(on[:, :, None] & on[:, None, :], gram, 0.0)
-        ridge = jnp.where(on, beta + ROUND_OFF, 1.0)  # the round-off keeps the factor of duplicated columns positive
-        factor = jnp.linalg.cholesky(matrix + ridge[:, :, None] * jnp.eye(size, dtype=jnp.float32)[None], symmetrize_input=False)
-
-        def solve_face(b):
-            return jax.scipy.linalg.cho_solve((factor, True), jnp.where(on, b, 0.0)[:, :, None])[:, :, 0]
-
-        w = solve_face(cross - alpha * signs)
-        slope = cross - _times(gram, w) - beta * w
-        correction = solve_face(slope - alpha * signs)  # one step of refinement
-        w = jnp.where(jnp.isfinite(w + correction), w + correction, 0.0)
-        return w, cross - _times(gram, w) - beta * w
-
-    def body(carry):
-        signs, _, fewest, patience, _, i = carry
-        w, slope = face(signs)
-        noise = ROUND_OFF * (1 + jnp.sum(jnp.abs(w), axis=1, keepdims=True))
-        broken = jnp.where(signs != 0, w * signs < 0, jnp.abs(slope) > alpha + noise)
-        count = jnp.sum(broken, axis=1)
-        fewer = count < fewest
-        last = jnp.max(jnp.where(broken, jnp.arange(size, dtype=jnp.int32)[None, :], -1), axis=1, keepdims=True)
-        single = jnp.arange(size, dtype=jnp.int32)[None, :] == last  # one at a time is finite when blocks cycle
-        exchange = broken & ((fewer | (patience > 0))[:, None] | single)
-        new = jnp.where(exchange, jnp.where(signs != 0, 0.0, jnp.sign(slope)), signs)
-        patience = jnp.where(fewer, 3, jnp.maximum(patience - 1, 0))
-        return new, jnp.where(broken & (signs != 0), 0.0, w), jnp.minimum(count, fewest), patience, jnp.any(count > 0), i + 1
-
-    def unsettled(carry):
-        return carry[4] & (carry[5] < MAX_PIVOTS)
-
-    start = (signs, jnp.zeros_like(cross), jnp.full(n_slots, size + 1), jnp.full(n_slots, 3), jnp.array(True), jnp.int32(0))
-    return jax.lax.while_loop(unsettled, body, start)[1]
 
 
 def _save(weights, slope, ids, slots: Slots):
