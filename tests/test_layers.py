@@ -22,7 +22,10 @@ FLOORS = [
 INSIDE = {
     "solve": ["moments", "block", "elastic_net", "least_squares", "ridge", "logistic", "lasso"],
     "scenes": ["vocabulary", "draws", "shapes", "patterns", "layout", "places", "world", "masks", "captions"],
-    "models": ["weights", "download", "taps", "suffix", "cifar_resnet", "resnet", "vgg", "vit", "siglip", "clip", "tokenizers", "model", "zoo"],
+    "models": [
+        *("weights", "download", "taps", "suffix", "cifar_resnet", "resnet", "vgg", "vit", "siglip", "clip"),
+        *("tokenizers", "model", "two_tower", "zoo"),
+    ],
     "data": ["names", "splits", "arrays", "folder", "scenes", "tfds", "sources", "loader"],
     "concepts": ["hierarchy", "labels", "sets", "contrastive", "calibration"],
     "explainers": ["screen", "rank", "search", "linear"],

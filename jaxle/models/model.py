@@ -1,16 +1,19 @@
-"""A network ready for pictures: module, variables, preprocessing, class names and taps in one record."""
+"""A network ready for pictures: module, variables, preprocessing, class names and taps in one record; a tokenizer for two towers."""
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxle.images import Preprocess
+from jaxle.mesh import replicated, round_up, split_rows
 from jaxle.models import taps
 from jaxle.models.suffix import Suffix
 
@@ -21,12 +24,15 @@ class Model:
 
     Attributes:
       name: as in the zoo.
-      module: the Linen module: normalised images, h, w, 3 → logits.
+      module: the Linen module: normalised images, h, w, 3 → logits (two towers: embeddings of unit length).
       variables: its parameters and batch statistics.
       preprocess: how pictures are fitted and normalised.
       class_names: one name a logit; empty where the zoo has none.
       aliases: friendly tap names → taps.
       weights_hash: sha256 of the weights file (or "random_init:<seed>"), for fingerprints.
+      call: further arguments of the module's `__call__`.
+      mesh: the mesh its variables are placed on, or None.
+      load_tokenizer: two towers only: makes the function from texts to tokens, on first use.
     """
 
     name: str
@@ -36,12 +42,14 @@ class Model:
     class_names: tuple[str, ...] = dataclasses.field(repr=False)
     aliases: Mapping[str, str] = dataclasses.field(repr=False)
     weights_hash: str
+    call: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    mesh: Mesh | None = None
+    load_tokenizer: Callable[[], Callable[[Sequence[str]], np.ndarray]] | None = dataclasses.field(default=None, repr=False)
 
     @functools.cached_property
     def sites(self) -> dict[taps.Tap, taps.Site]:
         """Every point of the network that a module path reaches, refused ones included."""
-        size = self.preprocess.size
-        return taps.sites(self.module, self.variables, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
+        return taps.sites(self.module, self.variables, self._input, **self.call)
 
     @functools.cached_property
     def taps(self) -> dict[str, tuple[int, ...]]:
@@ -62,20 +70,20 @@ class Model:
           variables: the model's own where None; as an argument of the jitted function, they are not compiled in as constants.
 
         Returns:
-          Tap, as written in `pools` → float32 images, neurons; and float32 logits images, classes.
+          Tap, as written in `pools` → float32 images, neurons; and float32 logits images, classes (two towers: embeddings).
 
         Raises:
           ValueError: unknown tap or pool, or a pool that does not suit the tap.
         """
         found = {text: taps.resolve(text, self.sites, self.aliases) for text in pools}
         variables = self.variables if variables is None else variables
-        logits, values = taps.forward(self.module, variables, self.preprocess.normalise(images), record=found.values())
-        return {text: taps.pool(values[tap], pools[text]) for text, tap in found.items()}, logits
+        images = self.preprocess.normalise(images)
+        output, values = taps.forward(self.module, variables, images, record=found.values(), **self.call)
+        return {text: taps.pool(values[tap], pools[text]) for text, tap in found.items()}, output
 
     def suffix(self, tap: str) -> Suffix:
         """Use it to run what lies after a tap on edited values; `record` and call take normalised images (`preprocess.normalise`)."""
-        size = self.preprocess.size
-        return Suffix(self.module, taps.resolve(tap, self.sites, self.aliases), (jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32),))
+        return Suffix(self.module, taps.resolve(tap, self.sites, self.aliases), (self._input,), self.call)
 
     def activations(self, images, tap: str, pool: str = "avg", batch_size: int = 64) -> np.ndarray:
         """Use it for one tap of pictures that fit in memory.
@@ -95,16 +103,63 @@ class Model:
 
     def logits(self, images, batch_size: int = 64) -> np.ndarray:
         """float32 images, classes; `images` as for `activations`."""
+        if self.load_tokenizer is not None:
+            raise ValueError(f"model {self.name!r} has two towers and no classes: use embed_images and embed_texts")
         return self._run(images, (), batch_size)[1]
+
+    def embed_images(self, images, batch_size: int = 64) -> np.ndarray:
+        """float32 images, numbers, rows of unit length, from a two-tower model; `images` as for `activations`."""
+        self._assert_two_towers()
+        return self._run(images, (), batch_size)[1]
+
+    def embed_texts(self, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
+        """float32 texts, numbers, rows of unit length, from a two-tower model; in batches of one fixed shape.
+
+        Raises:
+          ValueError: no texts, or a model without a text tower. ConnectionError: its tokenizer cannot be fetched.
+        """
+        self._assert_two_towers()
+        if not len(texts):
+            raise ValueError("no texts: got an empty list")
+        tokens, batch_size = self._tokenize(list(texts)), self._fit_batch(min(batch_size, len(texts)))
+        parts = []
+        for start in range(0, len(tokens), batch_size):
+            batch = tokens[start : start + batch_size]
+            rows = self._place(np.concatenate([batch, np.repeat(batch[:1], batch_size - len(batch), axis=0)]))
+            parts.append(np.asarray(self._embed_tokens(self.variables, rows))[: len(batch)])
+        return np.concatenate(parts)
+
+    @property
+    def calibration(self) -> tuple[float, float]:
+        """(scale, shift) of σ(scale·(cos + shift)) as the two towers were trained: a start for calibration, not its result."""
+        self._assert_two_towers()
+        scale = math.exp(float(np.ravel(self.variables["params"]["t"])[0]))
+        return scale, float(np.ravel(self.variables["params"].get("b", 0.0))[0]) / scale
+
+    @property
+    def _input(self) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((1, self.preprocess.size, self.preprocess.size, 3), jnp.float32)
 
     @functools.cached_property
     def _probe(self):
         return jax.jit(lambda variables, images, pools: self.probe(images, dict(pools), variables), static_argnums=2)
 
+    @functools.cached_property
+    def _embed_tokens(self):
+        return jax.jit(lambda variables, tokens: self.module.apply(variables, tokens, method="embed_texts"))
+
+    @functools.cached_property
+    def _tokenize(self):
+        return self.load_tokenizer()
+
+    def _assert_two_towers(self) -> None:
+        if self.load_tokenizer is None:
+            raise ValueError(f"model {self.name!r} has one tower; embeddings and calibration need a two-tower model such as SigLIP")
+
     def _run(self, images, pools: tuple[tuple[str, str], ...], batch_size: int):
         parts = []
         for batch, n in self._batches(images, batch_size):
-            values = self._probe(self.variables, batch, pools)
+            values = self._probe(self.variables, self._place(batch), pools)
             parts.append(jax.tree.map(lambda x, n=n: np.asarray(x[:n]), values))
         return jax.tree.map(lambda *x: np.concatenate(x), *parts)
 
@@ -112,12 +167,18 @@ class Model:
         """Fitted batches of one fixed shape, the last padded with zeros; and how many rows of each are real."""
         if len(images) == 0:
             raise ValueError("no images: got an empty list or array")
-        batch_size, size = min(batch_size, len(images)), self.preprocess.size
+        batch_size, size = self._fit_batch(min(batch_size, len(images))), self.preprocess.size
         for start in range(0, len(images), batch_size):
             fitted = [self.preprocess.fit(_pixels(image)) for image in images[start : start + batch_size]]
             batch = np.zeros((batch_size, size, size, 3), np.uint8)
             batch[: len(fitted)] = fitted
             yield batch, len(fitted)
+
+    def _fit_batch(self, batch_size: int) -> int:
+        return batch_size if self.mesh is None else round_up(batch_size, self.mesh.shape["data"])
+
+    def _place(self, batch: np.ndarray):
+        return batch if self.mesh is None else jax.device_put(batch, split_rows(self.mesh) if len(batch) > 1 else replicated(self.mesh))
 
 
 def _pixels(image) -> np.ndarray:

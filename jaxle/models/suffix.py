@@ -7,6 +7,7 @@ parameters alone are repeated in the suffix. Source: read off the jaxpr, as http
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -39,11 +40,13 @@ class Suffix:
       module: any Linen module.
       tap: where it is cut.
       args: the shapes of the arguments of its `__call__`, images first; the number of images is free.
+      kwargs: further arguments of its `__call__`, such as `train=False`.
     """
 
     module: nn.Module
     tap: taps.Tap
     args: tuple[jax.ShapeDtypeStruct, ...]
+    kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     _halves: dict[int, _Halves] = dataclasses.field(default_factory=dict, repr=False)
 
     def record(self, variables: Mapping[str, Any], *args: jax.Array) -> Carried:
@@ -59,11 +62,12 @@ class Suffix:
     def _cut(self, variables: Mapping[str, Any], n: int) -> _Halves:
         if n not in self._halves:
             shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), variables)
-            self._halves[n] = _cut(self.module, self.tap, shapes, [jax.ShapeDtypeStruct((n, *a.shape[1:]), a.dtype) for a in self.args])
+            args = [jax.ShapeDtypeStruct((n, *a.shape[1:]), a.dtype) for a in self.args]
+            self._halves[n] = _cut(partial(taps.forward, self.module, **self.kwargs), self.tap, shapes, args)
         return self._halves[n]
 
 
-def _cut(module: nn.Module, tap: taps.Tap, variables, args) -> _Halves:
+def _cut(forward: Callable, tap: taps.Tap, variables, args) -> _Halves:
     def run(variables, args, put):
         met = []
 
@@ -71,10 +75,10 @@ def _cut(module: nn.Module, tap: taps.Tap, variables, args) -> _Halves:
             met.append(value)
             return put
 
-        output, _ = taps.forward(module, variables, *args, replace={tap: swap})
+        output, _ = forward(variables, *args, replace={tap: swap})
         return output, met[0]
 
-    value = jax.eval_shape(lambda v, a: taps.forward(module, v, *a, record=[tap])[1][tap], variables, args)
+    value = jax.eval_shape(lambda v, a: forward(v, *a, record=[tap])[1][tap], variables, args)
     closed, shapes = jax.make_jaxpr(run, return_shape=True)(variables, args, value)
     jaxpr = closed.jaxpr
     n_variables = len(jax.tree.leaves(variables))

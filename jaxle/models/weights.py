@@ -1,13 +1,15 @@
 """Checkpoint files read into flat name → array dicts, and fitted strictly onto a network's variables.
 
-Formats: `.npz` (flat keys such as "params/layer1/0/conv1/kernel"; big_vision's are these), `.safetensors`, Flax `.msgpack`, and torch's
-`.pth`, `.pt`, `.th`, `.pth.tar`, `.bin` through `torch.load(weights_only=True)` only. Nothing in a file is ever executed.
+Formats: `.npz` (flat keys such as "params/layer1/0/conv1/kernel"; big_vision's are these), `.safetensors`, Flax `.msgpack`, folders of
+Hugging Face or orbax, and torch's `.pth`, `.pt`, `.th`, `.pth.tar`, `.bin` through `torch.load(weights_only=True)` only. Nothing in a file
+is ever executed.
 
 A `Layout` is one readable table of source name → parameter path, transform. It is strict both ways: every tensor of the file is used or
 named as ignored, every parameter is filled, and all mismatches are told in one error.
 """
 
 import hashlib
+import json
 import re
 import struct
 import warnings
@@ -108,14 +110,23 @@ def _attention_out(source: str, path: str, heads: int) -> tuple[Rename, ...]:
     )
 
 
-FLAX = Layout(renames=(Rename(r"((?:params|batch_stats)/.+)", r"\1"),))
+def _flax(source: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Paths joined by "/" or "."; the parameters alone may come without their collection's name."""
+    if not any("/" in name for name in source):
+        source = {name.replace(".", "/"): tensor for name, tensor in source.items()}
+    if not any(name.startswith("params/") for name in source):
+        source = {name if name.startswith("batch_stats/") else f"params/{name}": tensor for name, tensor in source.items()}
+    return source
+
+
+FLAX = Layout((Rename(r"((?:params|batch_stats)/.+)", r"\1"),), ignored=(r"opt(?:_state|imizer)?/.*", "step"), prepare=_flax)
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
     """Use it to see what a checkpoint holds.
 
     Args:
-      path: a file with one of the suffixes in `SUFFIXES`.
+      path: a file with one of the suffixes in `SUFFIXES`, or a folder of Hugging Face's or orbax's making.
 
     Returns:
       Name → array, as the file names them ("module." of torch's DataParallel removed).
@@ -124,6 +135,8 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
       ValueError: another suffix, or a file that is damaged, truncated or would run code. ImportError: torch is needed and absent.
     """
     path = Path(path)
+    if path.is_dir():
+        return _read_folder(path)
     if not path.is_file():
         raise ValueError(f"weights file {path} does not exist")
     if path.suffix not in SUFFIXES:
@@ -139,6 +152,32 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     if tensors and all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     return tensors
+
+
+def _read_folder(path: Path) -> dict[str, np.ndarray]:
+    """A Hugging Face folder (one file, or an index of shards), or a folder that orbax wrote."""
+    if (path / "model.safetensors.index.json").is_file():
+        return _read_shards(path / "model.safetensors.index.json")
+    for name in ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin"):
+        if (path / name).is_file():
+            return read(path / name)
+    if not (path / "_METADATA").is_file():
+        raise ValueError(f"weights folder {path} holds neither model.safetensors nor an orbax checkpoint (_METADATA)")
+    import orbax.checkpoint
+
+    try:
+        tree = orbax.checkpoint.PyTreeCheckpointer().restore(path.absolute())
+    except (ValueError, KeyError, OSError) as error:
+        raise _damaged(path, error) from error
+    return {name: np.asarray(tensor) for name, tensor in traverse_util.flatten_dict(tree, sep="/").items() if tensor is not None}
+
+
+def _read_shards(index: Path) -> dict[str, np.ndarray]:
+    try:
+        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError) as error:
+        raise _damaged(index, error) from error
+    return {name: tensor for shard in shards for name, tensor in read(index.parent / Path(shard).name).items()}
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:
@@ -205,7 +244,9 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
     return {name: (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy() for name, tensor in held.items()}
 
 
-def convert(source: Mapping[str, np.ndarray], variables: Mapping, layouts: Mapping[str, Layout], name: str) -> dict:
+def convert(
+    source: Mapping[str, np.ndarray], variables: Mapping, layouts: Mapping[str, Layout], name: str, *, resample: bool = False
+) -> dict:
     """Use it to put a file's tensors into a network's variables; the layout with the fewest mismatched names is taken.
 
     Args:
@@ -213,6 +254,7 @@ def convert(source: Mapping[str, np.ndarray], variables: Mapping, layouts: Mappi
       variables: nested dict of arrays or ShapeDtypeStructs, `{"params": …, "batch_stats": …}`: what must be filled.
       layouts: layout name → Layout.
       name: what to call the file in an error.
+      resample: fit an image tower's position embeddings of another resolution by bilinear interpolation; otherwise they are a mismatch.
 
     Returns:
       Nested dict of float32 arrays of the shapes of `variables`.
@@ -221,7 +263,7 @@ def convert(source: Mapping[str, np.ndarray], variables: Mapping, layouts: Mappi
       ValueError: names every unexpected source tensor, every unfilled parameter and every wrong shape at once.
     """
     expected = traverse_util.flatten_dict(variables, sep="/")
-    read_as = ((label, _apply(layout, source, expected)) for label, layout in layouts.items())
+    read_as = ((label, _apply(layout, source, expected, resample)) for label, layout in layouts.items())
     label, (found, problems) = min(read_as, key=lambda item: len(item[1][1]))
     if problems:
         listing = "\n  ".join(problems)
@@ -229,7 +271,7 @@ def convert(source: Mapping[str, np.ndarray], variables: Mapping, layouts: Mappi
     return traverse_util.unflatten_dict(found, sep="/")
 
 
-def _apply(layout: Layout, source: Mapping[str, np.ndarray], expected: Mapping) -> tuple[dict[str, np.ndarray], list[str]]:
+def _apply(layout: Layout, source: Mapping, expected: Mapping, resample: bool) -> tuple[dict[str, np.ndarray], list[str]]:
     try:
         source = layout.prepare(dict(source))
     except (KeyError, ValueError, IndexError):  # not of this layout; the rows below say so by name
@@ -249,14 +291,33 @@ def _apply(layout: Layout, source: Mapping[str, np.ndarray], expected: Mapping) 
                 value = transform(tensor)
             except (ValueError, IndexError):
                 value = tensor
+            if resample and path.endswith("pos_embedding") and "/txt/" not in path:
+                value = resample_positions(value, expected[path].shape[1])
             if tuple(value.shape) != tuple(expected[path].shape):
                 need = tuple(expected[path].shape)
                 wrong.append(f"wrong shape: {name} {tuple(tensor.shape)} gives {tuple(value.shape)}; {path} needs {need}")
             found[path] = value
     missing = [f"missing from the file: {path} {tuple(expected[path].shape)}" for path in expected if path not in found]
     if not (unexpected or wrong or missing):
-        found = {path: np.ascontiguousarray(value, dtype=np.float32) for path, value in found.items()}
+        found = {path: np.asarray(value, dtype=np.float32, order="C") for path, value in found.items()}
     return found, unexpected + missing + wrong
+
+
+def resample_positions(positions: np.ndarray, tokens: int) -> np.ndarray:
+    """1, tokens, width: a square grid of position embeddings brought to another size, bilinearly, corners on corners (as big_vision does).
+
+    A first token that does not belong to the grid (a class token's) is kept. Without a square on both sides, the input is returned.
+    """
+    old, extra = positions.shape[1], 0
+    if (tokens - 1) == round((tokens - 1) ** 0.5) ** 2 and (old - 1) == round((old - 1) ** 0.5) ** 2:
+        extra = 1
+    a, b = round((old - extra) ** 0.5), round((tokens - extra) ** 0.5)
+    if a * a != old - extra or b * b != tokens - extra:
+        return positions
+    at = np.linspace(0, a - 1, b)
+    average = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(a)))
+    grid = np.einsum("ya,xb,abw->yxw", average, average, positions[0, extra:].reshape(a, a, -1))
+    return np.concatenate([positions[:, :extra], grid.reshape(1, b * b, -1)], axis=1).astype(positions.dtype)
 
 
 def weights_hash(path: str | Path) -> str:

@@ -18,7 +18,7 @@ from jaxle.scenes import CLASS_NAMES as SCENES_CLASSES
 
 
 class Entry(NamedTuple):
-    """One model: `parameters` is the published count; weights: a file, a URL or a hub id; class names are empty where the data give them."""
+    """One model: `parameters` is the published count; weights: a file, a URL or a hub id; no class names where the data give them."""
 
     module: Callable[..., nn.Module]
     layouts: Mapping[str, Layout]

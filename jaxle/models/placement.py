@@ -1,0 +1,42 @@
+"""Where a network's variables live on a mesh: whole on every device, or split over axis `model` by a short table.
+
+Attention heads and hidden units are split, as Megatron does (Shoeybi et al. 2019, arXiv 1909.08053): the first product of a pair by its
+outputs, the second by its inputs, so that XLA adds one reduction a pair. What does not divide evenly stays whole.
+"""
+
+import re
+from collections.abc import Mapping
+
+import jax
+from flax import traverse_util
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+RULES: tuple[tuple[str, PartitionSpec], ...] = (
+    (r".*/(query|key|value)/kernel", PartitionSpec(None, "model", None)),
+    (r".*/(query|key|value)/bias", PartitionSpec("model", None)),
+    (r".*/out/kernel", PartitionSpec("model", None, None)),
+    (r".*/MlpBlock_0/Dense_0/kernel", PartitionSpec(None, "model")),
+    (r".*/MlpBlock_0/Dense_0/bias", PartitionSpec("model")),
+    (r".*/MlpBlock_0/Dense_1/kernel", PartitionSpec("model", None)),
+    (r".*/Embed_0/embedding", PartitionSpec(None, "model")),
+    (r".*/(head|fc|classifier/\d)/kernel", PartitionSpec(None, "model")),
+)
+
+
+def shardings(variables: Mapping, mesh: Mesh) -> dict:
+    """NamedSharding of every variable: the first rule whose pattern fits its path and whose split divides it, else whole."""
+
+    def choose(path: str, leaf) -> NamedSharding:
+        for pattern, spec in RULES:
+            if re.fullmatch(pattern, path) and len(spec) == leaf.ndim:
+                if all(name is None or size % mesh.shape[name] == 0 for name, size in zip(spec, leaf.shape, strict=True)):
+                    return NamedSharding(mesh, spec)
+        return NamedSharding(mesh, PartitionSpec())
+
+    flat = traverse_util.flatten_dict(variables, sep="/")
+    return traverse_util.unflatten_dict({path: choose(path, leaf) for path, leaf in flat.items()}, sep="/")
+
+
+def place(variables: Mapping, mesh: Mesh) -> dict:
+    """Use it to put a network on a mesh; with one device along `model` every variable is replicated."""
+    return jax.tree.map(jax.device_put, dict(variables), shardings(variables, mesh))
