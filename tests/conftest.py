@@ -1,6 +1,7 @@
 """Eight CPU devices, no implicit rank promotion, warnings are errors, and the only reasons for which a test may be skipped."""
 
 import os
+import sys
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
@@ -12,6 +13,7 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # for `from configs import …`; last, so that an installed jaxle comes first
 
 NO_DATA = "JAXLE_TEST_DATA is not set (a folder of real images and trained weights)"
 NO_TORCH = "torch is not installed (the oracle of the parity tests)"

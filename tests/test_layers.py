@@ -24,7 +24,7 @@ INSIDE = {
     "scenes": ["vocabulary", "draws", "shapes", "patterns", "layout", "places", "world", "masks", "captions"],
     "models": [
         *("weights", "download", "taps", "suffix", "cifar_resnet", "resnet", "vgg", "vit", "siglip", "clip"),
-        *("tokenizers", "model", "two_tower", "zoo"),
+        *("tokenizers", "placement", "model", "two_tower", "zoo"),
     ],
     "data": ["names", "splits", "arrays", "folder", "scenes", "tfds", "sources", "loader"],
     "concepts": ["hierarchy", "labels", "sets", "contrastive", "calibration"],

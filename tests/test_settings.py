@@ -1,5 +1,4 @@
-import importlib.util
-import sys
+import importlib
 from pathlib import Path
 
 import pytest
@@ -10,14 +9,7 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
 def load(name: str) -> dict:
-    sys.path.insert(0, str(CONFIGS.parent))
-    try:
-        spec = importlib.util.spec_from_file_location(f"config_{name}", CONFIGS / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module.get_config().to_dict()
-    finally:
-        sys.path.remove(str(CONFIGS.parent))
+    return importlib.import_module(f"configs.{name}").get_config().to_dict()
 
 
 def changed(**fields) -> dict:
