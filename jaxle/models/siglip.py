@@ -1,27 +1,31 @@
-"""SigLIP and SigLIP 2 at fixed resolution: an image and a text transformer trained so that a picture and its caption lie close.
+"""SigLIP and SigLIP 2 at fixed resolution: an image and a text transformer, trained so that a picture and its caption lie close.
 
-    P(text fits image) = σ(exp(t)·cos(E_I, E_T) + b)
+    P(the text fits the image) = σ(exp(t)·⟨z_image, z_text⟩ + b),  z of unit length
 
-Source: Zhai, Mustafa, Kolesnikov & Beyer, Sigmoid Loss for Language Image Pre-Training, ICCV 2023 (arXiv 2303.15343); Tschannen et al.,
-SigLIP 2 (arXiv 2502.14786). Module and parameter names of google-research/big_vision, models/proj/image_text/two_towers.py and
-text_transformer.py, whose files load as they are.
+Source: Zhai et al., Sigmoid Loss for Language Image Pre-Training, ICCV 2023 (arXiv 2303.15343); Tschannen et al., SigLIP 2 (arXiv
+2502.14786). Module and parameter names of google-research/big_vision, models/proj/image_text/two_towers.py and text_transformer.py, so
+that its files load as they are; tensor names of transformers' `SiglipModel` and of open_clip (with timm's image tower).
 """
 
 import dataclasses
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 
 from jaxle.models import vit
-from jaxle.models.vit import Encoder, ViT, ViTConfig
-from jaxle.models.weights import Layout, Rename, attention, conv, fused_attention, layer_norm, linear
+from jaxle.models.weights import Layout, Rename, attention, conv, dense, fused_attention, layer_norm, linear
 
 
 @dataclasses.dataclass(frozen=True)
 class TextConfig:
-    """Shape of a text tower; `length` is the fixed number of tokens a text is padded or cut to."""
+    """Shape of a text tower; `length` is the fixed number of tokens to which every text is padded or cut."""
 
     width: int = 768
     depth: int = 12
@@ -31,60 +35,58 @@ class TextConfig:
     length: int = 64
 
 
+@dataclasses.dataclass(frozen=True)
+class SigLIPConfig:
+    """The two towers; both embed in the image tower's width, or in `image.num_classes` numbers where it has a head."""
+
+    image: vit.ViTConfig
+    text: TextConfig
+
+    @property
+    def out(self) -> int:
+        """Numbers in an embedding."""
+        return self.image.num_classes or self.image.width
+
+
+def normalise(x: jax.Array) -> jax.Array:
+    """Rows of unit length."""
+    return x / (jnp.linalg.norm(x, axis=1, keepdims=True) + 1e-8)
+
+
 class TextTower(nn.Module):
-    """Use it for SigLIP's texts: tokens of fixed length, no mask (padding is attended to), the last token's output.
-
-    Args:
-      tokens: texts, length int32.
-
-    Returns:
-      texts, out_dim float32, not normalised. Source: big_vision's text_transformer.py, pool_type "last".
-    """
+    """Tokens, int32 texts, length, to texts, out; no mask, so padding is attended to, and the last token's state is the text's."""
 
     config: TextConfig
-    out_dim: int
+    out: int
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, tokens: jax.Array) -> jax.Array:
         c = self.config
-        x = nn.Embed(c.vocabulary, c.width, dtype=self.dtype)(tokens)
+        x = nn.Embed(c.vocabulary, c.width, dtype=self.dtype, name="Embed_0")(tokens)
         positions = self.param("pos_embedding", nn.initializers.normal(c.width**-0.5), (1, c.length, c.width))
         x = x + positions.astype(x.dtype)
-        x = Encoder(c.depth, c.mlp_dim, c.heads, "gelu_tanh", 1e-6, self.dtype)(x)
-        return nn.Dense(self.out_dim, dtype=self.dtype, name="head")(x[:, -1]).astype(jnp.float32)
-
-
-def image_tower(config: ViTConfig, dtype: jnp.dtype = jnp.float32) -> ViT:
-    """SigLIP's image tower: big_vision's ViT with attention pooling and no head."""
-    return ViT(config, dtype)
-
-
-@dataclasses.dataclass(frozen=True)
-class SigLIPConfig:
-    """The two towers; a text's embedding is as wide as the image tower."""
-
-    image: ViTConfig
-    text: TextConfig
+        x = vit.Encoder(c.depth, c.mlp_dim, c.heads, "gelu_tanh", 1e-6, self.dtype, name="Encoder_0")(x)
+        return nn.Dense(self.out, dtype=self.dtype, name="head")(x[:, -1]).astype(jnp.float32)
 
 
 class SigLIP(nn.Module):
-    """Use it as explainer and simulator: pictures and concepts in one space.
+    """Use it as explainer or simulator; trains from scratch too (`t` and `b` begin at the paper's log 10 and −10).
 
     Args:
       images: images, h, w, 3 float, normalised.
       tokens: texts, length int32, or None.
 
     Returns:
-      images, numbers float32 of unit length; with tokens, the pair of images' and texts'. Source: Zhai et al. 2023, §3.
+      images, out float32 of unit length; with tokens, the pair of images' and texts'. Source: Zhai et al. 2023, §3.
     """
 
     config: SigLIPConfig
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        self.img = image_tower(self.config.image, self.dtype)
-        self.txt = TextTower(self.config.text, self.config.image.width, self.dtype)
+        self.img = vit.ViT(self.config.image, self.dtype)
+        self.txt = TextTower(self.config.text, self.config.out, self.dtype)
         self.t = self.param("t", nn.initializers.constant(np.log(10)), (1,))
         self.b = self.param("b", nn.initializers.constant(-10), (1,))
 
@@ -93,67 +95,132 @@ class SigLIP(nn.Module):
         return embedded if tokens is None else (embedded, self.embed_texts(tokens))
 
     def embed_texts(self, tokens: jax.Array) -> jax.Array:
-        """texts, numbers float32 of unit length, from int32 texts, length."""
+        """texts, out float32 of unit length, from int32 texts, length."""
         return normalise(self.txt(tokens))
 
 
-def normalise(embeddings: jax.Array) -> jax.Array:
-    """Rows of unit length."""
-    return embeddings / (jnp.linalg.norm(embeddings, axis=1, keepdims=True) + 1e-8)
-
-
 def of_size(size: str, patch: int, vocabulary: int = 32_000, length: int = 64) -> SigLIPConfig:
-    """SigLIP-B, -L or -So400m; the text tower has the image tower's shape."""
+    """SigLIP-B, -L or -So400m; SigLIP 2 differs by its vocabulary of 256,000 (Gemma's)."""
     shape = vit.SIZES[size]
-    image = ViTConfig(patch=patch, **shape, pool="map", activation="gelu_tanh", num_classes=None)
+    image = vit.of_size(size, patch, pool="map", activation="gelu_tanh", num_classes=None)
     return SigLIPConfig(image, TextConfig(**shape, vocabulary=vocabulary, length=length))
-
-
-def _big_vision(source: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Parameters under params/ or bare; an optimiser's state beside them is left aside."""
-    if any(name.startswith("params/") for name in source):
-        source = {name.removeprefix("params/"): tensor for name, tensor in source.items() if name.startswith("params/")}
-    return vit.unroll(source)
-
-
-def _positions_first(tensor: np.ndarray) -> np.ndarray:
-    return tensor[None]
-
-
-def layouts(config: SigLIPConfig) -> dict[str, Layout]:
-    """big_vision's names and transformers' (`SiglipModel`, also the fixed-resolution SigLIP 2 files)."""
-    names, out = ("q_proj", "k_proj", "v_proj"), "out_proj"
-    image, text = r"vision_model\.encoder\.layers\.(\d+)", r"text_model\.encoder\.layers\.(\d+)"
-    image_block, text_block = r"img/Transformer/encoderblock_\1", r"txt/Encoder_0/encoderblock_\1"
-    norms, mlp = ("layer_norm1", "layer_norm2"), (r"mlp\.fc1", r"mlp\.fc2")
-    head, pooled = r"vision_model\.head", "img/MAPHead_0"
-    rows = (
-        Rename(r"vision_model\.embeddings\.patch_embedding\.weight", "params/img/embedding/kernel", conv),
-        Rename(r"vision_model\.embeddings\.patch_embedding\.bias", "params/img/embedding/bias"),
-        Rename(r"vision_model\.embeddings\.position_embedding\.weight", "params/img/pos_embedding", _positions_first),
-        *vit.block_rows(image, image_block, norms, mlp),
-        *attention(rf"{image}\.self_attn", f"{image_block}/MultiHeadDotProductAttention_0", config.image.heads, names, out),
-        *layer_norm(r"vision_model\.post_layernorm", "img/Transformer/encoder_norm"),
-        Rename(rf"{head}\.probe", f"params/{pooled}/probe"),
-        *fused_attention(rf"{head}\.attention", f"{pooled}/MultiHeadDotProductAttention_0", config.image.heads,
-                         "in_proj_weight", "in_proj_bias", out),
-        *layer_norm(rf"{head}\.layernorm", f"{pooled}/LayerNorm_0"),
-        *(row for i, name in enumerate(mlp) for row in linear(rf"{head}\.{name}", f"{pooled}/MlpBlock_0/Dense_{i}")),
-        Rename(r"text_model\.embeddings\.token_embedding\.weight", "params/txt/Embed_0/embedding"),
-        Rename(r"text_model\.embeddings\.position_embedding\.weight", "params/txt/pos_embedding", _positions_first),
-        *vit.block_rows(text, text_block, norms, mlp),
-        *attention(rf"{text}\.self_attn", f"{text_block}/MultiHeadDotProductAttention_0", config.text.heads, names, out),
-        *layer_norm(r"text_model\.final_layer_norm", "txt/Encoder_0/encoder_norm"),
-        *linear(r"text_model\.head", "txt/head"),
-        Rename("logit_scale", "params/t"),
-        Rename("logit_bias", "params/b"),
-    )
-    return {
-        "transformers": Layout(rows, ignored=(r".*\.embeddings\.position_ids",)),
-        "big_vision": Layout(vit.BIG_VISION_ROWS, prepare=_big_vision),
-    }
 
 
 def aliases(config: SigLIPConfig) -> dict[str, str]:
     """The image tower's taps by the vision transformer's friendly names, after `img.`."""
     return {f"img.{name}": tap for name, tap in vit.aliases(config.image, "img/").items()}
+
+
+def save(path: str | Path, variables: Mapping) -> None:
+    """Use it after training: writes big_vision's `.npz` layout, which `layouts` reads back (written under a temporary name, then renamed).
+
+    Args:
+      path: ends in ".npz".
+      variables: {"params": …} of a `SigLIP`.
+    """
+    path = Path(path)
+    if path.suffix != ".npz":
+        raise ValueError(f"checkpoint {path} has suffix {path.suffix!r}; expected .npz")
+    flat = traverse_util.flatten_dict({"params": dict(variables["params"])}, sep="/")
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            np.savez(file, **{name: np.asarray(tensor) for name, tensor in flat.items()})
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def layouts(config: SigLIPConfig) -> dict[str, Layout]:
+    """big_vision's, transformers' and open_clip's names."""
+    return {
+        "big_vision": Layout(vit.BIG_VISION_ROWS, prepare=_big_vision),
+        "transformers": Layout(_transformers(config), ignored=(r".*\.embeddings\.position_ids",)),
+        "open_clip": Layout(_open_clip(config)),
+    }
+
+
+def _big_vision(source: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Scanned encoders; bfloat16, which .npz holds as raw bytes; the text positions that some older files hold in two parts."""
+    if any(name.startswith("params/") for name in source):
+        source = {name.removeprefix("params/"): tensor for name, tensor in source.items() if name.startswith("params/")}
+    source = {name: tensor.view(jnp.bfloat16) if tensor.dtype == "V2" else tensor for name, tensor in source.items()}
+    if (second := source.pop("txt/Encoder_0/pos_embedding", None)) is not None:
+        source["txt/pos_embedding"] = source["txt/pos_embedding"] + second
+    return vit.unroll(source)
+
+
+def _scalar(tensor: np.ndarray) -> np.ndarray:
+    return tensor.reshape(1)
+
+
+def _grid(tensor: np.ndarray) -> np.ndarray:
+    return tensor.reshape(1, *tensor.shape[-2:])
+
+
+_IMAGE, _TEXT = "img/Transformer", "txt/Encoder_0"
+_ATTENTION = "MultiHeadDotProductAttention_0"
+_HEAD = "img/MAPHead_0"
+
+
+def _shared(stem, positions, norm, probe, tokens, text_positions, final, head) -> tuple[Rename, ...]:
+    """What the torch formats hold outside blocks and attention."""
+    return (
+        Rename(rf"{stem}\.weight", "params/img/embedding/kernel", conv),
+        Rename(rf"{stem}\.bias", "params/img/embedding/bias"),
+        Rename(positions, "params/img/pos_embedding", _grid),
+        *layer_norm(norm, f"{_IMAGE}/encoder_norm"),
+        Rename(probe, f"params/{_HEAD}/probe"),
+        Rename(tokens, "params/txt/Embed_0/embedding"),
+        Rename(text_positions, "params/txt/pos_embedding", _grid),
+        *layer_norm(final, f"{_TEXT}/encoder_norm"),
+        *linear(head, "txt/head"),
+        Rename("logit_scale", "params/t", _scalar),
+        Rename("logit_bias", "params/b", _scalar),
+    )
+
+
+def _transformers(config: SigLIPConfig) -> tuple[Rename, ...]:
+    vision, text = r"vision_model\.embeddings", r"text_model\.embeddings"
+    rows = _shared(
+        rf"{vision}\.patch_embedding", rf"{vision}\.position_embedding\.weight", r"vision_model\.post_layernorm",
+        r"vision_model\.head\.probe", rf"{text}\.token_embedding\.weight", rf"{text}\.position_embedding\.weight",
+        r"text_model\.final_layer_norm", r"text_model\.head",
+    )
+    for tower, path, heads in (("vision_model", _IMAGE, config.image.heads), ("text_model", _TEXT, config.text.heads)):
+        layer, block = rf"{tower}\.encoder\.layers\.(\d+)", rf"{path}/encoderblock_\1"
+        rows += vit.block_rows(layer, block, ("layer_norm1", "layer_norm2"), (r"mlp\.fc1", r"mlp\.fc2"))
+        rows += attention(rf"{layer}\.self_attn", f"{block}/{_ATTENTION}", heads, ("q_proj", "k_proj", "v_proj"), "out_proj")
+    head = r"vision_model\.head"
+    rows += vit.block_rows(head, _HEAD, ("layernorm",), (r"mlp\.fc1", r"mlp\.fc2"))
+    inner = f"{_HEAD}/{_ATTENTION}"
+    return rows + fused_attention(rf"{head}\.attention", inner, config.image.heads, "in_proj_weight", "in_proj_bias", "out_proj")
+
+
+def _open_clip(config: SigLIPConfig) -> tuple[Rename, ...]:
+    trunk = r"visual\.trunk"
+    rows = _shared(
+        rf"{trunk}\.patch_embed\.proj", rf"{trunk}\.pos_embed", rf"{trunk}\.norm", rf"{trunk}\.attn_pool\.latent",
+        r"text\.token_embedding\.weight", r"text\.positional_embedding", r"text\.ln_final", r"text\.text_projection",
+    )
+    image, text = rf"{trunk}\.blocks\.(\d+)", r"text\.transformer\.resblocks\.(\d+)"
+    image_block, text_block = rf"{_IMAGE}/encoderblock_\1", rf"{_TEXT}/encoderblock_\1"
+    heads = config.image.heads
+    rows += vit.block_rows(image, image_block, ("norm1", "norm2"), (r"mlp\.fc1", r"mlp\.fc2"))
+    rows += fused_attention(rf"{image}\.attn", f"{image_block}/{_ATTENTION}", heads, r"qkv\.weight", r"qkv\.bias", "proj")
+    rows += vit.block_rows(text, text_block, ("ln_1", "ln_2"), (r"mlp\.c_fc", r"mlp\.c_proj"))
+    rows += fused_attention(rf"{text}\.attn", f"{text_block}/{_ATTENTION}", config.text.heads, "in_proj_weight", "in_proj_bias", "out_proj")
+    pool, inner = rf"{trunk}\.attn_pool", f"params/{_HEAD}/{_ATTENTION}"
+    rows += vit.block_rows(pool, _HEAD, ("norm",), (r"mlp\.fc1", r"mlp\.fc2"))
+    for part, name, i, n in (("query", "q", 0, 1), ("key", "kv", 0, 2), ("value", "kv", 1, 2)):
+        rows += (
+            Rename(rf"{pool}\.{name}\.weight", f"{inner}/{part}/kernel",
+                   lambda t, i=i, n=n: dense(np.split(t, n)[i]).reshape(t.shape[1], heads, -1)),
+            Rename(rf"{pool}\.{name}\.bias", f"{inner}/{part}/bias", lambda t, i=i, n=n: np.split(t, n)[i].reshape(heads, -1)),
+        )
+    return rows + (
+        Rename(rf"{pool}\.proj\.weight", f"{inner}/out/kernel", lambda t: dense(t).reshape(heads, -1, t.shape[0])),
+        Rename(rf"{pool}\.proj\.bias", f"{inner}/out/bias"),
+    )
