@@ -21,7 +21,6 @@ from jaxle.explainers import rank as ranking
 from jaxle.explainers.screen import screen
 from jaxle.explainers.search import SEARCHES
 from jaxle.explanations import Explanation, Explanations
-from jaxle.solve import elastic_net
 from jaxle.solve.moments import Moments, scales, second_moments
 
 LAM, L1_RATIO, TOL = 0.05 / 0.99, 0.99, 1e-6
@@ -152,10 +151,7 @@ def rank(
       pool_size: candidates kept per neuron, at most all concepts.
       mesh: neurons are split over its axis `data`.
     """
-    solution = elastic_net.solve(measured.train, lam, l1_ratio, tol=tol, mesh=mesh)
-    order = ranking.order(solution.weights, solution.gradient, min(pool_size, len(measured.kept)))
-    support = np.count_nonzero(np.asarray(solution.weights), axis=0).astype(np.int32)
-    return Ranked(*(np.asarray(part) for part in (order, solution.gap, solution.iterations, solution.converged)), support)
+    return Ranked(*ranking.candidates(measured.train, lam, l1_ratio, tol=tol, pool=pool_size, mesh=mesh))
 
 
 def select(

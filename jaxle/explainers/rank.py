@@ -1,22 +1,67 @@
-"""Candidates in order: by descending weight, among equal weights (zeros above all) by descending signed gradient, then by index.
+"""Every neuron's candidates: the elastic net on all concepts, and the order that it gives them.
 
-Most weights of a sparse fit are zero, so the second rule orders most of the list; it makes the search deterministic. METHOD: paper,
-Algorithm 1 sorts by weight alone.
+By descending weight, among equal weights (zeros above all, and most of a sparse fit is zero) by descending signed gradient, then by index:
+a total order, so that the search is deterministic. Paper, Eq. 6 and Algorithm 1, which sorts by weight alone.
 """
 
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxle.solve import elastic_net
+from jaxle.solve.moments import Moments, block_size, blocks
 
 SCALE = 2.0**100  # a power of two keeps every bit of a weight, and lifts it clear of any gradient
 
 
+class Candidates(NamedTuple):
+    """Per neuron, the order of its candidates and how the elastic net ended; NumPy."""
+
+    order: np.ndarray  # (neurons, pool) int32, best first
+    gap: np.ndarray  # (neurons,) float32: duality gap, where the objective at zero is one half
+    iterations: np.ndarray  # (neurons,) int32
+    converged: np.ndarray  # (neurons,) bool
+    support: np.ndarray  # (neurons,) int32: non-zero weights
+
+
+def candidates(
+    moments: Moments, lam: float, l1_ratio: float, *, tol: float = 1e-6, pool: int = 100, mesh: Mesh | None = None, block: int | None = None
+) -> Candidates:
+    """Fit and order a block of neurons at a time, so that only moments and one block are alive; use it before a search.
+
+    Args:
+      moments: of the training images.
+      lam, l1_ratio, tol, mesh: as in `solve.elastic_net.solve`.
+      pool: candidates kept per neuron.
+      block: neurons per block; None asks how much memory is free.
+    """
+    n_concepts, n_neurons = moments.cross.shape
+    block = min(n_neurons, block or block_size(n_concepts, 1 if mesh is None else mesh.shape["data"]))
+    parts = []
+    for start, some in blocks(moments, block):
+        solution = elastic_net.solve(some, lam, l1_ratio, tol=tol, mesh=mesh)
+        parts.append((start, _summary(solution, min(pool, n_concepts))))
+    whole = [np.zeros((n_neurons, *part.shape[1:]), part.dtype) for part in parts[0][1]]
+    for start, part in parts:
+        for target, values in zip(whole, part, strict=True):
+            target[start : start + block] = np.asarray(values)
+    return Candidates(*whole)
+
+
+def _summary(solution: elastic_net.Solution, pool: int):
+    support = jnp.sum(solution.weights != 0, axis=0, dtype=jnp.int32)
+    return order(solution.weights, solution.gradient, pool), solution.gap, solution.iterations, solution.converged, support
+
+
 @functools.partial(jax.jit, static_argnames="pool")
 def order(weights, gradient, pool: int):
-    """The first `pool` concepts of every neuron's order; use it on the elastic net's solution, before a search.
+    """The first `pool` concepts of every neuron's order.
 
     Args:
       weights: (concepts, neurons) float32, of the standardised fit.

@@ -82,6 +82,7 @@ def _search(train, val, order, max_concepts: int, mesh, *, greedy: bool, n_candi
     n_devices = 1 if mesh is None else mesh.shape["data"]
     block = min(BLOCK * n_devices, -(-n_neurons // n_devices) * n_devices)
     program = _program(mesh, greedy, max_concepts)
+    train, val = (jax.tree.map(jnp.asarray, moments) for moments in (train, val))
     parts = []
     for begin in range(0, n_neurons, block):
         neurons = np.minimum(np.arange(begin, begin + block, dtype=np.int32), n_neurons - 1)  # the last block is padded

@@ -11,7 +11,8 @@ each device sums its own images over axis `data`, and one sum over devices ends 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -23,6 +24,7 @@ HIGHEST = jax.lax.Precision.HIGHEST
 PANELS = 10  # products that make up the triangle: what they waste beside it is 10 %
 ROWS, WHOLE = PartitionSpec("data"), PartitionSpec()
 TILE_BYTES = 192 << 20
+ROW_BYTES = 40  # per neuron and concept while a block is fitted: cross moments, weights, gradient, their transposes, one spare
 SHIFT_ROWS = 1024  # of the first tile: any point near the mean serves as shift
 CONSTANT = 1e-6  # a standard deviation this small beside the mean is round-off
 
@@ -126,6 +128,27 @@ def scales(moments: Moments) -> Scales:
     return Scales(*invert(jnp.diagonal(moments.gram), moments.mean_x), *invert(moments.var_y, moments.mean_y))
 
 
+def block_size(n_concepts: int, n_devices: int = 1) -> int:
+    """Neurons to fit together: a power of two between 256 and 4,096 per device, whose arrays take at most a quarter of what is free."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    free = (
+        stats["bytes_limit"] - stats["bytes_in_use"]
+        if "bytes_limit" in stats
+        else os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    )
+    most = free // 4 // (ROW_BYTES * max(1, n_concepts))
+    return n_devices * int(np.clip(1 << (most.bit_length() - 1 if most else 0), 256, 4096))
+
+
+def blocks(moments: Moments, size: int) -> Iterator[tuple[int, Moments]]:
+    """(first neuron, moments of `size` neurons) until all are covered; the last block reaches back, so that each has the same shape."""
+    n_neurons = moments.cross.shape[1]
+    moments = jax.tree.map(jnp.asarray, moments)
+    for start in range(0, n_neurons, size):
+        start = min(start, n_neurons - size)
+        yield start, moments if size == n_neurons else moments._replace(**_some(moments, start, size))
+
+
 def correlate(features, targets, weights, bias=None, index=None, *, tile_rows: int | None = None) -> jax.Array:
     """Pearson's correlation of the linear prediction X W + b with each target over some images, streamed; use it to score dense fits.
 
@@ -149,6 +172,15 @@ def correlate(features, targets, weights, bias=None, index=None, *, tile_rows: i
             shift = _prediction_mean(x[:SHIFT_ROWS], y[:SHIFT_ROWS], weights, bias, count)
         sums = _add_prediction(sums, shift, x, y, weights, bias, count)
     return _correlation(sums / n)
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def _some(moments: Moments, start, size: int):
+    return {
+        "mean_y": jax.lax.dynamic_slice_in_dim(moments.mean_y, start, size),
+        "cross": jax.lax.dynamic_slice_in_dim(moments.cross, start, size, axis=1),
+        "var_y": jax.lax.dynamic_slice_in_dim(moments.var_y, start, size),
+    }
 
 
 def split_jit(function, mesh: Mesh | None, in_specs, out_specs, donate=()):
