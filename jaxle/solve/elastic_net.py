@@ -32,6 +32,7 @@ from jaxle.solve.block import ROUND_OFF, duality_gap, solve_block
 from jaxle.solve.moments import HIGHEST, ROWS, WHOLE, Moments, scales, split_jit
 
 WORKING_SET = 48
+WIDTH = 128  # concepts are padded to a multiple, so that sets of nearly one size share their programs
 SLOTS = 128  # neurons under way in one batch
 DENSE_SHARE = 8  # rows of G are gathered where the working set is smaller than this part of all concepts
 UNROLL = 8  # rows of G per pass over the gradient
@@ -145,22 +146,23 @@ def _standardise(moments: Moments, l1, l2, standardise: bool, n_padded: int):
     cross = (moments.cross * size.inv_x[:, None] * size.inv_y[None, :]).T
     a = jnp.ones_like(size.inv_x) if standardise else jnp.where(size.inv_x > 0, size.inv_x, 1.0)
     t = jnp.ones_like(size.inv_y) if standardise else jnp.where(size.inv_y > 0, size.inv_y, 1.0)
-    pad = n_padded - len(t)
-    var = jnp.where(size.inv_y > 0, 1.0, 0.0)
-    return Problem(gram, jnp.pad(cross, ((0, pad), (0, 0))), jnp.pad(var, (0, pad)), l1 * a, l2 * a**2, jnp.pad(t, (0, pad))), size
+    pad, wide = (0, n_padded - len(t)), (0, -len(a) % WIDTH)
+    var, l1, l2 = jnp.where(size.inv_y > 0, 1.0, 0.0), l1 * a, l2 * a**2
+    rates = (jnp.pad(l1, wide, constant_values=1.0), jnp.pad(l2, wide), jnp.pad(t, pad, constant_values=1.0))
+    return Problem(jnp.pad(gram, (wide, wide)), jnp.pad(cross, (pad, wide)), jnp.pad(var, pad), *rates), size
 
 
 @functools.partial(jax.jit, static_argnames=("standardise", "n_padded"))
 def _start(weights, size, standardise: bool, n_padded: int):
     weights = weights if standardise else weights * size.std_x[:, None] * size.inv_y[None, :]
-    return jnp.pad(weights.T, ((0, n_padded - weights.shape[1]), (0, 0)))
+    return jnp.pad(weights.T, ((0, n_padded - weights.shape[1]), (0, -len(weights) % WIDTH)))
 
 
 @functools.partial(jax.jit, static_argnames=("standardise",))
 def _finish(weights, slope, gap, problem: Problem, size, mean_x, mean_y, standardise: bool):
-    n = len(mean_y)
-    gradient = (slope + problem.l2[None, :] * weights)[:n].T
-    weights = weights[:n].T
+    n, m = len(mean_y), len(mean_x)
+    gradient = (slope + problem.l2[None, :] * weights)[:n, :m].T
+    weights = weights[:n, :m].T
     if standardise:
         return weights, jnp.zeros_like(mean_y), gradient, gap
     weights = weights * size.inv_x[:, None] * size.std_y[None, :]
@@ -175,9 +177,9 @@ def _queue(problem: Problem, weights0, tol: float, mesh: Mesh | None, n_devices:
     weights, slope = jnp.zeros((n_rows, n_concepts), jnp.float32), jnp.zeros((n_rows, n_concepts), jnp.float32)
     gap, converged, rounds = (np.zeros((n_devices, n_local), dtype) for dtype in (np.float32, bool, np.int32))
     waiting = [list(range(n_local - 1, -1, -1)) for _ in range(n_devices)]
-    size = min(WORKING_SET, n_concepts)
+    size = WORKING_SET
     while any(waiting):
-        n_slots = int(np.clip(SLOTS * WORKING_SET**2 // size**2, 4, min(SLOTS, -(-n_local // 8) * 8)))
+        n_slots = max(4, SLOTS * WORKING_SET**2 // size**2)
         ids, age = np.full((IN_FLIGHT, n_devices, n_slots), -1, np.int32), np.zeros((IN_FLIGHT, n_devices, n_slots), np.int32)
         slots = [_empty(n_devices * n_slots, n_concepts, size) for _ in range(IN_FLIGHT)]
         reports, grown = [None] * IN_FLIGHT, [[] for _ in range(n_devices)]
