@@ -8,14 +8,13 @@ command or its config was wrong, 130 that it was interrupted.
 
 from __future__ import annotations
 
-import logging as python_logging
 import os
 import sys
 import traceback
 from pathlib import Path
 
 import jax
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 from jaxle import stages
@@ -32,7 +31,6 @@ def main(argv: list[str]) -> int:
         return _refuse(f"unexpected arguments {argv[1:]}: every setting is written --config.section.field=value.")
     if _CONFIG.value is None:
         return _refuse("no config given: expected --config FILE, such as --config configs/quickstart.py.")
-    python_logging.getLogger("absl").setLevel(logging.converter.absl_to_standard(logging.get_verbosity()))
     _use_compilation_cache()
     try:
         config = _CONFIG.value.to_dict()
@@ -52,6 +50,7 @@ def main(argv: list[str]) -> int:
 
 def run() -> None:
     """Entry point of `python -m jaxle.launch` and of the console script `jaxle`."""
+    flags.FLAGS.set_default("verbosity", -1)  # warnings; --verbosity=0 adds what JAX has to say
     path = _config_path(sys.argv)
     if path is not None:
         if not path.is_file():
