@@ -1,20 +1,33 @@
 """The zoo: one visible table from a model's name to its architecture, weights, preprocessing, class names and taps."""
 
+import dataclasses
+import importlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from jaxle.images import Preprocess
-from jaxle.models import cifar_resnet, resnet, vgg, vit
+from jaxle.models import cifar_resnet, clip, resnet, siglip, vgg, vit
 from jaxle.models.download import locate
 from jaxle.models.model import Model
-from jaxle.models.weights import Layout, convert, read, weights_hash
+from jaxle.models.placement import place
+from jaxle.models.tokenizers import load_tokenizer
+from jaxle.models.weights import FLAX, Layout, convert, read, weights_hash
 from jaxle.scenes import CLASS_NAMES as SCENES_CLASSES
+
+
+class Text(NamedTuple):
+    """A text tower's tokenizer: where it is found, its style, and tokens a text."""
+
+    source: str
+    style: str
+    length: int
 
 
 class Entry(NamedTuple):
@@ -27,10 +40,12 @@ class Entry(NamedTuple):
     class_names: tuple[str, ...]
     parameters: int
     aliases: Mapping[str, str] = {}
+    text: Text | None = None
 
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _IMAGENET_COLOURS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+_CLIP_COLOURS = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
 _TORCHVISION_EYES = Preprocess("shorter_side", 224, crop=224 / 256, **_IMAGENET_COLOURS)
 _SCENES = Path(__file__).parent.parent / "scenes" / "checkpoints"
 _AKAMASTER = "https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models/"
@@ -59,6 +74,21 @@ def _vgg(config: vgg.VGGConfig, file: str, parameters: int) -> Entry:
 
 def _vit(config: vit.ViTConfig, weights: str, parameters: int, eyes: Preprocess = _TORCHVISION_EYES) -> Entry:
     return Entry(partial(vit.ViT, config), vit.layouts(config), weights, eyes, (), parameters, vit.aliases(config))
+
+
+def _siglip(config: siglip.SigLIPConfig, size: int, file: str, parameters: int) -> Entry:
+    """Weights as transformers converted them from big_vision's; pictures squashed by its processor's bicubic filter."""
+    hub, style = f"google/{file}", file.split("-")[0]
+    return Entry(
+        partial(siglip.SigLIP, config), siglip.layouts(config), hub, Preprocess("squash", size, interpolation="bicubic"), (), parameters,
+        siglip.aliases(config), Text(hub, style, config.text.length),
+    )
+
+
+def _clip(config: clip.CLIPConfig, size: int, hub: str, parameters: int) -> Entry:
+    eyes = Preprocess("shorter_side", size, interpolation="bicubic", **_CLIP_COLOURS)
+    module = partial(clip.CLIP, config)
+    return Entry(module, clip.layouts(config), hub, eyes, (), parameters, clip.aliases(config), Text(hub, "clip", config.text.length))
 
 
 ZOO: dict[str, Entry] = {
@@ -110,16 +140,60 @@ ZOO: dict[str, Entry] = {
         _BIG_VISION + "vit_s16_i1k_90ep.npz", 22_122_472,
         Preprocess("shorter_side", 224, crop=224 / 256),  # its authors resized by area, which differs by little
     ),
+    "siglip_b_16_224": _siglip(siglip.of_size("B", 16), 224, "siglip-base-patch16-224", 203_155_970),
+    "siglip_b_16_256": _siglip(siglip.of_size("B", 16), 256, "siglip-base-patch16-256", 203_202_050),
+    "siglip_b_16_384": _siglip(siglip.of_size("B", 16), 384, "siglip-base-patch16-384", 203_447_810),
+    "siglip_b_16_512": _siglip(siglip.of_size("B", 16), 512, "siglip-base-patch16-512", 203_791_874),
+    "siglip_l_16_256": _siglip(siglip.of_size("L", 16), 256, "siglip-large-patch16-256", 652_150_786),
+    "siglip_l_16_384": _siglip(siglip.of_size("L", 16), 384, "siglip-large-patch16-384", 652_478_466),
+    "siglip_so400m_14_224": _siglip(siglip.of_size("So400m", 14, length=16), 224, "siglip-so400m-patch14-224", 877_360_306),
+    "siglip_so400m_14_384": _siglip(siglip.of_size("So400m", 14), 384, "siglip-so400m-patch14-384", 877_960_498),
+    "siglip2_b_16_224": _siglip(siglip.of_size("B", 16, 256_000), 224, "siglip2-base-patch16-224", 375_187_970),
+    "siglip2_b_16_256": _siglip(siglip.of_size("B", 16, 256_000), 256, "siglip2-base-patch16-256", 375_234_050),
+    "siglip2_b_16_384": _siglip(siglip.of_size("B", 16, 256_000), 384, "siglip2-base-patch16-384", 375_479_810),
+    "siglip2_b_16_512": _siglip(siglip.of_size("B", 16, 256_000), 512, "siglip2-base-patch16-512", 375_823_874),
+    "siglip2_l_16_256": _siglip(siglip.of_size("L", 16, 256_000), 256, "siglip2-large-patch16-256", 881_526_786),
+    "siglip2_l_16_384": _siglip(siglip.of_size("L", 16, 256_000), 384, "siglip2-large-patch16-384", 881_854_466),
+    "siglip2_l_16_512": _siglip(siglip.of_size("L", 16, 256_000), 512, "siglip2-large-patch16-512", 882_313_218),
+    "siglip2_so400m_14_224": _siglip(siglip.of_size("So400m", 14, 256_000), 224, "siglip2-so400m-patch14-224", 1_135_463_602),
+    "siglip2_so400m_14_384": _siglip(siglip.of_size("So400m", 14, 256_000), 384, "siglip2-so400m-patch14-384", 1_136_008_498),
+    "clip_vit_b_32": _clip(clip.of_size("B", 32), 224, "openai/clip-vit-base-patch32", 151_277_313),
+    "clip_vit_b_16": _clip(clip.of_size("B", 16), 224, "openai/clip-vit-base-patch16", 149_620_737),
+    "clip_vit_l_14": _clip(clip.of_size("L", 14), 224, "openai/clip-vit-large-patch14", 427_616_513),
+    "clip_vit_l_14_336": _clip(clip.of_size("L", 14), 336, "openai/clip-vit-large-patch14-336", 427_944_193),
 }
 
 
-def load_model(name: str, weights: str | Path | None = None, *, random_init_seed: int | None = None) -> Model:
-    """Use it to get a network that takes pictures.
+def load_model(
+    name: str,
+    weights: str | Path | None = None,
+    *,
+    random_init_seed: int | None = None,
+    image_size: int | None = None,
+    resample_positions: bool = False,
+    dtype: str = "float32",
+    mesh: Mesh | None = None,
+    tokenizer: str | Path | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    call: Mapping[str, Any] | None = None,
+    preprocess: Preprocess | Mapping[str, Any] | None = None,
+    class_names: tuple[str, ...] | None = None,
+    aliases: Mapping[str, str] | None = None,
+) -> Model:
+    """Use it to get a network that takes pictures: one of the zoo, or your own.
 
     Args:
-      name: a key of `ZOO`.
-      weights: a file, a URL or a hub id ("org/name@revision"); None takes the zoo's default.
+      name: a key of `ZOO`, or "package.module:Class" for any importable Linen module.
+      weights: a file, a folder, a URL or a hub id ("org/name@revision"); None takes the zoo's default.
       random_init_seed: where given, weights are left aside and parameters drawn anew from this seed: the untrained control.
+      image_size: pixels of the input where it is not the zoo's.
+      resample_positions: fit position embeddings of a checkpoint of another resolution; otherwise such a checkpoint is an error.
+      dtype: "float32", or "bfloat16" for parameters and arithmetic (normalisation statistics and outputs stay float32).
+      mesh: puts variables on these devices, split over axis "model" where that divides, and batches over axis "data".
+      tokenizer: two towers only: a local folder or hub id in place of the zoo's.
+      arguments: your own class's keyword arguments.
+      call: further arguments of your module's `__call__`, such as {"train": False}.
+      preprocess, class_names, aliases: in place of the zoo's; a network of your own needs at least `preprocess`.
 
     Returns:
       Model.
@@ -128,23 +202,71 @@ def load_model(name: str, weights: str | Path | None = None, *, random_init_seed
       ValueError: unknown name (the valid ones are listed), or weights that are absent, damaged or of another architecture (all mismatches
         are listed). ConnectionError: weights that cannot be fetched.
     """
-    if name not in ZOO:
-        raise ValueError(f"unknown model {name!r}; valid models: {', '.join(ZOO)}")
-    entry = ZOO[name]
-    module, size = entry.module(), entry.preprocess.size
-    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(_DTYPES)}")
+    if isinstance(preprocess, Mapping):
+        preprocess = Preprocess(**preprocess)
+    if ":" in name:
+        entry, module = _own(name, dict(arguments or {}), preprocess, dtype)
+    elif name in ZOO:
+        entry = ZOO[name]
+        module = entry.module(dtype=_DTYPES[dtype])
+    else:
+        raise ValueError(f"unknown model {name!r}; valid models: {', '.join(ZOO)}; or your own Linen class as 'package.module:Class'")
+    eyes = preprocess or entry.preprocess
+    if image_size is not None:
+        eyes = dataclasses.replace(eyes, size=image_size)
+    call, shapes = dict(call or {}), [(1, eyes.size, eyes.size, 3)]
+    if entry.text:
+        shapes.append((1, entry.text.length))
     if random_init_seed is not None:
         key = jax.random.key(random_init_seed, impl="rbg")  # threefry takes five times as long to compile
-        variables = _draw(module, key, images.shape)
+        variables = _draw(module, key, shapes=tuple(shapes), call=tuple(call.items()))
         digest = f"random_init:{random_init_seed}"
     else:
+        if weights is None and entry.weights is None:
+            raise ValueError(f"model {name!r} has no default weights: give a file, or random_init_seed")
         path = locate(entry.weights if weights is None else weights)
-        shapes = jax.eval_shape(module.init, jax.random.key(0), images)
-        variables = jax.tree.map(jnp.asarray, convert(read(path), shapes, entry.layouts, f"{path} for {name}"))
+        expected = jax.eval_shape(partial(_draw.__wrapped__, module, shapes=tuple(shapes), call=tuple(call.items())), jax.random.key(0))
+        variables = convert(read(path), expected, entry.layouts, f"{path} for {name}", resample=resample_positions)
         digest = weights_hash(path)
-    return Model(name, module, variables, entry.preprocess, entry.class_names, entry.aliases, digest)
+    variables = {kind: jax.tree.map(partial(_cast, kind, dtype), tree) for kind, tree in variables.items()}
+    variables = jax.tree.map(jnp.asarray, variables) if mesh is None else place(variables, mesh)
+    text = entry.text
+    return Model(
+        name, module, variables, eyes, entry.class_names if class_names is None else tuple(class_names),
+        entry.aliases if aliases is None else aliases, digest, call, mesh,
+        partial(load_tokenizer, tokenizer or text.source, text.style, text.length) if text else None,
+    )
 
 
-@partial(jax.jit, static_argnums=(0, 2))
-def _draw(module: nn.Module, key: jax.Array, shape: tuple[int, ...]) -> dict:
-    return module.init(key, jnp.zeros(shape, jnp.float32))
+_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def _cast(kind: str, dtype: str, leaf):
+    """Parameters in the network's dtype; the towers' temperature and bias, scalars, and batch statistics stay float32."""
+    return leaf.astype(_DTYPES[dtype] if kind == "params" and leaf.size > 1 else jnp.float32)
+
+
+def _own(name: str, arguments: dict[str, Any], preprocess: Preprocess | None, dtype: str) -> tuple[Entry, nn.Module]:
+    if preprocess is None:
+        raise ValueError(f"your own network {name!r} needs `preprocess`: how its pictures are resized and normalised")
+    place_of, _, cls_name = name.partition(":")
+    try:
+        cls = getattr(importlib.import_module(place_of), cls_name, None)
+    except ImportError as error:
+        raise ValueError(f"cannot import {place_of!r} of model {name!r}: {error}") from error
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        raise ValueError(f"{name!r} is {type(cls).__name__}; expected a flax.linen.Module class")
+    fields = {field.name for field in dataclasses.fields(cls) if field.init} - {"parent", "name"}
+    if unknown := sorted(set(arguments) - fields):
+        raise ValueError(f"{name} takes no argument {unknown[0]!r}; its arguments: {', '.join(sorted(fields)) or 'none'}")
+    if dtype != "float32" and "dtype" in fields:
+        arguments.setdefault("dtype", _DTYPES[dtype])
+    return Entry(cls, {"flax": FLAX}, None, preprocess, (), 0), cls(**arguments)
+
+
+@partial(jax.jit, static_argnums=0, static_argnames=("shapes", "call"))
+def _draw(module: nn.Module, key: jax.Array, shapes: tuple[tuple[int, ...], ...], call: tuple[tuple[str, Any], ...]) -> dict:
+    images, *tokens = (jnp.zeros(shape, jnp.int32 if i else jnp.float32) for i, shape in enumerate(shapes))
+    return module.init(key, images, *tokens, **dict(call))

@@ -1,11 +1,18 @@
-"""Loading by name: messages that list the valid names, taps with shapes, batches, the untrained control."""
+"""Loading by name: messages, taps with shapes, batches, the untrained control, networks of one's own, dtypes, meshes."""
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint
 import pytest
+from flax import serialization, traverse_util
+from jax.sharding import PartitionSpec
 from PIL import Image
+from safetensors.numpy import save_file
 
-from jaxle.models import zoo
+from jaxle.mesh import make_mesh
+from jaxle.models import taps, vit, zoo
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +84,129 @@ def test_weights_hash_is_the_files(test_data, torch):
     assert model.weights_hash.startswith("12fca82f") and len(model.weights_hash) == 64
 
 
+LISTED: set = set()
+
+
 @pytest.mark.parametrize("name", zoo.ZOO)
-def test_every_entrys_resolved_aliases_and_class_names_fit(name):
+def test_every_entrys_aliases_class_names_and_parameter_count(name):
+    """Nothing is computed: shapes only, at full size."""
     entry = zoo.ZOO[name]
-    size = entry.preprocess.size
-    shape = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
-    module = entry.module()
-    variables = jax.eval_shape(module.init, jax.random.key(0), shape)
-    logits = jax.eval_shape(module.apply, variables, shape)
-    assert not entry.class_names or len(entry.class_names) == logits.shape[-1]
+    module, size = entry.module(), entry.preprocess.size
+    inputs = [jax.ShapeDtypeStruct((1, size, size, 3), np.float32)]
+    tokens = [jax.ShapeDtypeStruct((1, entry.text.length), np.int32)] if entry.text else []
+    variables = jax.eval_shape(module.init, jax.random.key(0), *inputs, *tokens)
+    if entry.class_names:
+        assert len(entry.class_names) == jax.eval_shape(module.apply, variables, *inputs).shape[-1]
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == entry.parameters
+    if module not in LISTED:  # entries that differ in resolution alone share their taps
+        LISTED.add(module)
+        found = taps.sites(module, variables, *inputs)
+        assert all(taps.resolve(alias, found, entry.aliases) for alias in entry.aliases)
+
+
+def test_published_counts_in_millions():
+    """As model cards and papers round them."""
+    published = {"siglip_b_16_224": 203.2, "siglip_l_16_384": 652.5, "siglip_so400m_14_384": 878.0, "siglip2_b_16_224": 375.2,
+                 "clip_vit_b_32": 151.3, "clip_vit_b_16": 149.6, "clip_vit_l_14_336": 427.9, "vgg16_bn_cifar100": 15.3,
+                 "vgg19_bn_cifar100": 20.6, "resnet50_imagenet": 25.6, "vit_l_32_imagenet": 306.5}
+    assert {name: round(zoo.ZOO[name].parameters / 1e6, 1) for name in published} == published
+
+
+class Tiny(nn.Module):
+    """A network of one's own: nothing in it knows of taps."""
+
+    width: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images, train: bool):
+        x = nn.relu(nn.Conv(self.width, (3, 3), strides=2, dtype=self.dtype, name="stem")(images))
+        x = nn.BatchNorm(use_running_average=not train, dtype=self.dtype)(x)
+        return nn.Dense(4, dtype=self.dtype, name="head")(x.mean((1, 2))).astype(jnp.float32)
+
+
+OWN = f"{__name__}:Tiny"
+EYES = {"resize": "squash", "size": 16}
+
+
+@pytest.fixture(scope="module")
+def own():
+    fields = {"arguments": {"width": 8}, "call": {"train": False}, "preprocess": EYES, "class_names": tuple("abcd")}
+    return zoo.load_model(OWN, random_init_seed=3, **fields)
+
+
+def test_your_own_network_from_every_format(own, tmp_path, images):
+    flat = {name: np.asarray(leaf) for name, leaf in traverse_util.flatten_dict(own.variables, sep="/").items()}
+    np.savez(tmp_path / "w.npz", **flat)
+    save_file({name.replace("/", "."): leaf for name, leaf in flat.items()}, tmp_path / "w.safetensors")
+    (tmp_path / "w.msgpack").write_bytes(serialization.msgpack_serialize(jax.device_get(own.variables)))
+    orbax.checkpoint.PyTreeCheckpointer().save(tmp_path / "orbax", jax.device_get(own.variables))
+    expected = own.activations(images, "stem", "max")
+    assert own.taps["stem"] == (8, 8, 8) and own.logits(images).shape == (5, 4) and own.class_names == tuple("abcd")
+    for name in ("w.npz", "w.safetensors", "w.msgpack", "orbax"):
+        loaded = zoo.load_model(OWN, tmp_path / name, arguments={"width": 8}, call={"train": False}, preprocess=EYES)
+        np.testing.assert_array_equal(loaded.activations(images, "stem", "max"), expected)
+        assert len(loaded.weights_hash) == 64
+    with pytest.raises(ValueError, match=r"wrong shape: params.stem.kernel \(3, 3, 3, 8\)"):
+        zoo.load_model(OWN, tmp_path / "w.npz", arguments={"width": 9}, call={"train": False}, preprocess=EYES)
+
+
+def test_your_own_networks_suffix_takes_the_call_arguments(own, images):
+    x = own.preprocess.normalise(np.stack([own.preprocess.fit(image) for image in images]))
+    suffix = own.suffix("stem")
+    np.testing.assert_allclose(suffix(own.variables, suffix.record(own.variables, x)), own.logits(images), atol=1e-5)
+
+
+def test_your_own_networks_mistakes_are_one_sentence():
+    with pytest.raises(ValueError, match="needs `preprocess`"):
+        zoo.load_model(OWN, random_init_seed=0)
+    with pytest.raises(ValueError, match="cannot import 'no_such_package.nets'"):
+        zoo.load_model("no_such_package.nets:Net", random_init_seed=0, preprocess=EYES)
+    with pytest.raises(ValueError, match="is NoneType; expected a flax.linen.Module class"):
+        zoo.load_model(f"{__name__}:Absent", random_init_seed=0, preprocess=EYES)
+    with pytest.raises(ValueError, match="takes no argument 'depth'; its arguments: dtype, width"):
+        zoo.load_model(OWN, random_init_seed=0, preprocess=EYES, arguments={"depth": 2})
+    with pytest.raises(ValueError, match="has no default weights"):
+        zoo.load_model(OWN, preprocess=EYES, arguments={"width": 2})
+
+
+def test_bfloat16_halves_the_parameters_and_stays_near(own, images, tmp_path):
+    np.savez(tmp_path / "w.npz", **{n: np.asarray(t) for n, t in traverse_util.flatten_dict(own.variables, sep="/").items()})
+    arguments = {"arguments": {"width": 8}, "call": {"train": False}, "preprocess": EYES}
+    half = zoo.load_model(OWN, tmp_path / "w.npz", dtype="bfloat16", **arguments)
+    assert half.variables["params"]["stem"]["kernel"].dtype == jnp.bfloat16
+    assert half.variables["batch_stats"]["BatchNorm_0"]["mean"].dtype == jnp.float32
+    exact, rough = own.logits(images), half.logits(images)
+    assert rough.dtype == np.float32 and 0 < np.abs(rough - exact).max() < 0.03 * np.abs(exact).max()
+    with pytest.raises(ValueError, match="dtype is 'float16'; expected one of float32, bfloat16"):
+        zoo.load_model(OWN, tmp_path / "w.npz", dtype="float16", **arguments)
+
+
+VIT = f"{vit.__name__}:ViT"
+SMALL = {"config": vit.ViTConfig(patch=8, width=24, depth=2, mlp_dim=40, heads=3, num_classes=7)}
+
+
+def test_position_embeddings_are_resampled_only_if_asked(tmp_path, images):
+    model = zoo.load_model(VIT, random_init_seed=0, arguments=SMALL, preprocess={"resize": "squash", "size": 32})
+    np.savez(tmp_path / "w.npz", **{n: np.asarray(t) for n, t in traverse_util.flatten_dict(model.variables, sep="/").items()})
+    with pytest.raises(ValueError, match="pos_embedding"):
+        zoo.load_model(VIT, tmp_path / "w.npz", arguments=SMALL, preprocess={"resize": "squash", "size": 48})
+    larger = zoo.load_model(VIT, tmp_path / "w.npz", arguments=SMALL, preprocess={"resize": "squash", "size": 48}, resample_positions=True)
+    assert larger.variables["params"]["pos_embedding"].shape == (1, 36, 24) and larger.logits(images).shape == (5, 7)
+
+
+@pytest.mark.parametrize(("data", "model"), [(8, 1), (4, 2), (2, 4), (1, 1)])
+def test_any_mesh_gives_one_devices_results(tmp_path, images, data, model):
+    """Five images on eight devices, three heads over two or four: nothing divides."""
+    one = zoo.load_model(VIT, random_init_seed=0, arguments=SMALL, preprocess={"resize": "squash", "size": 32})
+    np.savez(tmp_path / "w.npz", **{n: np.asarray(t) for n, t in traverse_util.flatten_dict(one.variables, sep="/").items()})
+    mesh = make_mesh(data, model)
+    many = zoo.load_model(VIT, tmp_path / "w.npz", arguments=SMALL, preprocess={"resize": "squash", "size": 32}, mesh=mesh)
+    np.testing.assert_allclose(many.logits(images), one.logits(images), rtol=1e-4, atol=1e-5)
+    hidden = "Transformer/encoderblock_1/MlpBlock_0/Dense_1:in"
+    for batch_size in (3, 64):
+        got = many.activations(images, hidden, "max", batch_size)
+        np.testing.assert_allclose(got, one.activations(images, hidden, "max"), rtol=1e-4, atol=1e-5)
+    hidden = many.variables["params"]["Transformer"]["encoderblock_0"]["MlpBlock_0"]["Dense_0"]["kernel"]
+    assert hidden.sharding.spec == PartitionSpec(None, "model")
+    assert hidden.addressable_shards[0].data.shape == (24, 40 // model)
