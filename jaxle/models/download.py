@@ -18,11 +18,12 @@ _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::
 _HUB_FILES = ("model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors", "pytorch_model.bin")
 
 
-def locate(weights: str | Path) -> Path:
+def locate(weights: str | Path, what: str = "weights") -> Path:
     """Use it to turn what a config names as weights into a local path, downloading where needed.
 
     Args:
       weights: a file or folder; "https://…" (optionally with "#sha256=<hex>"); "org/name[@revision][:file]" on the hub.
+      what: what an error calls it.
 
     Returns:
       A local path.
@@ -32,17 +33,18 @@ def locate(weights: str | Path) -> Path:
     """
     text = str(weights)
     if text.startswith(("https://", "http://")):
-        return _from_url(text)
+        return _from_url(text, what)
     path = Path(text).expanduser()
     if path.exists():
         return path
     match = _HUB_ID.fullmatch(text)
-    if match and not path.suffix:
-        return _from_hub(**match.groupdict())
-    raise ValueError(f"weights {text} do not exist; expected a file or folder, an https:// address, or a hub id 'org/name@revision'")
+    if match and (match["file"] or not path.suffix):
+        return _from_hub(**match.groupdict(), what=what)
+    verb = "do" if what.endswith("s") else "does"
+    raise ValueError(f"{what} {text} {verb} not exist; expected a file or folder, an https:// address, or a hub id 'org/name@revision'")
 
 
-def _from_url(url: str) -> Path:
+def _from_url(url: str, what: str) -> Path:
     address, _, digest = url.partition("#sha256=")
     name = address.rsplit("/", 1)[-1]
     if not digest and (match := re.search(r"-([0-9a-f]{8,64})\.\w+$", name)):
@@ -52,7 +54,7 @@ def _from_url(url: str) -> Path:
     if path.exists():
         _check(path, digest, f"{path} (delete it to download {address} again)")
         return path
-    advice = f"bring the file from {address} and pass its path as weights, or put it at {path}"
+    advice = f"bring the file from {address} and pass its path as {what}, or put it at {path}"
     if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
         raise ConnectionError(f"offline (HF_HUB_OFFLINE is set): {advice}")
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +80,7 @@ def _check(path: Path, digest: str, name: str) -> None:
         raise ValueError(f"{name} has sha256 {found}; expected {digest}: the file is damaged or another one")
 
 
-def _from_hub(repo: str, revision: str | None, file: str | None) -> Path:
+def _from_hub(repo: str, revision: str | None, file: str | None, what: str) -> Path:
     from huggingface_hub import constants, errors, hf_hub_download
 
     wanted = (file,) if file else _HUB_FILES
@@ -88,7 +90,7 @@ def _from_hub(repo: str, revision: str | None, file: str | None) -> Path:
         except errors.LocalEntryNotFoundError as error:
             raise ConnectionError(
                 f"cannot reach the hub for {repo} ({'offline' if constants.HF_HUB_OFFLINE else 'no network'}): "
-                f"bring {wanted[0]} from https://huggingface.co/{repo} and pass its path as weights"
+                f"bring {wanted[0]} from https://huggingface.co/{repo} and pass its path as {what}"
             ) from error
         except errors.EntryNotFoundError:
             continue

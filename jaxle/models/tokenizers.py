@@ -1,91 +1,160 @@
-"""From text to token numbers, through each text tower's own tokenizer, from a local folder or the hub.
+"""From texts to token numbers of fixed length, through each text tower's own vocabulary, from a local file, a folder or the hub.
 
-* SigLIP: lower case, punctuation removed, spaces collapsed, then its sentencepiece model, the end token (1) and padding with it to 64; as
-  transformers' SiglipTokenizer and big_vision (`tokenize(max_len=64, eos="sticky", pad_value=1)` after its `canonicalize`) do.
-* SigLIP 2: lower case, then Gemma's, padded to 64.
-* CLIP: its own byte-pair encoding between start and end, padded to 77.
+    siglip    lower case, punctuation removed, "_" and runs of white space to one space; sentencepiece; end, padded with the end token
+    siglip2   lower case; Gemma's vocabulary; end, padded with <pad>
+    clip      byte-pair encoding in lower case; between start and end, padded with 0
+
+A text too long is cut and still ends with the end token. Sources: google-research/big_vision, `_canonicalize` in evaluators/proj/
+image_text/prompt_engineering.py, `tokenize` in pp/ops_text.py (eos="sticky", pad_value=1) and `tok` in pp/proj/paligemma/ops.py;
+transformers, tokenization_siglip.py (which drops "_" where big_vision and open_clip make it a space); openai/CLIP, clip.py.
 """
 
+import json
 import re
 import string
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-STYLES = ("siglip", "siglip2", "clip")
+from jaxle.models.download import locate
+
+_SUFFIXES = (".model", ".json")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def canonical(text: str, style: str) -> str:
-    """The text as the tokenizer of this style was trained to see it."""
-    if style == "siglip":
-        return re.sub(r"\s+", " ", text.lower().translate(_PUNCTUATION)).strip()
-    return text.lower() if style == "siglip2" else text
+def canonical(text: str) -> str:
+    """The text as SigLIP was evaluated on it: lower case, no punctuation, single spaces."""
+    return re.sub(r"\s+", " ", text.replace("_", " ").translate(_PUNCTUATION).lower()).strip()
+
+
+class Style(NamedTuple):
+    """What a text tower expects: files that hold its vocabulary (the hub's first), how a text is cleaned, and the special tokens."""
+
+    files: tuple[str, ...]
+    clean: Callable[[str], str]
+    start: str | None
+    end: str
+    pad: str | None
+
+
+STYLES = {
+    "siglip": Style(("spiece.model", "sentencepiece.model"), canonical, None, "</s>", "</s>"),
+    "siglip2": Style(("tokenizer.json", "tokenizer.model", "gemma_tokenizer.model"), str.lower, None, "<eos>", "<pad>"),
+    "clip": Style(("tokenizer.json", "vocab.json"), str.strip, "<|startoftext|>", "<|endoftext|>", None),
+}
+
+
+class _Vocabulary(NamedTuple):
+    encode: Callable[[list[str]], list[list[int]]]
+    number: Callable[[str], int | None]
 
 
 def load_tokenizer(source: str | Path, style: str, length: int) -> Callable[[Sequence[str]], np.ndarray]:
     """Use it to make a text tower's input.
 
     Args:
-      source: a folder with a tokenizer's files, a sentencepiece `.model` file, or a hub id ("org/name[@revision]").
-      style: "siglip", "siglip2" or "clip".
-      length: tokens a text; longer ones are cut, their last token the end token.
+      source: a file (sentencepiece's `.model`, Hugging Face's `tokenizer.json`, CLIP's `vocab.json` with `merges.txt` beside it), a folder
+        that holds one, or a hub id ("org/name[@revision][:file]").
+      style: a key of `STYLES`.
+      length: tokens a text.
 
     Returns:
       list of str → int32 texts, length.
 
     Raises:
-      ValueError: unknown style, or no tokenizer there. ConnectionError: the hub cannot be reached; names what to bring.
+      ValueError: unknown style, no such file, a damaged one, or one of another style. ConnectionError: the hub cannot be reached; names
+        the file to bring.
     """
     if style not in STYLES:
         raise ValueError(f"unknown tokenizer style {style!r}; valid styles: {', '.join(STYLES)}")
-    encode = _sentencepiece(source, length) if str(source).endswith(".model") else _transformers(source, length)
+    rule = STYLES[style]
+    path = _find(source, rule)
+    vocabulary = (_sentencepiece if path.suffix == ".model" else _hugging_face)(path)
+
+    def number(token: str) -> int:
+        if (found := vocabulary.number(token)) is None:
+            raise ValueError(f"tokenizer {path} has no token {token!r}; it is not of style {style!r}")
+        return found
+
+    start = [] if rule.start is None else [number(rule.start)]
+    end, pad = number(rule.end), 0 if rule.pad is None else number(rule.pad)
 
     def tokenize(texts: Sequence[str]) -> np.ndarray:
-        tokens = np.asarray(encode([canonical(text, style) for text in texts]), np.int32)
-        assert tokens.shape == (len(texts), length)
+        tokens = np.full((len(texts), length), pad, np.int32)
+        for row, found in zip(tokens, vocabulary.encode([rule.clean(text) for text in texts]), strict=True):
+            whole = [*start, *found[: length - len(start) - 1], end]
+            row[: len(whole)] = whole
         return tokens
 
     return tokenize
 
 
-def _sentencepiece(path: str | Path, length: int):
+def _find(source: str | Path, rule: Style) -> Path:
+    path = Path(source).expanduser()
+    if path.is_dir():
+        for name in rule.files:
+            if (path / name).is_file():
+                return path / name
+        raise ValueError(f"folder {path} holds no tokenizer; expected one of {', '.join(rule.files)}")
+    if not path.is_file() and path.suffix not in _SUFFIXES and ":" not in str(source):  # a hub id
+        source = f"{source}:{rule.files[0]}"
+    path = locate(source, "tokenizer")
+    if path.suffix not in _SUFFIXES:
+        raise ValueError(f"tokenizer file {path} has suffix {path.suffix!r}; readable are {' and '.join(_SUFFIXES)}")
+    return path
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"tokenizer file {path} cannot be read, it may be damaged or truncated: {str(error).splitlines()[0]}")
+
+
+def _sentencepiece(path: Path) -> _Vocabulary:
+    import sentencepiece
+
+    model = sentencepiece.SentencePieceProcessor()
     try:
-        import sentencepiece
-    except ImportError as error:
-        raise ImportError(f"{path} is a sentencepiece model: pip install sentencepiece, or give a folder with a tokenizer.json") from error
-    model = sentencepiece.SentencePieceProcessor(model_file=str(path))
-    end = model.eos_id()
+        model.LoadFromSerializedProto(path.read_bytes())
+    except RuntimeError as error:
+        raise _damaged(path, error) from error
+
+    def number(token: str) -> int | None:
+        found = model.piece_to_id(token)
+        return found if model.id_to_piece(found) == token else None
+
+    return _Vocabulary(model.encode, number)
+
+
+def _hugging_face(path: Path) -> _Vocabulary:
+    import tokenizers
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        held = json.loads(text)
+    except ValueError as error:
+        raise _damaged(path, error) from error
+    if path.name == "vocab.json":
+        model = _byte_pairs(path, held)
+    elif isinstance(held, dict) and "model" in held:
+        model = tokenizers.Tokenizer.from_str(text)
+    else:
+        raise ValueError(f"tokenizer file {path} is no tokenizer of Hugging Face's: it has no 'model'")
+    model.no_padding()
+    model.no_truncation()
 
     def encode(texts: list[str]) -> list[list[int]]:
-        return [(ids[: length - 1] + [end] * length)[:length] for ids in model.encode(texts)]
+        return [found.ids for found in model.encode_batch(texts, add_special_tokens=False)]
 
-    return encode
+    return _Vocabulary(encode, model.token_to_id)
 
 
-def _transformers(source: str | Path, length: int):
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+def _byte_pairs(path: Path, vocabulary: dict[str, int]):
+    """CLIP's two files, as transformers builds its tokenizer of them."""
+    from transformers import CLIPTokenizer
 
-    folder, revision = Path(source), None
-    try:
-        if folder.is_dir():
-            if not (folder / "tokenizer_config.json").is_file() and (folder / "tokenizer.json").is_file():
-                tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
-            else:
-                tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        else:
-            name, _, revision = str(source).partition("@")
-            tokenizer = AutoTokenizer.from_pretrained(name, revision=revision or "main")
-    except OSError as error:
-        where = f"bring the tokenizer's files from https://huggingface.co/{source} into a folder and name it as `tokenizer`"
-        if folder.is_dir():
-            raise ValueError(f"folder {folder} holds no tokenizer that transformers can read ({str(error).splitlines()[0]})") from error
-        raise ConnectionError(f"cannot load the tokenizer {source} (offline, or no such hub id): {where}") from error
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-
-    def encode(texts: list[str]) -> list[list[int]]:
-        return tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_attention_mask=False)["input_ids"]
-
-    return encode
+    if not (beside := path.parent / "merges.txt").is_file():
+        raise ValueError(f"{path} needs its merges.txt beside it")
+    lines = beside.read_text(encoding="utf-8").splitlines()
+    merges = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
+    return CLIPTokenizer(vocab=vocabulary, merges=merges).backend_tokenizer
