@@ -1,9 +1,8 @@
-"""A network ready for pictures: module, variables, preprocessing, class names and taps in one record; a tokenizer for two towers."""
+"""A network ready for pictures: module, variables, preprocessing, class names and taps in one record."""
 
 import dataclasses
 import functools
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -32,7 +31,6 @@ class Model:
       weights_hash: sha256 of the weights file (or "random_init:<seed>"), for fingerprints.
       call: further arguments of the module's `__call__`.
       mesh: the mesh its variables are placed on, or None.
-      load_tokenizer: two towers only: makes the function from texts to tokens, on first use.
     """
 
     name: str
@@ -44,7 +42,6 @@ class Model:
     weights_hash: str
     call: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     mesh: Mesh | None = None
-    load_tokenizer: Callable[[], Callable[[Sequence[str]], np.ndarray]] | None = dataclasses.field(default=None, repr=False)
 
     @functools.cached_property
     def sites(self) -> dict[taps.Tap, taps.Site]:
@@ -103,38 +100,7 @@ class Model:
 
     def logits(self, images, batch_size: int = 64) -> np.ndarray:
         """float32 images, classes; `images` as for `activations`."""
-        if self.load_tokenizer is not None:
-            raise ValueError(f"model {self.name!r} has two towers and no classes: use embed_images and embed_texts")
         return self._run(images, (), batch_size)[1]
-
-    def embed_images(self, images, batch_size: int = 64) -> np.ndarray:
-        """float32 images, numbers, rows of unit length, from a two-tower model; `images` as for `activations`."""
-        self._assert_two_towers()
-        return self._run(images, (), batch_size)[1]
-
-    def embed_texts(self, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
-        """float32 texts, numbers, rows of unit length, from a two-tower model; in batches of one fixed shape.
-
-        Raises:
-          ValueError: no texts, or a model without a text tower. ConnectionError: its tokenizer cannot be fetched.
-        """
-        self._assert_two_towers()
-        if not len(texts):
-            raise ValueError("no texts: got an empty list")
-        tokens, batch_size = self._tokenize(list(texts)), self._fit_batch(min(batch_size, len(texts)))
-        parts = []
-        for start in range(0, len(tokens), batch_size):
-            batch = tokens[start : start + batch_size]
-            rows = self._place(np.concatenate([batch, np.repeat(batch[:1], batch_size - len(batch), axis=0)]))
-            parts.append(np.asarray(self._embed_tokens(self.variables, rows))[: len(batch)])
-        return np.concatenate(parts)
-
-    @property
-    def calibration(self) -> tuple[float, float]:
-        """(scale, shift) of σ(scale·(cos + shift)) as the two towers were trained: a start for calibration, not its result."""
-        self._assert_two_towers()
-        scale = math.exp(float(np.ravel(self.variables["params"]["t"])[0]))
-        return scale, float(np.ravel(self.variables["params"].get("b", 0.0))[0]) / scale
 
     @property
     def _input(self) -> jax.ShapeDtypeStruct:
@@ -144,22 +110,10 @@ class Model:
     def _probe(self):
         return jax.jit(lambda variables, images, pools: self.probe(images, dict(pools), variables), static_argnums=2)
 
-    @functools.cached_property
-    def _embed_tokens(self):
-        return jax.jit(lambda variables, tokens: self.module.apply(variables, tokens, method="embed_texts"))
-
-    @functools.cached_property
-    def _tokenize(self):
-        return self.load_tokenizer()
-
-    def _assert_two_towers(self) -> None:
-        if self.load_tokenizer is None:
-            raise ValueError(f"model {self.name!r} has one tower; embeddings and calibration need a two-tower model such as SigLIP")
-
     def _run(self, images, pools: tuple[tuple[str, str], ...], batch_size: int):
         parts = []
         for batch, n in self._batches(images, batch_size):
-            values = self._probe(self.variables, self._place(batch), pools)
+            values = self._probe(self.variables, self.place(batch), pools)
             parts.append(jax.tree.map(lambda x, n=n: np.asarray(x[:n]), values))
         return jax.tree.map(lambda *x: np.concatenate(x), *parts)
 
@@ -167,17 +121,19 @@ class Model:
         """Fitted batches of one fixed shape, the last padded with zeros; and how many rows of each are real."""
         if len(images) == 0:
             raise ValueError("no images: got an empty list or array")
-        batch_size, size = self._fit_batch(min(batch_size, len(images))), self.preprocess.size
+        batch_size, size = self.fit_batch(min(batch_size, len(images))), self.preprocess.size
         for start in range(0, len(images), batch_size):
             fitted = [self.preprocess.fit(_pixels(image)) for image in images[start : start + batch_size]]
             batch = np.zeros((batch_size, size, size, 3), np.uint8)
             batch[: len(fitted)] = fitted
             yield batch, len(fitted)
 
-    def _fit_batch(self, batch_size: int) -> int:
+    def fit_batch(self, batch_size: int) -> int:
+        """The number of rows that splits evenly over the mesh's axis `data`, at least `batch_size`."""
         return batch_size if self.mesh is None else round_up(batch_size, self.mesh.shape["data"])
 
-    def _place(self, batch: np.ndarray):
+    def place(self, batch: np.ndarray):
+        """The batch, of `fit_batch` rows, on the devices of the mesh."""
         return batch if self.mesh is None else jax.device_put(batch, split_rows(self.mesh) if len(batch) > 1 else replicated(self.mesh))
 
 

@@ -91,6 +91,12 @@ def load_tokenizer(source: str | Path, style: str, length: int) -> Callable[[Seq
     return tokenize
 
 
+def beside(weights: Path, style: str) -> Path | None:
+    """The tokenizer that lies in the folder of a weights file (or in the weights folder), or None."""
+    folder = weights if weights.is_dir() else weights.parent
+    return next((folder / name for name in STYLES[style].files if (folder / name).is_file()), None)
+
+
 def _find(source: str | Path, rule: Style) -> Path:
     path = Path(source).expanduser()
     if path.is_dir():

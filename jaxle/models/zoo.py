@@ -17,7 +17,8 @@ from jaxle.models import cifar_resnet, clip, resnet, siglip, vgg, vit
 from jaxle.models.download import locate
 from jaxle.models.model import Model
 from jaxle.models.placement import place
-from jaxle.models.tokenizers import load_tokenizer
+from jaxle.models.tokenizers import beside, load_tokenizer
+from jaxle.models.two_tower import TwoTower
 from jaxle.models.weights import FLAX, Layout, convert, read, weights_hash
 from jaxle.scenes import CLASS_NAMES as SCENES_CLASSES
 
@@ -77,12 +78,11 @@ def _vit(config: vit.ViTConfig, weights: str, parameters: int, eyes: Preprocess 
 
 
 def _siglip(config: siglip.SigLIPConfig, size: int, file: str, parameters: int) -> Entry:
-    """Weights as transformers converted them from big_vision's; pictures squashed by its processor's bicubic filter."""
+    """Weights and resize filter as transformers converted them from big_vision's (convert_siglip_to_hf.py)."""
     hub, style = f"google/{file}", file.split("-")[0]
-    return Entry(
-        partial(siglip.SigLIP, config), siglip.layouts(config), hub, Preprocess("squash", size, interpolation="bicubic"), (), parameters,
-        siglip.aliases(config), Text(hub, style, config.text.length),
-    )
+    eyes = Preprocess("squash", size, interpolation="bicubic" if style == "siglip" else "bilinear")
+    text = Text(hub, style, config.text.length)
+    return Entry(partial(siglip.SigLIP, config), siglip.layouts(config), hub, eyes, (), parameters, siglip.aliases(config), text)
 
 
 def _clip(config: clip.CLIPConfig, size: int, hub: str, parameters: int) -> Entry:
@@ -148,6 +148,8 @@ ZOO: dict[str, Entry] = {
     "siglip_l_16_384": _siglip(siglip.of_size("L", 16), 384, "siglip-large-patch16-384", 652_478_466),
     "siglip_so400m_14_224": _siglip(siglip.of_size("So400m", 14, length=16), 224, "siglip-so400m-patch14-224", 877_360_306),
     "siglip_so400m_14_384": _siglip(siglip.of_size("So400m", 14), 384, "siglip-so400m-patch14-384", 877_960_498),
+    "siglip_b_16_256_i18n": _siglip(siglip.of_size("B", 16, 250_000), 256, "siglip-base-patch16-256-multilingual", 370_626_050),
+    "siglip2_b_32_256": _siglip(siglip.of_size("B", 32, 256_000), 256, "siglip2-base-patch32-256", 376_856_066),
     "siglip2_b_16_224": _siglip(siglip.of_size("B", 16, 256_000), 224, "siglip2-base-patch16-224", 375_187_970),
     "siglip2_b_16_256": _siglip(siglip.of_size("B", 16, 256_000), 256, "siglip2-base-patch16-256", 375_234_050),
     "siglip2_b_16_384": _siglip(siglip.of_size("B", 16, 256_000), 384, "siglip2-base-patch16-384", 375_479_810),
@@ -157,6 +159,9 @@ ZOO: dict[str, Entry] = {
     "siglip2_l_16_512": _siglip(siglip.of_size("L", 16, 256_000), 512, "siglip2-large-patch16-512", 882_313_218),
     "siglip2_so400m_14_224": _siglip(siglip.of_size("So400m", 14, 256_000), 224, "siglip2-so400m-patch14-224", 1_135_463_602),
     "siglip2_so400m_14_384": _siglip(siglip.of_size("So400m", 14, 256_000), 384, "siglip2-so400m-patch14-384", 1_136_008_498),
+    "siglip2_so400m_16_256": _siglip(siglip.of_size("So400m", 16, 256_000), 256, "siglip2-so400m-patch16-256", 1_135_670_962),
+    "siglip2_so400m_16_384": _siglip(siglip.of_size("So400m", 16, 256_000), 384, "siglip2-so400m-patch16-384", 1_136_039_602),
+    "siglip2_so400m_16_512": _siglip(siglip.of_size("So400m", 16, 256_000), 512, "siglip2-so400m-patch16-512", 1_136_555_698),
     "clip_vit_b_32": _clip(clip.of_size("B", 32), 224, "openai/clip-vit-base-patch32", 151_277_313),
     "clip_vit_b_16": _clip(clip.of_size("B", 16), 224, "openai/clip-vit-base-patch16", 149_620_737),
     "clip_vit_l_14": _clip(clip.of_size("L", 14), 224, "openai/clip-vit-large-patch14", 427_616_513),
@@ -179,7 +184,7 @@ def load_model(
     preprocess: Preprocess | Mapping[str, Any] | None = None,
     class_names: tuple[str, ...] | None = None,
     aliases: Mapping[str, str] | None = None,
-) -> Model:
+) -> Model | TwoTower:
     """Use it to get a network that takes pictures: one of the zoo, or your own.
 
     Args:
@@ -190,13 +195,13 @@ def load_model(
       resample_positions: fit position embeddings of a checkpoint of another resolution; otherwise such a checkpoint is an error.
       dtype: "float32", or "bfloat16" for parameters and arithmetic (normalisation statistics and outputs stay float32).
       mesh: puts variables on these devices, split over axis "model" where that divides, and batches over axis "data".
-      tokenizer: two towers only: a local folder or hub id in place of the zoo's.
+      tokenizer: two towers only: a file, folder or hub id in place of the one beside the weights, or else of the zoo's.
       arguments: your own class's keyword arguments.
       call: further arguments of your module's `__call__`, such as {"train": False}.
       preprocess, class_names, aliases: in place of the zoo's; a network of your own needs at least `preprocess`.
 
     Returns:
-      Model.
+      Model; TwoTower for SigLIP and CLIP.
 
     Raises:
       ValueError: unknown name (the valid ones are listed), or weights that are absent, damaged or of another architecture (all mismatches
@@ -216,7 +221,9 @@ def load_model(
     eyes = preprocess or entry.preprocess
     if image_size is not None:
         eyes = dataclasses.replace(eyes, size=image_size)
-    call, shapes = dict(call or {}), [(1, eyes.size, eyes.size, 3)]
+    if tokenizer is not None and entry.text is None:
+        raise ValueError(f"model {name!r} has no text tower; leave `tokenizer` out")
+    call, shapes, path = dict(call or {}), [(1, eyes.size, eyes.size, 3)], None
     if entry.text:
         shapes.append((1, entry.text.length))
     if random_init_seed is not None:
@@ -232,12 +239,14 @@ def load_model(
         digest = weights_hash(path)
     variables = {kind: jax.tree.map(partial(_cast, kind, dtype), tree) for kind, tree in variables.items()}
     variables = jax.tree.map(jnp.asarray, variables) if mesh is None else place(variables, mesh)
-    text = entry.text
-    return Model(
+    model = Model(
         name, module, variables, eyes, entry.class_names if class_names is None else tuple(class_names),
         entry.aliases if aliases is None else aliases, digest, call, mesh,
-        partial(load_tokenizer, tokenizer or text.source, text.style, text.length) if text else None,
     )
+    if (text := entry.text) is None:
+        return model
+    source = tokenizer or (path and beside(path, text.style)) or text.source
+    return TwoTower(model, partial(load_tokenizer, source, text.style, text.length))
 
 
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
