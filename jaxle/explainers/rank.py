@@ -1,7 +1,8 @@
 """Every neuron's candidates: the elastic net on all concepts, and the order that it gives them.
 
 By descending weight, among equal weights (zeros above all, and most of a sparse fit is zero) by descending signed gradient, then by index:
-a total order, so that the search is deterministic. Paper, Eq. 6 and Algorithm 1, which sorts by weight alone.
+a total order, so that the search is deterministic (equal non-zero weights have equal gradients at an optimum). Paper, Eq. 6 and
+Algorithm 1, which sorts by weight alone.
 """
 
 from __future__ import annotations

@@ -1,0 +1,63 @@
+"""Every jitted program of the solver also lowers for CUDA and for TPU, though this machine has neither."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxle.explainers import rank, search
+from jaxle.solve import elastic_net, least_squares, moments, ridge
+
+
+@pytest.fixture(scope="module")
+def programs(problems):
+    """name → (jitted function, arguments)."""
+    x, y = (jnp.asarray(part) for part in problems.similar())
+    m = moments.second_moments(x, y)
+    shift, count = (m.mean_x, m.mean_y), jnp.int32(900)
+    state = moments._zeros(30, 7, 1)
+    problem, size = elastic_net._standardise(m, jnp.float32(0.05), jnp.float32(5e-4), True, 7)
+    start = elastic_net._start(m.cross, size, True, 7)
+    ids = jnp.arange(128, dtype=jnp.int32)
+    by_rows, by_product = elastic_net._empty(128, 1024, 48), elastic_net._empty(128, 128, 48)
+    wide, narrow = ((jnp.eye(n), jnp.ones(n), jnp.ones(n)) for n in (1024, 128))
+    slots, tol = by_product, jnp.float32(1e-6)
+    order, neurons = jnp.zeros((7, 20), jnp.int32), jnp.arange(7, dtype=jnp.int32)
+    greedy = (m, m, order, neurons, jnp.int32(5), jnp.float32(0.02))
+    sums = jnp.zeros((5, 7), jnp.float32)
+    return {
+        "tile mean": (moments._tile_mean, (x, y, count)),
+        "tile sum": (moments._accumulate(None), (state, shift, x, y, count)),
+        "centre": (moments._centre, (state, shift, jnp.float32(900))),
+        "merge": (moments._merge, (m[1:], m[1:], jnp.float32(0.5), jnp.float32(0.5))),
+        "scales": (moments.scales, (m,)),
+        "some neurons": (jax.jit(lambda m: moments._some(m, 0, 3)), (m,)),
+        "prediction mean": (moments._prediction_mean, (x, y, m.cross, m.mean_y, count)),
+        "prediction sums": (moments._add_prediction, (sums, (m.mean_y, m.mean_y), x, y, m.cross, m.mean_y, count)),
+        "correlation": (moments._correlation, (sums,)),
+        "standardise": (jax.jit(lambda m: elastic_net._standardise(m, 0.05, 5e-4, False, 7)), (m,)),
+        "start": (jax.jit(lambda w, s: elastic_net._start(w, s, True, 7)), (m.cross, size)),
+        "fill": (elastic_net._refill(None, False), (problem, None, slots, ids, ids > 3)),
+        "fill, warm": (elastic_net._refill(None, True), (problem, start, slots, ids, ids > 3)),
+        "round by rows": (elastic_net._round(None), (*wide, by_rows, tol)),
+        "round by product": (elastic_net._round(None), (*narrow, by_product, tol)),
+        "save": (elastic_net._store(None), (jnp.zeros((7, 128)), jnp.zeros((7, 128)), ids, slots)),
+        "order": (jax.jit(lambda w, g: rank.order(w, g, 20)), (m.cross, m.cross)),
+        "greedy": (search._program(None, True, 5), greedy),
+        "top k": (search._program(None, False, 5), greedy),
+        "gather": (least_squares._gather, (m, m, order, neurons)),
+        "ridge": (ridge._improve, ((m.cross, m.mean_y, m.mean_y), m.gram, m.cross, size, m, jnp.float32(1))),
+    }
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_every_program_lowers_for(programs, platform):
+    for name, (program, arguments) in programs.items():
+        lowered = program.trace(*arguments).lower(lowering_platforms=(platform,))
+        assert "func.func public @main" in lowered.as_text(), name
+
+
+def test_no_product_of_the_solver_may_use_tf32(programs):
+    for name, (program, arguments) in programs.items():
+        for line in program.trace(*arguments).lower(lowering_platforms=("cuda",)).as_text().splitlines():
+            if "stablehlo.dot_general" in line:
+                assert "precision = [HIGHEST, HIGHEST]" in line, f"{name}: {line}"

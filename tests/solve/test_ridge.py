@@ -1,0 +1,50 @@
+"""Dense ridge against its normal equations, scikit-learn, and its two limits."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+
+from jaxle.solve import ridge
+from jaxle.solve.moments import correlate, second_moments
+
+
+def test_equals_scikit_learn_at_the_strength_of_best_validation_correlation(problems):
+    features, targets = problems.similar()
+    features, targets = np.asarray(features, np.float64), np.asarray(targets, np.float64)
+    train, val = np.arange(600), np.arange(600, 900)
+    dense = ridge.solve(second_moments(features, targets, train), second_moments(features, targets, val))
+    mean, std = features[train].mean(0), features[train].std(0)
+    for k in range(7):
+        rho = {}
+        for strength in ridge.STRENGTHS:
+            model = Ridge(alpha=strength * len(train)).fit((features[train] - mean) / std, targets[train, k])
+            rho[strength] = np.corrcoef(model.predict((features[val] - mean) / std), targets[val, k])[0, 1]
+        assert abs(max(rho.values()) - dense.val_correlation[k]) < 1e-5
+        assert rho[max(rho, key=lambda s: -abs(s - float(dense.strength[k])))] > max(rho.values()) - 1e-5
+    streamed = correlate(features, targets, dense.weights, dense.bias, val, tile_rows=70)
+    np.testing.assert_allclose(streamed, dense.val_correlation, atol=1e-5)
+
+
+def test_limits_are_least_squares_and_the_mean(problems):
+    features, targets = problems.similar()
+    moments = second_moments(features, targets)
+    free, bound = ridge.solve(moments, moments, (1e-4,)), ridge.solve(moments, moments, (1e6,))
+    design = np.column_stack([features, np.ones(len(features))]).astype(np.float64)
+    fitted = design @ np.linalg.lstsq(design, targets.astype(np.float64), rcond=None)[0]
+    np.testing.assert_allclose(features @ np.asarray(free.weights) + np.asarray(free.bias), fitted, atol=2e-2)
+    np.testing.assert_allclose(bound.bias, targets.mean(0), atol=1e-4)
+
+
+def test_constant_columns_and_dead_neurons_have_weight_zero(problems):
+    features, targets = problems.one_hot()
+    features[:, 3], targets[:, 2] = 0.1, 4.0
+    dense = ridge.solve(second_moments(features[:600], targets[:600]), second_moments(features[600:], targets[600:]))
+    assert not np.asarray(dense.weights)[3].any() and not np.asarray(dense.weights)[:, 2].any()
+    assert dense.val_correlation[2] == 0 and np.isfinite(dense.weights).all()
+
+
+@pytest.mark.parametrize("strengths", [(), (0.0, 1.0)])
+def test_strengths_must_be_positive(problems, strengths):
+    moments = second_moments(*problems.similar())
+    with pytest.raises(ValueError, match="positive"):
+        ridge.solve(moments, moments, strengths)
