@@ -1,5 +1,6 @@
 """CLIP against transformers' network, and the same weights under open_clip's names."""
 
+import dataclasses
 import re
 
 import jax
@@ -73,25 +74,54 @@ def embeddings(torch, net, images, tokens):
     return out.image_embeds.numpy(), out.text_embeds.numpy(), out.logits_per_image.numpy()
 
 
-def test_transformers_and_open_clips_layouts_and_every_alias(parity, torch, tmp_path):
-    net, source = hub_clip(torch, parity, tmp_path, CONFIG, 32)
-    module = clip.CLIP(CONFIG)
-    variables = load(module, source, IMAGES, TOKENS)
-    image, text = jax.jit(module.apply)(variables, IMAGES, TOKENS)
+MODULE = clip.CLIP(CONFIG)
+EMBED_TEXTS = jax.jit(lambda variables, tokens: MODULE.apply(variables, tokens, method="embed_texts"))
+
+
+@pytest.fixture(scope="module")
+def hub(torch, parity, tmp_path_factory):
+    """transformers' network and file, and the variables read from it."""
+    net, source = hub_clip(torch, parity, tmp_path_factory.mktemp("hub"), CONFIG, 32)
+    return net, source, load(MODULE, source, IMAGES, TOKENS)
+
+
+def test_transformers_layout_stage_by_stage_and_every_alias(parity, torch, hub):
+    net, _, variables = hub
+    held = []
+    vision = net.vision_model
+    parts = (vision.pre_layrnorm, vision.encoder.layers[0], vision.encoder.layers[1].mlp.activation_fn)
+    handles = [p.register_forward_hook(lambda _, __, out: held.append((out[0] if isinstance(out, tuple) else out).numpy())) for p in parts]
     z_image, z_text, logits = embeddings(torch, net, IMAGES, TOKENS)
+    for handle in handles:
+        handle.remove()
+    aliases = clip.aliases(CONFIG)
+    names = ("img/pre_norm", "img.blocks[0]", "img.blocks[1].mlp.act")
+    values, image = parity.recorded(MODULE, variables, IMAGES, aliases, names)
+    for name, value in zip(names, held, strict=True):
+        parity.close(values[name], value)
+    text = EMBED_TEXTS(variables, TOKENS)
     parity.close(image, z_image)
     parity.close(text, z_text)
     parity.close(np.exp(variables["params"]["t"]) * image @ text.T, logits)
-    jax.tree.map(np.testing.assert_array_equal, load(module, open_clip_names(source), IMAGES, TOKENS), variables)
-    parity.every_alias(module, variables, IMAGES, clip.aliases(CONFIG))
+    parity.every_alias(MODULE, variables, IMAGES, aliases)
 
 
-def test_what_follows_the_end_of_text_does_not_matter(parity):
-    module = clip.CLIP(CONFIG)
-    variables = jax.jit(module.init)(jax.random.key(0, impl="rbg"), IMAGES, TOKENS)
+def test_open_clips_names_hold_the_same_network(hub):
+    _, source, variables = hub
+    jax.tree.map(np.testing.assert_array_equal, load(MODULE, open_clip_names(source), IMAGES, TOKENS), variables)
+
+
+def test_what_follows_the_end_of_text_does_not_matter(parity, hub):
+    *_, variables = hub
     other = np.where(np.arange(10)[None] > TOKENS.argmax(1)[:, None], 0, TOKENS)
-    embed = jax.jit(lambda v, x: module.apply(v, x, method="embed_texts"))
-    parity.close(embed(variables, other), embed(variables, TOKENS), 1e-5)
+    parity.close(EMBED_TEXTS(variables, other), EMBED_TEXTS(variables, TOKENS), 1e-5)
+
+
+def test_another_depth_names_every_mismatch(hub):
+    _, source, _ = hub
+    shallow = dataclasses.replace(CONFIG, text=dataclasses.replace(CONFIG.text, depth=1))
+    with pytest.raises(ValueError, match="layout 'transformers'\\); 16 mismatches"):
+        load(clip.CLIP(shallow), source, IMAGES, TOKENS)
 
 
 @pytest.mark.slow

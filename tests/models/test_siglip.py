@@ -1,5 +1,7 @@
 """SigLIP against transformers' network, and big_vision's checkpoint tree (scanned or not) against the converted safetensors."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,9 @@ CONFIG = siglip.SigLIPConfig(
     vit.ViTConfig(patch=8, width=24, depth=2, mlp_dim=40, heads=3, pool="map", activation="gelu_tanh", num_classes=None),
     siglip.TextConfig(width=24, depth=2, mlp_dim=40, heads=3, vocabulary=50, length=10),
 )
+MODULE = siglip.SigLIP(CONFIG)
+APPLY = jax.jit(MODULE.apply)
+EMBED_TEXTS = jax.jit(lambda variables, tokens: MODULE.apply(variables, tokens, method="embed_texts"))
 
 
 def hub_siglip(torch, parity, tmp_path, config, size):
@@ -31,7 +36,7 @@ def hub_siglip(torch, parity, tmp_path, config, size):
     return net, weights.read(tmp_path / "model.safetensors")
 
 
-def load(parity, module, source, images, tokens):
+def load(module, source, images, tokens):
     shapes = jax.eval_shape(module.init, jax.random.key(0), images, tokens)
     return jax.tree.map(jnp.asarray, weights.convert(source, shapes, siglip.layouts(module.config), "test"))
 
@@ -42,63 +47,155 @@ def expected_embeddings(torch, net, images, tokens):
     return out.image_embeds.numpy(), out.text_embeds.numpy(), out.logits_per_image.numpy()
 
 
-def test_transformers_layout_and_every_alias(parity, torch, tmp_path):
-    net, source = hub_siglip(torch, parity, tmp_path, CONFIG, 32)
-    module = siglip.SigLIP(CONFIG)
-    variables = load(parity, module, source, IMAGES, TOKENS)
-    image, text = jax.jit(module.apply)(variables, IMAGES, TOKENS)
+@pytest.fixture(scope="module")
+def hub(torch, parity, tmp_path_factory):
+    """transformers' network and file, and the variables read from it."""
+    net, source = hub_siglip(torch, parity, tmp_path_factory.mktemp("hub"), CONFIG, 32)
+    return net, source, load(MODULE, source, IMAGES, TOKENS)
+
+
+def big_vision_shapes(config, pixels):
+    """Every name and shape in a big_vision checkpoint of two towers, written out."""
+    shapes = {"t": (1,), "b": (1,)}
+    for tower, encoder, c in (("img", "Transformer", config.image), ("txt", "Encoder_0", config.text)):
+        w, h, m = c.width, c.heads, c.mlp_dim
+
+        def norm(path, w=w):
+            return {f"{path}/scale": (w,), f"{path}/bias": (w,)}
+
+        def mlp(path, w=w, m=m):
+            return {f"{path}/MlpBlock_0/Dense_0/kernel": (w, m), f"{path}/MlpBlock_0/Dense_0/bias": (m,),
+                    f"{path}/MlpBlock_0/Dense_1/kernel": (m, w), f"{path}/MlpBlock_0/Dense_1/bias": (w,)}
+
+        def attention(path, w=w, h=h):
+            path = f"{path}/MultiHeadDotProductAttention_0"
+            rows = {f"{path}/{part}/kernel": (w, h, w // h) for part in ("query", "key", "value")}
+            rows |= {f"{path}/{part}/bias": (h, w // h) for part in ("query", "key", "value")}
+            return rows | {f"{path}/out/kernel": (h, w // h, w), f"{path}/out/bias": (w,)}
+
+        for i in range(c.depth):
+            block = f"{tower}/{encoder}/encoderblock_{i}"
+            shapes |= norm(f"{block}/LayerNorm_0") | norm(f"{block}/LayerNorm_1") | attention(block) | mlp(block)
+        shapes |= norm(f"{tower}/{encoder}/encoder_norm")
+        if tower == "img":
+            head = "img/MAPHead_0"
+            shapes |= {f"{head}/probe": (1, 1, w)} | attention(head) | norm(f"{head}/LayerNorm_0") | mlp(head)
+            shapes |= {"img/embedding/kernel": (c.patch, c.patch, 3, w), "img/embedding/bias": (w,)}
+            shapes["img/pos_embedding"] = (1, (pixels // c.patch) ** 2, w)
+        else:
+            shapes |= {"txt/Embed_0/embedding": (c.vocabulary, w), "txt/pos_embedding": (1, c.length, w)}
+            shapes |= {"txt/head/kernel": (w, config.out), "txt/head/bias": (config.out,)}
+    return {f"params/{name}": shape for name, shape in shapes.items()}
+
+
+def open_clip_names(source, width):
+    """The tensors of transformers' file as open_clip names them, with timm's fused projections in the image tower."""
+    renamed = {}
+    for name, tensor in source.items():
+        if match := re.fullmatch(r"(vision|text)_model\.encoder\.layers\.(\d+)\.(.+)", name):
+            tower, i, rest = match.groups()
+            block = f"visual.trunk.blocks.{i}" if tower == "vision" else f"text.transformer.resblocks.{i}"
+            if rest.startswith("self_attn.q_proj"):
+                kind = rest.rsplit(".", 1)[1]
+                whole = np.concatenate([source[name.replace("q_proj", part)] for part in ("q_proj", "k_proj", "v_proj")])
+                renamed[f"{block}.attn.qkv.{kind}" if tower == "vision" else f"{block}.attn.in_proj_{kind}"] = whole
+            elif "k_proj" not in rest and "v_proj" not in rest:
+                pairs = {"vision": {"layer_norm1": "norm1", "layer_norm2": "norm2", "self_attn.out_proj": "attn.proj"},
+                         "text": {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "self_attn.out_proj": "attn.out_proj",
+                                  "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}}[tower]
+                for old, new in pairs.items():
+                    rest = rest.replace(old, new)
+                renamed[f"{block}.{rest}"] = tensor
+        elif name.startswith("vision_model.head.attention.in_proj_"):
+            kind = name.rsplit("_", 1)[1]
+            renamed[f"visual.trunk.attn_pool.q.{kind}"] = tensor[:width]
+            renamed[f"visual.trunk.attn_pool.kv.{kind}"] = tensor[width:]
+        else:
+            for old, new in {"vision_model.head.attention.out_proj": "visual.trunk.attn_pool.proj", "vision_model.head.layernorm":
+                             "visual.trunk.attn_pool.norm", "vision_model.head.mlp": "visual.trunk.attn_pool.mlp",
+                             "vision_model.head.probe": "visual.trunk.attn_pool.latent", "vision_model.post_layernorm": "visual.trunk.norm",
+                             "vision_model.embeddings.patch_embedding": "visual.trunk.patch_embed.proj",
+                             "vision_model.embeddings.position_embedding.weight": "visual.trunk.pos_embed",
+                             "text_model.embeddings.token_embedding": "text.token_embedding", "text_model.head": "text.text_projection",
+                             "text_model.embeddings.position_embedding.weight": "text.positional_embedding",
+                             "text_model.final_layer_norm": "text.ln_final"}.items():
+                name = name.replace(old, new)
+            tensor = tensor[None] if name.endswith("pos_embed") else tensor.reshape(()) if name.startswith("logit_") else tensor
+            renamed[name] = tensor
+    return renamed
+
+
+def test_transformers_layout_stage_by_stage_and_every_alias(parity, torch, hub):
+    net, _, variables = hub
+    held = []
+    vision = net.vision_model
+    parts = (vision.embeddings, vision.encoder.layers[0], vision.encoder.layers[1].mlp.activation_fn, vision.post_layernorm)
+    handles = [p.register_forward_hook(lambda _, __, out: held.append((out[0] if isinstance(out, tuple) else out).numpy())) for p in parts]
     z_image, z_text, logits = expected_embeddings(torch, net, IMAGES, TOKENS)
+    for handle in handles:
+        handle.remove()
+    aliases = siglip.aliases(CONFIG)
+    assert aliases["img.blocks[1].mlp.act"] == "img/Transformer/encoderblock_1/MlpBlock_0/Dense_1:in"
+    names = ("img/Transformer:in", "img.blocks[0]", "img.blocks[1].mlp.act", "img/Transformer")
+    values, image = parity.recorded(MODULE, variables, IMAGES, aliases, names)
+    for name, value in zip(names, held, strict=True):
+        parity.close(values[name], value)
+    text = EMBED_TEXTS(variables, TOKENS)
     parity.close(image, z_image)
     parity.close(text, z_text)
     parity.close(np.exp(variables["params"]["t"][0]) * image @ text.T + variables["params"]["b"][0], logits)
-    np.testing.assert_allclose(jnp.linalg.norm(text, axis=1), 1, rtol=1e-5)
-    aliases = siglip.aliases(CONFIG)
-    parity.every_alias(module, variables, IMAGES, aliases)
-    hidden = aliases["img.blocks[1].mlp.act"]
-    value = parity.recorded(module, variables, IMAGES, aliases, ["img.blocks[1].mlp.act"])[0]["img.blocks[1].mlp.act"]
-    held = []
-    handle = net.vision_model.encoder.layers[1].mlp.activation_fn.register_forward_hook(lambda _, __, out: held.append(out.numpy()))
-    expected_embeddings(torch, net, IMAGES, TOKENS)
-    handle.remove()
-    parity.close(value, held[0])
-    assert hidden == "img/Transformer/encoderblock_1/MlpBlock_0/Dense_1:in"
+    parity.every_alias(MODULE, variables, IMAGES, aliases)
 
 
-def test_big_visions_tree_gives_the_converted_safetensors_embeddings(parity, torch, tmp_path):
-    """Its exact tree, with and without a scanned encoder in either tower, an optimiser's state beside it, `t` and `b`."""
-    _, source = hub_siglip(torch, parity, tmp_path, CONFIG, 32)
-    module = siglip.SigLIP(CONFIG)
-    variables = load(parity, module, source, IMAGES, TOKENS)
-    expected = jax.jit(module.apply)(variables, IMAGES, TOKENS)
-    flat = {f"params/{name}": np.asarray(t) for name, t in traverse_util.flatten_dict(variables["params"], sep="/").items()}
-    assert {"params/t", "params/b", "params/img/embedding/kernel", "params/img/pos_embedding", "params/img/MAPHead_0/probe",
-            "params/img/Transformer/encoderblock_1/MlpBlock_0/Dense_0/kernel", "params/img/Transformer/encoder_norm/scale",
-            "params/img/Transformer/encoderblock_0/MultiHeadDotProductAttention_0/query/kernel", "params/txt/Embed_0/embedding",
-            "params/txt/Encoder_0/encoderblock_0/LayerNorm_1/bias", "params/txt/head/kernel", "params/txt/pos_embedding"} <= set(flat)
+def test_big_visions_tree_gives_the_converted_safetensors_embeddings(hub, tmp_path):
+    """Its exact tree, plain, scanned in both towers beside an optimiser's state, in bfloat16, with text positions in two parts."""
+    _, _, variables = hub
+    expected = APPLY(variables, IMAGES, TOKENS)
+    siglip.save(tmp_path / "plain.npz", variables)
+    flat = dict(np.load(tmp_path / "plain.npz"))
+    assert {name: tensor.shape for name, tensor in flat.items()} == big_vision_shapes(CONFIG, 32)
     scanned = {name: tensor for name, tensor in flat.items() if "encoderblock" not in name} | {"opt/0/count": np.zeros(())}
     for name in flat:
         if "encoderblock_0/" in name:
             both = [flat[name.replace("block_0/", f"block_{i}/")] for i in range(2)]
             scanned[name.replace("encoderblock_0", "encoderblock")] = np.stack(both)
-    for name, tensors in {"plain": flat, "scanned": scanned}.items():
-        np.savez(tmp_path / f"{name}.npz", **tensors)
-        loaded = load(parity, module, weights.read(tmp_path / f"{name}.npz"), IMAGES, TOKENS)
-        for got, want in zip(jax.jit(module.apply)(loaded, IMAGES, TOKENS), expected, strict=True):
-            np.testing.assert_allclose(got, want, atol=1e-5)
+    half = {name: tensor.astype(jnp.bfloat16) for name, tensor in scanned.items()}
+    once = flat["params/txt/pos_embedding"]
+    doubled = {name.removeprefix("params/"): tensor for name, tensor in flat.items()}
+    doubled |= {"txt/pos_embedding": 0.25 * once, "txt/Encoder_0/pos_embedding": 0.75 * once}
+    for tensors, tolerance in ((flat, 1e-5), (scanned, 1e-5), (doubled, 1e-5), (half, 0.03)):
+        np.savez(tmp_path / "other.npz", **tensors)
+        loaded = load(MODULE, weights.read(tmp_path / "other.npz"), IMAGES, TOKENS)
+        for got, want in zip(APPLY(loaded, IMAGES, TOKENS), expected, strict=True):
+            np.testing.assert_allclose(got, want, atol=tolerance)
 
 
-def test_another_depth_names_every_mismatch(parity, torch, tmp_path):
-    _, source = hub_siglip(torch, parity, tmp_path, CONFIG, 32)
+def test_full_size_trees_are_big_visions():
+    """Names and shapes alone; 384 pixels are not a multiple of 14."""
+    for size, patch, pixels, vocabulary in (("B", 32, 256, 256_000), ("So400m", 14, 384, 32_000)):
+        config = siglip.of_size(size, patch, vocabulary)
+        inputs = jax.ShapeDtypeStruct((1, pixels, pixels, 3), np.float32), jax.ShapeDtypeStruct((1, 64), np.int32)
+        shapes = traverse_util.flatten_dict(jax.eval_shape(siglip.SigLIP(config).init, jax.random.key(0), *inputs), sep="/")
+        assert {name: leaf.shape for name, leaf in shapes.items()} == big_vision_shapes(config, pixels)
+
+
+def test_open_clips_names_hold_the_same_network(hub):
+    _, source, variables = hub
+    loaded = load(MODULE, open_clip_names(source, CONFIG.image.width), IMAGES, TOKENS)
+    jax.tree.map(np.testing.assert_array_equal, loaded, variables)
+
+
+def test_another_depth_names_every_mismatch(hub):
+    _, source, _ = hub
     shallow = siglip.SigLIPConfig(CONFIG.image, siglip.TextConfig(width=24, depth=1, mlp_dim=40, heads=3, vocabulary=50, length=10))
     with pytest.raises(ValueError, match="layout 'transformers'\\); 16 mismatches") as caught:
-        load(parity, siglip.SigLIP(shallow), source, IMAGES, TOKENS)
+        load(siglip.SigLIP(shallow), source, IMAGES, TOKENS)
     assert str(caught.value).count("unexpected in the file: text_model.encoder.layers.1.") == 16
 
 
-def test_only_the_image_towers_taps_are_listed(parity):
-    module = siglip.SigLIP(CONFIG)
-    variables = jax.eval_shape(module.init, jax.random.key(0), IMAGES, TOKENS)
-    listed = taps.names(taps.sites(module, variables, IMAGES))
+def test_only_the_image_towers_taps_are_listed():
+    variables = jax.eval_shape(MODULE.init, jax.random.key(0), IMAGES, TOKENS)
+    listed = taps.names(taps.sites(MODULE, variables, IMAGES))
     assert "img/Transformer/encoderblock_1" in listed and not any(name.startswith("txt") for name in listed)
 
 
@@ -110,7 +207,7 @@ def test_full_size(parity, torch, tmp_path, size, patch, pixels):
     tokens = np.random.default_rng(3).integers(0, 32_000, (1, 64), dtype=np.int32)
     net, source = hub_siglip(torch, parity, tmp_path, config, pixels)
     module = siglip.SigLIP(config)
-    variables = load(parity, module, source, images, tokens)
+    variables = load(module, source, images, tokens)
     del source
     (tmp_path / "model.safetensors").unlink()
     middle = f"img/Transformer/encoderblock_{config.image.depth // 2}"
