@@ -35,12 +35,13 @@ class Entry(NamedTuple):
     """One model: `parameters` is the published count; weights: a file, a URL or a hub id; no class names where the data give them."""
 
     module: Callable[..., nn.Module]
-    layouts: Mapping[str, Layout]
-    weights: str | Path | None
     preprocess: Preprocess
-    class_names: tuple[str, ...]
-    parameters: int
+    weights: str | Path | None = None
+    parameters: int = 0
+    class_names: tuple[str, ...] = ()
+    layouts: Mapping[str, Layout] = {"flax": FLAX}
     aliases: Mapping[str, str] = {}
+    call: Mapping[str, Any] = {}
     text: Text | None = None
 
 
@@ -59,22 +60,22 @@ _BIG_VISION = "https://storage.googleapis.com/big_vision/"
 def _cifar10(config: cifar_resnet.CifarResNetConfig, file: str, parameters: int) -> Entry:
     eyes = Preprocess("none", 32, **_IMAGENET_COLOURS)
     module = partial(cifar_resnet.CifarResNet, config)
-    return Entry(module, cifar_resnet.LAYOUTS, _AKAMASTER + file, eyes, CIFAR10_CLASSES, parameters)
+    return Entry(module, eyes, _AKAMASTER + file, parameters, CIFAR10_CLASSES, cifar_resnet.LAYOUTS)
 
 
 def _resnet(config: resnet.ResNetConfig, weights: str, parameters: int) -> Entry:
-    return Entry(partial(resnet.ResNet, config), resnet.LAYOUTS, weights, _TORCHVISION_EYES, (), parameters, resnet.ALIASES)
+    return Entry(partial(resnet.ResNet, config), _TORCHVISION_EYES, weights, parameters, (), resnet.LAYOUTS, resnet.ALIASES)
 
 
 def _vgg(config: vgg.VGGConfig, file: str, parameters: int) -> Entry:
     eyes, host = _TORCHVISION_EYES, _TORCHVISION
     if not config.pooled:
         eyes, host = Preprocess("none", 32, mean=(0.5070, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2761)), _CHENYAOFO
-    return Entry(partial(vgg.VGG, config), vgg.layouts(config), host + file, eyes, (), parameters, vgg.aliases(config))
+    return Entry(partial(vgg.VGG, config), eyes, host + file, parameters, (), vgg.layouts(config), vgg.aliases(config))
 
 
 def _vit(config: vit.ViTConfig, weights: str, parameters: int, eyes: Preprocess = _TORCHVISION_EYES) -> Entry:
-    return Entry(partial(vit.ViT, config), vit.layouts(config), weights, eyes, (), parameters, vit.aliases(config))
+    return Entry(partial(vit.ViT, config), eyes, weights, parameters, (), vit.layouts(config), vit.aliases(config))
 
 
 def _siglip(config: siglip.SigLIPConfig, size: int, file: str, parameters: int) -> Entry:
@@ -82,13 +83,13 @@ def _siglip(config: siglip.SigLIPConfig, size: int, file: str, parameters: int) 
     hub, style = f"google/{file}", file.split("-")[0]
     eyes = Preprocess("squash", size, interpolation="bicubic" if style == "siglip" else "bilinear")
     text = Text(hub, style, config.text.length)
-    return Entry(partial(siglip.SigLIP, config), siglip.layouts(config), hub, eyes, (), parameters, siglip.aliases(config), text)
+    return Entry(partial(siglip.SigLIP, config), eyes, hub, parameters, (), siglip.layouts(config), siglip.aliases(config), text=text)
 
 
 def _clip(config: clip.CLIPConfig, size: int, hub: str, parameters: int) -> Entry:
     eyes = Preprocess("shorter_side", size, interpolation="bicubic", **_CLIP_COLOURS)
-    module = partial(clip.CLIP, config)
-    return Entry(module, clip.layouts(config), hub, eyes, (), parameters, clip.aliases(config), Text(hub, "clip", config.text.length))
+    text = Text(hub, "clip", config.text.length)
+    return Entry(partial(clip.CLIP, config), eyes, hub, parameters, (), clip.layouts(config), clip.aliases(config), text=text)
 
 
 ZOO: dict[str, Entry] = {
@@ -188,7 +189,7 @@ def load_model(
     """Use it to get a network that takes pictures: one of the zoo, or your own.
 
     Args:
-      name: a key of `ZOO`, or "package.module:Class" for any importable Linen module.
+      name: a key of `ZOO`; or "package.module:name" of any importable Linen class, or of an `Entry` for one.
       weights: a file, a folder, a URL or a hub id ("org/name@revision"); None takes the zoo's default.
       random_init_seed: where given, weights are left aside and parameters drawn anew from this seed: the untrained control.
       image_size: pixels of the input where it is not the zoo's.
@@ -196,9 +197,9 @@ def load_model(
       dtype: "float32", or "bfloat16" for parameters and arithmetic (normalisation statistics and outputs stay float32).
       mesh: puts variables on these devices, split over axis "model" where that divides, and batches over axis "data".
       tokenizer: two towers only: a file, folder or hub id in place of the one beside the weights, or else of the zoo's.
-      arguments: your own class's keyword arguments.
+      arguments: your class's keyword arguments.
       call: further arguments of your module's `__call__`, such as {"train": False}.
-      preprocess, class_names, aliases: in place of the zoo's; a network of your own needs at least `preprocess`.
+      preprocess, class_names, aliases: in place of the zoo's; a network class of your own needs `preprocess`.
 
     Returns:
       Model; TwoTower for SigLIP and CLIP.
@@ -212,18 +213,18 @@ def load_model(
     if isinstance(preprocess, Mapping):
         preprocess = Preprocess(**preprocess)
     if ":" in name:
-        entry, module = _own(name, dict(arguments or {}), preprocess, dtype)
+        entry = _own(name, preprocess)
     elif name in ZOO:
         entry = ZOO[name]
-        module = entry.module(dtype=_DTYPES[dtype])
     else:
         raise ValueError(f"unknown model {name!r}; valid models: {', '.join(ZOO)}; or your own Linen class as 'package.module:Class'")
+    module = _build(entry.module, name, dict(arguments or {}), dtype)
     eyes = preprocess or entry.preprocess
     if image_size is not None:
         eyes = dataclasses.replace(eyes, size=image_size)
     if tokenizer is not None and entry.text is None:
         raise ValueError(f"model {name!r} has no text tower; leave `tokenizer` out")
-    call, shapes, path = dict(call or {}), [(1, eyes.size, eyes.size, 3)], None
+    call, shapes, path = {**entry.call, **(call or {})}, [(1, eyes.size, eyes.size, 3)], None
     if entry.text:
         shapes.append((1, entry.text.length))
     if random_init_seed is not None:
@@ -257,22 +258,31 @@ def _cast(kind: str, dtype: str, leaf):
     return leaf.astype(_DTYPES[dtype] if kind == "params" and leaf.size > 1 else jnp.float32)
 
 
-def _own(name: str, arguments: dict[str, Any], preprocess: Preprocess | None, dtype: str) -> tuple[Entry, nn.Module]:
+def _own(name: str, preprocess: Preprocess | None) -> Entry:
+    """The entry of "package.module:name", made for a class, taken as it is where it is one."""
+    where, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(where), attribute, None)
+    except ImportError as error:
+        raise ValueError(f"cannot import {where!r} of model {name!r}: {error}") from error
+    if isinstance(found, Entry):
+        return found
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ValueError(f"{name!r} is {type(found).__name__}; expected a flax.linen.Module class or a jaxle.models.zoo.Entry")
     if preprocess is None:
         raise ValueError(f"your own network {name!r} needs `preprocess`: how its pictures are resized and normalised")
-    place_of, _, cls_name = name.partition(":")
-    try:
-        cls = getattr(importlib.import_module(place_of), cls_name, None)
-    except ImportError as error:
-        raise ValueError(f"cannot import {place_of!r} of model {name!r}: {error}") from error
-    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
-        raise ValueError(f"{name!r} is {type(cls).__name__}; expected a flax.linen.Module class")
-    fields = {field.name for field in dataclasses.fields(cls) if field.init} - {"parent", "name"}
-    if unknown := sorted(set(arguments) - fields):
-        raise ValueError(f"{name} takes no argument {unknown[0]!r}; its arguments: {', '.join(sorted(fields)) or 'none'}")
-    if dtype != "float32" and "dtype" in fields:
-        arguments.setdefault("dtype", _DTYPES[dtype])
-    return Entry(cls, {"flax": FLAX}, None, preprocess, (), 0), cls(**arguments)
+    return Entry(found, preprocess)
+
+
+def _build(make: Callable[..., nn.Module], name: str, arguments: dict[str, Any], dtype: str) -> nn.Module:
+    cls = make.func if isinstance(make, partial) else make
+    if isinstance(cls, type):
+        fields = {field.name for field in dataclasses.fields(cls) if field.init} - {"parent", "name"}
+        if unknown := sorted(set(arguments) - fields):
+            raise ValueError(f"{name} takes no argument {unknown[0]!r}; its arguments: {', '.join(sorted(fields)) or 'none'}")
+        if "dtype" in fields:
+            arguments.setdefault("dtype", _DTYPES[dtype])
+    return make(**arguments)
 
 
 @partial(jax.jit, static_argnums=0, static_argnames=("shapes", "call"))

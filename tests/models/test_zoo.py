@@ -162,7 +162,7 @@ def test_your_own_networks_mistakes_are_one_sentence():
         zoo.load_model(OWN, random_init_seed=0)
     with pytest.raises(ValueError, match="cannot import 'no_such_package.nets'"):
         zoo.load_model("no_such_package.nets:Net", random_init_seed=0, preprocess=EYES)
-    with pytest.raises(ValueError, match="is NoneType; expected a flax.linen.Module class"):
+    with pytest.raises(ValueError, match="is NoneType; expected a flax.linen.Module class or a jaxle.models.zoo.Entry"):
         zoo.load_model(f"{__name__}:Absent", random_init_seed=0, preprocess=EYES)
     with pytest.raises(ValueError, match="takes no argument 'depth'; its arguments: dtype, width"):
         zoo.load_model(OWN, random_init_seed=0, preprocess=EYES, arguments={"depth": 2})
