@@ -1,0 +1,421 @@
+"""Claim: all neurons' elastic nets and greedy searches at once take a fraction of what libraries need, neuron by neuron.
+
+    python benchmarks/solver.py                        the six problems, smallest first
+    python benchmarks/solver.py similarity 35000 5000 2048
+    python benchmarks/solver.py --doubling             cost as images, concepts and neurons double
+
+In one run, on generated problems (benchmarks/problems.py): jaxle; the best pipeline of libraries (NumPy's Gram matrix, scikit-learn's
+Gram coordinate descent called directly on as many threads as cores, a NumPy search from normal equations in as many processes);
+scikit-learn's public API with the same search; skglm and celer, if installed; a plain SAGA with a fit per candidate, as the paper's code
+does. Whatever is too slow for all neurons is measured on a few, named in the table, and scaled up. Libraries fit to a relative gap of
+1e-6, jaxle's own default. Agreement is with coordinate descent at 1e-10 in float64, and with METHOD §5 in float64.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import multiprocessing
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+
+import numpy as np
+import threadpoolctl
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from benchmarks import problems  # noqa: E402
+
+LAM, L1_RATIO, TOL = 0.05 / 0.99, 0.99, 1e-6
+L1, L2 = LAM * L1_RATIO, LAM * (1 - L1_RATIO)
+LIMITS = {"n_candidates": 10, "max_concepts": 10, "min_gain": 0.02}
+CORES = len(os.sched_getaffinity(0))
+SIZES = [
+    ("one_hot", 3500, 120, 512),
+    ("similarity", 3500, 1000, 512),
+    ("one_hot", 35000, 120, 2048),
+    ("one_hot", 35000, 1550, 2048),
+    ("similarity", 35000, 1000, 2048),
+    ("similarity", 35000, 5000, 2048),
+]
+
+
+def timed(function, *args, repeats=1):
+    """(result, seconds), the best of a few."""
+    best = np.inf
+    for _ in range(repeats):
+        start = time.perf_counter()
+        result = function(*args)
+        best = min(best, time.perf_counter() - start)
+    return result, best
+
+
+def memory() -> float:
+    """Largest resident size so far, GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+# --- jaxle ---
+
+
+def ours(features, targets, train, val, seconds):
+    """Arrays to explanations; `seconds` gets the time of each stage."""
+    import jax
+
+    from jaxle.explainers import rank, search
+    from jaxle.solve.moments import second_moments
+
+    def stage(name, function, *args, **options):
+        start = time.perf_counter()
+        result = jax.block_until_ready(function(*args, **options))
+        seconds[name] = time.perf_counter() - start
+        return result
+
+    first = stage("moments, train", second_moments, features, targets, train)
+    second = stage("moments, val", second_moments, features, targets, val)
+    ranked = stage("fit and order", rank.candidates, first, LAM, L1_RATIO, tol=TOL)
+    found = stage("search", search.greedy, first, second, ranked.order, **LIMITS)
+    return first, second, ranked, found
+
+
+# --- libraries ---
+
+
+def numpy_moments(features, targets, rows):
+    """Standardised Gram and cross moments, float32: one symmetric product, one general."""
+    x, y = features[rows], targets[rows]
+    x -= x.mean(0)
+    y -= y.mean(0)
+    n, std_x, std_y = len(x), x.std(0), y.std(0)
+    gram, cross = x.T @ x, x.T @ y
+    gram /= n
+    cross /= n
+    return gram, cross, std_x, std_y
+
+
+def coordinate_descent(gram, cross, tol=TOL, max_iter=20_000):
+    """scikit-learn's Gram coordinate descent for one standardised neuron."""
+    from sklearn.linear_model import _cd_fast
+
+    w = np.zeros(len(gram), gram.dtype)
+    one = np.ones(1, gram.dtype)
+    arguments = (w, gram.dtype.type(L1), gram.dtype.type(L2), gram, cross, one, max_iter, tol, np.random.RandomState(0), False, False)
+    try:
+        return _cd_fast.enet_coordinate_descent_gram(*arguments, False)[0]
+    except TypeError:  # before scikit-learn 1.8: no screening argument
+        return _cd_fast.enet_coordinate_descent_gram(*arguments)[0]
+
+
+def all_coordinate_descents(gram, cross, n_threads):
+    """For some neurons, each with one BLAS thread (the descent releases the interpreter's lock)."""
+    columns = np.ascontiguousarray(cross.T)
+    with threadpoolctl.threadpool_limits(1), concurrent.futures.ThreadPoolExecutor(n_threads) as pool:
+        return np.stack(list(pool.map(lambda column: coordinate_descent(gram, column), columns)), 1)
+
+
+def numpy_search(train, val, order, n_candidates, max_concepts, min_gain):
+    """METHOD §5 for one neuron from its pool's moments (gram, cross, var_y), float64: (concepts, ρ, close call)."""
+    (gram, cross), (val_gram, val_cross, val_var) = train, val
+    place = {int(c): i for i, c in enumerate(order)}
+    selected, rejected, best, close = [], set(), 0.0, False
+    while len(selected) < max_concepts:
+        candidates = [c for c in place if c not in selected and c not in rejected][:n_candidates]
+        rho = []
+        for c in candidates:
+            s = [place[d] for d in (*selected, c)]
+            block = gram[np.ix_(s, s)]
+            try:
+                w = np.linalg.solve(block, cross[s])
+            except np.linalg.LinAlgError:
+                rho.append(-np.inf)
+                continue
+            spread = w @ val_gram[np.ix_(s, s)] @ w * val_var
+            rho.append(w @ val_cross[s] / np.sqrt(spread) if spread > 0 else 0.0)
+        needed = best + min_gain if selected else 0.0
+        top = sorted(rho)[::-1]
+        close |= any(abs(r - needed) < 1e-6 for r in rho) or (len(top) > 1 and top[0] - top[1] < 1e-6)
+        if not rho or top[0] < needed or top[0] <= 0:
+            break
+        if selected:
+            rejected |= {c for c, r in zip(candidates, rho, strict=True) if r < best + min_gain}
+        best = max(rho)
+        selected.append(candidates[rho.index(best)])
+    return selected, best, close
+
+
+def _pools(train, val, order, k):
+    ix, one = np.ix_(order, order), order
+    return (train.gram[ix], train.cross[one, k]), (val.gram[ix], val.cross[one, k], val.var_y[k])
+
+
+def all_searches(pool, pools, orders):
+    """For some neurons, in as many processes as cores."""
+    return pool.starmap(_one_search, zip(pools, orders, strict=True), chunksize=8)
+
+
+def _one_search(pools, order):
+    return numpy_search(*pools, order, **LIMITS)
+
+
+# --- the paper's way ---
+
+
+def saga(x, y, epochs, batch=256):
+    """Minibatch SAGA with a gradient table per example, as the paper's code: weights (concepts, neurons) after some epochs."""
+    n = len(x)
+    w, b = np.zeros((x.shape[1], y.shape[1]), np.float32), np.zeros(y.shape[1], np.float32)
+    table, mean = np.zeros_like(y), np.zeros_like(w)
+    rng = np.random.default_rng(0)
+    lipschitz = np.linalg.norm(x[:batch], 2) ** 2 / batch
+    step = np.float32(1 / (3 * lipschitz))
+    for _ in range(epochs):
+        for rows in np.array_split(rng.permutation(n), -(-n // batch)):
+            xb = x[rows]
+            residual = xb @ w + b - y[rows]
+            change = residual - table[rows]
+            gradient = xb.T @ change
+            direction = gradient / len(rows) + mean
+            mean += gradient / n
+            b -= step * (change.mean(0) + table.mean(0))
+            table[rows] = residual
+            w -= step * direction
+            w = np.sign(w) * np.maximum(np.abs(w) - step * L1, 0) / (1 + step * L2)
+    return w
+
+
+def gap(gram, cross, w):
+    """Relative duality gap of standardised weights, float64, per neuron."""
+    h = cross - gram @ w - L2 * w
+    s = np.minimum(1, L1 / np.abs(h).max(0))
+    norm2 = L2 * (w**2).sum(0)
+    residual = 1 - (w * cross).sum(0) - (w * h).sum(0) - norm2
+    return 2 * (0.5 * (1 - s) ** 2 * (residual + norm2) + (L1 * np.abs(w) - s * w * h).sum(0))
+
+
+def search_by_images(features, targets, train, val, order, k, steps=100, rate=0.3):
+    """The paper's search: 100 Adam steps on the images for every candidate of one neuron; returns how many fits it took."""
+    y, y_val = targets[train, k], targets[val, k]
+    y = (y - y.mean()) / y.std()
+    pool = features[:, order]
+    mean, std = pool[train].mean(0), pool[train].std(0)
+    x, x_val = (pool[train] - mean) / std, (pool[val] - mean) / std
+    selected, rejected, best, fits = [], set(), 0.0, 0
+    while len(selected) < LIMITS["max_concepts"]:
+        candidates = [c for c in range(len(order)) if c not in selected and c not in rejected][: LIMITS["n_candidates"]]
+        rho = []
+        for c in candidates:
+            xs, xv = np.ascontiguousarray(x[:, [*selected, c]]), x_val[:, [*selected, c]]
+            w, m, v = (np.zeros(xs.shape[1], np.float32) for _ in range(3))
+            for t in range(1, steps + 1):
+                g = xs.T @ (xs @ w - y) / len(y)
+                m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+                w = w - rate * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+            rho.append(np.corrcoef(xv @ w, y_val)[0, 1])
+            fits += 1
+        needed = best + LIMITS["min_gain"] if selected else 0.0
+        if not rho or max(rho) < needed or max(rho) <= 0:
+            return fits
+        rejected |= {c for c, r in zip(candidates, rho, strict=True) if selected and r < needed}
+        best = max(rho)
+        selected.append(candidates[rho.index(best)])
+    return fits
+
+
+# --- the comparison ---
+
+
+def compare(kind: str, n: int, n_concepts: int, n_neurons: int, slow: bool) -> None:
+    n_val = n // 7
+    features, targets = getattr(problems, kind)(n + n_val, n_concepts, n_neurons)
+    rows = np.random.default_rng(0).permutation(n + n_val)
+    train, val = rows[:n], rows[n:]
+    kept = np.flatnonzero(features[train].std(0) > 1e-5)
+    features = features[:, kept] if len(kept) < n_concepts else features
+    print(f"\n== {kind}: {n} train + {n_val} val images × {len(kept)} concepts × {n_neurons} neurons ==")
+    before = memory()
+
+    seconds: dict[str, float] = {}
+    (first, second, ranked, found), cold = timed(ours, features, targets, train, val, {})
+    (first, second, ranked, found), warm = timed(ours, features, targets, train, val, seconds)
+    print(f"jaxle {warm:.2f} s warm, {cold:.2f} s the first time; peak memory {memory() - before:.2f} GB above {before:.2f} GB with inputs")
+    for name, value in seconds.items():
+        print(f"    {name:<16}{value:8.2f} s {1e3 * value / n_neurons:8.3f} ms per neuron")
+    support, gaps = ranked.support, 2 * ranked.gap
+    lengths = f"{found.count.mean():.2f} concepts an explanation"
+    converged = f"all converged: {ranked.converged.all()}"
+    print(f"    worst gap {gaps.max():.1e} of the objective at zero, {converged}; median support {np.median(support):.0f}")
+    print(f"    {lengths}, mean validation correlation {found.val_correlation.mean():.4f}")
+
+    few = np.random.default_rng(1).choice(n_neurons, min(64, n_neurons), replace=False)
+    (gram, cross, std_x, std_y), moments_s = timed(numpy_moments, features, targets, train)
+    _, val_moments_s = timed(numpy_moments, features, targets, val)
+    gram /= std_x[:, None] * std_x[None, :]
+    cross /= std_x[:, None] * std_y[None, :]
+    gram64, cross64 = gram.astype(np.float64), cross[:, few].astype(np.float64)
+    descent_s = min(timed(all_coordinate_descents, gram64, cross64, n_threads)[1] for n_threads in (1, CORES))
+    moments = [type(first)(first.n, *(np.asarray(part, np.float64) for part in m[1:])) for m in (first, second)]
+    pools = [_pools(*moments, ranked.order[k], k) for k in few]
+    orders = [ranked.order[k] for k in few]
+    with multiprocessing.get_context("spawn").Pool(CORES, threadpoolctl.threadpool_limits, (1,)) as pool:
+        all_searches(pool, pools[:CORES], orders[:CORES])
+        with threadpoolctl.threadpool_limits(1):
+            searched, search_s = timed(all_searches, pool, pools, orders)
+
+    scale = n_neurons / len(few)
+    fit, search = descent_s * scale, search_s * scale
+    library = moments_s + val_moments_s + fit + search
+    mine = {"fit": seconds["fit and order"], "search": seconds["search"], "moments": seconds["moments, train"] + seconds["moments, val"]}
+    per = 1e3 / n_neurons
+    print(f"{'':<52}{'ms/neuron':>11}{'ratio':>9}   measured on")
+    print(f"{'jaxle, arrays to explanations':<52}{warm * per:>11.3f}{1:>9.1f}   all")
+
+    def row(name, total, base, on):
+        print(f"{name:<52}{total * per:>11.3f}{total / base:>9.1f}   {on}")
+
+    row(
+        "libraries at their best: NumPy, scikit-learn, NumPy",
+        library,
+        warm,
+        f"{len(few)} neurons, moments all, {CORES} threads or processes",
+    )
+    row("    moments: NumPy syrk and gemm", moments_s + val_moments_s, mine["moments"], "all")
+    row("    fit: scikit-learn's Gram descent, direct", fit, mine["fit"], f"{len(few)} neurons, ratio to fit and order")
+    row("    search: NumPy normal equations", search, mine["search"], f"{len(few)} neurons")
+    if slow:
+        compare_slow(features, targets, train, val, gram, gram64, cross, cross64, few, std_x, std_y, ranked, row, warm, search, mine)
+    agreement(gram64, cross64, few, moments, ranked, found, searched, features, targets, train, val)
+
+
+def compare_slow(features, targets, train, val, gram, gram64, cross, cross64, few, std_x, std_y, ranked, row, warm, search, mine):
+    """What takes seconds a neuron: scikit-learn's public API, skglm, celer, SAGA and the search on images."""
+    from sklearn.linear_model import ElasticNet
+
+    n_neurons, n = targets.shape[1], len(train)
+    x = np.asfortranarray((features[train] - features[train].mean(0)) / std_x)
+    y = (targets[train] - targets[train].mean(0)) / std_y
+    model = ElasticNet(alpha=LAM, l1_ratio=L1_RATIO, precompute=gram, tol=TOL, max_iter=20_000, fit_intercept=False, copy_X=False)
+    count = 4
+    _, public = timed(lambda: [model.fit(x, y[:, k], check_input=False) for k in few[:count]])
+    row("scikit-learn ElasticNet(precompute=Gram) + NumPy search", public * n_neurons / count + search, warm, f"{count} neurons")
+    for name in ("skglm", "celer"):
+        try:
+            module = __import__(name)
+        except ImportError:
+            print(f"{name} is not installed")
+            continue
+        other = module.ElasticNet(alpha=LAM, l1_ratio=L1_RATIO, tol=TOL, fit_intercept=False)
+        other.fit(x[:200], y[:200, few[0]])  # compiles
+        _, taken = timed(lambda other=other: [other.fit(x, y[:, k]) for k in few[:2]])
+        row(f"{name} ElasticNet on the images + NumPy search", taken * n_neurons / 2 + search, warm, "2 neurons")
+    batch = few[:64]
+    x = np.ascontiguousarray(x)
+    epochs = 3
+    _, epoch_s = timed(saga, x, np.ascontiguousarray(y[:, batch]), epochs)
+    epoch_s /= epochs * len(batch)
+    small = np.random.default_rng(0).choice(n, min(n, 3500), replace=False)
+    xs, ys = x[small], np.ascontiguousarray(y[small][:, batch[:8]])
+    gs, cs = xs.T @ xs / len(xs), xs.T @ ys / len(xs)
+    reached = {e: gap(gs.astype(np.float64), cs.astype(np.float64), saga(xs, ys, e).astype(np.float64)).max() for e in (50, 200)}
+    fits, images_s = timed(lambda: sum(search_by_images(features, targets, train, val, ranked.order[k], k) for k in few[:2]))
+    per_neuron = images_s / 2
+    print(f"    SAGA: {1e3 * epoch_s:.1f} ms per neuron and epoch (batches of 256, {len(batch)} neurons at once);")
+    gaps = ", ".join(f"{g:.0e} after {e} epochs" for e, g in reached.items())
+    print(f"    on {len(xs)} images its worst gap is {gaps}; search on images: {fits / 2:.0f} fits a neuron")
+    for e in (200, 1000):
+        total = n_neurons * (e * epoch_s + per_neuron)
+        row(f"SAGA, {e} epochs + Adam fit per candidate", total, warm, f"{epochs} epochs of {len(batch)} neurons; search of 2")
+    row("    search part alone: Adam fit per candidate", n_neurons * per_neuron, mine["search"], "2 neurons")
+
+
+def agreement(gram, cross, few, moments, ranked, found, searched, features, targets, train, val):
+    """Exactness on the sampled neurons."""
+    import jax.numpy as jnp
+
+    from jaxle.solve import elastic_net
+    from jaxle.solve.moments import Moments
+
+    count = len(few)
+    exact = np.stack([coordinate_descent(gram, np.ascontiguousarray(cross[:, k]), 1e-10, 200_000) for k in range(count)], 1)
+    standard = Moments(
+        1, jnp.zeros(len(gram)), jnp.zeros(count), jnp.asarray(gram, jnp.float32), jnp.asarray(cross, jnp.float32), jnp.ones(count)
+    )
+    solution = elastic_net.solve(standard, LAM, L1_RATIO, tol=TOL)
+    w = np.asarray(solution.weights, np.float64)
+
+    def value(w):
+        return 0.5 - (w * cross).sum(0) + 0.5 * (w * (gram @ w)).sum(0) + L1 * np.abs(w).sum(0) + 0.5 * L2 * (w**2).sum(0)
+
+    excess = value(w) - value(exact)
+    slope = np.abs(cross - gram @ exact - L2 * exact)
+    differs = (w != 0) != (exact != 0)
+    far = (differs & (np.abs(slope - L1) > 1e-4)).sum()
+    bound = (np.asarray(solution.gap, np.float64) >= excess - 1e-12).all()
+    worst = (excess / value(exact)).max()
+    print(f"agreement on {count} neurons with descent at 1e-10, float64: worst relative objective difference {worst:.1e},")
+    print(f"    supports differ in {differs.sum()} coordinates, {far} of them over 1e-4 from the threshold; gap ≥ suboptimality: {bound}")
+    same = exempt = 0
+    furthest = 0.0
+    for k, (selected, _, close) in zip(few, searched, strict=True):
+        equal = found.selected[k, : found.count[k]].tolist() == selected
+        same += equal
+        exempt += close and not equal
+        if equal and selected:
+            x, y = features[train][:, selected].astype(np.float64), targets[train, k].astype(np.float64)
+            beta = np.linalg.lstsq(np.column_stack([x, np.ones(len(x))]), y, rcond=None)[0]
+            s = features[val][:, selected].astype(np.float64) @ beta[:-1]
+            furthest = max(furthest, abs(np.corrcoef(s, targets[val, k])[0, 1] - found.val_correlation[k]))
+    print(f"    greedy equals NumPy's for {same} of {count}, {exempt} exempt (two candidates or a threshold within 1e-6);")
+    print(f"    validation correlation within {furthest:.1e} of lstsq on the images in float64", flush=True)
+
+
+def doubling() -> None:
+    """ms per neuron as one size doubles."""
+    base = {"images": 8750, "concepts": 1000, "neurons": 1024}
+    print(f"{'images':>8}{'concepts':>10}{'neurons':>9}{'moments s':>11}{'fit s':>8}{'search s':>10}{'ms/neuron':>11}")
+    for axis, factors in (("images", (1, 2, 4)), ("concepts", (1, 2, 4)), ("neurons", (1, 2, 4))):
+        for factor in factors:
+            size = base | {axis: base[axis] * factor}
+            n_val = size["images"] // 7
+            features, targets = problems.similarity(size["images"] + n_val, size["concepts"], size["neurons"])
+            train, val = np.arange(size["images"]), np.arange(size["images"], len(features))
+            seconds: dict[str, float] = {}
+            ours(features, targets, train, val, {})
+            ours(features, targets, train, val, seconds)
+            moments = seconds["moments, train"] + seconds["moments, val"]
+            total = 1e3 * sum(seconds.values()) / size["neurons"]
+            sizes = "".join(f"{size[name]:>{width}}" for name, width in (("images", 8), ("concepts", 10), ("neurons", 9)))
+            print(f"{sizes}{moments:>11.2f}{seconds['fit and order']:>8.2f}{seconds['search']:>10.2f}{total:>11.3f}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("problem", nargs="*", help="kind, images, concepts, neurons; none: the six of the docstring")
+    parser.add_argument("--doubling", action="store_true")
+    parser.add_argument("--fast", action="store_true", help="leave out what takes seconds a neuron")
+    options = parser.parse_args()
+    import jax
+
+    with tempfile.TemporaryDirectory() as cache:
+        if not options.problem and not options.doubling:  # a process each, so that memory and first calls are its own
+            for size in SIZES:
+                command = [sys.executable, __file__, *map(str, size), *(["--fast"] if options.fast else [])]
+                subprocess.run(command, check=True)
+            return
+        jax.config.update("jax_compilation_cache_dir", cache)
+        versions = f"JAX {jax.__version__} on {jax.default_backend()}, NumPy {np.__version__}"
+        print(f"{platform.processor() or platform.machine()}, {CORES} cores, {versions}")
+        warnings.filterwarnings("ignore", message="Objective did not converge")
+        if options.doubling:
+            doubling()
+        else:
+            kind, *sizes = options.problem
+            compare(kind, *map(int, sizes), slow=not options.fast)
+
+
+if __name__ == "__main__":
+    main()
