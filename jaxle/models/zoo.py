@@ -78,9 +78,33 @@ def _vit(config: vit.ViTConfig, weights: str, parameters: int, eyes: Preprocess 
     return Entry(partial(vit.ViT, config), eyes, weights, parameters, (), vit.layouts(config), vit.aliases(config))
 
 
+# Commits of hub repositories; those not listed are taken as they are today.
+_REVISIONS = {
+    "google/siglip-base-patch16-224": "7fd15f0689c79d79e38b1c2e2e2370a7bf2761ed",
+    "google/siglip-base-patch16-256": "b078df89e446d623010d890864d4207fe6399f61",
+    "google/siglip-base-patch16-384": "41aec1c83b32e0a6fca20ad88ba058aa5b5ea394",
+    "google/siglip-base-patch16-512": "753a949581523b60257d93e18391e8c27f72eb22",
+    "google/siglip-base-patch16-256-multilingual": "8952a4eafcde3cb7ab46b1dd629b33f8784ca9c6",
+    "google/siglip-large-patch16-256": "d0da9f876e7d66b4e250cd2450c3ba2ce735e447",
+    "google/siglip-large-patch16-384": "ce005573a40965dfd21fd937fbdeeebf2439fc35",
+    "google/siglip-so400m-patch14-224": "d04cf29fca7b6374f74d8bea1969314492266b5e",
+    "google/siglip-so400m-patch14-384": "9fdffc58afc957d1a03a25b10dba0329ab15c2a3",
+    "google/siglip2-base-patch16-224": "75de2d55ec2d0b4efc50b3e9ad70dba96a7b2fa2",
+    "google/siglip2-so400m-patch14-384": "e8e487298228002f3d8a82e0cd5c8ea9c567f57f",
+    "openai/clip-vit-base-patch32": "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268",
+    "openai/clip-vit-base-patch16": "57c216476eefef5ab752ec549e440a49ae4ae5f3",
+    "openai/clip-vit-large-patch14": "32bd64288804d66eefd0ccbe215aa642df71cc41",
+    "openai/clip-vit-large-patch14-336": "ce19dc912ca5cd21c8a653c79e251e808ccabcd1",
+}
+
+
+def _pinned(hub: str) -> str:
+    return f"{hub}@{_REVISIONS[hub]}" if hub in _REVISIONS else hub
+
+
 def _siglip(config: siglip.SigLIPConfig, size: int, file: str, parameters: int) -> Entry:
     """Weights and resize filter as transformers converted them from big_vision's (convert_siglip_to_hf.py)."""
-    hub, style = f"google/{file}", file.split("-")[0]
+    hub, style = _pinned(f"google/{file}"), file.split("-")[0]
     eyes = Preprocess("squash", size, interpolation="bicubic" if style == "siglip" else "bilinear")
     text = Text(hub, style, config.text.length)
     return Entry(partial(siglip.SigLIP, config), eyes, hub, parameters, (), siglip.layouts(config), siglip.aliases(config), text=text)
@@ -255,7 +279,7 @@ _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 def _cast(kind: str, dtype: str, leaf):
     """Parameters in the network's dtype; the towers' temperature and bias, scalars, and batch statistics stay float32."""
-    return leaf.astype(_DTYPES[dtype] if kind == "params" and leaf.size > 1 else jnp.float32)
+    return leaf.astype(_DTYPES[dtype] if kind == "params" and leaf.size > 1 else jnp.float32, copy=False)
 
 
 def _own(name: str, preprocess: Preprocess | None) -> Entry:
