@@ -1,6 +1,7 @@
 """Two towers from the zoo's call to embeddings: checkpoint and tokenizer in one folder, batches, meshes, bfloat16, probabilities."""
 
 import io
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from PIL import Image
 from jaxle.images import Preprocess
 from jaxle.mesh import make_mesh
 from jaxle.models import siglip, vit, zoo
+from jaxle.models.model import Model
 from jaxle.models.two_tower import TwoTower
 
 CONFIG = siglip.SigLIPConfig(  # as small as the scenes': patch 16 on 64 × 64; widths that an axis of 4 divides, heads that it does not
@@ -45,7 +47,7 @@ def folder(tmp_path_factory):
 def small_entry():
     with pytest.MonkeyPatch.context() as patch:
         eyes = Preprocess("none", 64)
-        entry = zoo.Entry(lambda dtype: siglip.SigLIP(CONFIG, dtype), siglip.layouts(CONFIG), None, eyes, (), 0, siglip.aliases(CONFIG),
+        entry = zoo.Entry(partial(siglip.SigLIP, CONFIG), siglip.layouts(CONFIG), None, eyes, (), 0, siglip.aliases(CONFIG),
                           zoo.Text("nobody/nothing", "siglip", 12))
         patch.setitem(zoo.ZOO, "small", entry)
         yield
@@ -90,6 +92,20 @@ def test_scale_and_shift_give_the_checkpoints_probabilities(model, embedded):
     image, text = embedded
     cosine = image @ text.T
     np.testing.assert_allclose(model.scale * (cosine + model.shift), np.exp(2) * cosine - 3, rtol=1e-4, atol=1e-5)
+
+
+def test_clips_shift_is_nought():
+    variables = {"params": {"t": np.log(np.float32(100))}}
+    clip = TwoTower(Model("clip", None, variables, Preprocess("none", 32), (), {}, "0"), lambda: None)
+    assert clip.shift == 0 and round(clip.scale, 3) == 100
+
+
+def test_parameter_counts_fill_the_published_files():
+    """Bytes of model.safetensors as the hub lists them: four a parameter, and a header (CLIP's also holds its position numbers)."""
+    published = {"siglip_b_16_256": 812_856_640, "siglip_so400m_14_224": 3_509_549_856, "siglip2_b_16_512": 1_503_344_520,
+                 "clip_vit_l_14": 1_710_540_580}
+    for name, size in published.items():
+        assert 40_000 < size - 4 * zoo.ZOO[name].parameters < 120_000
 
 
 def test_taps_and_suffix_of_the_image_tower(model, embedded):
