@@ -46,9 +46,8 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module", autouse=True)
 def small_entry():
     with pytest.MonkeyPatch.context() as patch:
-        eyes = Preprocess("none", 64)
-        entry = zoo.Entry(partial(siglip.SigLIP, CONFIG), siglip.layouts(CONFIG), None, eyes, (), 0, siglip.aliases(CONFIG),
-                          zoo.Text("nobody/nothing", "siglip", 12))
+        entry = zoo.Entry(partial(siglip.SigLIP, CONFIG), Preprocess("none", 64), layouts=siglip.layouts(CONFIG),
+                          aliases=siglip.aliases(CONFIG), text=zoo.Text("nobody/nothing", "siglip", 12))
         patch.setitem(zoo.ZOO, "small", entry)
         yield
 
