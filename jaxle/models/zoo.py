@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -299,13 +300,11 @@ def _own(name: str, preprocess: Preprocess | None) -> Entry:
 
 
 def _build(make: Callable[..., nn.Module], name: str, arguments: dict[str, Any], dtype: str) -> nn.Module:
-    cls = make.func if isinstance(make, partial) else make
-    if isinstance(cls, type):
-        fields = {field.name for field in dataclasses.fields(cls) if field.init} - {"parent", "name"}
-        if unknown := sorted(set(arguments) - fields):
-            raise ValueError(f"{name} takes no argument {unknown[0]!r}; its arguments: {', '.join(sorted(fields)) or 'none'}")
-        if "dtype" in fields:
-            arguments.setdefault("dtype", _DTYPES[dtype])
+    fields = set(inspect.signature(make).parameters) - {"parent", "name"}
+    if unknown := sorted(set(arguments) - fields):
+        raise ValueError(f"{name} takes no argument {unknown[0]!r}; its arguments: {', '.join(sorted(fields)) or 'none'}")
+    if "dtype" in fields:
+        arguments.setdefault("dtype", _DTYPES[dtype])
     return make(**arguments)
 
 

@@ -83,7 +83,7 @@ def test_torchvisions_layout_stage_by_stage(parity, torch, bottleneck):
     parity.close(logits, expected)
     for name in ("layer2", "layer4"):
         parity.hook_agrees(torch, module, variables, IMAGES, resnet.ALIASES, name, net, getattr(net, name), 1)
-    if bottleneck:
+    if not bottleneck:
         parity.every_alias(module, variables, IMAGES, {**resnet.ALIASES, **{name: name for name in names[1:]}})
 
 

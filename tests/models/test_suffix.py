@@ -23,7 +23,7 @@ class Around(nn.Module):
 
 @pytest.fixture(scope="module")
 def resnet():
-    module = cifar_resnet.CifarResNet(cifar_resnet.CifarResNetConfig(blocks=(1, 2, 1), widths=(4, 8, 16)))
+    module = cifar_resnet.CifarResNet(cifar_resnet.CifarResNetConfig(blocks=(1, 1, 1), widths=(4, 8, 16)))
     x = jax.random.normal(jax.random.key(0), (3, 16, 16, 3))
     return module, jax.jit(module.init)(jax.random.key(1, impl="rbg"), x), x
 
@@ -37,6 +37,8 @@ def test_every_tap_of_a_residual_network_gives_the_logits_back(resnet):
     expected = module.apply(variables, x)
     found = taps.sites(module, variables, x)
     for name, tap in taps.names(found).items():
+        if name.endswith(":in") and name.count("/") > 1:
+            continue  # what leaves the module before it
         suffix = Suffix(module, tap, (x,))
         carried = suffix.record(variables, x)
         np.testing.assert_array_equal(carried.value, taps.forward(module, variables, x, record=[tap])[1][tap], err_msg=name)
@@ -70,13 +72,15 @@ def test_an_edited_channel_equals_replacing_it_in_the_whole_forward_pass_under_v
 
 
 def test_the_cost_is_that_of_the_layers_after_the_tap(resnet):
+    """Against the convolutions' own count, pixels × 9 × in × out; what is not convolution is small."""
     module, variables, x = resnet
+    cost = {"stem": 256 * 27 * 4, "layer1": 2 * 256 * 9 * 4 * 4, "layer2": 64 * 9 * 8 * (4 + 8), "layer3": 16 * 9 * 16 * (8 + 16)}
     whole = flops(module.apply, variables, x)
-    for name, share in {"layer1": (0.4, 0.8), "layer2": (0.1, 0.35), "linear:in": (0.0, 0.01)}.items():
+    for name, later in {"layer1": ("layer2", "layer3"), "layer2": ("layer3",), "linear:in": ()}.items():
         suffix = Suffix(module, taps.resolve(name, taps.sites(module, variables, x)), (x,))
         carried = jax.eval_shape(suffix.record, variables, x)
         after, before = flops(suffix, variables, carried), flops(suffix.record, variables, x)
-        assert share[0] * whole <= after <= share[1] * whole
+        assert abs(after / whole - sum(cost[stage] for stage in later) / sum(cost.values())) < 0.06
         assert abs(after + before - whole) < 0.02 * whole
 
 

@@ -1,5 +1,6 @@
 """Checkpoint files: every format gives the same arrays, strictness names all mismatches, nothing is executed."""
 
+import json
 import os
 import pickle
 
@@ -165,6 +166,47 @@ def test_not_a_state_dict_unknown_suffix_absent(tmp_path, torch):
         weights.read(tmp_path / "w.h5")
     with pytest.raises(ValueError, match="does not exist"):
         weights.read(tmp_path / "none.npz")
+
+
+def test_a_hugging_face_folder_of_shards(tmp_path, variables):
+    tensors = flat(variables)
+    names = sorted(tensors)
+    shards = {"model-00001-of-00002.safetensors": names[:5], "model-00002-of-00002.safetensors": names[5:]}
+    for shard, held in shards.items():
+        save_file({name: tensors[name] for name in held}, tmp_path / shard)
+    index = {"weight_map": {name: shard for shard, held in shards.items() for name in held}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert_same(weights.read(tmp_path), tensors)
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(ValueError, match="model-00002-of-00002.safetensors does not exist"):
+        weights.read(tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text("{")
+    with pytest.raises(ValueError, match="index.json cannot be read, it may be damaged"):
+        weights.read(tmp_path)
+
+
+def test_an_orbax_folder_and_an_unknown_folder(tmp_path, variables):
+    import orbax.checkpoint
+
+    orbax.checkpoint.PyTreeCheckpointer().save(tmp_path / "orbax", {**variables, "step": np.zeros((), np.int32)})
+    loaded = weights.convert(weights.read(tmp_path / "orbax"), variables, cifar_resnet.LAYOUTS, "orbax")
+    assert_same(flat(loaded), flat(variables))
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ValueError, match="holds neither model.safetensors nor an orbax checkpoint"):
+        weights.read(tmp_path / "other")
+
+
+def test_position_embeddings_are_resampled_corners_on_corners():
+    """A grid that is linear in its position stays linear; big_vision calls scipy.ndimage.zoom with order 1."""
+    scipy = pytest.importorskip("scipy.ndimage")
+    old = np.random.default_rng(0).normal(size=(1, 16, 3)).astype(np.float32)
+    zoomed = scipy.zoom(old.reshape(4, 4, 3), (7 / 4, 7 / 4, 1), order=1).reshape(1, 49, 3)
+    np.testing.assert_allclose(weights.resample_positions(old, 49), zoomed, atol=1e-6)
+    token = np.concatenate([np.full((1, 1, 3), 9, np.float32), old], axis=1)
+    kept = weights.resample_positions(token, 50)
+    np.testing.assert_array_equal(kept[:, :1], token[:, :1])
+    np.testing.assert_allclose(kept[:, 1:], zoomed, atol=1e-6)
+    np.testing.assert_array_equal(weights.resample_positions(old, 15), old)
 
 
 def test_weights_hash_is_sha256_and_of_folders_depends_on_names_and_bytes(tmp_path):

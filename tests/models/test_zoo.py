@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from jaxle.mesh import make_mesh
 from jaxle.models import taps, vit, zoo
+from jaxle.scenes import render
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,12 @@ def test_another_architectures_file_names_every_mismatch_at_once(test_data, torc
     message = str(caught.value)
     assert "180 mismatches" in message and message.count("missing from the file") == 180  # 18 blocks × (2 kernels + 2 × 4 batch norm)
     assert "params/layer3/8/conv2/kernel (3, 3, 64, 64)" in message
+
+
+def test_the_shipped_scenes_target_classifies_scenes():
+    scenes = render(np.arange(128), seed=12345)
+    model = zoo.load_model("scenes_resnet")
+    assert (model.logits(scenes.images).argmax(1) == scenes.class_ids).mean() > 0.6
 
 
 def test_random_init_is_the_seeds_alone():
