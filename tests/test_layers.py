@@ -27,7 +27,7 @@ INSIDE = {
         *("tokenizers", "placement", "model", "two_tower", "zoo"),
     ],
     "data": ["names", "splits", "arrays", "folder", "scenes", "tfds", "sources", "loader"],
-    "concepts": ["hierarchy", "labels", "sets", "contrastive", "calibration"],
+    "concepts": ["hierarchy", "wordnet", "labels", "sets", "contrastive", "calibration"],
     "explainers": ["screen", "rank", "search", "linear"],
     "evaluation": ["simulation", "correlation"],
     "report": ["progress", "tables", "listing"],

@@ -1,7 +1,7 @@
 """Superclasses: concepts that hold of an image because of its class, as `animal` holds of every image of a cat (METHOD §3, Label).
 
-Given by a config as a dict of name → members, each a class or another superclass. What would add nothing to the fit is dropped: a
-superclass of one class or of all of them, and every further name of the same set.
+Given as a dict of name → members, each a class or another superclass: by a config, or read off WordNet (`wordnet`). What would add
+nothing to the fit is dropped: a superclass of one class or of all of them, and every further name of the same set.
 """
 
 import difflib
@@ -73,7 +73,7 @@ def _check_names(superclasses, row):
     empty = [name for name, members in superclasses.items() if not members]
     if empty:
         raise ValueError(f"superclasses without members: {', '.join(empty)}; expected class or superclass names")
-    known = [*row, *superclasses]
+    known = {*row, *superclasses}
     unknown = [
         f"{member} in {name}{_hint(member, known)}" for name, members in superclasses.items() for member in members if member not in known
     ]
@@ -82,5 +82,5 @@ def _check_names(superclasses, row):
 
 
 def _hint(member, known):
-    near = difflib.get_close_matches(str(member), known, n=1)
+    near = difflib.get_close_matches(str(member), sorted(known), n=1)
     return f" (did you mean {near[0]}?)" if near else ""

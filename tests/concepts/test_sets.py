@@ -1,0 +1,89 @@
+import re
+
+import pytest
+
+from jaxle.concepts.sets import LONGEST, MOST, SHIPPED, gather, read_lines
+
+
+def write(tmp_path, content, name="words.txt"):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return f"file:{path}"
+
+
+def test_a_union_keeps_order_first_spelling_and_origin(tmp_path):
+    words = write(tmp_path, "# animals\n\n  Sea   Lion \nzebra\n\t# not this\nGolden_Retriever\nzebra\n")
+    found = gather(["classes", words, "superclasses"], classes=("golden_retriever", "cat"), superclasses=("dog", "ZEBRA"))
+    assert found.concepts == ("golden retriever", "cat", "Sea Lion", "zebra", "dog")
+    assert found.origin == ("classes", "classes", words, words, "superclasses")
+    assert found.repeated == {words: 2, "superclasses": 1}
+
+
+def test_the_order_of_sets_decides(tmp_path):
+    words = write(tmp_path, "Dog\n")
+    assert gather(["superclasses", words], superclasses=("dog",)).concepts == ("dog",)
+    assert gather([words, "superclasses"], superclasses=("dog",)).concepts == ("Dog",)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_set_is_whole(name):
+    found = gather([name])
+    least, most = {"nouns": (3000, 8000), "common_words": (8000, 20_000), "textures": (47, 47), "scenes": (365, 365)}.get(name, (30, 1000))
+    assert least <= len(found.concepts) <= most and not found.repeated and set(found.origin) == {name}
+    assert all(re.fullmatch(r"[a-z][a-z '’-]*", concept) for concept in found.concepts)
+
+
+def test_shipped_sets_hold_what_they_say():
+    assert {"dog", "house", "window", "tree"} <= set(gather(["nouns"]).concepts)
+    assert not {"time", "idea", "thursday"} & set(gather(["nouns"]).concepts)
+    assert {"red", "green", "blue", "black", "white", "pink"} <= set(gather(["colours"]).concepts)
+    assert {"wood", "glass", "velvet", "brick"} <= set(gather(["materials"]).concepts)
+    assert {"wheel", "wing", "eye", "door"} <= set(gather(["parts"]).concepts)
+    assert {"polka-dotted", "striped"} <= set(gather(["textures"]).concepts)
+    assert {"airplane cabin", "hockey arena"} <= set(gather(["scenes"]).concepts)
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path):
+    assert gather([write(tmp_path, "\ufeffcafé\r\nnaïve art\r\n".encode())]).concepts == ("café", "naïve art")
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        ([], "expected a list of one or more of classes, superclasses, nouns"),
+        ("nouns", "expected a list of one or more of classes"),
+        (["textuers"], "unknown concept set 'textuers' .did you mean textures.*valid: classes, superclasses, nouns, .*file:PATH"),
+        (["classes"], "concept set classes holds no concept; the data have none"),
+        (["file:/nowhere/words.txt"], "cannot read concepts from /nowhere/words.txt: No such file"),
+        (["file:/"], "cannot read concepts from /: Is a directory"),
+    ],
+)
+def test_bad_sets_are_named(sets, message):
+    with pytest.raises(ValueError, match=message):
+        gather(sets)
+
+
+def test_bad_files_are_named(tmp_path):
+    with pytest.raises(ValueError, match="holds no concept"):
+        gather([write(tmp_path, "\n \n# nothing\n")])
+    with pytest.raises(ValueError, match="not UTF-8 text .byte 4."):
+        gather([write(tmp_path, b"dog\n" + "café".encode("latin-1")[3:] + b"\n")])
+    with pytest.raises(ValueError, match="not text .a zero byte at character 3."):
+        gather([write(tmp_path, "dog\0cat\n")])
+    with pytest.raises(ValueError, match=r"line 2 of file:.*words.txt has 1,000 characters .xxxx.*expected at most 200"):
+        gather([write(tmp_path, "dog\n" + "x" * 1000 + "\n")])
+    assert gather([write(tmp_path, "x" * LONGEST)]).concepts == ("x" * LONGEST,)
+
+
+def test_a_file_of_ten_megabytes_is_read_or_refused(tmp_path):
+    few = write(tmp_path, "".join(f"concept number {i % 50_000:07d}\n" for i in range(440_000)))
+    found = gather([few])
+    assert len(found.concepts) == 50_000 and found.repeated[few] == 390_000
+    many = write(tmp_path, "".join(f"concept number {i:07d}\n" for i in range(440_000)))
+    with pytest.raises(ValueError, match=f"words.txt hold 440,000 concepts; expected at most {MOST:,}"):
+        gather([many])
+
+
+def test_comments_are_only_whole_lines(tmp_path):
+    assert gather([write(tmp_path, "C# programmer\n#hashtag\n")]).concepts == ("C# programmer",)
+    assert all("#" not in line for _, line in read_lines("nouns"))
