@@ -81,7 +81,7 @@ def test_the_cost_is_that_of_the_layers_after_the_tap(resnet):
         carried = jax.eval_shape(suffix.record, variables, x)
         after, before = flops(suffix, variables, carried), flops(suffix.record, variables, x)
         assert abs(after / whole - sum(cost[stage] for stage in later) / sum(cost.values())) < 0.06
-        assert abs(after + before - whole) < 0.02 * whole
+        assert abs(after + before - whole) < 0.05 * whole
 
 
 def test_any_number_of_images_and_gradients(resnet):
