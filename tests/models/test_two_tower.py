@@ -138,6 +138,15 @@ def test_bfloat16_on_request(folder, model, embedded):
         assert got.dtype == np.float32 and 0 < np.abs(got - want).max() < 0.05
 
 
+def test_another_resolution_only_if_asked(folder, model):
+    with pytest.raises(ValueError, match=r"1 mismatches:\n  wrong shape: img/pos_embedding \(1, 16, 24\)"):
+        zoo.load_model("small", folder / "small.npz", image_size=96)
+    larger = zoo.load_model("small", folder / "small.npz", image_size=96, resample_positions=True).variables["params"]
+    grid, old = larger["img"]["pos_embedding"].reshape(6, 6, 24), model.variables["params"]["img"]["pos_embedding"].reshape(4, 4, 24)
+    np.testing.assert_allclose(grid[::5, ::5], old[::3, ::3], atol=1e-6)  # corners stay
+    np.testing.assert_array_equal(larger["txt"]["pos_embedding"], model.variables["params"]["txt"]["pos_embedding"])
+
+
 def test_what_is_wrong_is_one_sentence(folder, model, tmp_path):
     for texts in ([], ["a", 3]):
         with pytest.raises(ValueError, match="texts is .*; expected a list of one or more str"):
