@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from jaxle.models.weights import weights_hash
+from jaxle.models.weights import SUFFIXES, shard_names, weights_hash
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<file>[\w./-]+))?")
 _HUB_FILES = ("model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors", "pytorch_model.bin")
@@ -38,7 +38,7 @@ def locate(weights: str | Path, what: str = "weights") -> Path:
     if path.exists():
         return path
     match = _HUB_ID.fullmatch(text)
-    if match and (match["file"] or not path.suffix):
+    if match and (match["file"] or path.suffix not in SUFFIXES):
         return _from_hub(**match.groupdict(), what=what)
     verb = "do" if what.endswith("s") else "does"
     raise ValueError(f"{what} {text} {verb} not exist; expected a file or folder, an https:// address, or a hub id 'org/name@revision'")
@@ -63,6 +63,9 @@ def _from_url(url: str, what: str) -> Path:
         with os.fdopen(descriptor, "wb") as file, urllib.request.urlopen(address, timeout=60) as answer:
             while chunk := answer.read(1 << 20):
                 file.write(chunk)
+            length = answer.headers.get("Content-Length")
+            if length is not None and file.tell() != int(length):
+                raise ConnectionError(f"the connection broke after {file.tell()} of {length} bytes")
             file.flush()
             os.fsync(file.fileno())
         _check(Path(temporary), digest, address)
@@ -83,18 +86,24 @@ def _check(path: Path, digest: str, name: str) -> None:
 def _from_hub(repo: str, revision: str | None, file: str | None, what: str) -> Path:
     from huggingface_hub import constants, errors, hf_hub_download
 
-    wanted = (file,) if file else _HUB_FILES
+    wanted, unreachable = (file,) if file else _HUB_FILES, None
     for name in wanted:
         try:
             path = Path(hf_hub_download(repo, name, revision=revision))
+            if name.endswith(".index.json"):  # the tensors lie in shards beside it
+                for shard in shard_names(path):
+                    hf_hub_download(repo, shard, revision=revision)
+                return path.parent
+            return path
         except errors.LocalEntryNotFoundError as error:
-            raise ConnectionError(
-                f"cannot reach the hub for {repo} ({'offline' if constants.HF_HUB_OFFLINE else 'no network'}): "
-                f"bring {wanted[0]} from https://huggingface.co/{repo} and pass its path as {what}"
-            ) from error
+            unreachable = error
         except errors.EntryNotFoundError:
             continue
         except errors.HfHubHTTPError as error:
             raise ValueError(f"hub id {repo!r} at revision {revision or 'main'!r}: {str(error).splitlines()[0]}") from error
-        return path
+    if unreachable:
+        raise ConnectionError(
+            f"cannot reach the hub for {repo} ({'offline' if constants.HF_HUB_OFFLINE else 'no network'}): "
+            f"bring {wanted[0]} from https://huggingface.co/{repo} and pass its path as {what}"
+        ) from unreachable
     raise ValueError(f"hub repository {repo!r} holds none of {', '.join(wanted)}")

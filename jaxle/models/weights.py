@@ -157,7 +157,8 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
 def _read_folder(path: Path) -> dict[str, np.ndarray]:
     """A Hugging Face folder (one file, or an index of shards), or a folder that orbax wrote."""
     if (path / "model.safetensors.index.json").is_file():
-        return _read_shards(path / "model.safetensors.index.json")
+        shards = shard_names(path / "model.safetensors.index.json")
+        return {name: tensor for shard in shards for name, tensor in read(path / shard).items()}
     for name in ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin"):
         if (path / name).is_file():
             return read(path / name)
@@ -172,12 +173,12 @@ def _read_folder(path: Path) -> dict[str, np.ndarray]:
     return {name: np.asarray(tensor) for name, tensor in traverse_util.flatten_dict(tree, sep="/").items() if tensor is not None}
 
 
-def _read_shards(index: Path) -> dict[str, np.ndarray]:
+def shard_names(index: Path) -> list[str]:
+    """The files that a Hugging Face index (`model.safetensors.index.json`) spreads its tensors over. Raises ValueError if it is damaged."""
     try:
-        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError) as error:
+        return sorted({Path(shard).name for shard in json.loads(index.read_text())["weight_map"].values()})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(index, error) from error
-    return {name: tensor for shard in shards for name, tensor in read(index.parent / Path(shard).name).items()}
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:

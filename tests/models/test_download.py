@@ -19,6 +19,8 @@ def server(monkeypatch, tmp_path):
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(404 if self.path == "/absent" else 200)
+            if self.path == "/cut.pth":
+                self.send_header("Content-Length", str(len(DATA) + 1))
             self.end_headers()
             self.wfile.write(b"" if self.path == "/absent" else DATA)
 
@@ -66,6 +68,51 @@ def test_offline_or_absent_names_the_file_to_bring(server, tmp_path, monkeypatch
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ConnectionError, match=r"offline \(HF_HUB_OFFLINE is set\): bring the file from .*net.pth"):
         download.locate(f"{server}net.pth")
+
+
+def test_a_broken_connection_leaves_nothing_behind(server, tmp_path):
+    with pytest.raises(ConnectionError, match=f"broke after {len(DATA)} of {len(DATA) + 1} bytes.*bring the file from .*cut.pth"):
+        download.locate(f"{server}cut.pth")
+    assert cached(tmp_path) == []
+
+
+def a_hub(monkeypatch, tmp_path, files, offline=()):
+    """hf_hub_download answered from a dict; names in `offline` are not reachable."""
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    def answer(repo, name, revision=None):
+        if name in offline:
+            raise errors.LocalEntryNotFoundError(name)
+        if name not in files:
+            raise errors.EntryNotFoundError(name)
+        (tmp_path / name).write_bytes(files[name])
+        asked.append((repo, name, revision))
+        return str(tmp_path / name)
+
+    asked = []
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", answer)
+    return asked
+
+
+def test_hub_ids_with_dots_revisions_files_and_shards(monkeypatch, tmp_path):
+    asked = a_hub(monkeypatch, tmp_path, {"model.safetensors": b"x", "other.bin": b"y"})
+    assert download.locate("timm/vit_small_patch16_224.augreg_in21k").name == "model.safetensors"
+    assert download.locate("org/name@abc123:other.bin").name == "other.bin"
+    assert asked == [("timm/vit_small_patch16_224.augreg_in21k", "model.safetensors", None), ("org/name", "other.bin", "abc123")]
+    index = b'{"weight_map": {"a": "one.safetensors", "b": "two.safetensors", "c": "one.safetensors"}}'
+    files = {"model.safetensors.index.json": index, "one.safetensors": b"1", "two.safetensors": b"2"}
+    asked = a_hub(monkeypatch, tmp_path, files)
+    assert download.locate("org/large") == tmp_path
+    assert [name for _, name, _ in asked] == ["model.safetensors.index.json", "one.safetensors", "two.safetensors"]
+    a_hub(monkeypatch, tmp_path, {})
+    with pytest.raises(ValueError, match="'org/empty' holds none of model.safetensors, "):
+        download.locate("org/empty")
+
+
+def test_offline_takes_whichever_file_is_in_the_cache(monkeypatch, tmp_path):
+    a_hub(monkeypatch, tmp_path, {"pytorch_model.bin": b"x"}, offline=("model.safetensors", "model.safetensors.index.json"))
+    assert download.locate("org/name").name == "pytorch_model.bin"
 
 
 def test_a_hub_id_without_network_names_the_file_to_bring(monkeypatch, tmp_path):
