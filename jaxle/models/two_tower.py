@@ -2,7 +2,7 @@
 
     P(text t fits image i) = σ(scale·(cos(z_i, z_t) + shift))
 
-Source: Zhai et al. 2023 (arXiv 2303.15343) for the sigmoid; METHOD §3 for scale and shift, which a calibration on data replaces.
+Scale and shift are those of the training; a calibration on the probe images gives others. Source: Zhai et al. 2023 (arXiv 2303.15343).
 """
 
 import dataclasses
@@ -85,7 +85,7 @@ class TwoTower:
 
     @property
     def scale(self) -> float:
-        """exp(t): what the cosine was multiplied by in training; SigLIP-L/16-384 about 117, after calibration 60."""
+        """exp(t): what the cosine was multiplied by in training; calibration ends elsewhere."""
         return math.exp(float(np.ravel(self.variables["params"]["t"])[0]))
 
     @property
