@@ -63,8 +63,8 @@ def test_safetensors_hold_the_same_network(tmp_path, torch, test_data, pictures)
     np.testing.assert_array_equal(first.logits(pictures[0][:20]), second.logits(pictures[0][:20]))
 
 
-def test_random_weights_give_torchs_logits_at_every_depth_and_stem(torch):
-    """Also without real data: a stride-2 stem is not in the .th files; the oracle subsamples the same way."""
+def test_random_weights_give_torchs_logits_and_every_tap_is_a_cut(parity, torch):
+    """Also without real data, at widths and depths that the trained files do not have."""
     config = cifar_resnet.CifarResNetConfig(blocks=(1, 2, 1), widths=(4, 8, 20), num_classes=3)
     module = cifar_resnet.CifarResNet(config)
     images = jax.random.normal(jax.random.key(0), (5, 16, 16, 3))
@@ -80,6 +80,7 @@ def test_random_weights_give_torchs_logits_at_every_depth_and_stem(torch):
         state[".".join([*names[:-1], leaf])] = torch.tensor(np.array(value).transpose(order))
     expected = torch_logits(torch, state, torch.tensor(np.array(images)).permute(0, 3, 1, 2)).numpy()
     np.testing.assert_allclose(jax.jit(module.apply)(variables, images), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    parity.every_alias(module, variables, images, {name: name for name in ("bn1", "layer1", "layer2/0", "layer2/1/conv2", "linear:in")})
 
 
 @pytest.mark.parametrize("name", [name for name in zoo.ZOO if name.endswith("_cifar10") or name == "scenes_resnet"])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from jaxle.models import vit, weights
+from jaxle.models import taps, vit, weights
+from jaxle.models.suffix import Suffix
 
 IMAGES = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
 SMALL = {"patch": 8, "width": 24, "depth": 2, "mlp_dim": 40, "heads": 3, "num_classes": 7}
@@ -178,6 +179,19 @@ def test_fixed_positions_have_no_parameters_and_are_moco_v3s():
     table = vit._sincos(4, 4, 24).reshape(4, 4, 24)
     np.testing.assert_allclose(table[2, 3, 0], np.sin(3), rtol=1e-6)
     np.testing.assert_allclose(table[2, 3, 18 + 5], np.cos(2 / 10_000), rtol=1e-6)
+
+
+def test_a_suffixs_cost_is_that_of_the_blocks_after_it():
+    config = vit.ViTConfig(patch=4, width=48, depth=4, mlp_dim=192, heads=3, num_classes=7)
+    module = vit.ViT(config)
+    variables = jax.eval_shape(module.init, jax.random.key(0), IMAGES)
+    flops = lambda f, *args: jax.jit(f).lower(*args).compile().cost_analysis()["flops"]  # noqa: E731
+    whole = flops(module.apply, variables, IMAGES)
+    for i in (0, 1, 3):
+        suffix = Suffix(module, taps.Tap(f"Transformer/encoderblock_{i}"), (IMAGES,))
+        carried = jax.eval_shape(suffix.record, variables, IMAGES)
+        assert carried.around == ()
+        assert abs(flops(suffix, variables, carried) / whole - (3 - i) / 4) < 0.06
 
 
 def test_bad_configs_are_one_sentence():
