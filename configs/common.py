@@ -22,8 +22,13 @@ def get_config() -> ConfigDict:
     config.data.split_files = ""  # folder with train, val and test index files (.npy or .txt) instead of a seeded split
 
     config.target = ConfigDict()
-    config.target.model = "scenes_resnet"  # a name of jaxle.models.zoo
-    config.target.weights = ""  # file, folder or hub id; "" = the zoo's own
+    config.target.model = "scenes_resnet"  # a name of jaxle.models.zoo, or your own as package.module:Class (docs/your_own_network.md)
+    config.target.weights = ""  # file, folder, URL or hub id; "" = the zoo's own
+    config.target.dtype = "float32"  # or bfloat16
+    config.target.arguments = ConfigDict()  # your class's keyword arguments
+    config.target.call = ConfigDict()  # further arguments of its __call__, such as {"train": False}
+    config.target.preprocess = ConfigDict()  # fields of jaxle.images.Preprocess; empty = the zoo's
+    config.target.class_names = ()  # empty = the zoo's
     config.target.taps = ("layer3",)  # module paths or aliases; all are recorded in one pass
     config.target.pool = "avg"  # avg | max | first | none
     config.target.dead_threshold = 0.01  # a neuron whose maximum stays below is flagged dead

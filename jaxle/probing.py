@@ -21,7 +21,7 @@ from jaxle import artifacts
 from jaxle.arrays import check_matrix
 from jaxle.data.loader import batches
 from jaxle.data.sources import Source
-from jaxle.mesh import replicated, round_up, split_rows
+from jaxle.mesh import round_up, split_rows
 from jaxle.models.model import Model
 from jaxle.report.progress import progress
 
@@ -77,7 +77,6 @@ def _part(folder: epath.Path, number: int) -> epath.Path:
 def _forward(model: Model, source: Source, pools: Mapping[str, str], mesh: Mesh, batch_size: int, workers: int, start: int):
     """Arrays of each PART of the images from `start` on, in order."""
     n, size = len(source), round_up(batch_size, mesh.shape["data"])
-    variables = jax.device_put(model.variables, replicated(mesh))
 
     @jax.jit
     def forward(variables, images):
@@ -91,7 +90,7 @@ def _forward(model: Model, source: Source, pools: Mapping[str, str], mesh: Mesh,
         for index, images in batches(source, {"target": model.preprocess}, size, start, n, workers):
             padded = np.zeros((size, *images["target"].shape[1:]), np.uint8)
             padded[: len(index)] = images["target"]
-            values = forward(variables, jax.device_put(padded, split_rows(mesh)))
+            values = forward(model.variables, jax.device_put(padded, split_rows(mesh)))
             if waiting is not None:
                 yield waiting
             waiting = len(index), values

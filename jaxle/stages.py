@@ -44,6 +44,7 @@ from jaxle.solve.moments import Moments, correlate
 
 STAGES = ("probe", "fit", "search", "simulate", "score")
 TRAINED, UNTRAINED = "trained", "untrained"
+OWN = ("arguments", "call", "preprocess", "class_names")  # what a network of the user's own may need beside its name and weights
 
 
 class Made(NamedTuple):
@@ -98,7 +99,8 @@ def prepare(config: Mapping[str, Any], requested: list[str], mesh: Mesh) -> Run:
         raise ValueError(f"unknown stage {unknown[0] if unknown else ''!r}; valid stages: {', '.join(STAGES)}.")
     config = settings.check(config)
     target, data, seed = config["target"], config["data"], config["seed"]
-    models = {TRAINED: load_model(target["model"], target["weights"] or None)}
+    own = {name: target[name] for name in OWN if target[name]} | {"dtype": target["dtype"], "mesh": mesh}
+    models = {TRAINED: load_model(target["model"], target["weights"] or None, **own)}
     for tap in target["taps"]:
         shape = models[TRAINED].taps[models[TRAINED].resolve(tap)]
         if target["pool"] == "none" and len(shape) != 1:
@@ -109,7 +111,7 @@ def prepare(config: Mapping[str, Any], requested: list[str], mesh: Mesh) -> Run:
     else:
         split = make_split(len(source), seed, tuple(data["split_fractions"]))
     if config["evaluation"]["untrained"]:
-        models[UNTRAINED] = load_model(target["model"], random_init_seed=seed)
+        models[UNTRAINED] = load_model(target["model"], random_init_seed=seed, **own)
     return Run(config, tuple(requested), epath.Path(config["workdir"]), mesh, source, models, split, {}, {})
 
 
@@ -161,6 +163,7 @@ def probed(x: Run, variant: str) -> Made:
         "model": model.name,
         "weights": model.weights_hash,
         "preprocess": str(model.preprocess),
+        **{name: target[name] for name in ("dtype", "arguments", "call")},
         "taps": {tap: model.resolve(tap) for tap in target["taps"]},
         "pool": target["pool"],
     }

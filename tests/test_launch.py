@@ -65,6 +65,7 @@ def test_mistakes_end_with_one_sentence_and_status_2(pictures, tmp_path):
         ({}, ["prob"], "unknown stage 'prob'; valid stages: probe, fit, search, simulate, score"),
         ({"target.model": "resnet21"}, STAGES, "unknown model 'resnet21'; valid"),
         ({"target.taps": ("layer9",)}, STAGES, "unknown tap 'layer9'; valid taps: "),
+        ({"target.preprocess": {"sise": 64}}, STAGES, "preprocess has the fields sise; expected resize, size and others of resize, size, crop"),
         ({"target.pool": "mean"}, STAGES, "must be one of avg, max, first, none"),
         ({"target.pool": "none"}, STAGES, "pool 'none' keeps positions apart"),
         ({"data.source": "imagenet"}, STAGES, "data source is 'imagenet'; expected one of"),
@@ -79,7 +80,8 @@ def test_mistakes_end_with_one_sentence_and_status_2(pictures, tmp_path):
 def test_one_sentence_before_anything_expensive(pictures, tmp_path, fields, stages, words):
     config = common.get_config()
     for name, value in fields.items():
-        config.update_from_flattened_dict({name: value.format(pictures=pictures) if isinstance(value, str) else value})
+        section, _, key = name.partition(".")
+        config[section][key] = value.format(pictures=pictures) if isinstance(value, str) else value
     plain = {**config.to_dict(), "workdir": str(tmp_path)}
     with pytest.raises(ValueError) as error:
         stage_run(plain, list(stages), make_mesh(plain["mesh"]["data"] or None))

@@ -236,6 +236,9 @@ def load_model(
     if dtype not in _DTYPES:
         raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(_DTYPES)}")
     if isinstance(preprocess, Mapping):
+        valid = [field.name for field in dataclasses.fields(Preprocess)]
+        if not {"resize", "size"} <= set(preprocess) <= set(valid):
+            raise ValueError(f"preprocess has the fields {', '.join(preprocess)}; expected resize, size and others of {', '.join(valid)}")
         preprocess = Preprocess(**preprocess)
     if ":" in name:
         entry = _own(name, preprocess)

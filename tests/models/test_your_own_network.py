@@ -11,8 +11,8 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "your_own_network.md"
 
 def test_the_page_runs(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 5
-    names = ("my_nets", "save", "load", "load_class", "my_config")
+    assert len(blocks) == 6
+    names = ("my_nets", "save", "load", "load_class", "my_config", "class_config")
     for name, block in zip(names, blocks, strict=True):
         (tmp_path / f"{name}.py").write_text(block, encoding="utf-8")
     (tmp_path / "all.py").write_text("import save, load, load_class\n", encoding="utf-8")
@@ -29,3 +29,6 @@ def test_the_page_runs(tmp_path):
     run("-m", "jaxle.launch", "--config=my_config.py", "--config.data.limit=600", "--config.workdir=run")
     folders = {path.parent.parent.name for path in (tmp_path / "run").glob("*/*/explanations.csv")}
     assert folders == {"last", "head:in"}
+    run("-m", "jaxle.launch", "--config=class_config.py", "--config.data.limit=600", "--config.workdir=class_run")
+    tables = [(tmp_path / name).read_text() for name in ("run/last/label/explanations.csv", "class_run/body/label/explanations.csv")]
+    assert tables[0] == tables[1]
