@@ -65,7 +65,7 @@ def test_mistakes_end_with_one_sentence_and_status_2(pictures, tmp_path):
         ({}, ["prob"], "unknown stage 'prob'; valid stages: probe, fit, search, simulate, score"),
         ({"target.model": "resnet21"}, STAGES, "unknown model 'resnet21'; valid"),
         ({"target.taps": ("layer9",)}, STAGES, "unknown tap 'layer9'; valid taps: "),
-        ({"target.preprocess": {"sise": 64}}, STAGES, "preprocess has the fields sise; expected resize, size and others of resize, size, crop"),
+        ({"target.preprocess": {"sise": 64}}, STAGES, "preprocess has the fields sise; expected resize, size and others of"),
         ({"target.pool": "mean"}, STAGES, "must be one of avg, max, first, none"),
         ({"target.pool": "none"}, STAGES, "pool 'none' keeps positions apart"),
         ({"data.source": "imagenet"}, STAGES, "data source is 'imagenet'; expected one of"),
