@@ -23,7 +23,7 @@ INSIDE = {
     "solve": ["moments", "block", "elastic_net", "least_squares", "ridge", "logistic", "lasso"],
     "scenes": ["vocabulary", "draws", "shapes", "patterns", "layout", "places", "world", "masks", "captions"],
     "models": [
-        *("weights", "download", "taps", "suffix", "cifar_resnet", "resnet", "vgg", "vit", "siglip", "clip"),
+        *("class_names", "weights", "download", "taps", "suffix", "cifar_resnet", "resnet", "vgg", "vit", "siglip", "clip"),
         *("tokenizers", "placement", "model", "two_tower", "zoo"),
     ],
     "data": ["names", "splits", "arrays", "folder", "scenes", "tfds", "sources", "loader"],

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxle.images import Preprocess
-from jaxle.models import cifar_resnet, clip, resnet, siglip, vgg, vit
+from jaxle.models import cifar_resnet, class_names, clip, resnet, siglip, vgg, vit
 from jaxle.models.download import locate
 from jaxle.models.model import Model
 from jaxle.models.placement import place
@@ -33,7 +33,7 @@ class Text(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One model: `parameters` is the published count; weights: a file, a URL or a hub id; no class names where the data give them."""
+    """One model: `parameters` is the published count; weights: a file, a URL or a hub id; no class names for two towers."""
 
     module: Callable[..., nn.Module]
     preprocess: Preprocess
@@ -46,7 +46,6 @@ class Entry(NamedTuple):
     text: Text | None = None
 
 
-CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _IMAGENET_COLOURS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _CLIP_COLOURS = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
 _TORCHVISION_EYES = Preprocess("shorter_side", 224, crop=224 / 256, **_IMAGENET_COLOURS)
@@ -61,22 +60,24 @@ _BIG_VISION = "https://storage.googleapis.com/big_vision/"
 def _cifar10(config: cifar_resnet.CifarResNetConfig, file: str, parameters: int) -> Entry:
     eyes = Preprocess("none", 32, **_IMAGENET_COLOURS)
     module = partial(cifar_resnet.CifarResNet, config)
-    return Entry(module, eyes, _AKAMASTER + file, parameters, CIFAR10_CLASSES, cifar_resnet.LAYOUTS)
+    return Entry(module, eyes, _AKAMASTER + file, parameters, class_names.CIFAR10, cifar_resnet.LAYOUTS)
 
 
 def _resnet(config: resnet.ResNetConfig, weights: str, parameters: int) -> Entry:
-    return Entry(partial(resnet.ResNet, config), _TORCHVISION_EYES, weights, parameters, (), resnet.LAYOUTS, resnet.ALIASES)
+    names = class_names.IMAGENET if config.num_classes == 1000 else class_names.PLACES365
+    return Entry(partial(resnet.ResNet, config), _TORCHVISION_EYES, weights, parameters, names, resnet.LAYOUTS, resnet.ALIASES)
 
 
 def _vgg(config: vgg.VGGConfig, file: str, parameters: int) -> Entry:
-    eyes, host = _TORCHVISION_EYES, _TORCHVISION
+    eyes, host, names = _TORCHVISION_EYES, _TORCHVISION, class_names.IMAGENET
     if not config.pooled:
         eyes, host = Preprocess("none", 32, mean=(0.5070, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2761)), _CHENYAOFO
-    return Entry(partial(vgg.VGG, config), eyes, host + file, parameters, (), vgg.layouts(config), vgg.aliases(config))
+        names = class_names.CIFAR100
+    return Entry(partial(vgg.VGG, config), eyes, host + file, parameters, names, vgg.layouts(config), vgg.aliases(config))
 
 
 def _vit(config: vit.ViTConfig, weights: str, parameters: int, eyes: Preprocess = _TORCHVISION_EYES) -> Entry:
-    return Entry(partial(vit.ViT, config), eyes, weights, parameters, (), vit.layouts(config), vit.aliases(config))
+    return Entry(partial(vit.ViT, config), eyes, weights, parameters, class_names.IMAGENET, vit.layouts(config), vit.aliases(config))
 
 
 # Commits of hub repositories; those not listed are taken as they are today.
@@ -219,7 +220,8 @@ def load_model(
       random_init_seed: where given, weights are left aside and parameters drawn anew from this seed: the untrained control.
       image_size: pixels of the input where it is not the zoo's.
       resample_positions: fit position embeddings of a checkpoint of another resolution; otherwise such a checkpoint is an error.
-      dtype: "float32", or "bfloat16" for parameters and arithmetic (normalisation statistics and outputs stay float32).
+      dtype: "float32", or "bfloat16" for parameters and arithmetic (batch statistics and outputs stay float32). How exactly a GPU or TPU
+        multiplies float32 is JAX's setting `jax_default_matmul_precision`, which jaxle leaves as it is.
       mesh: puts variables on these devices, split over axis "model" where that divides, and batches over axis "data".
       tokenizer: two towers only: a file, folder or hub id in place of the one beside the weights, or else of the zoo's.
       arguments: your class's keyword arguments.

@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from jaxle.images import decode
-from jaxle.models import cifar_resnet, weights, zoo
+from jaxle.models import cifar_resnet, class_names, weights, zoo
 
 FILES = {"resnet20_cifar10": "resnet20-12fca82f.th", "resnet56_cifar10": "resnet56-4bfd9763.th"}
 
@@ -15,8 +15,8 @@ FILES = {"resnet20_cifar10": "resnet20-12fca82f.th", "resnet56_cifar10": "resnet
 @pytest.fixture(scope="module")
 def pictures(test_data):
     """256 real images of all classes, and their labels."""
-    files = [file for c in zoo.CIFAR10_CLASSES for file in sorted((test_data / "cifar10/test" / c).iterdir())[:26]][:256]
-    return np.stack([decode(file) for file in files]), np.array([zoo.CIFAR10_CLASSES.index(file.parent.name) for file in files])
+    files = [file for c in class_names.CIFAR10 for file in sorted((test_data / "cifar10/test" / c).iterdir())[:26]][:256]
+    return np.stack([decode(file) for file in files]), np.array([class_names.CIFAR10.index(file.parent.name) for file in files])
 
 
 def torch_logits(torch, state, images):

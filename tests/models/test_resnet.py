@@ -100,8 +100,7 @@ def test_transformers_layout(parity, torch, tmp_path):
     parity.close(jax.jit(module.apply)(variables, IMAGES), expected)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("name", ["resnet18", pytest.param("resnet50", marks=pytest.mark.slow)])
 def test_full_size(parity, torch, name):
     config = getattr(resnet, name)()
     net = parity.randomise(torch, torch_resnet(torch, config))
