@@ -242,7 +242,7 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
             held = held[key]
     if not isinstance(held, Mapping) or not all(isinstance(tensor, torch.Tensor) for tensor in held.values()):
         raise ValueError(f"weights file {path} holds a {type(held).__name__}; expected a state_dict of named tensors")
-    return {name: (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy() for name, tensor in held.items()}
+    return {name: (t.float() if t.dtype == torch.bfloat16 else t).detach().numpy() for name, t in held.items()}
 
 
 def convert(

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -69,6 +70,18 @@ def test_torch_state_dict_in_all_its_wrappings(tmp_path, torch):
         read = weights.read(tmp_path / name)
         assert set(read) == {"a.weight", "b"}
         np.testing.assert_array_equal(read["a.weight"], np.arange(6.0).reshape(2, 3))
+
+
+def test_torch_parameters_that_ask_for_gradients(tmp_path, torch):
+    torch.save(dict(torch.nn.Linear(3, 2).named_parameters()), tmp_path / "w.pth")
+    assert weights.read(tmp_path / "w.pth")["weight"].shape == (2, 3)
+
+
+def test_without_torch_the_error_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (tmp_path / "w.pth").write_bytes(b"x")
+    with pytest.raises(ImportError, match=r"pip install 'jaxle\[torch\]'\) or bring the weights as .safetensors"):
+        weights.read(tmp_path / "w.pth")
 
 
 def test_all_mismatches_are_named_at_once(variables):

@@ -1,5 +1,8 @@
 """Loading by name: messages, taps with shapes, batches, the untrained control, networks of one's own, dtypes, meshes."""
 
+import re
+from pathlib import Path
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -217,3 +220,9 @@ def test_any_mesh_gives_one_devices_results(tmp_path, images, data, model):
     hidden = many.variables["params"]["Transformer"]["encoderblock_0"]["MlpBlock_0"]["Dense_0"]["kernel"]
     assert hidden.sharding.spec == PartitionSpec(None, "model")
     assert hidden.addressable_shards[0].data.shape == (24, 40 // model)
+
+
+def test_the_page_of_networks_names_them_all():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    table = "".join(line for line in page.splitlines() if line.startswith("| `"))
+    assert sorted(re.findall(r"`(\w+)`", table)) == sorted(zoo.ZOO)
