@@ -47,6 +47,7 @@ def screen(rows: Callable[[np.ndarray], Array], index: np.ndarray, n_concepts: i
         part = index[start : start + n_rows]
         padded = np.pad(part, (0, n_rows - len(part)), constant_values=index[0])  # one shape, one program
         tile = jnp.asarray(rows(padded), jnp.float32)
+        jax.block_until_ready(state)  # at most two tiles at a time
         if state is None:
             state = (jnp.full((top_k, n_concepts), -jnp.inf, jnp.float32), tile[0], jnp.zeros(n_concepts), jnp.zeros(n_concepts))
         state = _update(*state, tile, jnp.int32(len(part)))

@@ -23,7 +23,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 HIGHEST = jax.lax.Precision.HIGHEST
 BLOCKS = 8  # columns of blocks in the triangle: the diagonal ones waste one part in eight
 ROWS, WHOLE = PartitionSpec("data"), PartitionSpec()
-TILE_BYTES = 192 << 20
+TILE_BYTES = 96 << 20
 ROW_BYTES = 40  # per neuron and concept while a block is fitted: cross moments, weights, gradient, their transposes, one spare
 SHIFT_ROWS = 1024  # of the first tile: any point near the mean serves as shift
 CONSTANT = 1e-6  # a standard deviation this small beside the mean is round-off
@@ -69,7 +69,7 @@ def second_moments(
       targets: (images, neurons), any real dtype, array or memory map.
       index: (rows,) int, the images to take; None takes all.
       mesh: split every tile's images over its axis `data`.
-      tile_rows: images per tile; None sizes a tile for about 192 MiB.
+      tile_rows: images per tile; None sizes a tile for about 96 MiB.
 
     Returns:
       Moments in float32.
@@ -92,6 +92,7 @@ def second_moments(
     for start in range(0, n, rows):
         index_tile = _rows(index, start, rows, n)
         x, y = _read(features, index_tile), _read(targets, index_tile)
+        jax.block_until_ready(state)  # at most two tiles at a time: calls run ahead of the device, and each would hold its own
         if mesh is not None:
             split = NamedSharding(mesh, ROWS)
             x, y = jax.device_put(x, split), jax.device_put(y, split)
@@ -102,6 +103,7 @@ def second_moments(
             if mesh is not None:
                 state = jax.device_put(state, split)
         state = _accumulate(mesh)(state, shift, x, y, count)
+    del x, y
     mean_x, mean_y, gram, cross, var_y = _centre(state, shift, jnp.float32(n))
     return Moments(n, mean_x, mean_y, gram, cross, var_y)
 
@@ -282,9 +284,12 @@ def _accumulate(mesh: Mesh | None):
 @jax.jit
 def _centre(state, shift, n):
     sum_x, sum_y, triangle, cross, norm_y = jax.tree.map(lambda part: jnp.sum(part, axis=0) / n, state)
-    rows = zip(triangle, _bounds(len(sum_x)), strict=True)
-    upper = jnp.concatenate([jnp.pad(jnp.concatenate(row, axis=1), ((0, 0), (start, 0))) for row, (start, _) in rows])
-    gram = jnp.triu(upper) + jnp.triu(upper, 1).T - sum_x[:, None] * sum_x[None, :]
+    gram, bounds = jnp.zeros((len(sum_x), len(sum_x)), jnp.float32), _bounds(len(sum_x))
+    for i, row in enumerate(triangle):  # block by block into one array, so that no second matrix of this size is made
+        for (a, b), (c, d), block in zip([bounds[i]] * len(row), bounds[i:], row, strict=True):
+            block = (jnp.triu(block) + jnp.triu(block, 1).T if a == c else block) - sum_x[a:b, None] * sum_x[None, c:d]
+            gram = gram.at[a:b, c:d].set(block)
+            gram = gram if a == c else gram.at[c:d, a:b].set(block.T)
     cross = jnp.concatenate(cross) - sum_x[:, None] * sum_y[None, :]
     return shift[0] + sum_x, shift[1] + sum_y, gram, cross, jnp.maximum(norm_y - sum_y**2, 0.0)
 
