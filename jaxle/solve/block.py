@@ -21,7 +21,8 @@ from jaxle.solve.moments import HIGHEST
 
 FISTA_STEPS = 48
 MAX_PIVOTS = 5
-ROUND_OFF = 3e-7  # of a gradient entry, relative to 1 + ‖w‖₁
+JITTER = 1e-6  # on the diagonal, keeps the factor of duplicated columns positive; refinement takes it away again
+ROUND_OFF = 1e-7  # of a gradient entry, relative to 1 + ‖w‖₁
 
 
 def duality_gap(cross, var, alpha, beta, weights, slope):
@@ -70,22 +71,21 @@ def _pivot(gram, cross, alpha, beta, signs):
     """Block principal pivoting from the face `signs`: the exact solution where it settles, in about five faces."""
     n_slots, size = cross.shape
 
+    def solve_face(factor, signs, b):
+        return jax.scipy.linalg.cho_solve((factor, True), jnp.where(signs != 0, b, 0.0)[:, :, None])[:, :, 0]
+
     def face(signs):
         on = signs != 0
         matrix = jnp.where(on[:, :, None] & on[:, None, :], gram, 0.0)
-        ridge = jnp.where(on, beta + ROUND_OFF, 1.0)  # the round-off keeps the factor of duplicated columns positive
+        ridge = jnp.where(on, beta + JITTER, 1.0)
         factor = jnp.linalg.cholesky(matrix + ridge[:, :, None] * jnp.eye(size, dtype=jnp.float32)[None], symmetrize_input=False)
-
-        def solve_face(b):
-            return jax.scipy.linalg.cho_solve((factor, True), jnp.where(on, b, 0.0)[:, :, None])[:, :, 0]
-
-        w = solve_face(cross - alpha * signs)
+        w = solve_face(factor, signs, cross - alpha * signs)
         w = jnp.where(jnp.isfinite(w), w, 0.0)
-        return w, cross - _times(gram, w) - beta * w
+        return factor, w, cross - _times(gram, w) - beta * w
 
     def body(carry):
-        signs, _, fewest, patience, _, i = carry
-        w, slope = face(signs)
+        signs, *_, fewest, patience, _, i = carry
+        factor, w, slope = face(signs)
         noise = ROUND_OFF * (1 + jnp.sum(jnp.abs(w), axis=1, keepdims=True))
         broken = jnp.where(signs != 0, w * signs < 0, jnp.abs(slope) > alpha + noise)
         count = jnp.sum(broken, axis=1)
@@ -95,10 +95,14 @@ def _pivot(gram, cross, alpha, beta, signs):
         exchange = broken & ((fewer | (patience > 0))[:, None] | single)
         new = jnp.where(exchange, jnp.where(signs != 0, 0.0, jnp.sign(slope)), signs)
         patience = jnp.where(fewer, 3, jnp.maximum(patience - 1, 0))
-        return new, jnp.where(broken & (signs != 0), 0.0, w), jnp.minimum(count, fewest), patience, jnp.any(count > 0), i + 1
+        w = jnp.where(broken & (signs != 0), 0.0, w)
+        return new, factor, w, slope, jnp.minimum(count, fewest), patience, count > 0, i + 1
 
     def unsettled(carry):
-        return carry[4] & (carry[5] < MAX_PIVOTS)
+        return jnp.any(carry[-2]) & (carry[-1] < MAX_PIVOTS)
 
-    start = (signs, jnp.zeros_like(cross), jnp.full(n_slots, size + 1), jnp.full(n_slots, 3), jnp.array(True), jnp.int32(0))
-    return jax.lax.while_loop(unsettled, body, start)[1]
+    zero = jnp.zeros_like(cross)
+    start = (signs, gram, zero, zero, jnp.full(n_slots, size + 1), jnp.full(n_slots, 3), jnp.ones(n_slots, bool), jnp.int32(0))
+    signs, factor, w, slope, *_, is_open, _ = jax.lax.while_loop(unsettled, body, start)
+    refined = w + solve_face(factor, signs, slope - alpha * signs)  # takes away the round-off of the factor
+    return jnp.where(is_open[:, None] | ~jnp.isfinite(refined), w, refined)

@@ -76,6 +76,6 @@ def test_permuting_concepts_permutes_the_solution_and_batching_changes_nothing(g
     gram, cross, *rest = gathered
     order = RNG.permutation(30)
     base = block.solve_block(*gathered)
-    np.testing.assert_allclose(block.solve_block(gram[:, order][:, :, order], cross[:, order], *rest), base[:, order], atol=1e-6)
+    np.testing.assert_allclose(block.solve_block(gram[:, order][:, :, order], cross[:, order], *rest), base[:, order], atol=5e-6)
     alone = jnp.concatenate([jax.jit(block.solve_block)(*(part[k : k + 1] for part in gathered)) for k in range(7)])
-    np.testing.assert_allclose(alone, base, atol=1e-6)
+    np.testing.assert_allclose(alone, base, atol=5e-6)
