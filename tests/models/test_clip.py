@@ -105,6 +105,12 @@ def test_transformers_layout_stage_by_stage_and_every_alias(parity, torch, hub):
     parity.close(np.exp(variables["params"]["t"]) * image @ text.T, logits)
     parity.every_alias(MODULE, variables, IMAGES, aliases)
 
+    def embed(pixels):
+        return net(pixel_values=pixels, input_ids=torch.tensor(TOKENS, dtype=torch.long)).image_embeds
+
+    hidden = vision.encoder.layers[1].mlp.activation_fn
+    parity.hook_agrees(torch, MODULE, variables, IMAGES, aliases, "img.blocks[1].mlp.act", embed, hidden, 2)
+
 
 def test_open_clips_names_hold_the_same_network(hub):
     _, source, variables = hub

@@ -148,6 +148,12 @@ def test_transformers_layout_stage_by_stage_and_every_alias(parity, torch, hub):
     parity.close(np.exp(variables["params"]["t"][0]) * image @ text.T + variables["params"]["b"][0], logits)
     parity.every_alias(MODULE, variables, IMAGES, aliases)
 
+    def embed(pixels):
+        return net(pixel_values=pixels, input_ids=torch.tensor(TOKENS, dtype=torch.long)).image_embeds
+
+    hidden = vision.encoder.layers[1].mlp.activation_fn
+    parity.hook_agrees(torch, MODULE, variables, IMAGES, aliases, "img.blocks[1].mlp.act", embed, hidden, 2)
+
 
 def test_big_visions_tree_gives_the_converted_safetensors_embeddings(hub, tmp_path):
     """Its exact tree, plain, scanned in both towers beside an optimiser's state, in bfloat16, with text positions in two parts."""

@@ -102,11 +102,11 @@ def test_torchvisions_and_timms_layouts_stage_by_stage(parity, torch, timm):
     module, aliases = vit.ViT(config), vit.aliases(config)
     variables = parity.variables(module, IMAGES, {name: t.numpy() for name, t in net.state_dict().items()}, vit.layouts(config))
     blocks = net.parts()[3]
-    names = ("encoder.layers.encoder_layer_0", "encoder.layers.encoder_layer_1", "encoder.layers.encoder_layer_1.mlp[1]")
+    names = ("encoder.layers.encoder_layer_0", "encoder.layers.encoder_layer_1", "encoder.layers.encoder_layer_1.mlp[1]", "embedding")
     values, logits = parity.recorded(module, variables, IMAGES, aliases, names)
     activation = blocks[1].mlp.act if timm else blocks[1].mlp[1]
-    (first, hidden, second), expected = tokens_of(torch, net, IMAGES, *blocks, activation)
-    for name, value in zip(names, (first, second, hidden), strict=True):
+    (stem, first, hidden, second), expected = tokens_of(torch, net, IMAGES, net.parts()[0], *blocks, activation)
+    for name, value in zip(names, (first, second, hidden, stem.transpose(0, 2, 3, 1)), strict=True):
         parity.close(values[name], value)
     parity.close(logits, expected)
     parity.hook_agrees(torch, module, variables, IMAGES, aliases, names[2], net, activation, 2)
@@ -210,10 +210,13 @@ def test_full_size(parity, torch, tmp_path, size, patch, form):
     else:
         net = parity.randomise(torch, torch_vit(torch, config, 224))
         source = {name: t.numpy() for name, t in net.state_dict().items()}
-        stem, block = None, net.parts()[3][config.depth // 2]
+        stem, block = net.parts()[0], net.parts()[3][config.depth // 2]
     module = vit.ViT(config)
     variables = parity.variables(module, images, source, vit.layouts(config))
-    values, logits = parity.recorded(module, variables, images, {}, ("Transformer:in", f"Transformer/encoderblock_{config.depth // 2}"))
-    held, expected = tokens_of(torch, net, images, *([stem] if stem is not None else []), block)
-    shares = [parity.close(values[name], value) for name, value in zip(list(values)[-len(held):], held, strict=True)]
+    names = ("Transformer:in" if form == "transformers" else "embedding", f"Transformer/encoderblock_{config.depth // 2}")
+    values, logits = parity.recorded(module, variables, images, {}, names)
+    held, expected = tokens_of(torch, net, images, stem, block)
+    if form == "torchvision":
+        held[0] = held[0].transpose(0, 2, 3, 1)
+    shares = [parity.close(values[name], value) for name, value in zip(names, held, strict=True)]
     print(f"\nViT-{size}/{patch} {form}: {', '.join(f'{s:.1e}' for s in shares)}, logits {parity.close(logits, expected):.1e} of the scale")
