@@ -8,7 +8,7 @@ tensorflow-datasets. With both at hand:
     python -m jaxle.launch --config configs/resnet20_cifar10.py \
         --config.data.source=folder:PATH/TO/IMAGES --config.target.weights=PATH/TO/resnet20-12fca82f.th
 
-where the folder holds one subfolder a class. The paper has no figure for this network. About a minute on two cores.
+where the folder holds one subfolder a class. The paper has no figure for this network. Half a minute on two cores.
 """
 
 from configs import common
