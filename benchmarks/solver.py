@@ -395,6 +395,9 @@ def agreement(gram, cross, few, moments, ranked, found, searched, features, targ
     worst = (excess / value(exact)).max()
     print(f"agreement on {count} neurons with descent at 1e-10, float64: worst relative objective difference {worst:.1e},")
     print(f"    supports differ in {differs.sum()} coordinates, {far} of them over 1e-4 from the threshold; gap ≥ suboptimality: {bound}")
+    hardest = int(np.argmax(np.asarray(solution.iterations)))
+    print(f"    hardest: {int(solution.iterations[hardest])} rounds for {np.count_nonzero(w[:, hardest])} concepts, "
+          f"gap {2 * float(solution.gap[hardest]):.1e} of the objective at zero, difference {excess[hardest] / value(exact)[hardest]:.1e}")
     same = exempt = 0
     furthest = 0.0
     for k, (selected, _, close) in zip(few, searched, strict=True):
