@@ -4,6 +4,8 @@ The 80 % rule: where at least 80 of a neuron's 100 most activating test images b
 or with a kind of it (a concept whose images all bear it). It is asked of concepts in at most 15 % of the images. Half of all images hold
 something large or an animal, so 80 in 100 say little there; and of a concept far commoner than the top images are (8 % of the quickstart's
 test images) these show only a part: a neuron that fires for chessboards, windows and parcels, and for no other square, is not "square".
+The limit was set after seeing the shipped network: at 30 % the rule speaks of 6 of its neurons, and neuron 2 of layer3, whose
+top images are 90 % squares, breaks it.
 """
 
 import json
