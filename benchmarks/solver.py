@@ -3,6 +3,7 @@
     python benchmarks/solver.py                        the six problems, smallest first
     python benchmarks/solver.py similarity 35000 5000 2048
     python benchmarks/solver.py --doubling             cost as images, concepts and neurons double
+    python benchmarks/solver.py --searches             only the paper's search and jaxle's own beside each other, no libraries
 
 In one run, on generated problems (benchmarks/problems.py): jaxle; the best pipeline of libraries (NumPy's Gram matrix, scikit-learn's
 Gram coordinate descent called directly on as many threads as cores, a NumPy search from normal equations in as many processes);
@@ -81,6 +82,57 @@ def ours(features, targets, train, val, seconds):
     ranked = stage("fit and order", rank.candidates, first, LAM, L1_RATIO, tol=TOL)
     found = stage("search", search.greedy, first, second, ranked.order, **LIMITS)
     return first, second, ranked, found
+
+
+def preconditioned(features, targets, train, val, seconds):
+    """The same, by `search="preconditioned"`."""
+    import jax
+
+    from jaxle.explainers import preconditioned
+    from jaxle.explainers.measure import Measured
+    from jaxle.solve.folds import fold_moments
+
+    def stage(name, function, *args, **options):
+        start = time.perf_counter()
+        result = jax.block_until_ready(function(*args, **options))
+        seconds[name] = time.perf_counter() - start
+        return result
+
+    moments = stage("moments, folds", fold_moments, features, targets, train, val)
+    measured = Measured(np.arange(features.shape[1]), *moments)
+    teacher = stage("teacher", preconditioned.teach, measured)
+    limits = {name: LIMITS[name] for name in ("max_concepts", "min_gain")}
+    found, _ = stage("selection", preconditioned.search, measured, teacher.weights, **limits)
+    return found
+
+
+def timed_busy(function, *args):
+    """(result, seconds, CPU seconds)."""
+    start, start_busy = time.perf_counter(), time.process_time()
+    result = function(*args)
+    return result, time.perf_counter() - start, time.process_time() - start_busy
+
+
+def compare_searches(features, targets, train, val) -> None:
+    """What `search="preconditioned"` costs beside the paper's search: warm, in turn, so that both see the same machine."""
+    n_neurons = targets.shape[1]
+    before = memory()
+    preconditioned(features, targets, train, val, {})
+    highest = memory()
+    pairs, parts = [], []
+    for _ in range(2):
+        seconds: dict[str, float] = {}
+        _, *paper = timed_busy(ours, features, targets, train, val, {})
+        found, *mine = timed_busy(preconditioned, features, targets, train, val, seconds)
+        pairs.append((*paper, *mine))
+        parts.append(seconds)
+    for wall, cpu, my_wall, my_cpu in pairs:
+        per, cpu_ratio = 1e3 * my_wall / n_neurons, my_cpu / cpu
+        print(f"preconditioned {my_wall:.2f} s warm, {per:.3f} ms per neuron; the paper's search {wall:.2f} s, ratio {my_wall / wall:.2f}")
+        print(f"    in CPU seconds {my_cpu:.1f} and {cpu:.1f}, ratio {cpu_ratio:.2f}")
+    for name, value in parts[-1].items():
+        print(f"    {name:<16}{value:8.2f} s {1e3 * value / n_neurons:8.3f} ms per neuron")
+    print(f"    mean length {found.count.mean():.2f}; peak memory {highest:.2f} GB with inputs ({before:.2f} GB before)", flush=True)
 
 
 # --- libraries ---
@@ -229,7 +281,7 @@ def search_by_images(features, targets, train, val, order, k, steps=100, rate=0.
 # --- the comparison ---
 
 
-def compare(kind: str, n: int, n_concepts: int, n_neurons: int, slow: bool) -> None:
+def compare(kind: str, n: int, n_concepts: int, n_neurons: int, slow: bool, libraries: bool = True) -> None:
     n_val = n // 7
     features, targets = getattr(problems, kind)(n + n_val, n_concepts, n_neurons)
     rows = np.random.default_rng(0).permutation(n + n_val)
@@ -252,6 +304,9 @@ def compare(kind: str, n: int, n_concepts: int, n_neurons: int, slow: bool) -> N
     converged = f"all converged: {ranked.converged.all()}"
     print(f"    worst gap {gaps.max():.1e} of the objective at zero, {converged}; median support {np.median(support):.0f}")
     print(f"    {lengths}, mean validation correlation {found.val_correlation.mean():.4f}")
+    compare_searches(features, targets, train, val)
+    if not libraries:
+        return
 
     count = n_neurons if n_concepts <= 120 else min(64, n_neurons)
     few = np.random.default_rng(1).choice(n_neurons, count, replace=False)
@@ -437,13 +492,15 @@ def main() -> None:
     parser.add_argument("problem", nargs="*", help="kind, images, concepts, neurons; none: the six of the docstring")
     parser.add_argument("--doubling", action="store_true")
     parser.add_argument("--fast", action="store_true", help="leave out what takes seconds a neuron")
+    parser.add_argument("--searches", action="store_true", help="only the two searches beside each other, no libraries")
     options = parser.parse_args()
     import jax
 
     with tempfile.TemporaryDirectory() as cache:
         if not options.problem and not options.doubling:  # a process each, so that memory and first calls are its own
             for size in SIZES:
-                command = [sys.executable, __file__, *map(str, size), *(["--fast"] if options.fast else [])]
+                flags = [f"--{name}" for name in ("fast", "searches") if getattr(options, name)]
+                command = [sys.executable, __file__, *map(str, size), *flags]
                 subprocess.run(command, check=True)
             return
         jax.config.update("jax_compilation_cache_dir", cache)
@@ -454,7 +511,7 @@ def main() -> None:
             doubling()
         else:
             kind, *sizes = options.problem
-            compare(kind, *map(int, sizes), slow=not options.fast)
+            compare(kind, *map(int, sizes), slow=not options.fast, libraries=not options.searches)
 
 
 if __name__ == "__main__":
