@@ -22,6 +22,7 @@ from jaxle.models.download import locate
 
 _SUFFIXES = (".model", ".json")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
+_OF_NO_ALPHABET = "\ue000"  # for private use: its pieces, an unknown one or its bytes, make up no other text
 
 
 def canonical(text: str) -> str:
@@ -89,6 +90,21 @@ def load_tokenizer(source: str | Path, style: str, length: int) -> Callable[[Seq
         return tokens
 
     return tokenize
+
+
+def unreadable(tokenize: Callable[[Sequence[str]], np.ndarray], texts: Sequence[str]) -> list[str]:
+    """Use it on concepts before they are embedded: a text of which no word is left would be embedded as if it were empty.
+
+    Args:
+      tokenize: what `load_tokenizer` returns.
+      texts: any number of str.
+
+    Returns:
+      Those that give no token beyond the ones that an empty text and a character of no alphabet give: start, end, padding, unknown.
+    """
+    tokens = tokenize([*texts, "", _OF_NO_ALPHABET])
+    silent = np.isin(tokens, tokens[-2:]).all(axis=1)
+    return [text for text, nothing in zip(texts, silent[:-2], strict=True) if nothing]
 
 
 def beside(weights: Path, style: str) -> Path | None:

@@ -18,6 +18,7 @@ import numpy as np
 from jaxle.images import Preprocess
 from jaxle.models.model import Model
 from jaxle.models.suffix import Suffix
+from jaxle.models.tokenizers import unreadable
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -130,6 +131,10 @@ class TwoTower:
             rows = np.pad(batch, ((0, batch_size - len(batch)), (0, 0)), mode="edge")
             parts.append(np.asarray(self._embed_tokens(self.variables, self.image.place(rows)))[: len(batch)])
         return np.concatenate(parts)
+
+    def unreadable(self, texts: Sequence[str]) -> list[str]:
+        """Those texts of which this tower's vocabulary knows nothing, such as "!!!" for SigLIP; their embeddings would mean nothing."""
+        return unreadable(self.tokenize, texts)
 
     @functools.cached_property
     def tokenize(self) -> Callable[[Sequence[str]], np.ndarray]:

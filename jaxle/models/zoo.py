@@ -93,6 +93,18 @@ _REVISIONS = {
     "google/siglip-so400m-patch14-384": "9fdffc58afc957d1a03a25b10dba0329ab15c2a3",
     "google/siglip2-base-patch16-224": "75de2d55ec2d0b4efc50b3e9ad70dba96a7b2fa2",
     "google/siglip2-so400m-patch14-384": "e8e487298228002f3d8a82e0cd5c8ea9c567f57f",
+    "google/siglip2-base-patch32-256": "94dffa8cb1179de3e03f091dbc3917e5d5a9ae84",
+    "google/siglip2-base-patch16-256": "3f9f96cb90da5dbc758b01813f2f6f1aee24c1ab",
+    "google/siglip2-base-patch16-384": "f775b65a79762255128c981547af89addcfe0f88",
+    "google/siglip2-base-patch16-512": "a89f5c5093f902bf39d3cd4d81d2c09867f0724b",
+    "google/siglip2-large-patch16-256": "787800c8990e6f058423089178e718139608408c",
+    "google/siglip2-large-patch16-384": "1b426889ea62b5a72bf9839009a1b184bfc9c178",
+    "google/siglip2-large-patch16-512": "49488218e80259885f3be61d7a9455faf833b7a8",
+    "google/siglip2-so400m-patch14-224": "78e403963a4f6a3640d07803284752326fdf4edf",
+    "google/siglip2-so400m-patch16-256": "e8708ab72d125807e45b36fb7d4e0aacbb59f379",
+    "google/siglip2-so400m-patch16-384": "dd658faac399427308559e2c3ac1e99cbe43845d",
+    "google/siglip2-so400m-patch16-512": "ceea1cba8130d8271436da4828633198c176a775",
+    "google/vit-base-patch16-224": "3f49326eb077187dfe1c2a2bb15fbd74e6ab91e3",
     "openai/clip-vit-base-patch32": "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268",
     "openai/clip-vit-base-patch16": "57c216476eefef5ab752ec549e440a49ae4ae5f3",
     "openai/clip-vit-large-patch14": "32bd64288804d66eefd0ccbe215aa642df71cc41",
@@ -112,6 +124,16 @@ def _siglip(config: siglip.SigLIPConfig, size: int, file: str, parameters: int) 
     return Entry(partial(siglip.SigLIP, config), eyes, hub, parameters, (), siglip.layouts(config), siglip.aliases(config), text=text)
 
 
+def _scenes_siglip(image: dict[str, int], text: dict[str, int], file: str, parameters: int) -> Entry:
+    """One of the two that jaxle carries; jaxle/scenes/train_siglip.py made it."""
+    tower = vit.ViTConfig(patch=16, pool="map", activation="gelu_tanh", num_classes=None, **image)
+    config = siglip.SigLIPConfig(tower, siglip.TextConfig(vocabulary=1024, length=20, **text))
+    return Entry(
+        partial(siglip.SigLIP, config), Preprocess("none", 64), _SCENES / file, parameters, (), siglip.layouts(config),
+        siglip.aliases(config), text=Text(str(_SCENES / "spiece.model"), "siglip", config.text.length),
+    )
+
+
 def _clip(config: clip.CLIPConfig, size: int, hub: str, parameters: int) -> Entry:
     eyes = Preprocess("shorter_side", size, interpolation="bicubic", **_CLIP_COLOURS)
     text = Text(hub, "clip", config.text.length)
@@ -126,6 +148,14 @@ ZOO: dict[str, Entry] = {
         preprocess=Preprocess("none", 64, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
         class_names=SCENES_CLASSES,
         parameters=172_701,
+    ),
+    "scenes_siglip_s": _scenes_siglip(
+        {"width": 128, "depth": 3, "mlp_dim": 384, "heads": 4}, {"width": 64, "depth": 2, "mlp_dim": 256, "heads": 4},
+        "siglip_s.npz", 937_346,
+    ),
+    "scenes_siglip_m": _scenes_siglip(
+        {"width": 160, "depth": 4, "mlp_dim": 352, "heads": 5}, {"width": 80, "depth": 2, "mlp_dim": 256, "heads": 4},
+        "siglip_m.npz", 1_441_634,
     ),
     "resnet20_cifar10": _cifar10(cifar_resnet.resnet20(), "resnet20-12fca82f.th", 269_722),
     "resnet32_cifar10": _cifar10(cifar_resnet.resnet32(), "resnet32-d509ac18.th", 464_154),
@@ -160,7 +190,7 @@ ZOO: dict[str, Entry] = {
         Preprocess("shorter_side", 224, crop=0.9, interpolation="bicubic"),
     ),
     "vit_base_patch16_224": _vit(
-        vit.of_size("B", 16, epsilon=1e-12), "google/vit-base-patch16-224", 86_567_656 - 768, Preprocess("squash", 224),
+        vit.of_size("B", 16, epsilon=1e-12), _pinned("google/vit-base-patch16-224"), 86_567_656 - 768, Preprocess("squash", 224),
     ),
     "vit_s16_i1k": _vit(  # arXiv 2205.01580, 90 epochs
         vit.of_size("S", 16, pool="gap", positions="sincos2d", activation="gelu_tanh", rep_size=True),

@@ -1,12 +1,15 @@
 """The network cut at a tap: suffix(record) is the network, at the suffix's cost, with whatever goes round the cut recorded."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import traverse_util
 
-from jaxle.models import cifar_resnet, taps
+from jaxle.models import cifar_resnet, clip, resnet, siglip, taps, vgg, vit
 from jaxle.models.suffix import Suffix
 
 
@@ -22,7 +25,7 @@ class Around(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def resnet():
+def small():
     module = cifar_resnet.CifarResNet(cifar_resnet.CifarResNetConfig(blocks=(1, 1, 1), widths=(4, 8, 16)))
     x = jax.random.normal(jax.random.key(0), (3, 16, 16, 3))
     return module, jax.jit(module.init)(jax.random.key(1, impl="rbg"), x), x
@@ -32,8 +35,8 @@ def flops(function, *args):
     return jax.jit(function).lower(*args).compile().cost_analysis()["flops"]
 
 
-def test_every_tap_of_a_residual_network_gives_the_logits_back(resnet):
-    module, variables, x = resnet
+def test_every_tap_of_a_residual_network_gives_the_logits_back(small):
+    module, variables, x = small
     expected = module.apply(variables, x)
     found = taps.sites(module, variables, x)
     for name, tap in taps.names(found).items():
@@ -59,8 +62,8 @@ def test_what_goes_round_the_tap_is_recorded_and_nothing_else():
     assert not np.allclose(whole, module.apply(variables, x))
 
 
-def test_an_edited_channel_equals_replacing_it_in_the_whole_forward_pass_under_vmap(resnet):
-    module, variables, x = resnet
+def test_an_edited_channel_equals_replacing_it_in_the_whole_forward_pass_under_vmap(small):
+    module, variables, x = small
     tap = taps.Tap("layer2/0")
     suffix = Suffix(module, tap, (x,))
     carried = suffix.record(variables, x)
@@ -71,9 +74,9 @@ def test_an_edited_channel_equals_replacing_it_in_the_whole_forward_pass_under_v
     assert not np.allclose(zeroed[0], zeroed[5])
 
 
-def test_the_cost_is_that_of_the_layers_after_the_tap(resnet):
+def test_the_cost_is_that_of_the_layers_after_the_tap(small):
     """Against the convolutions' own count, pixels × 9 × in × out; what is not convolution is small."""
-    module, variables, x = resnet
+    module, variables, x = small
     cost = {"stem": 256 * 27 * 4, "layer1": 2 * 256 * 9 * 4 * 4, "layer2": 64 * 9 * 8 * (4 + 8), "layer3": 16 * 9 * 16 * (8 + 16)}
     whole = flops(module.apply, variables, x)
     for name, later in {"layer1": ("layer2", "layer3"), "layer2": ("layer3",), "linear:in": ()}.items():
@@ -83,9 +86,70 @@ def test_the_cost_is_that_of_the_layers_after_the_tap(resnet):
         assert abs(after / whole - sum(cost[stage] for stage in later) / sum(cost.values())) < 0.06
         assert abs(after + before - whole) < 0.05 * whole
 
+def multiplied(module, variables, x, tap):
+    """Flops of the kernels and attentions met after a tap, from the shapes of kernels and of what they read and give alone."""
+    found = taps.sites(module, variables, x)
+    place = {site: i for i, site in enumerate(found)}
+    kernels = {path[:-1]: leaf for path, leaf in traverse_util.flatten_dict(variables["params"]).items() if path[-1] == "kernel"}
 
-def test_any_number_of_images_and_gradients(resnet):
-    module, variables, x = resnet
+    def width(path):  # what one position gives: heads and their width together in an attention's projections
+        kernel = kernels[path]
+        return kernel.shape[-2] * kernel.shape[-1] if path[-1] in ("query", "key", "value") else kernel.shape[-1]
+
+    total = 0
+    for path, kernel in kernels.items():
+        after, before = taps.Tap("/".join(path), "out"), taps.Tap("/".join(path), "in")
+        if place.get(after, -1) < place[tap]:  # before the tap, or of the text tower, which images never meet
+            continue
+        given = found[after].shape
+        if kernel.ndim == 4 and len(given) == 3:  # a convolution: pairs of a pixel and a kernel's place that lie inside the image
+            inside = found[before].shape[0]
+            stride, pad = -(-inside // given[0]), 0 if inside == given[0] * kernel.shape[0] else kernel.shape[0] // 2
+            reads = sum(0 <= o * stride - pad + k < inside for o in range(given[0]) for k in range(kernel.shape[0]))
+            total += 2 * reads**2 * kernel.shape[2] * kernel.shape[3]
+        else:
+            total += 2 * kernel.size * int(np.prod(given)) // width(path)
+        if path[-1] == "query":  # products of queries and keys, and of those with values
+            keys = found[taps.Tap("/".join((*path[:-1], "key")), "out")].shape
+            total += 4 * given[0] * keys[0] * width(path)
+    return total * len(x)
+
+
+TEXT = siglip.TextConfig(width=64, depth=1, mlp_dim=64, heads=2, vocabulary=20, length=4)
+# tanh GELU: XLA counts some seventy flops an element for the exact one's erf
+VIT = vit.ViTConfig(patch=8, width=64, depth=2, mlp_dim=256, heads=2, activation="gelu_tanh", num_classes=11)
+RESNET = resnet.ResNetConfig((1, 1, 1, 1), bottleneck=True, width=16, num_classes=11)
+CIFAR = cifar_resnet.CifarResNetConfig(blocks=(1, 1, 1), widths=(16, 32, 64))
+SIGLIP = siglip.SigLIPConfig(dataclasses.replace(VIT, pool="map", num_classes=None), TEXT)
+CLIP = clip.CLIPConfig(8, 64, 2, 2, 64, TEXT)
+VGG = vgg.VGGConfig((1, 2), batch_norm=True, widths=(16, 32), pooled=4, dense_width=64, num_classes=7)
+SHRUNKEN = {  # module, aliases, the taps among them
+    "resnet": (resnet.ResNet(RESNET), resnet.ALIASES, ("conv1", "layer2")),
+    "vgg": (vgg.VGG(VGG), vgg.aliases(VGG), ("features[2]", "classifier[1]")),
+    "vit": (vit.ViT(VIT), vit.aliases(VIT), ("blocks[0]", "encoder.layers.encoder_layer_1.mlp[1]")),
+    "siglip": (siglip.SigLIP(SIGLIP), siglip.aliases(SIGLIP), ("img.blocks[0]", "img.encoder")),
+    "clip": (clip.CLIP(CLIP), clip.aliases(CLIP), ("img.blocks[0]", "img.blocks[1].mlp.act")),
+    "cifar_resnet": (cifar_resnet.CifarResNet(CIFAR), {}, ("layer1", "layer2")),
+}
+
+
+@pytest.mark.parametrize("family", SHRUNKEN)
+def test_every_familys_suffix_costs_what_its_layers_after_the_tap_multiply(family):
+    """Compiled flops are those of the products after the tap and at most a twentieth more: norms, activations, softmax, sums."""
+    module, aliases, names = SHRUNKEN[family]
+    x = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
+    tokens = [jax.ShapeDtypeStruct((2, TEXT.length), jnp.int32)] if "img.encoder" in aliases else []
+    variables = jax.eval_shape(module.init, jax.random.key(0), x, *tokens)
+    found = taps.sites(module, variables, x)
+    for name in names:
+        tap = taps.resolve(name, found, aliases)
+        suffix = Suffix(module, tap, (x,))
+        after = flops(suffix, variables, jax.eval_shape(suffix.record, variables, x))
+        assert 1 <= after / multiplied(module, variables, x, tap) < 1.05, name
+
+
+def test_any_number_of_images_and_gradients(small):
+    module, variables, x = small
     suffix = Suffix(module, taps.Tap("layer3"), (x,))
     for n in (1, 2):
         np.testing.assert_allclose(suffix(variables, suffix.record(variables, x[:n])), module.apply(variables, x[:n]), rtol=1e-5, atol=1e-6)

@@ -106,6 +106,23 @@ def test_clips_are_transformers_up_to_the_end_token(clip):
     np.testing.assert_array_equal(tokens, tokenizers.load_tokenizer(clip / "saved", "clip", 24)(TEXTS))
 
 
+UNREADABLE = {
+    # SigLIP takes punctuation out before it looks anything up; CLIP and Gemma read every byte
+    "siglip": ["", "!!!", "_", "＿", "☃", "\t \n", "…", "\ue000"],
+    "siglip2": ["", "\ue000"],
+    "clip": ["", "\t \n", "\ue000"],
+}
+
+
+@pytest.mark.parametrize("style", UNREADABLE)
+def test_texts_of_which_no_token_is_left(style, spiece, gemma, clip):
+    tokenize = tokenizers.load_tokenizer({"siglip": spiece, "siglip2": gemma, "clip": clip}[style], style, 16)
+    texts = ["a cat", "", "!!!", "_", "＿", "☃", "\t \n", "…", "\ue000", "red !!!", "a ☃", "blue " * 40, "été"]
+    assert tokenizers.unreadable(tokenize, texts) == UNREADABLE[style]
+    assert tokenizers.unreadable(tokenize, []) == []
+    assert tokenizers.unreadable(tokenize, texts[::-1]) == UNREADABLE[style][::-1]
+
+
 def test_what_is_wrong_is_one_sentence(spiece, gemma, clip, tmp_path):
     load = tokenizers.load_tokenizer
     with pytest.raises(ValueError, match="unknown tokenizer style 'bert'; valid styles: siglip, siglip2, clip"):

@@ -176,3 +176,7 @@ def test_a_missing_tokenizer_names_the_file_to_bring(folder, tmp_path, monkeypat
         alone.embed_texts(TEXTS)
     given = zoo.load_model("small", tmp_path / "alone.npz", tokenizer=folder / "spiece.model")
     assert given.embed_texts(TEXTS).shape == (5, 24)
+
+
+def test_texts_that_the_vocabulary_does_not_know_are_told(model):
+    assert model.unreadable(["a red square", "!!!", "stripes", "☃"]) == ["!!!", "☃"]

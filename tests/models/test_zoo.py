@@ -59,7 +59,7 @@ def test_pil_images_of_any_size_and_mode(model):
 
 
 def test_unknown_names_list_the_valid_ones(model, images):
-    with pytest.raises(ValueError, match="unknown model 'resnet21'; valid models: scenes_resnet, resnet20_cifar10, "):
+    with pytest.raises(ValueError, match="unknown model 'resnet21'; valid models: scenes_resnet, scenes_siglip_s, scenes_siglip_m, "):
         zoo.load_model("resnet21")
     with pytest.raises(ValueError, match="unknown tap 'layer4'; valid taps: conv1, bn1, layer1, layer2, layer3, linear"):
         model.activations(images, "layer4")
@@ -118,14 +118,6 @@ def test_every_entrys_aliases_class_names_and_parameter_count(name):
             assert len(entry.class_names) == jax.eval_shape(module.apply, variables, *inputs).shape[-1]
         LISTED[key] = sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) - own
     assert LISTED[key] + own == entry.parameters
-
-
-def test_published_counts_in_millions():
-    """As model cards and papers round them."""
-    published = {"siglip_b_16_224": 203.2, "siglip_l_16_384": 652.5, "siglip_so400m_14_384": 878.0, "siglip2_b_16_224": 375.2,
-                 "clip_vit_b_32": 151.3, "clip_vit_b_16": 149.6, "clip_vit_l_14_336": 427.9, "vgg16_bn_cifar100": 15.3,
-                 "vgg19_bn_cifar100": 20.6, "resnet50_imagenet": 25.6, "vit_l_32_imagenet": 306.5}
-    assert {name: round(zoo.ZOO[name].parameters / 1e6, 1) for name in published} == published
 
 
 class Tiny(nn.Module):
