@@ -20,8 +20,9 @@ SHIPPED = {
     "parts": "parts of things and living beings (WordNet 3.0)",
     "textures": "the 47 describable textures",
     "scenes": "the 365 categories of Places365",
+    "foreign": "some 400 things that are not in jaxle's own world of scenes, fixed before its text towers were trained: the control",
 }
-OF_THE_DATA = ("classes", "superclasses")
+OF_THE_DATA = ("classes", "superclasses", "annotations")
 FILE = "file:"
 MOST = 100_000  # concepts of a union: the fit's second moments then take 40 GB
 LONGEST = 200  # characters of a name; text towers read 16 to 77 tokens
@@ -35,7 +36,9 @@ class ConceptSet(NamedTuple):
     repeated: dict[str, int]  # set → how many of its names an earlier line or set had already
 
 
-def gather(sets: Sequence[str], classes: Sequence[str] = (), superclasses: Sequence[str] = ()) -> ConceptSet:
+def gather(
+    sets: Sequence[str], classes: Sequence[str] = (), superclasses: Sequence[str] = (), annotations: Sequence[str] = ()
+) -> ConceptSet:
     """Make the union of concept sets; use it for what `config.concepts` lists.
 
     Args:
@@ -43,6 +46,7 @@ def gather(sets: Sequence[str], classes: Sequence[str] = (), superclasses: Seque
         begin with # count for nothing.
       classes: the data set's class names, for the set `classes`.
       superclasses: names, for the set `superclasses`.
+      annotations: names of what the data have labelled image by image, for the set `annotations`.
 
     Returns:
       ConceptSet.
@@ -53,7 +57,7 @@ def gather(sets: Sequence[str], classes: Sequence[str] = (), superclasses: Seque
     """
     if isinstance(sets, str) or not sets:
         raise ValueError(f"concept sets are {sets!r}; expected a list of one or more of {_valid()}")
-    of_data = {"classes": classes, "superclasses": superclasses}
+    of_data = {"classes": classes, "superclasses": superclasses, "annotations": annotations}
     spelling, origin, repeated = {}, [], collections.Counter()
     for name in sets:
         lines = enumerate(of_data[name], 1) if name in of_data else read_lines(name)

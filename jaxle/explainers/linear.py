@@ -4,36 +4,32 @@
     rank      elastic net of every neuron on all concepts; candidates in order of weight          (paper, Eq. 6)
     select    greedy search over the candidates; least-squares weights of the chosen few           (paper, Algorithm 1)
 
-Each step's result is a small record of arrays, so that a run can keep it and change what follows. `explain` is all three.
+Each step's result is a small record of arrays, so that a run can keep it and change what follows. `explain` is all three, or, for
+`search="preconditioned"`, `measure` and then `explainers.preconditioned`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxle.arrays import Array, check_equal_rows, check_matrix, row_blocks
+from jaxle.arrays import Array, check_equal_rows, check_matrix
 from jaxle.data.splits import Split, check_split, make_split
+from jaxle.explainers import preconditioned, table
 from jaxle.explainers import rank as ranking
-from jaxle.explainers.screen import screen
+from jaxle.explainers.measure import Measured, maximum, measure
 from jaxle.explainers.search import SEARCHES
-from jaxle.explanations import Explanation, Explanations
-from jaxle.solve.moments import Moments, scales, second_moments
+from jaxle.explanations import Explanations
+
+__all__ = ["Measured", "Ranked", "check_concepts", "check_options", "explain", "maximum", "measure", "rank", "select"]
 
 LAM, L1_RATIO, TOL = 0.05 / 0.99, 0.99, 1e-6
 MAX_CONCEPTS, N_CANDIDATES, MIN_GAIN, MIN_TOP5 = 10, 10, 0.02, 0.5
 DEAD_THRESHOLD = 0.01
-
-
-class Measured(NamedTuple):
-    """What the fit sees of the images: `kept` (concepts,) int64 columns that passed screening, moments of train and of val over those."""
-
-    kept: np.ndarray
-    train: Moments
-    val: Moments
+PRECONDITIONED = "preconditioned"
 
 
 class Ranked(NamedTuple):
@@ -59,6 +55,8 @@ def explain(
     n_candidates: int = N_CANDIDATES,
     min_gain: float = MIN_GAIN,
     search: str = "greedy",
+    mean_length: float | None = None,
+    teacher: bool = True,
     min_top5: float = MIN_TOP5,
     dead_threshold: float = DEAD_THRESHOLD,
 ) -> Explanations:
@@ -73,7 +71,10 @@ def explain(
       max_concepts: most concepts in an explanation (the paper's v).
       n_candidates: concepts tried per step (r).
       min_gain: least gain in validation correlation for one more concept (ε).
-      search: "greedy" (the paper's Algorithm 1) or "top_k" (its B.4: the `max_concepts` largest weights).
+      search: "greedy" (the paper's Algorithm 1), "top_k" (its B.4: the `max_concepts` largest weights), or "preconditioned" (jaxle's own
+        `explainers.preconditioned`, which predicts better at the same length; lam, l1_ratio and n_candidates are not used).
+      mean_length: preconditioned only: set min_gain so that explanations have at most so many concepts on average; at least 1.
+      teacher: preconditioned only: select for a dense fit's prediction (True) or for the activation itself.
       min_top5: screening: least mean of a concept's five largest probabilities; 0 turns the rule off.
       dead_threshold: a neuron whose maximum over all images stays below it is flagged dead.
 
@@ -87,11 +88,26 @@ def explain(
     check_matrix(concept_probs, "concept_probs", ("images", "concepts"))
     check_equal_rows(activations, concept_probs, ("activations", "concept_probs"))
     concepts = check_concepts(concepts, concept_probs.shape[1])
-    check_options(lam, l1_ratio, TOL, max_concepts, n_candidates, min_gain, search, min_top5)
+    check_options(lam, l1_ratio, TOL, max_concepts, n_candidates, min_gain, search, min_top5, mean_length, teacher)
     n_images = activations.shape[0]
     split = make_split(n_images, seed) if split is None else check_split(split, n_images)
 
-    measured = measure(lambda index, columns=slice(None): concept_probs[index][:, columns], len(concepts), activations, split, min_top5)
+    folds = preconditioned.N_FOLDS if search == PRECONDITIONED else 0
+    measured = measure(
+        lambda index, columns=slice(None): concept_probs[index][:, columns], len(concepts), activations, split, min_top5, folds=folds
+    )
+    if search == PRECONDITIONED:
+        return preconditioned.explain(
+            measured,
+            [concepts[j] for j in measured.kept],
+            maximum(activations),
+            split,
+            max_concepts=max_concepts,
+            min_gain=min_gain,
+            mean_length=mean_length,
+            teacher=teacher,
+            dead_threshold=dead_threshold,
+        )
     ranked = rank(measured, lam, l1_ratio, pool_size=n_candidates * max_concepts)
     return select(
         measured,
@@ -105,33 +121,6 @@ def explain(
         min_gain=min_gain,
         dead_threshold=dead_threshold,
     )
-
-
-def measure(
-    rows: Callable[..., Array], n_concepts: int, activations: Array, split: Split, min_top5: float, mesh: Mesh | None = None
-) -> Measured:
-    """Screen the concepts on train, then accumulate train's and val's moments.
-
-    Args:
-      rows: (row index, column index) → (rows, columns) probabilities; made on the fly, so images × concepts is never held.
-      n_concepts: how many columns there are.
-      activations: (images, neurons).
-      split: its train and val rows are read, its test rows are not.
-      min_top5: see `explain`.
-      mesh: images are split over its axis `data`.
-
-    Raises:
-      ValueError: no concept passes.
-    """
-    screened = screen(rows, split.train, n_concepts, min_top5)
-    kept = np.flatnonzero(screened.kept)
-    if len(kept) == 0:
-        raise ValueError(
-            f"none of the {n_concepts} concepts passes screening: the largest mean of five top probabilities is "
-            f"{screened.top5.max():.3g}, expected at least min_top5={min_top5} (0 turns the rule off), in a column that varies on train."
-        )
-    train, val = (second_moments(lambda i: rows(i, kept), activations, index, mesh=mesh) for index in (split.train, split.val))
-    return Measured(kept, train, val)
 
 
 def rank(
@@ -181,37 +170,13 @@ def select(
     found = SEARCHES[search](
         measured.train, measured.val, ranked.order, n_candidates=n_candidates, max_concepts=max_concepts, min_gain=min_gain, mesh=mesh
     )
-    selected, count, weights, bias, rho = (np.asarray(part) for part in found)
-    constant = np.asarray(scales(measured.train).inv_y) == 0
-    rows = []
-    for k in range(len(count)):
-        chosen = sorted(zip(-weights[k, : count[k]], range(count[k]), strict=True))
-        names = tuple(concepts[selected[k, i]] for _, i in chosen)
-        flag = (
-            "dead"
-            if maxima[k] < dead_threshold
-            else "constant"
-            if constant[k]
-            else "unexplained"
-            if count[k] == 0
-            else ""
-            if ranked.converged[k]
-            else "unconverged"
-        )
-        rows.append(Explanation(k, names, tuple(-float(w) for w, _ in chosen), float(bias[k]), float(rho[k]), flag))
     facts = {
         "n_concepts": len(measured.kept),
         "worst_gap": float(ranked.gap.max()),
         "n_unconverged": int((~ranked.converged).sum()),
         "mean_support": float(ranked.support.mean()),
     }
-    return Explanations(tuple(rows), split=split, facts=facts)
-
-
-def maximum(activations: Array) -> np.ndarray:
-    """(neurons,) float32: each neuron's largest activation over all images, read in blocks."""
-    blocks = row_blocks(activations.shape[0], activations.shape[1] * activations.dtype.itemsize)
-    return np.max([np.asarray(activations[block], np.float32).max(0) for block in blocks], axis=0)
+    return Explanations(table.rows(found, concepts, maxima, dead_threshold, measured.train, ranked.converged), split=split, facts=facts)
 
 
 def check_concepts(concepts: Sequence[str], n_columns: int) -> list[str]:
@@ -228,7 +193,16 @@ def check_concepts(concepts: Sequence[str], n_columns: int) -> list[str]:
 
 
 def check_options(
-    lam: float, l1_ratio: float, tol: float, max_concepts: int, n_candidates: int, min_gain: float, search: str, min_top5: float
+    lam: float,
+    l1_ratio: float,
+    tol: float,
+    max_concepts: int,
+    n_candidates: int,
+    min_gain: float,
+    search: str,
+    min_top5: float,
+    mean_length: float | None = None,
+    teacher: bool = True,
 ) -> None:
     """Raise a ValueError for the first option that makes no sense, before anything is computed."""
     for name, value, low, high in (
@@ -244,5 +218,13 @@ def check_options(
     for name, value in (("max_concepts", max_concepts), ("n_candidates", n_candidates)):
         if not isinstance(value, (int, np.integer)) or value < 1:
             raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
-    if search not in SEARCHES:
-        raise ValueError(f"unknown search {search!r}; valid: {', '.join(SEARCHES)}.")
+    searches = [*SEARCHES, PRECONDITIONED]
+    if search not in searches:
+        raise ValueError(f"unknown search {search!r}; valid: {', '.join(searches)}.")
+    if mean_length is not None:
+        if search != PRECONDITIONED:
+            raise ValueError(f"mean_length needs search={PRECONDITIONED!r}, got search={search!r}.")
+        if isinstance(mean_length, bool) or not isinstance(mean_length, (int, float)) or not 1 <= mean_length < np.inf:
+            raise ValueError(f"mean_length must be a number of at least 1, or None, got {mean_length!r}.")
+    if not isinstance(teacher, bool):
+        raise ValueError(f"teacher must be True or False, got {teacher!r}.")

@@ -50,9 +50,9 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
-        ([], "expected a list of one or more of classes, superclasses, nouns"),
+        ([], "expected a list of one or more of classes, superclasses, annotations, nouns"),
         ("nouns", "expected a list of one or more of classes"),
-        (["textuers"], "unknown concept set 'textuers' .did you mean textures.*valid: classes, superclasses, nouns, .*file:PATH"),
+        (["textuers"], "unknown concept set 'textuers' .did you mean textures.*valid: classes, superclasses, annotations, .*file:PATH"),
         (["classes"], "concept set classes holds no concept; the data have none"),
         (["file:/nowhere/words.txt"], "cannot read concepts from /nowhere/words.txt: No such file"),
         (["file:/"], "cannot read concepts from /: Is a directory"),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
+from jaxle.mesh import make_mesh
 from jaxle.solve import ridge
 from jaxle.solve.moments import correlate, second_moments
 
@@ -48,3 +49,38 @@ def test_strengths_must_be_positive(problems, strengths):
     moments = second_moments(*problems.similar())
     with pytest.raises(ValueError, match="positive"):
         ridge.solve(moments, moments, strengths)
+
+
+def test_the_teacher_is_ridge_at_the_strength_of_least_gcv(problems):
+    features, targets = problems.similar()
+    x, y = problems.standardised(features, targets)
+    teacher = ridge.teach(second_moments(features, targets))
+    for k in range(7):
+        gcv, fits = [], []
+        for strength in ridge.STRENGTHS:
+            hat = x @ np.linalg.solve(x.T @ x / 900 + strength * np.eye(30), x.T) / 900
+            gcv.append(np.mean((y[:, k] - hat @ y[:, k]) ** 2) / (1 - (1 + np.trace(hat)) / 900) ** 2)
+            fits.append((hat @ y[:, k], np.trace(hat)))
+        best = int(np.argmin(gcv))
+        assert teacher.strength[k] == pytest.approx(ridge.STRENGTHS[best]) and teacher.freedom[k] == pytest.approx(fits[best][1], rel=1e-4)
+        mine = features @ np.asarray(teacher.weights)[:, k] + float(teacher.bias[k])
+        np.testing.assert_allclose((mine - targets[:, k].mean()) / targets[:, k].std(), fits[best][0], atol=1e-4)
+
+
+def test_the_teacher_with_more_concepts_than_images_constant_columns_and_dead_neurons(problems):
+    features, targets = problems.one_hot(n=21)
+    features[:, 3], targets[:, 2] = 0.1, 4.0
+    teacher = ridge.teach(second_moments(features, targets))
+    assert all(np.isfinite(part).all() for part in teacher)
+    assert not np.asarray(teacher.weights)[3].any() and not np.asarray(teacher.weights)[:, 2].any() and teacher.bias[2] == 4
+    assert (np.asarray(teacher.freedom) + 1 <= ridge.MOST_FREEDOM * 21).all()
+    few = ridge.teach(second_moments(features[:2], targets[:2]))  # no strength qualifies: the largest
+    assert np.isfinite(few.weights).all() and np.allclose(few.strength, ridge.STRENGTHS[-1])
+
+
+def test_the_teacher_on_one_device_equals_eight_and_blocks(problems):
+    moments = second_moments(*problems.similar(n_neurons=11))
+    one, eight, blocks = ridge.teach(moments), ridge.teach(moments, mesh=make_mesh()), ridge.teach(moments, block=4)
+    for a, b, c in zip(one, eight, blocks, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+        np.testing.assert_allclose(a, c, atol=1e-5)
