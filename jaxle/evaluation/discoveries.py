@@ -1,0 +1,86 @@
+"""From scores and a null to a statement about a layer: "x of K neurons explained at q = 0.05" (METHOD §12).
+
+    p_k = (1 + #{null ≥ observed_k}) / (1 + #null)
+    q_(i) = min_{j ≥ i} p_(j)·m/j over the m live neurons, p ascending;   found: q ≤ level
+
+Source: Phipson & Smyth 2010 (https://doi.org/10.2202/1544-6115.1585) for p, which is never 0; Benjamini & Hochberg 1995
+(https://doi.org/10.1111/j.2517-6161.1995.tb02031.x) for q.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Discoveries(NamedTuple):
+    """The neurons found at a false discovery rate."""
+
+    found: np.ndarray  # (neurons,) bool
+    q_values: np.ndarray  # (neurons,) float64 in [0, 1]: the smallest level at which each would be found; 1 where dead
+    n_found: int
+    threshold: float  # largest p-value found; 0 where none is
+
+
+def p_values(observed: np.ndarray, null: np.ndarray, live: np.ndarray | None = None) -> np.ndarray:
+    """How often chance does at least as well, per neuron; use it on scores of which larger is better.
+
+    With N null values no p-value lies below 1/(1 + N): to find x of m neurons at level q, N must reach about m/(q·x), which is 1/(q·x)
+    permutations of all of them.
+
+    Args:
+      observed: (neurons,) real.
+      null: scores under chance, any shape, pooled; none at all gives p = 1.
+      live: (neurons,) bool; the others get p = 1. None for all.
+
+    Returns:
+      (neurons,) float64 in (0, 1].
+
+    Raises:
+      ValueError: a value that is not finite, or `live` of another shape.
+    """
+    observed, null = np.asarray(observed), np.sort(np.asarray(null).ravel())
+    for name, values in (("observed", observed), ("null", null)):
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name} must be finite, got {values[~np.isfinite(values)][0]}.")
+    above = len(null) - np.searchsorted(null, observed, side="left")
+    return np.where(_live(live, observed), (1.0 + above) / (1.0 + len(null)), 1.0)
+
+
+def benjamini_hochberg(p: np.ndarray, q: float = 0.05, live: np.ndarray | None = None) -> Discoveries:
+    """Which neurons to call explained, so that on average at most a share `q` of them is not.
+
+    Holds for p-values that are independent or positively dependent, as those of neurons with a pooled null are.
+
+    Args:
+      p: (neurons,) p-values, one a neuron.
+      q: the false discovery rate allowed, between 0 and 1.
+      live: (neurons,) bool; the others are not tested and not found. None for all.
+
+    Returns:
+      Discoveries.
+
+    Raises:
+      ValueError: a p-value outside [0, 1], q outside (0, 1), or `live` of another shape.
+    """
+    p = np.asarray(p, np.float64)
+    if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f"p must hold one p-value from 0 to 1 a neuron, got shape {p.shape} with values {p.ravel()[:5]}.")
+    if not 0 < q < 1:
+        raise ValueError(f"q must lie between 0 and 1, got {q!r}.")
+    tested = np.flatnonzero(_live(live, p))
+    order = tested[np.argsort(p[tested], kind="stable")]
+    q_values = np.ones(len(p))
+    steps = p[order] * len(order) / np.arange(1, len(order) + 1)
+    q_values[order] = np.minimum(np.minimum.accumulate(steps[::-1])[::-1], 1.0)
+    found = np.zeros(len(p), bool)
+    found[order] = q_values[order] <= q
+    return Discoveries(found, q_values, int(found.sum()), float(p[found].max(initial=0.0)))
+
+
+def _live(live: np.ndarray | None, like: np.ndarray) -> np.ndarray:
+    live = np.ones(like.shape, bool) if live is None else np.asarray(live)
+    if live.shape != like.shape or live.dtype != bool:
+        raise ValueError(f"live must be bool of shape {like.shape}, got {live.dtype} of shape {live.shape}.")
+    return live

@@ -1,0 +1,148 @@
+"""Top Impact: how much of what a neuron does for the network happens on the images that activate it most.
+
+    I_k(x, y) = (ΔAcc − ΔL) / 2,   ΔAcc = ([f right] − [f_{∼k} right]) / Σ [f right],   ΔL = (L(f) − L(f_{∼k})) / Σ L(f)
+    TI_k(β) = Σ over the β·N images of largest q_k of |I_k|  /  Σ over all N of |I_k|
+
+f_{∼k} is the network with neuron k at zero, L the cross-entropy of logits / T. β·N is rounded to the nearest whole number and is at least
+one image; among equal activations the earlier image comes first. TI_k(1) = 1 exactly. Images are streamed; what is kept is, per image and
+neuron, the activation, the change of the loss and whether the answer is still right. Source: METHOD section 7; Oikarinen & Weng 2024,
+section 2 (whose code's index is off by one image).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxle.arrays import Array
+from jaxle.evaluation.replacement import Images, Tail, change, open_tail, see
+from jaxle.models.model import Model
+
+BETAS = (0.0003, 0.002, 0.02, 0.1, 0.5)  # the paper's
+CURVE_POINTS = 50
+
+
+class Impact(NamedTuple):
+    """One tap."""
+
+    betas: np.ndarray  # (betas,) as asked
+    table: np.ndarray  # (neurons, betas) float32: TI_k(β); 0 for a neuron without effect
+    mean: np.ndarray  # (betas,) over the neurons that have an effect; 0 where none has
+    curve_at: np.ndarray  # (points,) shares of the images from one image to all, evenly spaced in the logarithm
+    curve: np.ndarray  # (points,) the mean there
+    total: np.ndarray  # (neurons,) float32: Σ |I_k|
+    accuracy_lost: np.ndarray  # (neurons,) float32: share of the images that are right with the neuron, less that without
+    loss_gained: np.ndarray  # (neurons,) float32: mean loss without the neuron, less that with it, nats
+    n_images: int
+    n_without_effect: int  # neurons at zero change nothing
+    path: str  # "linear" or "suffix"
+
+
+def top_impact(
+    model: Model,
+    pools: Mapping[str, str],
+    images: Images,
+    labels: Array,
+    index: np.ndarray,
+    *,
+    temperature: float,
+    betas: tuple[float, ...] = BETAS,
+    memory: int | None = None,
+) -> dict[str, Impact]:
+    """Top Impact of every neuron of some taps.
+
+    Args:
+      model: a classifier.
+      pools: tap → pool.
+      images: row index → uint8 images, fitted.
+      labels: class numbers (all images,), by row.
+      index: (images,) rows to use, distinct.
+      temperature: T, calibrated on images held out (`fit_temperature`).
+      betas: shares of the images, 0 to 1.
+      memory: as for `open_tail`.
+
+    Returns:
+      Tap → Impact.
+
+    Raises:
+      ValueError: labels missing, no images, a share outside (0, 1], an unknown tap or pool.
+    """
+    if labels is None:
+        raise ValueError("Top Impact needs labels, one class number an image; got none.")
+    index = np.asarray(index)
+    if len(index) == 0:
+        raise ValueError("Top Impact needs at least one image, got none.")
+    if not all(0 < beta <= 1 for beta in betas):
+        raise ValueError(f"betas must be shares above 0 and at most 1, got {betas}.")
+    first = np.asarray(images(index[:4]))
+    return {tap: _impact(open_tail(model, tap, pool, first, memory=memory), images, labels, index, temperature, betas)
+            for tap, pool in pools.items()}  # fmt: skip
+
+
+def impact_share(impact: np.ndarray, activations: np.ndarray, betas) -> np.ndarray:
+    """TI_k(β) from impacts.
+
+    Args:
+      impact: I_k (images, neurons), of either sign.
+      activations: q_k (images, neurons).
+      betas: (betas,) in (0, 1].
+
+    Returns:
+      (neurons, betas) float64 in [0, 1]; 0 where a neuron's impact is 0 everywhere.
+    """
+    order = np.argsort(-np.asarray(activations), axis=0, kind="stable")
+    running = np.cumsum(np.abs(np.take_along_axis(impact, order, 0)), axis=0, dtype=np.float64)
+    n = len(running)
+    taken = np.clip(np.floor(np.asarray(betas) * n + 0.5).astype(int), 1, n) - 1
+    whole = running[-1]
+    return np.where(whole > 0, running[taken] / np.where(whole > 0, whole, 1.0), 0.0).T
+
+
+def mean_over_taps(impacts: Mapping[str, Impact]) -> np.ndarray:
+    """(betas,) float64: the mean over the neurons of all taps that have an effect: the paper's table over all layers."""
+    return _mean(np.concatenate([x.table for x in impacts.values()]), np.concatenate([x.total for x in impacts.values()]) > 0)
+
+
+def _impact(tail: Tail, images: Images, labels, index, temperature, betas) -> Impact:
+    n, k = len(index), tail.n_neurons
+    activations, delta, still = np.empty((n, k), np.float32), np.empty((n, k), np.float32), np.empty((n, k), bool)
+    loss, right = np.empty(n), np.empty(n, bool)
+    zero, neurons = None, np.arange(k)
+    for rows, seen in see(tail, images, labels, index):
+        zero = np.zeros(seen.activations.shape, np.float32) if zero is None else zero
+        change_of_loss, right_after = change(tail, seen, zero, neurons, temperature, "right")
+        real = rows.stop - rows.start
+        activations[rows], delta[rows], still[rows] = (np.asarray(x)[:real] for x in (seen.activations, change_of_loss, right_after))
+        logits, y = np.asarray(seen.logits, np.float64)[:real], np.asarray(seen.labels)[:real]
+        scaled = logits / temperature
+        top = scaled.max(axis=1)
+        loss[rows] = np.log(np.exp(scaled - top[:, None]).sum(axis=1)) + top - scaled[np.arange(real), y]
+        right[rows] = logits.argmax(axis=1) == y
+    sums = max(int(right.sum()), 1), max(float(loss.sum()), np.finfo(np.float64).tiny)
+    curve_at = np.unique(np.append(np.geomspace(1 / n, 1, CURVE_POINTS), 1.0))
+    table, total = np.empty((k, len(betas) + len(curve_at))), np.empty(k)
+    for start in range(0, k, 64):  # float64 for some neurons at a time
+        part = slice(start, start + 64)
+        impact = ((right[:, None] * 1.0 - still[:, part]) / sums[0] + delta[:, part].astype(np.float64) / sums[1]) / 2
+        table[part] = impact_share(impact, activations[:, part], np.append(betas, curve_at))
+        total[part] = np.abs(impact).sum(axis=0)
+    means = _mean(table, total > 0)
+    return Impact(
+        betas=np.asarray(betas),
+        table=table[:, : len(betas)].astype(np.float32),
+        mean=means[: len(betas)],
+        curve_at=curve_at,
+        curve=means[len(betas) :],
+        total=total.astype(np.float32),
+        accuracy_lost=(right.mean() - still.mean(axis=0)).astype(np.float32),
+        loss_gained=delta.mean(axis=0, dtype=np.float64).astype(np.float32),
+        n_images=n,
+        n_without_effect=int((total == 0).sum()),
+        path=tail.path,
+    )
+
+
+def _mean(table, with_effect):
+    return table[with_effect].mean(axis=0, dtype=np.float64) if with_effect.any() else np.zeros(table.shape[1])

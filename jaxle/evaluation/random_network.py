@@ -1,0 +1,101 @@
+"""The network with its knowledge shuffled away: the control that a score of its neurons must beat (METHOD §12, "dead salmon").
+
+    every parameter tensor keeps its values and loses their places;   BatchNorm's statistics are measured again, layer after layer
+
+Unlike fresh initial weights this keeps each layer's distribution of weights, hence its scale and sparsity. The trained network's statistics
+would not fit the shuffled one (most channels would be pushed to zero or far above), so they are taken from images.
+Source: Adebayo et al. 2018, Sanity Checks for Saliency Maps (arXiv 1810.03292); Bennett et al. 2009.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+Variables = Mapping[str, Any]
+
+
+def permute_parameters(variables: Variables, seed: int, recompute: Callable[[Variables], Any] | None = None) -> dict[str, Any]:
+    """Shuffle every parameter tensor; use it as `random_network: permuted` beside re-initialised weights.
+
+    Args:
+      variables: the network's `params`, and `batch_stats` if it has BatchNorm.
+      seed: integer from 0 to 2⁶⁴ − 1.
+      recompute: shuffled variables → their `batch_stats`, such as `batch_statistics` with the module and some images.
+
+    Returns:
+      Variables of the same tree, shapes and dtypes.
+
+    Raises:
+      ValueError: the network has BatchNorm and `recompute` is missing.
+    """
+    if variables.get("batch_stats") and recompute is None:
+        raise ValueError("the network has BatchNorm, whose statistics must be measured again: give recompute, such as batch_statistics.")
+    leaves = flatten_dict(variables["params"])
+    shuffled = {path: _shuffle(leaves[path], seed, number) for number, path in enumerate(sorted(leaves))}
+    result = {**variables, "params": unflatten_dict(shuffled)}
+    return result if recompute is None else {**result, "batch_stats": recompute(result)}
+
+
+def batch_statistics(module: nn.Module, variables: Variables, batches: Iterable, **call) -> dict[str, Any]:
+    """BatchNorm's means and variances on images, each layer fed what the layers before it give when they normalise by the batch itself.
+
+    Args:
+      module: a Linen module, its BatchNorms running on stored statistics or not.
+      variables: its parameters; stored statistics are not read.
+      batches: normalised images (images, h, w, 3), batches of one size; a few hundred images settle it.
+      call: further arguments of the module's `__call__`.
+
+    Returns:
+      The tree `batch_stats`: mean and variance over all images of the batches.
+
+    Raises:
+      ValueError: no batch.
+    """
+    step = jax.jit(lambda variables, images: _measure(module, variables, images, call))
+    total, n = None, 0
+    for images in batches:
+        means, variances = step(variables, jnp.asarray(images))
+        part = {"mean": means, "square": jax.tree.map(lambda m, v: v + m * m, means, variances)}
+        total, n = part if total is None else jax.tree.map(jnp.add, total, part), n + 1
+    if total is None:
+        raise ValueError("batch statistics need at least one batch of images, got none.")
+    total = jax.tree.map(lambda x: x / n, total)
+    variances = jax.tree.map(lambda square, m: jnp.maximum(square - m * m, 0.0), total["square"], total["mean"])
+    both = {(*path, "mean"): m for path, m in total["mean"].items()} | {(*path, "var"): v for path, v in variances.items()}
+    return unflatten_dict(both)
+
+
+def _measure(module: nn.Module, variables, images, call):
+    """One forward pass in which every BatchNorm normalises by its batch: path → mean, path → variance."""
+    means, variances = {}, {}
+
+    def by_batch(next_function, args, kwargs, context):
+        layer = context.module
+        if not isinstance(layer, nn.BatchNorm) or context.method_name != "__call__":
+            return next_function(*args, **kwargs)
+        if layer.axis != -1:
+            raise ValueError(f"BatchNorm {'/'.join(layer.path)} keeps axis {layer.axis}: expected the last one.")
+        x = args[0].astype(jnp.float32)
+        axes = tuple(range(x.ndim - 1))
+        mean, variance = jnp.mean(x, axis=axes, keepdims=True), jnp.var(x, axis=axes, keepdims=True)
+        means[layer.path], variances[layer.path] = jnp.ravel(mean), jnp.ravel(variance)
+        shape = mean.shape
+        scale = layer.get_variable("params", "scale").reshape(shape) if layer.use_scale else 1.0
+        bias = layer.get_variable("params", "bias").reshape(shape) if layer.use_bias else 0.0
+        return ((x - mean) * jax.lax.rsqrt(variance + layer.epsilon) * scale + bias).astype(args[0].dtype)
+
+    with nn.intercept_methods(by_batch):
+        module.apply(variables, images, **call)
+    return means, variances
+
+
+def _shuffle(values, seed: int, number: int):
+    order = np.argsort(np.random.Philox(key=np.array([seed, number], np.uint64)).random_raw(values.size), kind="stable")
+    return jnp.ravel(values)[order].reshape(values.shape)

@@ -1,0 +1,99 @@
+"""The temperature of a classifier, by Newton's method on the likelihood of labels that it was not trained on.
+
+    min_T  f(1/T) = mean over images of  logsumexp(logits / T) − logits_y / T
+
+f is convex in u = 1/T, with f' = mean(E_p[logit] − logit_y) and f'' = mean(Var_p[logit]), p = softmax(u · logits). So Newton's method finds
+the optimum; a step that leaves the bracket in which f' changes its sign is replaced by the bracket's middle. Everything is float64 on the
+host, in blocks of images. Source: METHOD section 6; Guo, Pleiss, Sun & Weinberger, On Calibration of Modern Neural Networks, ICML 2017.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxle.arrays import Array, check_matrix, row_blocks
+
+LEAST, MOST = 0.05, 20.0  # temperatures: outside them the labels say nothing more about it
+
+
+class Temperature(NamedTuple):
+    """A calibrated temperature: softmax(logits / value) has the least mean loss."""
+
+    value: float
+    loss: float  # f at the end, nats an image
+    evaluations: int  # passes over the logits
+    capped: bool  # True: perfect (LEAST) or misleading (MOST) predictions, whose optimum lies outside
+
+
+def fit_temperature(logits: Array, labels: Array, tol: float = 1e-10) -> Temperature:
+    """Use it on validation images before losses are compared.
+
+    Args:
+      logits: (images, classes), any real dtype.
+      labels: (images,) class numbers.
+      tol: stop when a step changes 1/T by less than this share.
+
+    Returns:
+      Temperature, within [0.05, 20]. Where every prediction is right with certainty the optimum is T → 0 and `value` is 0.05; where the
+      logits say less than nothing it is 20; where all logits of every image are alike, 1.
+
+    Raises:
+      ValueError: labels missing, not class numbers, or of another length than the logits.
+    """
+    check_matrix(logits, "logits", ("images", "classes"))
+    labels = check_labels(labels, logits.shape[0], logits.shape[1])
+    low, high = 1 / MOST, 1 / LEAST
+    passes = 0
+
+    def evaluate(u):
+        nonlocal passes
+        passes += 1
+        return _evaluate(logits, labels, u)
+
+    for end, outside in ((high, lambda slope: slope <= 0), (low, lambda slope: slope >= 0)):
+        loss, slope, curvature = evaluate(end)
+        if curvature == 0 and slope == 0 and _flat(logits):
+            return Temperature(1.0, loss, passes, False)
+        if outside(slope):
+            return Temperature(1 / end, loss, passes, True)
+    u = 1.0
+    while True:
+        loss, slope, curvature = evaluate(u)
+        low, high = (u, high) if slope < 0 else (low, u)
+        wanted = u - slope / curvature if curvature > 0 else high
+        wanted = wanted if low < wanted < high else (low + high) / 2
+        if abs(wanted - u) <= tol * u or passes >= 200:
+            return Temperature(1 / u, loss, passes, False)
+        u = wanted
+
+
+def check_labels(labels: Array, n_images: int, n_classes: int) -> np.ndarray:
+    """The labels as int32 (images,); ValueError unless there is one class number, 0 to `n_classes` − 1, for each image."""
+    if labels is None:
+        raise ValueError("losses need labels, one class number an image; got none.")
+    found = np.asarray(labels)
+    if found.ndim != 1 or found.dtype.kind not in "iu" or len(found) != n_images:
+        raise ValueError(f"labels must be {n_images} whole numbers, one an image; got {found.dtype} of shape {found.shape}.")
+    if found.size and not (0 <= found.min() and found.max() < n_classes):
+        raise ValueError(f"labels must be class numbers from 0 to {n_classes - 1}; got {found.min()} to {found.max()}.")
+    return found.astype(np.int32)
+
+
+def _evaluate(logits, labels, u):
+    total = np.zeros(3)
+    for block in row_blocks(len(labels), 8 * logits.shape[1]):
+        z = np.asarray(logits[block]).astype(np.float64)
+        z = z - z.max(axis=1, keepdims=True)
+        right = np.take_along_axis(z, labels[block][:, None].astype(np.int64), 1)[:, 0]
+        e = np.exp(u * z)
+        partition = e.sum(axis=1)
+        p = e / partition[:, None]
+        mean = (p * z).sum(axis=1)
+        total += ((np.log(partition) - u * right).sum(), (mean - right).sum(), (p * (z - mean[:, None]) ** 2).sum())
+    return total / len(labels)
+
+
+def _flat(logits) -> bool:
+    return all(np.ptp(np.asarray(logits[block]), axis=1).max() == 0 for block in row_blocks(len(logits), 8 * logits.shape[1]))
