@@ -35,11 +35,15 @@ def get_config() -> ConfigDict:
 
     config.concepts = ConfigDict()
     config.concepts.superclasses = ConfigDict()  # name -> tuple of classes or other superclasses
+    config.concepts.hierarchy = ""  # wordnet: classes that are its synsets, or CIFAR's | coarse: CIFAR-100's own | "" = the dict above
+    config.concepts.sets = ("classes", "superclasses")  # words of the siglip methods: names of jaxle.concepts.sets, and file:PATH
+    config.concepts.templates = ()  # prompts such as "a photo of a {}."; empty = the bare word, as in the paper
+    config.concepts.calibration = "auto"  # auto: fitted on labels, where there are any | known: the paper's constants | trained
 
     config.methods = ConfigDict()
-    config.methods.label = ConfigDict({"concepts": "label", "search": "greedy"})  # search: greedy | top_k
+    config.methods.label = label()
 
-    config.simulators = ConfigDict({"labels": "labels"})
+    config.simulators = ConfigDict({"labels": "labels"})  # name -> "labels", or tower(…): a second encoder
 
     config.fit = ConfigDict()
     config.fit.lam = 0.05 / 0.99
@@ -51,10 +55,23 @@ def get_config() -> ConfigDict:
     config.search.max_concepts = 10
     config.search.n_candidates = 10
     config.search.min_gain = 0.02
+    config.search.mean_length = 0.0  # preconditioned: choose min_gain so that explanations are no longer on average; 0 = min_gain as it is
+    config.search.teacher = True  # preconditioned: select on the dense ridge's prediction, not on the activation itself
 
     config.evaluation = ConfigDict()
     config.evaluation.ceiling = True  # dense ridge on all concepts: what they could express at any length
     config.evaluation.untrained = False  # the whole run again on the re-initialised network
+    config.evaluation.shuffled = False  # … and on the network with every parameter tensor shuffled
+    config.evaluation.draws = 1000  # bootstrap over test images: 95 % intervals and paired comparisons; 0 = none
+    config.evaluation.permutations = 5  # permute and refit: how often, for p-values; 0 = none
+    config.evaluation.q = 0.05  # false discovery rate at which neurons count as explained
+    config.evaluation.metrics = True  # cosine, AUPRC, F1, IoU, R² beside the correlation
+    config.evaluation.contributions = True  # what each concept of an explanation adds: <tap>/<method>/concepts.csv
+    config.evaluation.selection_draws = 0  # refits on resampled images: how often each concept is chosen again; 0 = none
+    config.evaluation.ablation = ""  # ablation scores: best | reference (the paper's procedure for c, d) | "" = none
+    config.evaluation.ablation_images = 500  # outside a linear tail: at most so many val and so many test images
+    config.evaluation.ablation_neurons = 0  # outside a linear tail: at most so many neurons a tap; 0 = all
+    config.evaluation.impact = False  # Top Impact: which images a neuron matters for
 
     config.report = ConfigDict()
     config.report.listing = 3  # best, median and worst neurons listed at the end; 0 = none
@@ -63,3 +80,26 @@ def get_config() -> ConfigDict:
     config.mesh.data = 0  # devices along `data`; 0 = all that `model` leaves
     config.mesh.model = 1
     return config
+
+
+def label(search: str = "greedy", no_longer_than: str = "") -> ConfigDict:
+    """A method of `config.methods`: the data's own labels as concepts.
+
+    search: greedy (the paper's) | top_k | preconditioned (jaxle's own, which may take another method's mean length as its limit).
+    """
+    return ConfigDict({"concepts": "label", "search": search, "no_longer_than": no_longer_than})
+
+
+def siglip(model: str, weights: str = "", search: str = "greedy", dtype: str = "float32", no_longer_than: str = "") -> ConfigDict:
+    """A method of `config.methods`: the probabilities of a two-tower encoder (SigLIP, SigLIP 2 or CLIP of the zoo) as concepts."""
+    return ConfigDict({"concepts": "siglip", "search": search, "no_longer_than": no_longer_than, **tower(model, weights, dtype)})
+
+
+def nonsense(model: str, weights: str = "", search: str = "greedy", dtype: str = "float32") -> ConfigDict:
+    """A method that is a null: as many words that mean nothing, by an encoder. What it scores, chance scores."""
+    return ConfigDict({"concepts": "nonsense", "search": search, **tower(model, weights, dtype)})
+
+
+def tower(model: str, weights: str = "", dtype: str = "float32") -> ConfigDict:
+    """A simulator of `config.simulators`: a two-tower encoder of the zoo; "" takes the zoo's weights."""
+    return ConfigDict({"model": model, "weights": weights, "dtype": dtype})

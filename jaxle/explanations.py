@@ -24,7 +24,7 @@ SLOTS = 10  # weight0 … weight9, as published; a longer explanation widens the
 FLAGS = {
     "dead": "its activation stays below the dead threshold on all probe images",
     "constant": "its activation does not vary on the training images",
-    "unexplained": "none of its first candidates correlates with it on the validation images",
+    "unexplained": "nothing that was tried correlates with it on images that its fit did not see",
     "unconverged": "its elastic net stopped at the iteration cap, above the tolerance",
 }
 

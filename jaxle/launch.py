@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from jaxle import stages
@@ -31,6 +31,8 @@ def main(argv: list[str]) -> int:
         return _refuse(f"unexpected arguments {argv[1:]}: every setting is written --config.section.field=value.")
     if _CONFIG.value is None:
         return _refuse("no config given: expected --config FILE, such as --config configs/quickstart.py.")
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # --verbosity=0 adds what JAX has to say
     _use_compilation_cache()
     try:
         config = _CONFIG.value.to_dict()
@@ -50,7 +52,6 @@ def main(argv: list[str]) -> int:
 
 def run() -> None:
     """Entry point of `python -m jaxle.launch` and of the console script `jaxle`."""
-    flags.FLAGS.set_default("verbosity", -1)  # warnings; --verbosity=0 adds what JAX has to say
     path = _config_path(sys.argv)
     if path is not None:
         if not path.is_file():

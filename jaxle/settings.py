@@ -7,10 +7,12 @@ value of another kind is refused here with one sentence, so that a typing error 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from jaxle.explainers.linear import check_options
+from jaxle.explainers.linear import PRECONDITIONED, check_options
+from jaxle.explainers.search import SEARCHES as PAPERS_SEARCHES
 from jaxle.models.taps import POOLS
 
 FIELDS: dict[str, type | tuple[type, ...]] = {
@@ -34,6 +36,10 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     "target.pool": str,
     "target.dead_threshold": float,
     "concepts.superclasses": dict,
+    "concepts.hierarchy": str,
+    "concepts.sets": (list, tuple),
+    "concepts.templates": (list, tuple),
+    "concepts.calibration": str,
     "methods": dict,
     "simulators": dict,
     "fit.lam": float,
@@ -43,15 +49,50 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     "search.max_concepts": int,
     "search.n_candidates": int,
     "search.min_gain": float,
+    "search.mean_length": float,
+    "search.teacher": bool,
     "evaluation.ceiling": bool,
     "evaluation.untrained": bool,
+    "evaluation.shuffled": bool,
+    "evaluation.draws": int,
+    "evaluation.permutations": int,
+    "evaluation.q": float,
+    "evaluation.metrics": bool,
+    "evaluation.contributions": bool,
+    "evaluation.selection_draws": int,
+    "evaluation.ablation": str,
+    "evaluation.ablation_images": int,
+    "evaluation.ablation_neurons": int,
+    "evaluation.impact": bool,
     "report.listing": int,
     "mesh.data": int,
     "mesh.model": int,
 }
-LEAST = {"data.limit": 0, "data.batch_size": 1, "data.workers": 0, "report.listing": 0, "mesh.data": 0, "mesh.model": 1}
-METHOD_FIELDS = {"concepts": ("label",), "search": ("greedy", "top_k")}
-SIMULATORS = ("labels",)
+LEAST = {
+    "search.mean_length": 0,
+    "data.limit": 0,
+    "data.batch_size": 1,
+    "data.workers": 0,
+    "evaluation.draws": 0,
+    "evaluation.permutations": 0,
+    "evaluation.selection_draws": 0,
+    "evaluation.ablation_images": 1,
+    "evaluation.ablation_neurons": 0,
+    "report.listing": 0,
+    "mesh.data": 0,
+    "mesh.model": 1,
+}
+TOWER_FIELDS = ("model", "weights", "dtype")
+METHOD_FIELDS = {
+    "label": ("concepts", "search"),
+    "siglip": ("concepts", "search", *TOWER_FIELDS),
+    "nonsense": ("concepts", "search", *TOWER_FIELDS),
+}
+LIKE = "no_longer_than"  # of a preconditioned method, if wanted: another method, whose mean length it may not exceed
+SEARCHES = (*PAPERS_SEARCHES, PRECONDITIONED)
+HIERARCHIES, CALIBRATIONS = ("", "wordnet", "coarse"), ("auto", "known", "trained")
+ABLATIONS = ("", "best", "reference")
+GENERATED = re.compile(r"generated:(\d+)")
 
 
 def check(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,14 +119,7 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
         if not fits:
             expected = kind.__name__ if isinstance(kind, type) else "tuple"
             raise ValueError(f"config field {name!r} must be {'an' if expected[0] in 'aeiou' else 'a'} {expected}, got {value!r}.")
-    for name, low in (
-        ("data.limit", 0),
-        ("data.batch_size", 1),
-        ("data.workers", 0),
-        ("report.listing", 0),
-        ("mesh.data", 0),
-        ("mesh.model", 1),
-    ):
+    for name, low in LEAST.items():
         if given[name] < low:
             raise ValueError(f"config field {name!r} must be at least {low}, got {given[name]}.")
     taps = [part.strip() for tap in given["target.taps"] for part in str(tap).split(",") if part.strip()]
@@ -94,10 +128,20 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
     if len(set(taps)) != len(taps):
         raise ValueError(f"config field 'target.taps' names a tap twice: {taps}.")
     _one_of("target.pool", given["target.pool"], POOLS)
+    _one_of("concepts.hierarchy", given["concepts.hierarchy"], HIERARCHIES)
+    _one_of("evaluation.ablation", given["evaluation.ablation"], ABLATIONS)
+    if not 0 < given["evaluation.q"] < 1:
+        raise ValueError(f"config field 'evaluation.q' must lie between 0 and 1, got {given['evaluation.q']}.")
+    if given["evaluation.draws"] == 1:
+        raise ValueError("config field 'evaluation.draws' must be 0 (none) or at least 2, got 1.")
+    _one_of("concepts.calibration", given["concepts.calibration"], CALIBRATIONS)
+    if given["concepts.hierarchy"] and given["concepts.superclasses"]:
+        raise ValueError("config fields 'concepts.hierarchy' and 'concepts.superclasses' are both set: expected one of them.")
     _check_entries(given["methods"], given["simulators"])
     for method in given["methods"].values():
-        fit, search = config["fit"], config["search"]
-        check_options(**fit, **search, search=method["search"])
+        own = method["search"] == PRECONDITIONED
+        search = dict(config["search"]) | ({"mean_length": config["search"]["mean_length"] or None} if own else {"mean_length": None})
+        check_options(**config["fit"], **search, search=method["search"])
     plain = _plain(config)
     plain["target"]["taps"] = taps
     return plain
@@ -111,14 +155,34 @@ def _check_entries(methods: Mapping[str, Any], simulators: Mapping[str, Any]) ->
             if not name or any(c in name for c in "/\\.") or name.startswith("-"):
                 raise ValueError(f"{section} entry {name!r} cannot name a folder: expected letters, digits, '_' and '-'.")
     for name, method in methods.items():
-        if not isinstance(method, Mapping) or set(method) != set(METHOD_FIELDS):
-            raise ValueError(
-                f"methods.{name} must hold {', '.join(METHOD_FIELDS)}, got {method if not isinstance(method, Mapping) else list(method)}."
-            )
-        for key, valid in METHOD_FIELDS.items():
-            _one_of(f"methods.{name}.{key}", method[key], valid)
+        kind = method.get("concepts") if isinstance(method, Mapping) else None
+        _one_of(f"methods.{name}.concepts", kind, tuple(METHOD_FIELDS))
+        _check_fields(f"methods.{name}", {key: value for key, value in method.items() if key != LIKE}, METHOD_FIELDS[kind])
+        _one_of(f"methods.{name}.search", method["search"], SEARCHES)
+        if method.get(LIKE):
+            others = tuple(other for other in methods if other != name and not dict(methods[other]).get(LIKE))
+            _one_of(f"methods.{name}.{LIKE}", method[LIKE], others)
+            if method["search"] != PRECONDITIONED:
+                raise ValueError(f"methods.{name}.{LIKE} needs search 'preconditioned', got {method['search']!r}.")
     for name, simulator in simulators.items():
-        _one_of(f"simulators.{name}", simulator, SIMULATORS)
+        if simulator != "labels":
+            if not isinstance(simulator, Mapping):
+                raise ValueError(f"config field 'simulators.{name}' must be 'labels' or hold {', '.join(TOWER_FIELDS)}, got {simulator!r}.")
+            _check_fields(f"simulators.{name}", simulator, TOWER_FIELDS)
+
+
+def generated_images(source: str) -> int | None:
+    """N of a source "generated:N": so many random pictures, made when the run begins; None for any other source."""
+    found = GENERATED.fullmatch(source)
+    return int(found[1]) if found else None
+
+
+def _check_fields(name: str, entry: Mapping[str, Any], fields: tuple[str, ...]) -> None:
+    if set(entry) != set(fields):
+        raise ValueError(f"{name} must hold {', '.join(fields)}, got {', '.join(entry)}.")
+    wrong = next((field for field in fields if not isinstance(entry[field], str)), None)
+    if wrong is not None:
+        raise ValueError(f"config field '{name}.{wrong}' must be a str, got {entry[wrong]!r}.")
 
 
 def _one_of(name: str, value: Any, valid: tuple[str, ...]) -> None:

@@ -38,6 +38,9 @@ def pictures(tmp_path_factory):
     (root / "text" / "b" / "3.jpg").write_text("no picture at all")
     whole = (root / "cut" / "a" / "2.jpg").read_bytes()
     (root / "cut" / "a" / "2.jpg").write_bytes(whole[: len(whole) // 2])
+    (root / "words.txt").write_text("red\n!!!\n")
+    (root / "bare").mkdir()
+    np.save(root / "bare" / "images.npy", np.zeros((40, 64, 64, 3), np.uint8))
     return root
 
 
@@ -49,7 +52,7 @@ def test_mistakes_end_with_one_sentence_and_status_2(pictures, tmp_path):
         ([QUICKSTART, "--config.fitt.lam=1"], 'did you mean "fit" instead of "fitt"?'),
         ([QUICKSTART, "--config.fit.lam=much"], "could not convert string to float: 'much'"),
         ([QUICKSTART, "more"], "unexpected arguments ['more']"),
-        ([QUICKSTART, f"--config.data.source=folder:{pictures}/text"], "3.jpg"),
+        ([QUICKSTART, f"--config.data.source=folder:{pictures}/text", "--config.concepts.sets=('classes',)"], "3.jpg"),
     ]
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(lambda case: run(case[0], tmp_path), cases))
@@ -74,14 +77,52 @@ def test_mistakes_end_with_one_sentence_and_status_2(pictures, tmp_path):
         ({"data.source": "folder:{pictures}/nowhere"}, STAGES, "nowhere: no such folder"),
         ({"data.source": "folder:{pictures}/cut"}, STAGES, "2.jpg"),
         ({"concepts.superclasses": {"pet": ("cat", "dgo")}, "data.source": "folder:{pictures}/fine"}, STAGES, "dgo"),
+        ({"methods.s": common.siglip("scenes_siglip_s")}, STAGES, "no simulator can foresee the explanations of method 's'"),
+        ({"methods.s": common.siglip("scenes_resnet")}, STAGES, "model 'scenes_resnet' has no text tower"),
+        (
+            {"simulators.s": common.tower("scenes_siglip_m"), "methods.s": common.siglip("scenes_siglip_s"), "concepts.sets": ("colors",)},
+            STAGES,
+            "unknown concept set 'colors' (did you mean colours?)",
+        ),
+        (
+            {
+                "simulators.s": common.tower("scenes_siglip_m"),
+                "methods.s": common.siglip("scenes_siglip_s"),
+                "concepts.sets": ("file:{pictures}/words.txt",),
+            },
+            STAGES,
+            "knows nothing of the word '!!!'",
+        ),
+        ({"evaluation.impact": True, "data.source": "folder:{pictures}/fine"}, STAGES, "labels of the network's own classes"),
+        (
+            {
+                "evaluation.ablation": "best",
+                "data.source": "arrays:{pictures}/bare",
+                "simulators.s": common.tower("scenes_siglip_m"),
+                "methods": {"s": common.siglip("scenes_siglip_s")},
+                "concepts.sets": ("colours",),
+            },
+            STAGES,
+            "these data have none",
+        ),
+        ({"concepts.hierarchy": "wordnet"}, STAGES, "expected WordNet ids such as n02099601"),
         ({"mesh.data": 64}, STAGES, "needs 64 devices, got 8"),
     ],
 )
 def test_one_sentence_before_anything_expensive(pictures, tmp_path, fields, stages, words):
     config = common.get_config()
+
+    def placed(value):
+        if isinstance(value, tuple):
+            return tuple(map(placed, value))
+        return value.format(pictures=pictures) if isinstance(value, str) else value
+
     for name, value in fields.items():
         section, _, key = name.partition(".")
-        config[section][key] = value.format(pictures=pictures) if isinstance(value, str) else value
+        if key:
+            config[section][key] = placed(value)
+        else:
+            config[section] = value
     plain = {**config.to_dict(), "workdir": str(tmp_path)}
     with pytest.raises(ValueError) as error:
         stage_run(plain, list(stages), make_mesh(plain["mesh"]["data"] or None))

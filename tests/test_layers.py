@@ -16,20 +16,32 @@ FLOORS = [
     ["evaluation"],
     ["report", "plots"],
     ["settings", "probing"],
+    ["run"],
+    ["matrices"],
+    ["explaining"],
+    ["evaluating"],
+    ["ablating"],
+    ["scoring"],
     ["stages"],
-    ["launch", "scenes.train"],
+    ["launch", "scenes.train", "scenes.siglip_texts", "scenes.train_siglip"],
 ]
 INSIDE = {
-    "solve": ["moments", "block", "elastic_net", "least_squares", "ridge", "logistic", "lasso"],
-    "scenes": ["vocabulary", "draws", "shapes", "patterns", "layout", "places", "world", "masks", "captions"],
+    "solve": ["moments", "folds", "block", "elastic_net", "least_squares", "ridge", "forward", "logistic", "lasso"],
+    "scenes": [
+        *("vocabulary", "draws", "shapes", "patterns", "layout", "places", "world", "masks", "captions", "planted"),
+        *("siglip_texts", "train_siglip"),
+    ],
     "models": [
         *("class_names", "weights", "download", "taps", "suffix", "cifar_resnet", "resnet", "vgg", "vit", "siglip", "clip"),
-        *("tokenizers", "placement", "model", "two_tower", "zoo"),
+        *("tokenizers", "placement", "model", "two_tower", "zoo", "generated"),
     ],
-    "data": ["names", "splits", "arrays", "folder", "scenes", "tfds", "sources", "loader"],
+    "data": ["names", "splits", "arrays", "folder", "scenes", "tfds", "sources", "loader", "generated"],
     "concepts": ["hierarchy", "wordnet", "labels", "sets", "contrastive", "calibration"],
-    "explainers": ["screen", "rank", "search", "linear"],
-    "evaluation": ["simulation", "correlation"],
+    "explainers": ["screen", "measure", "rank", "search", "table", "preconditioned", "linear"],
+    "evaluation": [
+        *("simulation", "correlation", "intervals", "discoveries", "resampling", "nulls", "metrics", "self_test", "contributions"),
+        *("agreement", "random_network", "temperature", "linearity", "replacement", "affine", "ablation", "impact"),
+    ],
     "report": ["progress", "tables", "listing"],
 }
 SIDEWAYS = {("explainers", "explanations"), ("stats", "arrays")}  # the table is listed before explainers

@@ -1,5 +1,7 @@
 """The pass over the images: whole, cut short, on one device and on eight, and over a network that breaks."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -44,33 +46,54 @@ def model(breaks=False):
 
 
 def probe(folder, source, network, mesh=None, batch_size=7):
-    mesh = mesh or make_mesh(1)
-    return probing.probe_images(network, source, {"conv": "avg", "head": "none"}, mesh, folder, batch_size=batch_size, workers=0)
+    readings = {"tiny": probing.Reading(network, {"conv": "avg", "head": "none"})}
+    return probing.probe_images(readings, source, mesh or make_mesh(1), folder, batch_size=batch_size, workers=0)["tiny"]
 
 
 def test_equals_the_network_called_by_itself(source, tmp_path):
     network = model()
-    arrays, facts = probe(tmp_path / "parts", source, network)
+    arrays = probe(tmp_path / "parts", source, network)
     images = np.stack([source[i][0] for i in range(50)])
     np.testing.assert_allclose(arrays["activations.conv"], network.activations(images, "conv"), atol=1e-6)
     logits = network.logits(images)
     np.testing.assert_allclose(arrays["activations.head"], logits, atol=1e-6)
     np.testing.assert_array_equal(arrays["predicted"], logits.argmax(1))
     names = np.array(["c", "b", "a"])[logits.argmax(1)]
-    assert facts["top1_accuracy"] == pytest.approx((names == np.array(["a", "b", "c"])[np.arange(50) % 3]).mean())
+    right = (names == np.array(["a", "b", "c"])[np.arange(50) % 3]).mean()
+    assert probing.accuracy(arrays["predicted"], np.arange(50) % 3, network.class_names, ("a", "b", "c")) == pytest.approx(right)
+    assert probing.accuracy(arrays["predicted"], np.arange(50) % 3, network.class_names, ("a", "b", "d")) is None
+
+
+def test_several_networks_in_one_pass_equal_each_by_itself(source, tmp_path, monkeypatch):
+    small = dataclasses.replace(model(), preprocess=Preprocess("squash", 4, mean=(0, 0, 0), std=(1, 1, 1)))
+    readings = {"a": probing.Reading(model(), {"conv": "max"}), "b": probing.Reading(model()), "c": probing.Reading(small)}
+    decoded, real = [], type(source).__getitem__
+    monkeypatch.setattr(type(source), "__getitem__", lambda self, i: decoded.append(i) or real(self, i))
+    got = probing.probe_images(readings, source, make_mesh(1), tmp_path / "all", batch_size=7, workers=0)
+    assert sorted(decoded) == list(range(50))  # each image once, for all three
+    assert {name: sorted(arrays) for name, arrays in got.items()} == {
+        "a": ["activations.conv", "predicted"],
+        "b": ["embeddings"],
+        "c": ["embeddings"],
+    }
+    for name, reading in readings.items():
+        alone = probing.probe_images({name: reading}, source, make_mesh(1), tmp_path / name, batch_size=7, workers=0)[name]
+        for key, array in alone.items():
+            np.testing.assert_array_equal(got[name][key], array)
+    assert got["b"]["embeddings"].shape == got["c"]["embeddings"].shape and not np.allclose(got["b"]["embeddings"], got["c"]["embeddings"])
 
 
 @pytest.mark.parametrize("batch_size, n_devices", [(1, 1), (64, 1), (3, 8), (16, 8)])
 def test_batches_and_devices_change_nothing(source, tmp_path, batch_size, n_devices):
-    expected, _ = probe(tmp_path / "a", source, model())
-    got, _ = probe(tmp_path / "b", source, model(), make_mesh(n_devices), batch_size)
+    expected = probe(tmp_path / "a", source, model())
+    got = probe(tmp_path / "b", source, model(), make_mesh(n_devices), batch_size)
     for name in expected:
         np.testing.assert_allclose(got[name], expected[name], atol=1e-6)
 
 
 def test_parts_that_are_there_are_not_made_again(source, tmp_path, monkeypatch):
     monkeypatch.setattr(probing, "PART", 10)
-    expected, _ = probe(tmp_path / "parts", source, model())
+    expected = probe(tmp_path / "parts", source, model())
     assert len(list((tmp_path / "parts").iterdir())) == 5
     for number in (3, 4):
         (tmp_path / "parts" / f"{number:06d}" / "manifest.json").unlink()
@@ -78,7 +101,7 @@ def test_parts_that_are_there_are_not_made_again(source, tmp_path, monkeypatch):
     monkeypatch.setattr(
         probing, "batches", lambda source, fits, size, start, *rest: seen.append(start) or real(source, fits, size, start, *rest)
     )
-    got, _ = probe(tmp_path / "parts", source, model())
+    got = probe(tmp_path / "parts", source, model())
     assert seen == [30]
     for name in expected:
         np.testing.assert_array_equal(got[name], expected[name])

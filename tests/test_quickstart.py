@@ -35,7 +35,7 @@ def launch(config, workdir, *arguments):
 def exceptions_to_the_rule(workdir, tap, superclasses=None):
     """(neurons that the rule speaks of, those that break it), from the run's raw arrays."""
     manifests = {path.parent: json.loads(path.read_text())["facts"] for path in (workdir / "cache").glob("probe-*/manifest.json")}
-    probe, facts = max(manifests.items(), key=lambda item: item[1]["top1_accuracy"])
+    probe, facts = max(manifests.items(), key=lambda item: item[1].get("top1_accuracy", -1))
     labels = np.load(probe / "labels.npy")
     annotations = (facts["annotated"], np.load(probe / "annotations.npy")) if "annotated" in facts else None
     probs = LabelConcepts.make(labels, facts["class_names"], superclasses, annotations)
@@ -56,13 +56,22 @@ def exceptions_to_the_rule(workdir, tap, superclasses=None):
 
 def test_quickstart(tmp_path):
     summary = launch("quickstart", tmp_path / "run")
-    record = summary["results"][-1]
-    assert record["tap"] == "layer3" and record["n_neurons"] - record["n_dead"] >= 32
+    records = {(r["tap"], r["method"], r["simulator"]): r for r in summary["results"]}
+    record = records["layer3", "label", "labels"]
+    assert record["n_neurons"] - record["n_dead"] >= 32
     assert summary["top1_accuracy"] >= 0.9
     assert record["mean_correlation"] >= 0.6
     assert record["mean_correlation"] <= record["mean_ceiling"]
     assert record["untrained_mean_correlation"] < record["mean_correlation"] / 2
-    assert record["mean_length"] <= 6
+    assert record["mean_length"] <= 6 and record["n_explained"] == record["n_neurons"]
+    siglip = records["layer3", "siglip", "siglip"]
+    assert siglip["screened_out_foreign"] >= 0.95
+    assert siglip["mean_correlation"] >= 0.6 and siglip["untrained_mean_correlation"] < siglip["mean_correlation"] / 2
+    for comparison in summary["comparisons"]:  # jaxle's search against the paper's, at no greater mean length
+        if (comparison["method"], comparison["against"]) == ("preconditioned", "label"):
+            tap, simulator = comparison["tap"], comparison["simulator"]
+            assert records[tap, "preconditioned", simulator]["mean_length"] <= records[tap, "label", simulator]["mean_length"]
+            assert comparison["mean_low"] > 0
     spoken_of, broken = exceptions_to_the_rule(tmp_path / "run", "layer3")
     assert spoken_of >= 1 and not broken
 
@@ -77,8 +86,12 @@ def test_resnet20_on_real_cifar10(test_data, torch, tmp_path):
         f"--config.target.weights={test_data}/cifar10/resnet20-12fca82f.th",
     )
     assert summary["n_images"] == 10_000 and summary["top1_accuracy"] == pytest.approx(0.80, abs=0.015)
-    assert [record["n_neurons"] for record in summary["results"]] == [16, 32, 64]
-    assert summary["results"][-1]["mean_correlation"] >= 0.6
+    records = {(r["tap"], r["method"]): r for r in summary["results"]}
+    assert [records[tap, "label"]["n_neurons"] for tap in ("layer1", "layer2", "layer3")] == [16, 32, 64]
+    assert records["layer3", "label"]["mean_correlation"] >= 0.6
+    for tap in ("layer1", "layer2", "layer3"):
+        paper, own = records[tap, "label"], records[tap, "preconditioned"]
+        assert own["mean_length"] <= paper["mean_length"] and own["mean_correlation"] >= paper["mean_correlation"] - 0.005
     superclasses = resnet20_cifar10.get_config().concepts.superclasses.to_dict()
     used = set()
     for tap in ("layer1", "layer2", "layer3"):

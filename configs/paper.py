@@ -1,0 +1,107 @@
+"""What the configs of the paper's experiments share: LE(Label) and LE(SigLIP), scored by another SigLIP, and their variants.
+
+Source: Oikarinen & Weng, Linear Explanations for Individual Neurons, ICML 2024 (arXiv 2405.06855), section 4 and appendix B. A variant is
+written behind the file's name, several joined by `-`: `--config configs/resnet50.py:layers-top_5`. All of them: docs/paper.md.
+"""
+
+from collections.abc import Callable, Mapping
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+EXPLAINER = "siglip_l_16_384"  # ViT-L-16-SigLIP-384
+SIMULATOR = "siglip_so400m_14_384"  # ViT-SO400M-14-SigLIP-384: never the explainer itself
+CLIP = "clip_vit_l_14_336"
+BRODEN = ("colours", "materials", "textures", "parts", "scenes")  # after Broden's kinds of labels, which the paper uses themselves
+
+
+def get_config() -> ConfigDict:
+    """The fields of `common`, set as in the paper where its experiments agree; the target and its data are left to each of them."""
+    config = common.get_config()
+    config.data.batch_size = 64
+    config.concepts.sets = ("classes", "superclasses", *BRODEN, "nouns")
+    config.methods.siglip = common.siglip(EXPLAINER)
+    config.simulators = ConfigDict({"so400m": common.tower(SIMULATOR)})
+    return config
+
+
+def vary(config: ConfigDict, variant: str, own: Mapping[str, Callable[[ConfigDict], None]]) -> ConfigDict:
+    """Apply the options that `variant` names, in this file's order (dry last); use it at the end of a config.
+
+    Args:
+      config: changed in place.
+      variant: names out of `VARIANTS` and `own`, joined by "-"; "" for none.
+      own: the config's own options.
+
+    Returns:
+      The config.
+
+    Raises:
+      ValueError: an unknown name.
+    """
+    options = {**own, **VARIANTS}
+    asked = variant.split("-") if variant else []
+    if unknown := [name for name in asked if name not in options]:
+        raise ValueError(f"unknown variant {unknown[0]!r}; expected one or more of {', '.join(options)}, joined by '-'")
+    for name, change in options.items():
+        if name in asked:
+            change(config)
+    return config
+
+
+def _clip_simulator(config: ConfigDict) -> None:
+    config.simulators.clip = common.tower(CLIP)
+
+
+def _class_names(config: ConfigDict) -> None:
+    config.concepts.sets = ("classes",)
+
+
+def _common_words(config: ConfigDict) -> None:
+    config.concepts.sets = ("common_words",)
+
+
+def _clip_explainer(config: ConfigDict) -> None:
+    del config.methods.siglip
+    config.methods.clip = common.siglip(CLIP)
+
+
+def _top(k: int) -> Callable[[ConfigDict], None]:
+    def change(config: ConfigDict) -> None:
+        config.search.max_concepts = k
+        for method in config.methods.values():
+            method.search = "top_k"
+
+    return change
+
+
+def _preconditioned(config: ConfigDict) -> None:
+    for name, method in list(config.methods.items()):
+        better = ConfigDict({**method.to_dict(), "search": "preconditioned", "no_longer_than": name})
+        config.methods[f"{name}_preconditioned"] = better
+
+
+def _dry(config: ConfigDict) -> None:
+    config.data.source = "generated:40"
+    config.data.split = ""
+    config.data.batch_size = 8
+    config.target.weights = "generated"
+    for tower in (*config.methods.values(), *config.simulators.values()):
+        if "weights" in tower:
+            tower.weights = "generated"
+    few = tuple(name for name in config.concepts.sets if name in ("classes", "superclasses"))
+    config.concepts.sets = (*few, "colours", "textures")  # about a hundred words
+    config.fit.min_top5 = 0.0  # towers of random weights would screen every concept out
+
+
+VARIANTS: dict[str, Callable[[ConfigDict], None]] = {
+    "clip_simulator": _clip_simulator,  # B.1: CLIP ViT-L/14-336 as a second simulator
+    "class_names": _class_names,  # B.2: the class names alone as concepts
+    "common_words": _common_words,  # B.2: common English words of every kind (the paper: 20,000; ours: some 11,000)
+    "clip_explainer": _clip_explainer,  # B.3: CLIP ViT-L/14-336 in place of SigLIP
+    "top_4": _top(4),  # B.4: no greedy search, the four concepts of largest weight
+    "top_5": _top(5),
+    "preconditioned": _preconditioned,  # not the paper's: beside each method, explanations that are no longer and fit better
+    "dry": _dry,  # the whole program at full shapes on generated images and random weights: nothing is downloaded, no number means anything
+}
