@@ -67,18 +67,43 @@ def _fista(gram, cross, alpha, beta, weights):
     return jax.lax.fori_loop(0, FISTA_STEPS, body, (weights, weights, jnp.ones_like(weights[:, :1])))[0]
 
 
+def _one_by_one(function):
+    """A batched factorisation or solve that cannot starve: on a CPU split among devices, one matrix at a time.
+
+    There LAPACK's batched calls (jaxlib 0.10) hand their parts to the thread pool in which they run themselves and wait: as many
+    devices as threads, each in such a call, wait for ever. One matrix is worked where it is.
+    """
+
+    def split(*batches):
+        if jax.sharding.get_abstract_mesh().size <= 1:
+            return function(*batches)
+        return jax.lax.platform_dependent(*batches, cpu=lambda *b: jax.lax.map(lambda one: function(*one), b), default=function)
+
+    return split
+
+
+@_one_by_one
+def _factor(matrices):
+    return jnp.linalg.cholesky(matrices, symmetrize_input=False)
+
+
+@_one_by_one
+def _solve(factors, b):
+    return jax.scipy.linalg.cho_solve((factors, True), b)
+
+
 def _pivot(gram, cross, alpha, beta, signs):
     """Block principal pivoting from the face `signs`: the exact solution where it settles, in about five faces."""
     n_slots, size = cross.shape
 
     def solve_face(factor, signs, b):
-        return jax.scipy.linalg.cho_solve((factor, True), jnp.where(signs != 0, b, 0.0)[:, :, None])[:, :, 0]
+        return _solve(factor, jnp.where(signs != 0, b, 0.0)[:, :, None])[:, :, 0]
 
     def face(signs):
         on = signs != 0
         matrix = jnp.where(on[:, :, None] & on[:, None, :], gram, 0.0)
         ridge = jnp.where(on, beta + JITTER, 1.0)
-        factor = jnp.linalg.cholesky(matrix + ridge[:, :, None] * jnp.eye(size, dtype=jnp.float32)[None], symmetrize_input=False)
+        factor = _factor(matrix + ridge[:, :, None] * jnp.eye(size, dtype=jnp.float32)[None])
         w = solve_face(factor, signs, cross - alpha * signs)
         w = jnp.where(jnp.isfinite(w), w, 0.0)
         return factor, w, cross - _times(gram, w) - beta * w

@@ -1,11 +1,15 @@
 """The gap and the block solver: bounds, closed form, limits, and the exact face where first-order steps crawl."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxle.mesh import make_mesh
 from jaxle.solve import block
+from jaxle.solve.moments import ROWS, split_jit
 
 RNG = np.random.default_rng(0)
 L1, L2 = 0.05, 0.0005
@@ -79,3 +83,14 @@ def test_permuting_concepts_permutes_the_solution_and_batching_changes_nothing(g
     np.testing.assert_allclose(block.solve_block(gram[:, order][:, :, order], cross[:, order], *rest), base[:, order], atol=5e-6)
     alone = jnp.concatenate([jax.jit(block.solve_block)(*(part[k : k + 1] for part in gathered)) for k in range(7)])
     np.testing.assert_allclose(alone, base, atol=5e-6)
+
+
+def test_split_among_cpu_devices_no_factorisation_is_batched(gathered):
+    """Devices as many as threads, each in a batched LAPACK call, wait for ever: such a call needs the pool in which it runs."""
+    batches = [jnp.tile(part, (8, *[1] * (part.ndim - 1))) for part in gathered]
+    calls = {}
+    for name, mesh in (("one", None), ("eight", make_mesh())):
+        text = split_jit(block.solve_block, mesh, (ROWS,) * 6, ROWS).lower(*batches).as_text()
+        calls[name] = [line.rpartition("->")[2] for line in text.splitlines() if "@lapack_" in line]
+    assert calls["one"] and all("tensor<56x" in result for result in calls["one"])
+    assert calls["eight"] and not any(re.search(r"tensor<7x", result) for result in calls["eight"])
