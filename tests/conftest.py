@@ -13,8 +13,6 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# eight devices share few cores: programs that overlap can leave a collective waiting for threads that never come
-jax.config.update("jax_cpu_enable_async_dispatch", False)
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # for `from configs import …`; last, so that an installed jaxle comes first
 
 NO_DATA = "JAXLE_TEST_DATA is not set (a folder of real images and trained weights)"

@@ -110,8 +110,6 @@ def solve(
     weights0 = None if start is None else _start(start.weights, sizes, standardise, n_local * n_devices)
     weights, slope, *certificate = _queue(problem, weights0, tol, mesh, n_devices)
     gap, converged, rounds = (jnp.asarray(part.reshape(-1)[:n_neurons]) for part in certificate)
-    if mesh is not None:  # gathered by the host: programs with collectives that overlap can starve one another of a CPU's threads
-        weights, slope = np.asarray(weights), np.asarray(slope)
     return Solution(*_finish(weights, slope, gap, problem, sizes, moments.mean_x, moments.mean_y, standardise), converged, rounds)
 
 
