@@ -61,7 +61,8 @@ def main():
             + "  ".join(f"{share:8.2%}" for share in impact.mean)
             + f"   ({impact.path}, {impact.n_without_effect} without effect)"
         )
-    print(f"{'all':>22}: " + "  ".join(f"{share:8.2%}" for share in mean_over_taps(found)))
+    overall = mean_over_taps([impact.table for impact in found.values()], [impact.total for impact in found.values()])
+    print(f"{'all':>22}: " + "  ".join(f"{share:8.2%}" for share in overall))
 
 
 def read(folder: Path, n: int):

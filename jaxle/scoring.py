@@ -16,7 +16,7 @@ from jaxle.ablating import ablated, impacted
 from jaxle.artifacts import fingerprint
 from jaxle.evaluating import ceiling, compared, contributed, live, scored, selected_again, simulators
 from jaxle.evaluation.agreement import agreement
-from jaxle.evaluation.impact import BETAS
+from jaxle.evaluation.impact import BETAS, mean_over_taps
 from jaxle.explaining import explained
 from jaxle.matrices import calibrated, probed
 from jaxle.probing import tap_name
@@ -87,8 +87,7 @@ def _impact(x: Run) -> dict[str, Any]:
     """Write impact.csv, a row a tap and neuron, and impact_curve.csv; the summary's table by tap and over all."""
     taps = {tap: impacted(x, tap).artifact for tap in x.config["target"]["taps"]}
     tables.write_impact(x.workdir, {tap: made.arrays for tap, made in taps.items()}, BETAS)
-    whole = np.concatenate([made.arrays["table"][made.arrays["total"] > 0] for made in taps.values()])
-    means = whole.mean(0, dtype=np.float64) if len(whole) else np.zeros(len(BETAS))
+    means = mean_over_taps(*([made.arrays[name] for made in taps.values()] for name in ("table", "total")))
     overall = {f"{beta:g}": float(mean) for beta, mean in zip(BETAS, means, strict=True)}
     return {"top_impact": {"taps": {tap: made.facts for tap, made in taps.items()}, "all": overall}}
 

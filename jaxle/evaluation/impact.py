@@ -11,7 +11,7 @@ section 2 (whose code's index is off by one image).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -100,9 +100,17 @@ def impact_share(impact: np.ndarray, activations: np.ndarray, betas) -> np.ndarr
     return np.where(whole > 0, running[taken] / np.where(whole > 0, whole, 1.0), 0.0).T
 
 
-def mean_over_taps(impacts: Mapping[str, Impact]) -> np.ndarray:
-    """(betas,) float64: the mean over the neurons of all taps that have an effect: the paper's table over all layers."""
-    return _mean(np.concatenate([x.table for x in impacts.values()]), np.concatenate([x.total for x in impacts.values()]) > 0)
+def mean_over_taps(tables: Sequence[np.ndarray], totals: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean over the neurons of several taps that have an effect; use it for the paper's table over all layers.
+
+    Args:
+      tables: every tap's `Impact.table` (neurons, betas).
+      totals: every tap's `Impact.total` (neurons,).
+
+    Returns:
+      (betas,) float64; 0 where no neuron has an effect.
+    """
+    return _mean(np.concatenate(tables), np.concatenate(totals) > 0)
 
 
 def _impact(tail: Tail, images: Images, labels, index, temperature, betas) -> Impact:

@@ -51,8 +51,10 @@ def test_it_equals_the_whole_network_run_one_by_one(network, pools, request, sma
         np.testing.assert_allclose(impact.table[neurons], expected[tap], atol=1e-4)
         np.testing.assert_array_equal(impact.table[impact.total > 0][:, -1], 1)
         assert impact.n_images == 30 and impact.curve[-1] == 1 and (np.diff(impact.curve) >= 0).all()
-    rows = np.concatenate([x.table for x in found.values()])
-    np.testing.assert_allclose(mean_over_taps(found), rows[np.concatenate([x.total for x in found.values()]) > 0].mean(0), rtol=1e-6)
+    rows = np.concatenate([x.table[x.total > 0] for x in found.values()])
+    mean = mean_over_taps([x.table for x in found.values()], [x.total for x in found.values()])
+    np.testing.assert_allclose(mean, rows.mean(0), rtol=1e-6)
+    np.testing.assert_array_equal(mean_over_taps([np.zeros((2, 3)), np.zeros((1, 3))], [np.zeros(2), np.zeros(1)]), np.zeros(3))
 
 
 def test_it_equals_the_whole_network_on_trained_weights(resnet20, cifar10, brute_force):
