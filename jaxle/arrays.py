@@ -49,6 +49,14 @@ def check_matrix(x: Array, name: str, axes: tuple[str, str] = ("images", "neuron
     return x
 
 
+def check_live(live: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+    """The mask of live neurons as bool of that shape, all True for None; a ValueError where it is something else."""
+    live = np.ones(shape, bool) if live is None else np.asarray(live)
+    if live.shape != shape or live.dtype != bool:
+        raise ValueError(f"live must be bool of shape {shape}, got {live.dtype} of shape {live.shape}.")
+    return live
+
+
 def check_equal_rows(a: Array, b: Array, names: tuple[str, str], word: str = "images") -> None:
     """Raise a ValueError that names both lengths unless `a` and `b` have equally many rows."""
     if a.shape[0] != b.shape[0]:

@@ -44,6 +44,15 @@ def test_unequal_lengths_are_named():
         arrays.check_equal_rows(np.zeros((3, 1)), np.zeros((4, 1)), ("a", "b"))
 
 
+def test_live_is_a_mask_of_that_shape():
+    assert arrays.check_live(None, (3,)).tolist() == [True] * 3
+    mask = np.array([True, False])
+    assert arrays.check_live(mask, (2,)) is mask
+    for wrong in (np.ones(2), np.ones(3, bool)):
+        with pytest.raises(ValueError, match=r"live must be bool of shape \(2,\), got (float64 of shape \(2,\)|bool of shape \(3,\))"):
+            arrays.check_live(wrong, (2,))
+
+
 def test_row_blocks_cover_every_row_once():
     blocks = list(arrays.row_blocks(1000, arrays.BLOCK_BYTES // 64))
     assert np.concatenate([np.arange(1000)[block] for block in blocks]).tolist() == list(range(1000)) and len(blocks) == 16

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import kendalltau
 
-from jaxle.arrays import check_matrix
+from jaxle.arrays import check_live, check_matrix
 
 
 class Agreement(NamedTuple):
@@ -47,10 +47,7 @@ def agreement(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray],
     sizes = {len(scores[name]) for scores in (first, second) for name in names}
     if len(sizes) > 1:
         raise ValueError(f"all scores must be of the same neurons, got {sorted(sizes)} of them.")
-    n_neurons = sizes.pop()
-    live = np.ones(n_neurons, bool) if live is None else np.asarray(live)
-    if live.shape != (n_neurons,) or live.dtype != bool:
-        raise ValueError(f"live must be bool of shape ({n_neurons},), got {live.dtype} of shape {live.shape}.")
+    live = check_live(live, (sizes.pop(),))
     a, b = (
         check_matrix(np.stack([np.asarray(x[name], np.float64) for name in names]), "scores", ("methods", "neurons"))
         for x in (first, second)

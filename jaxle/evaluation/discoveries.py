@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxle.arrays import check_live
+
 
 class Discoveries(NamedTuple):
     """The neurons found at a false discovery rate."""
@@ -45,7 +47,7 @@ def p_values(observed: np.ndarray, null: np.ndarray, live: np.ndarray | None = N
         if not np.isfinite(values).all():
             raise ValueError(f"{name} must be finite, got {values[~np.isfinite(values)][0]}.")
     above = len(null) - np.searchsorted(null, observed, side="left")
-    return np.where(_live(live, observed), (1.0 + above) / (1.0 + len(null)), 1.0)
+    return np.where(check_live(live, observed.shape), (1.0 + above) / (1.0 + len(null)), 1.0)
 
 
 def benjamini_hochberg(p: np.ndarray, q: float = 0.05, live: np.ndarray | None = None) -> Discoveries:
@@ -69,7 +71,7 @@ def benjamini_hochberg(p: np.ndarray, q: float = 0.05, live: np.ndarray | None =
         raise ValueError(f"p must hold one p-value from 0 to 1 a neuron, got shape {p.shape} with values {p.ravel()[:5]}.")
     if not 0 < q < 1:
         raise ValueError(f"q must lie between 0 and 1, got {q!r}.")
-    tested = np.flatnonzero(_live(live, p))
+    tested = np.flatnonzero(check_live(live, p.shape))
     order = tested[np.argsort(p[tested], kind="stable")]
     q_values = np.ones(len(p))
     steps = p[order] * len(order) / np.arange(1, len(order) + 1)
@@ -77,10 +79,3 @@ def benjamini_hochberg(p: np.ndarray, q: float = 0.05, live: np.ndarray | None =
     found = np.zeros(len(p), bool)
     found[order] = q_values[order] <= q
     return Discoveries(found, q_values, int(found.sum()), float(p[found].max(initial=0.0)))
-
-
-def _live(live: np.ndarray | None, like: np.ndarray) -> np.ndarray:
-    live = np.ones(like.shape, bool) if live is None else np.asarray(live)
-    if live.shape != like.shape or live.dtype != bool:
-        raise ValueError(f"live must be bool of shape {like.shape}, got {live.dtype} of shape {live.shape}.")
-    return live
