@@ -1,4 +1,4 @@
-"""Nulls: what a score is worth when there is nothing to find, each a switch of a run (METHOD §12).
+"""Nulls: what a score is worth when there is nothing to find (METHOD §12). A run makes all but the labels dealt to other images.
 
     swap               C = ÂᵀŜ/n (neurons × neurons): what the explanations of other neurons score on a neuron
     permute and refit  activations permuted over train ∪ val, the whole search rerun, scored on the real test activations
@@ -210,12 +210,15 @@ def nonsense_names(n: int, seed: int, avoid: Collection[str] = ()) -> list[str]:
 
 
 def shuffled_rows(rows: Callable[..., Array], n_images: int, seed: int) -> Callable[..., Array]:
-    """The random-concepts null of labels: every image has the labels of another one.
+    """The random-concepts null of labels, for scripts of your own: every image has the labels of another one.
 
-    All columns move together, so that each keeps its frequency and its company; only the link to the images is cut.
+    No run calls it. Give what it returns to `linear.measure` and `simulate_rows` in place of `rows`: explanations then score chance on
+    test, and on val what choosing the best of so many concepts earns by itself. All columns move together, so that each keeps its frequency
+    and its company; only the link to the images is cut. Neurons that fire together share their luck, which `permute_and_refit` parts: use
+    that one where scores are pooled over neurons.
 
     Args:
-      rows: (row index, column index) → (rows, columns).
+      rows: (row index, column index) → (rows, columns) 0 or 1, such as `LabelConcepts.rows`.
       n_images: how many images there are.
       seed: integer from 0 to 2⁶⁴ − 1.
 

@@ -35,7 +35,9 @@ class Verdict(NamedTuple):
 
 
 def self_test(activations: Array, labels: Array, *, seed: int = 0, alpha: float = ALPHA) -> dict[str, Verdict]:
-    """Do the metrics notice labels that are missing or too many? Use it on labels that are known exactly.
+    """Do the metrics notice labels that are missing or too many? Use it before a metric is trusted on concepts of other frequencies.
+
+    No run calls it; give it labels that are known exactly, and `known_neurons` of them.
 
     Args:
       activations: (images, concepts): neuron j is known to respond to concept j, as `known_neurons` makes them.
@@ -68,7 +70,7 @@ def self_test(activations: Array, labels: Array, *, seed: int = 0, alpha: float 
 
 
 def known_neurons(labels: Array, *, noise: float = 0.5, seed: int = 0) -> np.ndarray:
-    """A neuron for each concept: its label plus normal noise; (images, concepts) float32."""
+    """A neuron for each concept, for `self_test`: its label plus normal noise; (images, concepts) float32."""
     return (np.asarray(labels) + noise * np.random.default_rng(seed).normal(size=labels.shape)).astype(np.float32)
 
 
