@@ -4,12 +4,13 @@
     ρ:           tanh(atanh ρ ± t·sd(atanh ρ*))     Fisher's transform: its spread hardly depends on ρ
     means:       mean ± t·sd(mean ρ*)
     differences: ρ_a − ρ_b ± t·sd(ρ_a* − ρ_b*), the same W on both sides
-    t:           quantile of Student's t with 2n/(κ − 1) degrees of freedom, at least 2; κ = Σu⁴/n / (Σu²/n)²,
-                 u = âŝ − ρ(â² + ŝ²)/2 what each image contributes to ρ: the fewer images decide, the less the sd is known
+    t:           √(1 + 1/f) times the quantile of Student's t with f = 2n/(κ − 1) degrees of freedom, at least 2; κ = Σu⁴/n / (Σu²/n)²,
+                 u = âŝ − ρ(â² + ŝ²)/2 what each image contributes to ρ: the fewer images decide, the less the sd is known, and the
+                 more that of resamples falls short, as the variance of f + 1 numbers about their own mean does by f/(f + 1)
 
 What varies is the images; the neurons are the layer's own and stay (a mean's standard error over neurons is another number, `sem_…` in the
 summary). All draws share W, so an interval of a mean knows that neurons see the same images. Chosen among percentile, BCa, basic,
-studentised and normal intervals by coverage: where some twenty of 200 images decide, those cover 90–93 %, this one 93–95 %
+studentised and normal intervals by coverage: where some twenty of 200 images decide, those cover 90–93 %, this one 93 % and more
 (benchmarks/evaluation.py); it needs no order statistics, hence few draws.
 Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapters 12 and 13;
 Satterthwaite 1946 (https://doi.org/10.2307/3002019) for the degrees of freedom.
@@ -24,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import stdtrit
 
-from jaxle.arrays import BLOCK_BYTES, Array, check_equal_rows, check_matrix
+from jaxle.arrays import BLOCK_BYTES, Array, check_equal_rows, check_live, check_matrix
 from jaxle.stats import pearson, standardise
 
 MOST = 1 - 1e-6  # a correlation beyond is as good as 1 in float32
@@ -140,10 +141,7 @@ def check_pair(simulated: Array, activations: Array, live: np.ndarray | None = N
     n_neurons = activations.shape[1]
     if simulated.shape[1] != n_neurons:
         raise ValueError(f"{name} and activations must describe the same neurons, got {simulated.shape[1]} and {n_neurons} columns.")
-    live = np.ones(n_neurons, bool) if live is None else np.asarray(live)
-    if live.shape != (n_neurons,) or live.dtype != bool:
-        raise ValueError(f"live must be bool of shape ({n_neurons},), got {live.dtype} of shape {live.shape}.")
-    return live
+    return check_live(live, (n_neurons,))
 
 
 def _check_options(draws: int, level: float) -> None:
@@ -180,8 +178,9 @@ def _halves(simulated: tuple, activations: Array, draws: int, seed: int, level: 
 
 
 def _quantile(kurtosis, n: int, level: float):
-    """Student's t at which an interval ends, for images whose contributions have this kurtosis (1 at least)."""
-    return stdtrit(np.maximum(2.0, 2 * n / np.maximum(kurtosis - 1, 1e-3)), (1 + level) / 2)
+    """√(1 + 1/f)·t at which an interval ends, for images whose contributions have this kurtosis (1 at least)."""
+    freedom = np.maximum(2.0, 2 * n / np.maximum(kurtosis - 1, 1e-3))
+    return np.sqrt(1 + 1 / freedom) * stdtrit(freedom, (1 + level) / 2)
 
 
 @jax.jit

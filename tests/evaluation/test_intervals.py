@@ -34,7 +34,8 @@ def test_equals_resampling_rows_by_hand():
     u, u_b = (standard[0] * s - (standard[0] * s).mean(0) * (standard[0] ** 2 + s**2) / 2 for s in standard[1:])
 
     def quantile(u):
-        return scipy.stats.t.ppf(0.975, 2 * 50 / (scipy.stats.moment(u, 4) / scipy.stats.moment(u, 2) ** 2 - 1))
+        freedom = 2 * 50 / (scipy.stats.moment(u, 4) / scipy.stats.moment(u, 2) ** 2 - 1)
+        return np.sqrt(1 + 1 / freedom) * scipy.stats.t.ppf(0.975, freedom)
 
     half, centre = quantile(u) * np.arctanh(rho).std(0, ddof=1), np.arctanh(got.correlation)
     np.testing.assert_allclose([got.low, got.high], np.tanh([centre - half, centre + half]), atol=5e-6)
