@@ -56,6 +56,7 @@ def get_config() -> ConfigDict:
     config.search.n_candidates = 10
     config.search.min_gain = 0.02
     config.search.mean_length = 0.0  # preconditioned: choose min_gain so that explanations are no longer on average; 0 = min_gain as it is
+    config.search.exchanges = 3  # preconditioned: rounds in which each chosen concept may give way to a better one; 0 = none
     config.search.teacher = True  # preconditioned: select on the dense ridge's prediction, not on the activation itself
 
     config.evaluation = ConfigDict()

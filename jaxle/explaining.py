@@ -145,7 +145,7 @@ def length_limit(x: Run, variant: str, tap: str, method: str) -> float | None:
 
 
 def _options(x: Run, search: str) -> dict[str, Any]:
-    names = ("teacher",) if search == PRECONDITIONED else ("n_candidates",)
+    names = ("teacher", "exchanges") if search == PRECONDITIONED else ("n_candidates",)
     read = {name: x.config["search"][name] for name in ("max_concepts", "min_gain", *names)}
     return read | {"dead_threshold": x.config["target"]["dead_threshold"]}
 

@@ -50,6 +50,7 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     "search.n_candidates": int,
     "search.min_gain": float,
     "search.mean_length": float,
+    "search.exchanges": int,
     "search.teacher": bool,
     "evaluation.ceiling": bool,
     "evaluation.untrained": bool,

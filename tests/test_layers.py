@@ -26,7 +26,7 @@ FLOORS = [
     ["launch", "scenes.train", "scenes.siglip_texts", "scenes.train_siglip"],
 ]
 INSIDE = {
-    "solve": ["moments", "folds", "block", "elastic_net", "least_squares", "ridge", "forward", "logistic", "lasso"],
+    "solve": ["moments", "folds", "block", "elastic_net", "least_squares", "ridge", "forward", "exchange", "logistic", "lasso"],
     "scenes": [
         *("vocabulary", "draws", "shapes", "patterns", "layout", "places", "world", "masks", "captions", "planted"),
         *("siglip_texts", "train_siglip"),

@@ -23,6 +23,7 @@ from jaxle.explainers import rank as ranking
 from jaxle.explainers.measure import Measured, maximum, measure
 from jaxle.explainers.search import SEARCHES
 from jaxle.explanations import Explanations
+from jaxle.solve.exchange import ROUNDS
 
 __all__ = ["Measured", "Ranked", "check_concepts", "check_options", "explain", "maximum", "measure", "rank", "select"]
 
@@ -57,6 +58,7 @@ def explain(
     search: str = "greedy",
     mean_length: float | None = None,
     teacher: bool = True,
+    exchanges: int = ROUNDS,
     min_top5: float = MIN_TOP5,
     dead_threshold: float = DEAD_THRESHOLD,
 ) -> Explanations:
@@ -75,6 +77,7 @@ def explain(
         `explainers.preconditioned`, which predicts better at the same length; lam, l1_ratio and n_candidates are not used).
       mean_length: preconditioned only: set min_gain so that explanations have at most so many concepts on average; at least 1.
       teacher: preconditioned only: select for a dense fit's prediction (True) or for the activation itself.
+      exchanges: preconditioned only: rounds in which each chosen concept may give way to a better one; 0 for none.
       min_top5: screening: least mean of a concept's five largest probabilities; 0 turns the rule off.
       dead_threshold: a neuron whose maximum over all images stays below it is flagged dead.
 
@@ -88,7 +91,7 @@ def explain(
     check_matrix(concept_probs, "concept_probs", ("images", "concepts"))
     check_equal_rows(activations, concept_probs, ("activations", "concept_probs"))
     concepts = check_concepts(concepts, concept_probs.shape[1])
-    check_options(lam, l1_ratio, TOL, max_concepts, n_candidates, min_gain, search, min_top5, mean_length, teacher)
+    check_options(lam, l1_ratio, TOL, max_concepts, n_candidates, min_gain, search, min_top5, mean_length, teacher, exchanges)
     n_images = activations.shape[0]
     split = make_split(n_images, seed) if split is None else check_split(split, n_images)
 
@@ -106,6 +109,7 @@ def explain(
             min_gain=min_gain,
             mean_length=mean_length,
             teacher=teacher,
+            exchanges=exchanges,
             dead_threshold=dead_threshold,
         )
     ranked = rank(measured, lam, l1_ratio, pool_size=n_candidates * max_concepts)
@@ -203,6 +207,7 @@ def check_options(
     min_top5: float,
     mean_length: float | None = None,
     teacher: bool = True,
+    exchanges: int = ROUNDS,
 ) -> None:
     """Raise a ValueError for the first option that makes no sense, before anything is computed."""
     for name, value, low, high in (
@@ -215,9 +220,9 @@ def check_options(
         if not (isinstance(value, (int, float)) and low <= value <= high and value < np.inf) or (name in ("lam", "tol") and value == 0):
             expected = "a positive number" if high == np.inf else f"a number in {'(' if name == 'tol' else '['}0, 1]"
             raise ValueError(f"{name} must be {expected}, got {value!r}.")
-    for name, value in (("max_concepts", max_concepts), ("n_candidates", n_candidates)):
-        if not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+    for name, value, low in (("max_concepts", max_concepts, 1), ("n_candidates", n_candidates, 1), ("exchanges", exchanges, 0)):
+        if not isinstance(value, (int, np.integer)) or value < low:
+            raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}.")
     searches = [*SEARCHES, PRECONDITIONED]
     if search not in searches:
         raise ValueError(f"unknown search {search!r}; valid: {', '.join(searches)}.")

@@ -2,11 +2,13 @@
 
     teach    ridge of every neuron on all concepts, w_R                                      (`solve.ridge.teach`; its ceiling, too)
     select   forward selection on the teacher's prediction X w_R, over all concepts; the path's length by mean correlation over the
-             folds with the real activation, less `min_gain` a concept; least-squares weights on train ∪ val       (`solve.forward`)
+             folds with the real activation, less `min_gain` a concept                                             (`solve.forward`)
+    exchange each concept gives way to whichever explains more of the prediction beside the others; least-squares weights on
+             train ∪ val                                                                                           (`solve.exchange`)
 
 jaxle's own procedure, not the paper's: METHOD's `search="preconditioned"`. The idea of selecting on a denoised target is Paul, Bair, Hastie
-& Tibshirani, Annals of Statistics 2008 (https://doi.org/10.1214/009053607000000578). Train and val serve alike, in folds; test images are
-never seen.
+& Tibshirani, Annals of Statistics 2008 (https://doi.org/10.1214/009053607000000578). The exchanges are not METHOD's (`exchanges=0` leaves
+them out); they earned their place in docs/recovery.md. Train and val serve alike, in folds; test images are never seen.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from jaxle.explainers import table
 from jaxle.explainers.measure import Measured
 from jaxle.explainers.search import Found
 from jaxle.explanations import Explanations
-from jaxle.solve import forward, least_squares, ridge
+from jaxle.solve import exchange, forward, least_squares, ridge
+from jaxle.solve.exchange import ROUNDS
 from jaxle.solve.folds import N_FOLDS
 from jaxle.solve.moments import merge
 
@@ -39,6 +42,7 @@ def explain(
     min_gain: float,
     mean_length: float | None = None,
     teacher: bool = True,
+    exchanges: int = ROUNDS,
     dead_threshold: float,
     mesh: Mesh | None = None,
 ) -> Explanations:
@@ -52,6 +56,7 @@ def explain(
         min_gain=min_gain,
         mean_length=mean_length,
         teacher=teach(measured, mesh=mesh) if teacher else None,
+        exchanges=exchanges,
         dead_threshold=dead_threshold,
         mesh=mesh,
     )
@@ -77,6 +82,7 @@ def select(
     min_gain: float,
     mean_length: float | None = None,
     teacher: ridge.Teacher | None,
+    exchanges: int = ROUNDS,
     dead_threshold: float,
     mesh: Mesh | None = None,
 ) -> Explanations:
@@ -91,6 +97,7 @@ def select(
       min_gain: what one more concept must add to the mean correlation over the folds.
       mean_length: set `min_gain` instead, so that the mean length over neurons neither dead nor constant does not exceed this; at least 1.
       teacher: from `teach`; None selects for the activation itself.
+      exchanges: rounds in which each concept may give way to a better one; 0 for none.
       dead_threshold: see `linear.explain`.
       mesh: neurons are split over its axis `data`.
 
@@ -100,7 +107,8 @@ def select(
     """
     live = table.live(maxima, dead_threshold, measured.train)
     weights = None if teacher is None else teacher.weights
-    found, used = search(measured, weights, max_concepts=max_concepts, min_gain=min_gain, mean_length=mean_length, live=live, mesh=mesh)
+    limits = {"max_concepts": max_concepts, "min_gain": min_gain, "mean_length": mean_length}
+    found, used = search(measured, weights, **limits, exchanges=exchanges, live=live, mesh=mesh)
     facts = {
         "n_concepts": len(measured.kept),
         "n_folds": len(measured.folds),
@@ -125,6 +133,7 @@ def search(
     max_concepts: int,
     min_gain: float,
     mean_length: float | None = None,
+    exchanges: int = ROUNDS,
     live: np.ndarray | None = None,
     mesh: Mesh | None = None,
 ) -> tuple[Found, float]:
@@ -147,6 +156,9 @@ def search(
         min_gain = forward.gain_for(rho, mean_length, np.ones(len(rho), bool) if live is None else live)
     count = forward.lengths(rho, min_gain)
     selected = np.where(np.arange(max_concepts) < count[:, None], selected, -1).astype(np.int32)
+    better = exchange.exchange(total, selected, weights, rounds=exchanges, mesh=mesh)
+    if (better != selected).any():
+        selected, rho = better, forward.judge(measured.folds, better)
     weights, bias, _ = least_squares.refit(total, total, selected)
     last = np.take_along_axis(rho, np.maximum(count - 1, 0)[:, None], axis=1)[:, 0]
     return Found(selected, count, *(part.astype(np.float32) for part in (weights, bias, np.where(count > 0, last, 0.0)))), float(min_gain)

@@ -12,6 +12,7 @@ Sources: Chen, Billings & Luo 1989, orthogonal least squares (https://doi.org/10
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -40,20 +41,37 @@ def path(moments: Moments, weights: jax.Array | None = None, *, most: int, mesh:
     Returns:
       (neurons, most) int32, −1 past the end of a path: nothing is left to explain, or all that is left depends on what was chosen.
     """
-    n_neurons, n_devices = moments.cross.shape[1], 1 if mesh is None else mesh.shape["data"]
     most_possible = min(most, moments.cross.shape[0])
+    program = _program(mesh, weights is not None, most_possible)
+    parts = [np.asarray(program(gram, rows)) for _, gram, rows in blocks(moments, weights, mesh, block)]
+    selected = np.concatenate(parts)[: moments.cross.shape[1]]
+    return np.pad(selected, ((0, 0), (0, most - most_possible)), constant_values=-1)
+
+
+def blocks(
+    moments: Moments, weights: jax.Array | None, mesh: Mesh | None, block: int
+) -> Iterator[tuple[np.ndarray, jax.Array, jax.Array]]:
+    """Neurons block by block, the last one padded: their numbers, the correlations of all concepts, and their rows.
+
+    Rows (neurons, concepts) are the weights of a dense fit
+    Without weights the rows are standardised cross moments instead, (neurons, concepts) either way.
+    """
+    n_neurons, n_devices = moments.cross.shape[1], 1 if mesh is None else mesh.shape["data"]
     block = min(block * n_devices, -(-n_neurons // n_devices) * n_devices)
     moments = jax.tree.map(jnp.asarray, moments)
     gram, size = _standardise(moments)
-    program = _program(mesh, weights is not None, most_possible)
     source = moments.cross if weights is None else jnp.asarray(weights)
-    parts = []
     for begin in range(0, n_neurons, block):
-        neurons = np.minimum(np.arange(begin, begin + block), n_neurons - 1)  # the last block is padded
-        rows = _rows(source, size.inv_x if weights is None else size.std_x, size.inv_y, neurons)
-        parts.append(np.asarray(program(gram, rows)))
-    selected = np.concatenate(parts)[:n_neurons]
-    return np.pad(selected, ((0, 0), (0, most - most_possible)), constant_values=-1)
+        neurons = np.minimum(np.arange(begin, begin + block), n_neurons - 1)
+        yield neurons, gram, _rows(source, size.inv_x if weights is None else size.std_x, size.inv_y, neurons)
+
+
+def cross_of_fit(gram, rows):
+    """Cross moments of concepts and a dense fit's prediction, in units of its deviation; rows are its standardised weights."""
+    cross = jnp.matmul(rows, gram, precision=HIGHEST)
+    total = jnp.sum(rows * cross, axis=1)
+    scale = jnp.where(total > 0, 1 / jnp.sqrt(jnp.where(total > 0, total, 1.0)), 0.0)
+    return cross * scale[:, None]
 
 
 def judge(folds: tuple[Moments, ...], selected: np.ndarray) -> np.ndarray:
@@ -126,13 +144,7 @@ def _program(mesh: Mesh | None, dense: bool, most: int):
 
 def _forward(gram, rows, *, dense: bool, most: int):
     """One block: rows (neurons, concepts) are standardised cross moments, or a dense fit's standardised weights."""
-    if dense:
-        cross = jnp.matmul(rows, gram, precision=HIGHEST)
-        total = jnp.sum(rows * cross, axis=1)
-        scale = jnp.where(total > 0, 1 / jnp.sqrt(jnp.where(total > 0, total, 1.0)), 0.0)
-        cross = cross * scale[:, None]
-    else:
-        cross = rows
+    cross = cross_of_fit(gram, rows) if dense else rows
     n, m = cross.shape
     varies = jnp.diagonal(gram)
 

@@ -83,7 +83,8 @@ def restated(activations, probs, split, max_concepts, min_gain, teacher=True):
 def test_equals_the_procedure_restated_in_numpy_on_64_neurons(teacher):
     activations, probs, _ = planted()
     split = make_split(len(probs), 0)
-    found = jaxle.explain(activations, probs, NAMES, split=split, search="preconditioned", max_concepts=6, min_gain=0.01, teacher=teacher)
+    options = {"max_concepts": 6, "min_gain": 0.01, "teacher": teacher, "exchanges": 0}
+    found = jaxle.explain(activations, probs, NAMES, split=split, search="preconditioned", **options)
     exempt = 0
     for got, (chosen, weights, bias, rho, close) in zip(found, restated(activations, probs, split, 6, 0.01, teacher), strict=True):
         if close:
@@ -107,6 +108,20 @@ def test_finds_what_was_planted_of_either_sign_and_uses_val_too():
     matched = jaxle.explain(activations, probs, NAMES, search="preconditioned", mean_length=float(greedy.lengths.mean()))
     rho_greedy, rho_matched = (jaxle.correlation(jaxle.simulate(e, probs, NAMES)[test], activations[test]) for e in (greedy, matched))
     assert rho.mean() > 0.85 and matched.lengths.mean() <= greedy.lengths.mean() and rho_matched.mean() > rho_greedy.mean()
+
+
+def test_exchanges_keep_the_lengths_and_are_judged_on_the_folds_again():
+    activations, probs, _ = planted(n_concepts=40, noise=3.0)
+    split = make_split(len(probs), 0)
+    got = measured(activations, probs, split)
+    weights = preconditioned.teach(got).weights
+    (before, _), (after, _) = (preconditioned.search(got, weights, max_concepts=6, min_gain=0.0, exchanges=n) for n in (0, 3))
+    np.testing.assert_array_equal(before.count, after.count)
+    changed = [k for k in range(64) if set(before.selected[k]) != set(after.selected[k])]
+    assert changed
+    for k in changed:
+        folds_rho = forward.judge(got.folds, after.selected)[k, after.count[k] - 1]
+        assert after.val_correlation[k] == pytest.approx(folds_rho, abs=1e-6) and folds_rho != before.val_correlation[k]
 
 
 def test_never_looks_at_test_images():

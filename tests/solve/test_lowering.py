@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxle.explainers import rank, search
-from jaxle.solve import elastic_net, forward, least_squares, moments, ridge
+from jaxle.solve import elastic_net, exchange, forward, least_squares, moments, ridge
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,8 @@ def programs(problems):
         "forward, its Gram matrix": (forward._standardise, (m,)),
         "forward, its rows": (forward._rows, (m.cross, m.mean_x, m.mean_y, neurons)),
         "forward, what folds are judged by": (forward._gather, (m, order, neurons)),
+        "exchange, to the activation": (exchange._program(None, False, 5, 3), (m.gram, m.cross.T, order[:, :5])),
+        "exchange, to a dense fit": (exchange._program(None, True, 5, 3), (m.gram, m.cross.T, order[:, :5])),
         "teacher": (ridge._program(None), (m.cross.T, m.gram, m.mean_x, jnp.ones((30, 4)), jnp.ones(4), jnp.ones(4))),
         "teacher, its rows": (jax.jit(lambda m, s: ridge._cross_rows(m, s, 8)), (m, m.mean_x)),
         "teacher, raw": (ridge._raw, (m.cross, m, size, m.mean_y, m.mean_y)),
