@@ -56,24 +56,22 @@ def exchange(
     Returns:
       (neurons, slots) int32: the same slots used, every exchange having raised the explained share of variance by more than `forward.TIE`.
     """
-    slots = int(np.max(np.sum(selected >= 0, axis=1), initial=0))
-    if rounds < 1 or slots == 0:
+    if rounds < 1 or (selected < 0).all():
         return selected
-    program = _program(mesh, weights is not None, slots, rounds)
-    parts = [np.asarray(program(gram, rows, selected[neurons, :slots])) for neurons, gram, rows in blocks(moments, weights, mesh, block)]
-    better = np.concatenate(parts)[: len(selected)]
-    return np.pad(better, ((0, 0), (0, selected.shape[1] - slots)), constant_values=-1)
+    program = _program(mesh, weights is not None, rounds)
+    parts = [np.asarray(program(gram, rows, selected[neurons])) for neurons, gram, rows in blocks(moments, weights, mesh, block)]
+    return np.concatenate(parts)[: len(selected)]
 
 
 @functools.cache
-def _program(mesh: Mesh | None, dense: bool, slots: int, rounds: int):
-    return split_jit(functools.partial(_exchange, dense=dense, slots=slots, rounds=rounds), mesh, (WHOLE, ROWS, ROWS), ROWS)
+def _program(mesh: Mesh | None, dense: bool, rounds: int):
+    return split_jit(functools.partial(_exchange, dense=dense, rounds=rounds), mesh, (WHOLE, ROWS, ROWS), ROWS)
 
 
-def _exchange(gram, rows, selected, *, dense: bool, slots: int, rounds: int):
+def _exchange(gram, rows, selected, *, dense: bool, rounds: int):
     """One block: rows as in `forward`, selected (neurons, slots)."""
     cross = cross_of_fit(gram, rows) if dense else rows
-    n, m = cross.shape
+    (n, m), slots = cross.shape, selected.shape[1]
     left = jnp.broadcast_to(jnp.diagonal(gram)[None, :], (n, m))
     zeros = functools.partial(jnp.zeros, dtype=jnp.float32)
     chosen = Chosen(jnp.full((n, slots), -1, jnp.int32), zeros((n, slots, slots)), zeros((n, slots, m)), zeros((n, slots)), left, cross)
