@@ -4,6 +4,7 @@
     python benchmarks/solver.py similarity 35000 5000 2048
     python benchmarks/solver.py --doubling             cost as images, concepts and neurons double
     python benchmarks/solver.py --searches             only the paper's search and jaxle's own beside each other, no libraries
+    python benchmarks/solver.py --wide [neurons]       memory and time at 8,000 concepts × 100,000 neurons
 
 In one run, on generated problems (benchmarks/problems.py): jaxle; the best pipeline of libraries (NumPy's Gram matrix, scikit-learn's
 Gram coordinate descent called directly on as many threads as cores, a NumPy search from normal equations in as many processes);
@@ -487,17 +488,39 @@ def doubling() -> None:
             print(f"{sizes}{moments:>11.2f}{seconds['fit and order']:>8.2f}{seconds['search']:>10.2f}{total:>11.3f}", flush=True)
 
 
+def wide(n_neurons: int) -> None:
+    """Many neurons beside many concepts: what is held beyond inputs and moments, in one pass of the paper's search."""
+    features, base = problems.similarity(3500, 8000, 2048)
+    random = np.random.default_rng(1)
+    targets = np.empty((len(base), n_neurons), np.float32)
+    for start in range(0, n_neurons, 2048):  # pairs of neurons, mixed
+        a, b = (random.permutation(2048)[: n_neurons - start] for _ in range(2))
+        targets[:, start : start + 2048] = 0.7 * base[:, a] + 0.3 * base[:, b]
+    order, seconds = random.permutation(len(base)), {}
+    begin, before = time.perf_counter(), memory()
+    train, val, ranked, found = ours(features, targets, np.sort(order[:2450]), np.sort(order[2450:2800]), seconds)
+    total = time.perf_counter() - begin
+    held = sum(part.nbytes for m in (train, val) for part in (m.gram, m.cross)) / 2**30
+    print(f"similarity, 3,500 images × 8,000 concepts × {n_neurons:,} neurons: {total:.1f} s, {1000 * total / n_neurons:.3f} ms per neuron")
+    for name, value in seconds.items():
+        print(f"    {name:18s} {value:7.1f} s")
+    given = (features.nbytes + targets.nbytes) / 2**30
+    print(f"    inputs {given:.2f} GiB, moments {held:.2f} GiB, peak {memory():.2f} GiB (before: {before:.2f})")
+    print(f"    all converged: {bool(np.all(ranked.converged))}, {np.mean(found.count):.2f} concepts an explanation")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("problem", nargs="*", help="kind, images, concepts, neurons; none: the six of the docstring")
     parser.add_argument("--doubling", action="store_true")
+    parser.add_argument("--wide", nargs="?", type=int, const=100_000, metavar="neurons")
     parser.add_argument("--fast", action="store_true", help="leave out what takes seconds a neuron")
     parser.add_argument("--searches", action="store_true", help="only the two searches beside each other, no libraries")
     options = parser.parse_args()
     import jax
 
     with tempfile.TemporaryDirectory() as cache:
-        if not options.problem and not options.doubling:  # a process each, so that memory and first calls are its own
+        if not (options.problem or options.doubling or options.wide):  # a process each, so that memory and first calls are its own
             for size in SIZES:
                 flags = [f"--{name}" for name in ("fast", "searches") if getattr(options, name)]
                 command = [sys.executable, __file__, *map(str, size), *flags]
@@ -507,7 +530,9 @@ def main() -> None:
         versions = f"JAX {jax.__version__} on {jax.default_backend()}, NumPy {np.__version__}"
         print(f"{platform.processor() or platform.machine()}, {CORES} cores, {versions}")
         warnings.filterwarnings("ignore", message="Objective did not converge")
-        if options.doubling:
+        if options.wide:
+            wide(options.wide)
+        elif options.doubling:
             doubling()
         else:
             kind, *sizes = options.problem
