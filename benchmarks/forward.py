@@ -1,4 +1,4 @@
-"""METHOD §13 in plain float64 NumPy, on moments of five folds: what `variants` builds on, and an independent check of the library's search.
+"""method.md §9 in plain float64 NumPy, on moments of five folds: what `variants` builds on, and a check of the library's search.
 
 teacher    w_R, dense ridge of every neuron, strength by mean correlation over the folds
 forward    orthogonal least squares on the teacher's prediction, cross moments G w_R
@@ -139,7 +139,7 @@ def judge(folds: list[Moments], order: np.ndarray) -> np.ndarray:
 
 
 def path(folds: list[Moments]) -> Path:
-    """METHOD §13, steps 1 and 2, and the folds' judgement of step 3."""
+    """method.md §9, steps 1 and 2, and the folds' judgement of step 3."""
     total = merge(folds)
     order = forward(total.gram, total.gram @ teacher(folds))
     return Path(order, judge(folds, order))

@@ -10,7 +10,7 @@ In one run, on generated problems (benchmarks/problems.py): jaxle; the best pipe
 Gram coordinate descent called directly on as many threads as cores, a NumPy search from normal equations in as many processes);
 scikit-learn's public API with the same search; skglm and celer, if installed; a plain SAGA with a fit per candidate, as the paper's code
 does. Whatever is too slow for all neurons is measured on a few, named in the table, and scaled up. Libraries fit to a relative gap of
-1e-6, jaxle's own default. Agreement is with coordinate descent at 1e-10 in float64, and with METHOD §5 in float64.
+1e-6, jaxle's own default. Agreement is with coordinate descent at 1e-10 in float64, and with method.md §5 in float64.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def all_coordinate_descents(gram, cross, n_threads):
 
 
 def numpy_search(train, val, order, n_candidates, max_concepts, min_gain):
-    """METHOD §5 for one neuron from its pool's moments (gram, cross, var_y), float64: (concepts, ρ, close call)."""
+    """method.md §5 for one neuron from its pool's moments (gram, cross, var_y), float64: (concepts, ρ, close call)."""
     (gram, cross), (val_gram, val_cross, val_var) = train, val
     place = {int(c): i for i, c in enumerate(order)}
     selected, rejected, best, close = [], set(), 0.0, False

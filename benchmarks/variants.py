@@ -2,7 +2,7 @@
 
     python benchmarks/variants.py [--quick]
 
-Prototypes on `benchmarks/forward.py`, float64 NumPy, each against METHOD §13's procedure ("base") at equal length:
+Prototypes on `benchmarks/forward.py`, float64 NumPy, each against docs/method.md §9 without its exchanges ("base") at equal length:
 
     stability   the same number of concepts per neuron, but those that 20 bootstrap resamples of the images select most often
     one s.e.    the shortest path whose fold correlation is within one standard error (over folds) of its best; base is given the min_gain

@@ -1,4 +1,4 @@
-"""The gauge itself: marks of a perfect and of a near explanation, and METHOD §13's prototype beside plain least squares."""
+"""The gauge itself: marks of a perfect and of a near explanation, and method.md §9's prototype beside plain least squares."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Calibration: the scale and shift that make σ(scale·(cos + shift)) the probability that a concept is in an image (METHOD §3).
+"""Calibration: the scale and shift that make σ(scale·(cos + shift)) the probability that a concept is in an image (method.md §3).
 
     min over scale, shift of  −1/n Σ_ij [ L_ij log P_ij + (1 − L_ij) log(1 − P_ij) ],   L = labels: classes and superclasses
 
@@ -16,7 +16,7 @@ import numpy as np
 from jaxle.arrays import row_blocks
 from jaxle.solve import logistic
 
-KNOWN = {  # scale, shift; METHOD §3: the paper's code, fitted on ImageNet
+KNOWN = {  # scale, shift; method.md §3: the paper's code, fitted on ImageNet
     "siglip_so400m_14_384": (58.0, -0.13),
     "siglip_l_16_384": (60.0, -0.09),
     "clip_vit_l_14_336": (58.0, -0.25),

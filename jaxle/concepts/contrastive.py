@@ -1,4 +1,4 @@
-"""Contrastive concepts: P_ij = σ(scale·(cos(E_I(x_i), E_T(c_j)) + shift)) from the embeddings of two towers (METHOD §3, SigLIP).
+"""Contrastive concepts: P_ij = σ(scale·(cos(E_I(x_i), E_T(c_j)) + shift)) from the embeddings of two towers (method.md §3, SigLIP).
 
 Only the embeddings are held, images × numbers and concepts × numbers; tiles of P are made where they are consumed. SigLIP and CLIP alike:
 what differs is the calibration (`calibration`). The paper embeds the raw concept, without a prompt; templates are an option.

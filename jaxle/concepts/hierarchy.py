@@ -1,4 +1,4 @@
-"""Superclasses: concepts that hold of an image because of its class, as `animal` holds of every image of a cat (METHOD §3, Label).
+"""Superclasses: concepts that hold of an image because of its class, as `animal` holds of every image of a cat (method.md §3, Label).
 
 Given as a dict of name → members, each a class or another superclass: by a config, or read off WordNet (`wordnet`). What would add
 nothing to the fit is dropped: a superclass of one class or of all of them, and every further name of the same set.

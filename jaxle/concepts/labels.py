@@ -1,4 +1,4 @@
-"""Label concepts: P_ij is 1 where concept j holds of image i by the data set's own labels, else 0 (METHOD §3, Label).
+"""Label concepts: P_ij is 1 where concept j holds of image i by the data set's own labels, else 0 (method.md §3, Label).
 
 From class labels, the columns are the classes and the superclasses; only the table classes × concepts is held, and rows are gathered from
 it. From annotations, each image has labels of its own, which may lie in a memory map. Images × concepts is never made.

@@ -1,4 +1,4 @@
-"""Superclasses of classes that are WordNet synsets (METHOD §3, Label), and their names in readable form.
+"""Superclasses of classes that are WordNet synsets (method.md §3, Label), and their names in readable form.
 
 An image belongs to every hypernym of its class. Shipped are WordNet 3.0's noun synsets with their hypernyms, the synsets of ImageNet-1k's
 classes in the order of its labels, and one synset for each class of CIFAR-10 and CIFAR-100; all made by tools/concept_tables.py. A data

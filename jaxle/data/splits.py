@@ -1,4 +1,4 @@
-"""Train, val and test images: everything learned uses train, every choice val, every reported score test (METHOD §1).
+"""Train, val and test images: everything learned uses train, every choice val, every reported score test (method.md §1).
 
 Kept apart by index arrays, so that the same split serves every network, tap and method of a run, and can be saved beside it.
 """

@@ -3,7 +3,7 @@
     α(k) = 1 − Σ |L(f_{k←c·s+d}(x), y) − L(f(x), y)| / Σ |L(f_{k←μ}(x), y) − L(f(x), y)|
 
 Sums over test images, L the cross-entropy of logits / T, μ the neuron's mean on validation images; c and d are chosen there, by `optim`
-and by `norm` (`affine`). A perfect simulation scores 1 and the mean 0. Source: METHOD section 6; Oikarinen & Weng 2024, section 4.2.
+and by `norm` (`affine`). A perfect simulation scores 1 and the mean 0. Source: method.md §6; Oikarinen & Weng 2024, section 4.2.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 The paper's procedure is 100 steps of Adam, rate 1e-2, from c = 1, d = 0 in the activation's units, and its last point ("reference"). It
 depends on the units of s. "best" follows that very path and two more, in units in which s and q have mean 0 and deviation 1 (from Norm's
 point and from the constant μ, with a rate that falls to 0), and keeps the best of all points met: never below "reference" on the images it
-is given. Source: METHOD section 6.
+is given. Source: method.md §6.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Do two simulators rank methods and neurons alike? Kendall's τ, which only looks at order (METHOD §12, second simulator).
+"""Do two simulators rank methods and neurons alike? Kendall's τ, which only looks at order (method.md §8, second simulator).
 
     τ_b = (concordant − discordant)/√((pairs − ties in a)(pairs − ties in b))
 

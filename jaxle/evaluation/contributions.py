@@ -1,4 +1,4 @@
-"""Which concepts of an explanation carry it, one by one (METHOD §12).
+"""Which concepts of an explanation carry it, one by one (method.md §8).
 
     share_j         = Cov(w_j P_j, s)/Var(s)      of the simulated variance; sums to 1
     leave_one_out_j = ρ − ρ_{−j}                  correlation lost when w_j becomes 0, the other weights as they are

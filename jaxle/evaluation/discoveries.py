@@ -1,4 +1,4 @@
-"""From scores and a null to a statement about a layer: "x of K neurons explained at q = 0.05" (METHOD §12).
+"""From scores and a null to a statement about a layer: "x of K neurons explained at q = 0.05" (method.md §8).
 
     p_k = (1 + #{null ≥ observed_k}) / (1 + #null)
     q_(i) = min_{j ≥ i} p_(j)·m/j over the m live neurons, p ascending;   found: q ≤ level

@@ -5,7 +5,7 @@
 
 f_{∼k} is the network with neuron k at zero, L the cross-entropy of logits / T. β·N is rounded to the nearest whole number and is at least
 one image; among equal activations the earlier image comes first. TI_k(1) = 1 exactly. Images are streamed; what is kept is, per image and
-neuron, the activation, the change of the loss and whether the answer is still right. Source: METHOD section 7; Oikarinen & Weng 2024,
+neuron, the activation, the change of the loss and whether the answer is still right. Source: method.md §7; Oikarinen & Weng 2024,
 section 2 (whose code's index is off by one image).
 """
 

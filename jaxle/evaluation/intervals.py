@@ -1,4 +1,4 @@
-"""Bootstrap intervals over images: how far each correlation, and a layer's mean, would move on other test images (METHOD §12).
+"""Bootstrap intervals over images: how far each correlation, and a layer's mean, would move on other test images (method.md §8).
 
     W ~ Multinomial(n, 1/n) (draws × images),   W·[a, a², s, s², a∘s]/n  →  ρ* (draws × neurons), in matrix products
     ρ:           tanh(atanh ρ ± t·sd(atanh ρ*))     Fisher's transform: its spread hardly depends on ρ

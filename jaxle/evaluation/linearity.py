@@ -7,7 +7,7 @@ Linear is what passes two checks on a few images, with W the Jacobian of the log
 
 Both fail where the logits do not depend on a neuron through its pooled value alone (pool "max" before an average, say); then, and for a
 network in bfloat16, whose round-off is coarser than the test, the suffix is run.
-Source: METHOD section 6.
+Source: method.md §6.
 """
 
 from __future__ import annotations

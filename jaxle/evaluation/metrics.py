@@ -1,4 +1,4 @@
-"""Metrics beside the correlation, all neurons at once: cosine, AUPRC, F1, IoU and R² (METHOD §12).
+"""Metrics beside the correlation, all neurons at once: cosine, AUPRC, F1, IoU and R² (method.md §8).
 
     positive(x) = a(x) is among the top share α of val's activations
     cosine = a·s/(‖a‖‖s‖);  AUPRC = Σ_t (R_t − R_{t−1})·P_t over the distinct values of s, s ranking the positives

@@ -1,4 +1,4 @@
-"""Nulls: what a score is worth when there is nothing to find (METHOD §12). A run makes all but the labels dealt to other images.
+"""Nulls: what a score is worth when there is nothing to find (method.md §8). A run makes all but the labels dealt to other images.
 
     swap               C = ÂᵀŜ/n (neurons × neurons): what the explanations of other neurons score on a neuron
     permute and refit  activations permuted over train ∪ val, the whole search rerun, scored on the real test activations

@@ -1,4 +1,4 @@
-"""The network with its knowledge shuffled away: the control that a score of its neurons must beat (METHOD §12, "dead salmon").
+"""The network with its knowledge shuffled away: the control that a score of its neurons must beat (method.md §8, "dead salmon").
 
     every parameter tensor keeps its values and loses their places;   BatchNorm's statistics are measured again, layer after layer
 

@@ -9,7 +9,7 @@ computed as log1p(Σ p_j expm1(b_j − b_r)) − (b_y − b_r), r the class pred
 float32's relative precision where ΔL is small, as a difference of two losses is not. Matrix products are float32 ("highest").
 
 Where everything after the tap is linear, the change is (v − q_k) · W_k with q_k the pooled activation, and the network is not run again.
-That is found out, not assumed (`linearity`). Elsewhere the network's suffix is run. Source: METHOD sections 6 and 7.
+That is found out, not assumed (`linearity`). Elsewhere the network's suffix is run. Source: method.md §§6–7.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The metrics' own test: halving or doubling a concept's labels at random must lower a metric (METHOD §12).
+"""The metrics' own test: halving or doubling a concept's labels at random must lower a metric (method.md §8).
 
     neuron j = label j + noise;   M(label) against M(half of its 1s dropped) and M(as many 1s again, on random images)
     passes: lowered by more than ε of its value, for at least 90 % of the concepts, in both tests

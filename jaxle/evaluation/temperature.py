@@ -4,7 +4,7 @@
 
 f is convex in u = 1/T, with f' = mean(E_p[logit] − logit_y) and f'' = mean(Var_p[logit]), p = softmax(u · logits). So Newton's method finds
 the optimum; a step that leaves the bracket in which f' changes its sign is replaced by the bracket's middle. Everything is float64 on the
-host, in blocks of images. Source: METHOD section 6; Guo, Pleiss, Sun & Weinberger, On Calibration of Modern Neural Networks, ICML 2017.
+host, in blocks of images. Source: method.md §6; Guo, Pleiss, Sun & Weinberger, On Calibration of Modern Neural Networks, ICML 2017.
 """
 
 from __future__ import annotations

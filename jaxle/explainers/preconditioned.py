@@ -6,9 +6,9 @@
     exchange each concept gives way to whichever explains more of the prediction beside the others; least-squares weights on
              train ∪ val                                                                                           (`solve.exchange`)
 
-jaxle's own procedure, not the paper's: METHOD's `search="preconditioned"`. The idea of selecting on a denoised target is Paul, Bair, Hastie
-& Tibshirani, Annals of Statistics 2008 (https://doi.org/10.1214/009053607000000578). The exchanges are not METHOD's (`exchanges=0` leaves
-them out); they earned their place in docs/recovery.md. Train and val serve alike, in folds; test images are never seen.
+jaxle's own procedure, not the paper's: method.md §9. The idea of selecting on a denoised target is Paul, Bair, Hastie & Tibshirani, Annals
+of Statistics 2008 (https://doi.org/10.1214/009053607000000578). The exchanges earned their place in docs/recovery.md; `exchanges=0`
+leaves them out. Train and val serve alike, in folds; test images are never seen.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     min_w  ½ wᵀGw − cᵀw + ½v + Σ_j α_j |w_j| + ½ Σ_j β_j w_j²,   h = c − Gw − βw
 
-With s = min(1, min_j α_j/|h_j|) the gap of METHOD §4 is
+With s = min(1, min_j α_j/|h_j|) the gap of method.md §4 is
 
     gap = ½ (1−s)² (‖r‖²/n + Σ β_j w_j²) + Σ_j (α_j |w_j| − s w_j h_j),
 

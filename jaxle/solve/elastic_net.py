@@ -2,8 +2,8 @@
 
     min_w  ½ wᵀGw − cᵀw + ½v + Σ_j α_j |w_j| + ½ Σ_j β_j w_j²,   α_j = λη a_j t,  β_j = λ(1−η) a_j²
 
-on standardised moments (unit diagonal of G, v = 1); a_j = t = 1 penalises standardised columns (METHOD §4), a_j = 1/std(x_j) and
-t = 1/std(y) penalise raw ones. With h = c − Gw − βw and s = min(1, min_j α_j/|h_j|), the gap of METHOD §4 is
+on standardised moments (unit diagonal of G, v = 1); a_j = t = 1 penalises standardised columns (method.md §4), a_j = 1/std(x_j) and
+t = 1/std(y) penalise raw ones. With h = c − Gw − βw and s = min(1, min_j α_j/|h_j|), the gap of method.md §4 is
 
     gap = ½ (1−s)² (‖r‖²/n + Σ β_j w_j²) + Σ_j (α_j |w_j| − s w_j h_j),
 
@@ -89,7 +89,7 @@ def solve(
       moments: of concepts and targets over the training images.
       lam, l1_ratio: λ > 0 and η in (0, 1] of the objective.
       tol: stop at gap ≤ tol · (objective at zero).
-      standardise: penalise (and return) weights of standardised concepts and targets, as METHOD §4 does; False works on raw columns.
+      standardise: penalise (and return) weights of standardised concepts and targets, as method.md §4 does; False works on raw columns.
       start: a solution near by, of a larger λ, to start from.
       mesh: split the neurons over its axis `data`.
 

@@ -4,7 +4,7 @@
     length:  argmax_L ρ̄_L − ε L,   ρ̄_L = mean over folds of the correlation, on that fold, of the fit of the first L concepts on the others
 
 Everything is read off second moments. The target y of the steps may be a dense fit's prediction X w in place of the activation: then its
-cross moments are c' = G w. The lengths are always judged against the activation itself. METHOD: `search="preconditioned"`.
+cross moments are c' = G w. The lengths are always judged against the activation itself. method.md §9, `search="preconditioned"`.
 Sources: Chen, Billings & Luo 1989, orthogonal least squares (https://doi.org/10.1080/00207178908953472); Paul, Bair, Hastie & Tibshirani
 2008, "Preconditioning" for feature selection (https://doi.org/10.1214/009053607000000578).
 """

@@ -72,7 +72,7 @@ def teach(moments: Moments, strengths: tuple[float, ...] = STRENGTHS, *, mesh: M
 
     The eigendecomposition is float64 on the host, the products with it float32. With more concepts than images, strengths whose fit has
     over `MOST_FREEDOM` n degrees of freedom are left out (but never the largest), since GCV tends to 0/0 there. A choice by mean
-    correlation over five folds (METHOD's words) needs an eigendecomposition a fold; on the scenes network (500 and 6,000 images) and a
+    correlation over five folds needs an eigendecomposition a fold; on the scenes network (500 and 6,000 images) and a
     CIFAR-10 ResNet-20, three layers each, it gave test correlations of dense fit and explanations within .004 and .003 of these.
 
     Args:

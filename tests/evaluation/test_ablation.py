@@ -1,4 +1,4 @@
-"""The ablation score: three ways to edit a neuron agree, and (c, d) are what the paper and METHOD say."""
+"""The ablation score: three ways to edit a neuron agree, and (c, d) are what the paper and method.md §6 say."""
 
 import dataclasses
 import functools

@@ -26,7 +26,7 @@ def test_the_number_of_images_is_rounded_to_the_nearest():
 
 
 def whole_network(model, pools, images, labels, neurons, brute_force, temperature, betas):
-    """TI, straight from METHOD's formulas."""
+    """TI, straight from the formulas of method.md §7."""
     found = {}
     for tap, pool in pools.items():
         values = np.zeros((len(images), len(neurons)))

@@ -21,7 +21,7 @@ def planted(n=1500, n_concepts=30, n_neurons=6, noise=0.3, seed=0):
 
 
 def restated(activations, probs, split, lam=0.05 / 0.99, l1_ratio=0.99, r=10, v=10, eps=0.02):
-    """METHOD §§4–5 in float64 NumPy and scikit-learn, a neuron at a time: [(names, weights, bias, ρ)]."""
+    """method.md §§4–5 in float64 NumPy and scikit-learn, a neuron at a time: [(names, weights, bias, ρ)]."""
     from sklearn.linear_model import ElasticNet
 
     x, x_val = probs[split.train].astype(np.float64), probs[split.val].astype(np.float64)

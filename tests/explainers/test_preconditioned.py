@@ -1,4 +1,4 @@
-"""search="preconditioned" against METHOD's procedure restated in NumPy float64 on the images, its promises, and every awkward input."""
+"""search="preconditioned" against method.md §9 restated in NumPy float64 on the images, its promises, and every awkward input."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def measured(activations, probs, split, mesh=None, min_top5=0.5):
 
 
 def restated(activations, probs, split, max_concepts, min_gain, teacher=True):
-    """METHOD §13, a neuron at a time: [(concepts, weights, bias, ρ̄, close call)]; the teacher's strength by GCV."""
+    """method.md §9, a neuron at a time: [(concepts, weights, bias, ρ̄, close call)]; the teacher's strength by GCV."""
     both = np.concatenate([split.train, split.val])
     x, n = probs[both].astype(np.float64), len(both)
     standard = (x - x.mean(0)) / x.std(0)

@@ -1,4 +1,4 @@
-"""The searches against METHOD §5 read aloud in NumPy, with lstsq on the images at every candidate."""
+"""The searches against method.md §5 read aloud in NumPy, with lstsq on the images at every candidate."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def moments(features, targets):
 
 
 def read_aloud(features, targets, order, k, n_candidates, max_concepts, min_gain):
-    """METHOD §5 for one neuron: (concepts, ρ, whether two candidates or a threshold were within 1e-6)."""
+    """method.md §5 for one neuron: (concepts, ρ, whether two candidates or a threshold were within 1e-6)."""
     x, y = features.astype(np.float64), targets[:, k].astype(np.float64)
     selected, rejected, best, close = [], set(), 0.0, False
     while len(selected) < max_concepts:

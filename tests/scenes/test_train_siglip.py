@@ -196,7 +196,7 @@ def shipped(request):
 
 
 def test_screening_throws_the_foreign_words_out_and_keeps_the_worlds(shipped):
-    """METHOD §3: kept is a concept whose five largest probabilities are 0.5 in the mean."""
+    """method.md §3: kept is a concept whose five largest probabilities are 0.5 in the mean."""
     name, _, _, probabilities = shipped
     foreign, world = (np.sort(probabilities(words), axis=0)[-5:].mean(axis=0) for words in (FOREIGN, CONCEPTS))
     assert np.mean(foreign < 0.5) >= SCREENED and np.sum(world >= 0.5) >= KEPT[name]

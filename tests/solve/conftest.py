@@ -32,7 +32,7 @@ def standardised(features, targets):
 
 
 def objective(x, y, w, b, lam, l1_ratio):
-    """METHOD §4 of every neuron in float64: (neurons,)."""
+    """method.md §4 of every neuron in float64: (neurons,)."""
     residual = y - x @ w - b
     return 0.5 * np.mean(residual**2, axis=0) + lam * (l1_ratio * np.abs(w).sum(0) + 0.5 * (1 - l1_ratio) * (w**2).sum(0))
 

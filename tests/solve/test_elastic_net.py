@@ -24,7 +24,7 @@ def oracle(features, targets, problems, lam=LAM, l1_ratio=L1_RATIO):
 
 
 def certify(solution, x, y, best, problems, lam=LAM, l1_ratio=L1_RATIO, near=1e-4):
-    """METHOD §4's acceptance: objective, support away from the threshold, and a gap that bounds the suboptimality."""
+    """method.md §4's acceptance: objective, support away from the threshold, and a gap that bounds the suboptimality."""
     w = np.asarray(solution.weights, np.float64)
     value = functools.partial(problems.objective, x, y, lam=lam, l1_ratio=l1_ratio)
     excess = value(w, 0) - value(best, 0)

@@ -1,4 +1,4 @@
-"""Forward selection and its folds against METHOD's procedure read aloud in NumPy float64, with lstsq on the images."""
+"""Forward selection and its folds against method.md §9 read aloud in NumPy float64, with lstsq on the images."""
 
 import numpy as np
 import pytest
