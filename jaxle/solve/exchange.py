@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxle.solve.forward import BLOCK, PIVOT, TIE, blocks, cross_of_fit
+from jaxle.solve.forward import BLOCK, PIVOT, TIE, blocks, cross_of_fit, gains
 from jaxle.solve.moments import ROWS, WHOLE, Moments, split_jit
 
 ROUNDS = 3  # the last one seldom changes anything
@@ -54,7 +54,7 @@ def exchange(
       rounds: how often, at most, every slot of a neuron is tried in turn; a round without an exchange is the last.
 
     Returns:
-      (neurons, slots) int32: the same slots used, every exchange having raised the explained share of variance by more than `forward.TIE`.
+      (neurons, slots) int32: the same slots used. A concept goes only where another explains more by over `forward.TIE` of the variance.
     """
     if rounds < 1 or (selected < 0).all():
         return selected
@@ -80,10 +80,8 @@ def _exchange(gram, rows, selected, *, dense: bool, rounds: int):
     def turn(t, chosen):
         old = chosen.index[:, t]
         without = _take(chosen, t)
-        gain = jnp.where(without.left > PIVOT, without.cov**2 / jnp.where(without.left > PIVOT, without.left, 1.0), -1.0)
-        best = jnp.max(gain, axis=1)
+        gain, best, new = gains(without.left, without.cov)
         own = jnp.take_along_axis(gain, jnp.maximum(old, 0)[:, None], axis=1)[:, 0]
-        new = jnp.argmax(gain >= jnp.maximum(best - TIE, 0.99 * best)[:, None], axis=1).astype(jnp.int32)
         return _put(gram, cross, without, t, jnp.where((old >= 0) & (best > own + TIE), new, old))
 
     def round_(carry):

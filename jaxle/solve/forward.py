@@ -142,6 +142,13 @@ def _program(mesh: Mesh | None, dense: bool, most: int):
     return split_jit(functools.partial(_forward, dense=dense, most=most), mesh, (WHOLE, ROWS), ROWS)
 
 
+def gains(left, cov):
+    """What each concept would explain (neurons, concepts), −1 where it depends on those chosen; the most; which one, the first of ties."""
+    gain = jnp.where(left > PIVOT, cov**2 / jnp.where(left > PIVOT, left, 1.0), -1.0)
+    best = jnp.max(gain, axis=1)
+    return gain, best, jnp.argmax(gain >= jnp.maximum(best - TIE, 0.99 * best)[:, None], axis=1).astype(jnp.int32)
+
+
 def _forward(gram, rows, *, dense: bool, most: int):
     """One block: rows (neurons, concepts) are standardised cross moments, or a dense fit's standardised weights."""
     cross = cross_of_fit(gram, rows) if dense else rows
@@ -150,9 +157,7 @@ def _forward(gram, rows, *, dense: bool, most: int):
 
     def step(t, carry):
         left, cov, basis, selected, active = carry
-        gain = jnp.where(left > PIVOT, cov**2 / jnp.where(left > PIVOT, left, 1.0), -1.0)
-        best = jnp.max(gain, axis=1)
-        place = jnp.argmax(gain >= jnp.maximum(best - TIE, 0.99 * best)[:, None], axis=1).astype(jnp.int32)
+        _, best, place = gains(left, cov)
         active = active & (best > LEAST)
 
         def at(z):

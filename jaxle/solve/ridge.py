@@ -48,14 +48,18 @@ def solve(train: Moments, val: Moments, strengths: tuple[float, ...] = STRENGTHS
     Raises:
       ValueError: no strength, or one that is not positive.
     """
-    if not strengths or min(strengths) <= 0:
-        raise ValueError(f"strengths must be one or more positive numbers, got {strengths}.")
+    _check_strengths(strengths)
     gram, cross, size = _standardise(train)
     best = (jnp.zeros_like(cross), jnp.zeros_like(train.mean_y), jnp.full_like(train.mean_y, -jnp.inf))
     for strength in strengths:
         best = _improve(best, gram, cross, size, val, jnp.float32(strength))
     weights, strength, rho = best
     return Dense(weights, train.mean_y - jnp.matmul(train.mean_x, weights, precision=HIGHEST), strength, rho)
+
+
+def _check_strengths(strengths: tuple[float, ...]) -> None:
+    if not strengths or min(strengths) <= 0:
+        raise ValueError(f"strengths must be one or more positive numbers, got {strengths}.")
 
 
 class Teacher(NamedTuple):
@@ -87,8 +91,7 @@ def teach(moments: Moments, strengths: tuple[float, ...] = STRENGTHS, *, mesh: M
     Raises:
       ValueError: no strength, or one that is not positive.
     """
-    if not strengths or min(strengths) <= 0:
-        raise ValueError(f"strengths must be one or more positive numbers, got {strengths}.")
+    _check_strengths(strengths)
     n_concepts, n_neurons = moments.cross.shape
     n_devices = 1 if mesh is None else mesh.shape["data"]
     size = scales(moments)
