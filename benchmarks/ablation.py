@@ -32,7 +32,11 @@ def main():
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--sample", type=int, default=64, help="images of the comparison")
     parser.add_argument("--taps", nargs="+", default=["layer1", "layer2", "layer3"])
-    parser.add_argument("--cpu", action="store_true", help="count CPU seconds in (1), for a machine that others use too")
+    parser.add_argument(
+        "--cpu",
+        action="store_true",
+        help="count CPU seconds in (1), for a machine that others use too",
+    )
     args = parser.parse_args()
     clock = time.process_time if args.cpu else time.perf_counter
     if not args.folder:
@@ -40,9 +44,13 @@ def main():
     folder = Path(args.folder) / "cifar10"
     model = zoo.load_model("resnet20_cifar10", folder / "resnet20-12fca82f.th")
     images, labels = read(folder / "test", args.images)
-    print(f"{len(labels):,} images; {os.cpu_count()} cores {platform.machine()}, {jax.devices()[0].device_kind}, jax {jax.__version__}")
+    print(
+        f"{len(labels):,} images; {os.cpu_count()} cores {platform.machine()}, {jax.devices()[0].device_kind}, jax {jax.__version__}"
+    )
     unit = ("CPU " if args.cpu else "") + "microseconds an image and neuron"
-    print(f"{unit:37} {'batched':>9} {'a neuron at a time, one image':>31} {'… batches':>11}   ratios")
+    print(
+        f"{unit:37} {'batched':>9} {'a neuron at a time, one image':>31} {'… batches':>11}   ratios"
+    )
     sums = np.zeros(3)
     for tap in args.taps:
         seconds, neurons = compare(model, tap, images[: args.sample], labels[: args.sample], clock)
@@ -51,24 +59,43 @@ def main():
     row("all neurons of an image", sums)
     temperature = fit_temperature(model.logits(images[:1000]), labels[:1000]).value
     start = time.perf_counter()
-    found = top_impact(model, dict.fromkeys(args.taps, "avg"), lambda i: images[i], labels, np.arange(len(labels)), temperature=temperature)
-    seconds, neurons = time.perf_counter() - start, sum(len(impact.table) for impact in found.values())
-    print(f"Top Impact: {neurons} neurons × {len(labels):,} images × {len(found)} layers in {seconds:.1f} s (T = {temperature:.2f})")
-    print(f"{'share of the images':>22}: " + "  ".join(f"{beta:8.2%}" for beta in next(iter(found.values())).betas))
+    found = top_impact(
+        model,
+        dict.fromkeys(args.taps, "avg"),
+        lambda i: images[i],
+        labels,
+        np.arange(len(labels)),
+        temperature=temperature,
+    )
+    seconds, neurons = (
+        time.perf_counter() - start,
+        sum(len(impact.table) for impact in found.values()),
+    )
+    print(
+        f"Top Impact: {neurons} neurons × {len(labels):,} images × {len(found)} layers in {seconds:.1f} s (T = {temperature:.2f})"
+    )
+    print(
+        f"{'share of the images':>22}: "
+        + "  ".join(f"{beta:8.2%}" for beta in next(iter(found.values())).betas)
+    )
     for tap, impact in found.items():
         print(
             f"{tap:>22}: "
             + "  ".join(f"{share:8.2%}" for share in impact.mean)
             + f"   ({impact.path}, {impact.n_without_effect} without effect)"
         )
-    overall = mean_over_taps([impact.table for impact in found.values()], [impact.total for impact in found.values()])
+    overall = mean_over_taps(
+        [impact.table for impact in found.values()], [impact.total for impact in found.values()]
+    )
     print(f"{'all':>22}: " + "  ".join(f"{share:8.2%}" for share in overall))
 
 
 def read(folder: Path, n: int):
     files = [file for c in class_names.CIFAR10 for file in sorted((folder / c).iterdir())]
     files = [files[i] for i in np.random.default_rng(0).permutation(len(files))[:n]]
-    return np.stack([decode(file) for file in files]), np.array([class_names.CIFAR10.index(file.parent.name) for file in files])
+    return np.stack([decode(file) for file in files]), np.array(
+        [class_names.CIFAR10.index(file.parent.name) for file in files]
+    )
 
 
 def compare(model, tap: str, images, labels, clock):
@@ -80,11 +107,15 @@ def compare(model, tap: str, images, labels, clock):
     @jax.jit
     def whole(variables, images, k):
         x = model.preprocess.normalise(images)
-        return taps.forward(model.module, variables, x, replace={site: lambda value: value.at[..., k].set(0)})[0]
+        return taps.forward(
+            model.module, variables, x, replace={site: lambda value: value.at[..., k].set(0)}
+        )[0]
 
     def batched():
         for _, seen in see(tail, lambda i: images[i], labels, index):
-            jax.block_until_ready(change(tail, seen, np.zeros(seen.activations.shape, np.float32), neurons, 1.0))
+            jax.block_until_ready(
+                change(tail, seen, np.zeros(seen.activations.shape, np.float32), neurons, 1.0)
+            )
 
     one, several = min(8, len(images)), neurons[:: max(1, len(neurons) // 8)]
 
@@ -97,10 +128,19 @@ def compare(model, tap: str, images, labels, clock):
         for k in several:
             whole(model.variables, images, k).block_until_ready()
 
-    ways = ((batched, len(neurons) * len(images)), (by_image, len(several[:4]) * one), (by_neuron, len(several) * len(images)))
+    ways = (
+        (batched, len(neurons) * len(images)),
+        (by_image, len(several[:4]) * one),
+        (by_neuron, len(several) * len(images)),
+    )
     for run, _ in ways:
         run()
-    best = [min(times) for times in zip(*([timed(run, clock) / n for run, n in ways] for _ in range(3)), strict=True)]
+    best = [
+        min(times)
+        for times in zip(
+            *([timed(run, clock) / n for run, n in ways] for _ in range(3)), strict=True
+        )
+    ]
     return np.array(best), len(neurons)
 
 
@@ -113,7 +153,8 @@ def timed(run, clock) -> float:
 def row(name: str, seconds) -> None:
     batched, by_image, by_neuron = 1e6 * np.asarray(seconds)
     print(
-        f"{name:37} {batched:9.1f} {by_image:31.1f} {by_neuron:11.1f}   {by_image / batched:.1f}×, {by_neuron / batched:.1f}×", flush=True
+        f"{name:37} {batched:9.1f} {by_image:31.1f} {by_neuron:11.1f}   {by_image / batched:.1f}×, {by_neuron / batched:.1f}×",
+        flush=True,
     )
 
 

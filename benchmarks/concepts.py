@@ -31,17 +31,34 @@ GRID = 81 * 201  # evaluations of the paper's search
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, value in (("images", 50_000), ("concepts", 8_000), ("numbers", 1024), ("neurons", 256)):
+    for name, value in (
+        ("images", 50_000),
+        ("concepts", 8_000),
+        ("numbers", 1024),
+        ("neurons", 256),
+    ):
         parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--moments", action=argparse.BooleanOptionalAction, default=True, help="second moments too: most of the time")
-    parser.add_argument("--release", action=argparse.BooleanOptionalAction, default=True, help="freed buffers go back to the system")
+    parser.add_argument(
+        "--moments",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="second moments too: most of the time",
+    )
+    parser.add_argument(
+        "--release",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="freed buffers go back to the system",
+    )
     args = parser.parse_args()
     if args.release and platform.system() == "Linux":
         ctypes.CDLL(None).mallopt(-3, 1 << 20)  # M_MMAP_THRESHOLD
     device = jax.devices()[0]
     print(f"{args.images:,} images × {args.concepts:,} concepts, {args.numbers} numbers an embedding; "
           f"{os.cpu_count()} cores {platform.machine()}, {device.device_kind}, jax {jax.__version__}")  # fmt: skip
-    print(f"the matrix would be {4e-9 * args.images * args.concepts:.2f} GB; at the start {peak():.2f} GB peak")
+    print(
+        f"the matrix would be {4e-9 * args.images * args.concepts:.2f} GB; at the start {peak():.2f} GB peak"
+    )
 
     made = concepts(args)
     index = np.arange(args.images)
@@ -51,9 +68,13 @@ def main():
     seconds, screened = timed(lambda: screening.screen(made.rows, index, args.concepts, 0.0))
     row("… and screened", seconds)
     if args.moments:
-        targets = np.random.default_rng(2).normal(size=(args.images, args.neurons)).astype(np.float32)
+        targets = (
+            np.random.default_rng(2).normal(size=(args.images, args.neurons)).astype(np.float32)
+        )
         kept = np.flatnonzero(screened.kept)
-        seconds, found = timed(lambda: moments.second_moments(lambda i: made.rows(i, kept), targets, index))
+        seconds, found = timed(
+            lambda: moments.second_moments(lambda i: made.rows(i, kept), targets, index)
+        )
         row(f"… and their moments ({len(kept):,} kept, {args.neurons} neurons)", seconds)
         del found
     compare_sorts(args.concepts)
@@ -83,13 +104,23 @@ def consume(rows, index, n_concepts):
 def by_sorting(largest, shift, total, squares, tile, *, top_k):
     both = jnp.concatenate([largest, tile], axis=0)
     centred = tile - shift[None, :]
-    return jax.lax.top_k(both.T, top_k)[0].T, shift, total + jnp.sum(centred, axis=0), squares + jnp.sum(centred**2, axis=0)
+    return (
+        jax.lax.top_k(both.T, top_k)[0].T,
+        shift,
+        total + jnp.sum(centred, axis=0),
+        squares + jnp.sum(centred**2, axis=0),
+    )
 
 
 def compare_sorts(n_concepts):
     n_rows = screening.BLOCK_BYTES // (4 * n_concepts * screening.GROUP) * screening.GROUP
     tile = jax.random.uniform(jax.random.key(0), (n_rows, n_concepts)) ** 8
-    state = (jnp.full((5, n_concepts), -jnp.inf), tile[0], jnp.zeros(n_concepts), jnp.zeros(n_concepts))
+    state = (
+        jnp.full((5, n_concepts), -jnp.inf),
+        tile[0],
+        jnp.zeros(n_concepts),
+        jnp.zeros(n_concepts),
+    )
     ours = best_of(lambda: screening._update(*state, tile, jnp.int32(n_rows)))
     other = best_of(lambda: by_sorting(*state, tile, top_k=5))
     print(f"\none tile of {n_rows} rows into the screening state: by groups {1e3 * ours:.0f} ms, by top-k of all {1e3 * other:.0f} ms, "

@@ -32,22 +32,36 @@ def main():
           f"{jax.devices()[0].device_kind}, jax {jax.__version__}")  # fmt: skip
     rng = np.random.default_rng(0)
     activations = rng.standard_normal((args.images, args.neurons), np.float32)
-    simulated = (0.5 * activations + rng.standard_normal(activations.shape, np.float32)).astype(np.float32)
-    other = (0.4 * activations + rng.standard_normal(activations.shape, np.float32)).astype(np.float32)
+    simulated = (0.5 * activations + rng.standard_normal(activations.shape, np.float32)).astype(
+        np.float32
+    )
+    other = (0.4 * activations + rng.standard_normal(activations.shape, np.float32)).astype(
+        np.float32
+    )
 
     print("\n                                                first call    again   its CPU")
-    ours = row("bootstrap, intervals of neurons and mean", lambda: bootstrap(simulated, activations, draws=args.draws))
+    ours = row(
+        "bootstrap, intervals of neurons and mean",
+        lambda: bootstrap(simulated, activations, draws=args.draws),
+    )
     row("paired, two methods", lambda: paired(simulated, other, activations, draws=args.draws))
     row("swap null, all neurons × all neurons", lambda: swap(simulated, activations))
     row(
         "cosine, AUPRC, F1, IoU, R² (val: a half)",
-        lambda: metrics(*(x[: args.images // 2] for x in (simulated, activations)), simulated, activations),
+        lambda: metrics(
+            *(x[: args.images // 2] for x in (simulated, activations)), simulated, activations
+        ),
     )
     null = rng.normal(size=(5, args.neurons))
-    row("p-values of 5 permutations, and BH", lambda: benjamini_hochberg(p_values(rng.normal(size=args.neurons), null)))
+    row(
+        "p-values of 5 permutations, and BH",
+        lambda: benjamini_hochberg(p_values(rng.normal(size=args.neurons), null)),
+    )
     by_rows = gathered(simulated[:, :64], activations[:, :64], args.draws)
     counted = by_rows * args.neurons / 64
-    print(f"the same draws by gathering rows would take {counted:.0f} CPU seconds (64 neurons timed), ratio {counted / ours:.0f}")
+    print(
+        f"the same draws by gathering rows would take {counted:.0f} CPU seconds (64 neurons timed), ratio {counted / ours:.0f}"
+    )
     coverage(args.repeats)
 
 
@@ -67,12 +81,23 @@ def coverage(repeats: int) -> None:
     """Share of 95 % intervals (300 draws) that hold the true correlation, `repeats` neurons a cell."""
     kinds = {
         "bivariate normal": lambda rng, shape: (rng.normal(size=shape), rng.normal(size=shape)),
-        "Student's t, 8 degrees": lambda rng, shape: (rng.standard_t(8, size=shape), rng.standard_t(8, size=shape)),
-        "exponential": lambda rng, shape: (rng.exponential(size=shape), rng.exponential(size=shape)),
-        "0/1 label (10 %) and exponential noise": lambda rng, shape: ((rng.random(shape) < 0.1) / 0.3, rng.exponential(size=shape)),
+        "Student's t, 8 degrees": lambda rng, shape: (
+            rng.standard_t(8, size=shape),
+            rng.standard_t(8, size=shape),
+        ),
+        "exponential": lambda rng, shape: (
+            rng.exponential(size=shape),
+            rng.exponential(size=shape),
+        ),
+        "0/1 label (10 %) and exponential noise": lambda rng, shape: (
+            (rng.random(shape) < 0.1) / 0.3,
+            rng.exponential(size=shape),
+        ),
     }
     sizes, rhos = (200, 500, 2000), (0.0, 0.5, 0.9)
-    print(f"\ncoverage of the 95 % interval in %, {repeats:,} neurons each (standard error {100 * np.sqrt(0.05 * 0.95 / repeats):.1f})")
+    print(
+        f"\ncoverage of the 95 % interval in %, {repeats:,} neurons each (standard error {100 * np.sqrt(0.05 * 0.95 / repeats):.1f})"
+    )
     print(f"{'true correlation':40s}" + "".join(f"{rho:>8.1f}" * len(sizes) for rho in rhos))
     print(f"{'images':40s}" + "".join(f"{n:>8d}" for _ in rhos for n in sizes))
     for name, draw in kinds.items():

@@ -48,7 +48,9 @@ def moments(x: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> M
 def merge(parts: list[Moments]) -> Moments:
     """Moments of the union."""
     n = sum(part.n for part in parts)
-    mean_x, mean_y = (sum(part.n * getattr(part, name) for part in parts) / n for name in ("mean_x", "mean_y"))
+    mean_x, mean_y = (
+        sum(part.n * getattr(part, name) for part in parts) / n for name in ("mean_x", "mean_y")
+    )
     gram, cross, var_y = 0.0, 0.0, 0.0
     for part in parts:
         dx, dy, share = part.mean_x - mean_x, part.mean_y - mean_y, part.n / n
@@ -73,14 +75,27 @@ def _ridge(total: Moments, strength: float) -> np.ndarray:
 def correlations(weights: np.ndarray, held: Moments) -> np.ndarray:
     """(neurons,) correlation of the prediction with the target on the held-out images."""
     spread = np.sum(weights * (held.gram @ weights), axis=0) * held.var_y
-    return np.where(spread > 0, np.sum(weights * held.cross, axis=0) / np.sqrt(np.where(spread > 0, spread, 1.0)), 0.0)
+    return np.where(
+        spread > 0,
+        np.sum(weights * held.cross, axis=0) / np.sqrt(np.where(spread > 0, spread, 1.0)),
+        0.0,
+    )
 
 
 def teacher(folds: list[Moments]) -> np.ndarray:
     """(concepts, neurons) raw weights of the dense ridge, strength per neuron by mean correlation over the folds."""
     rests = [merge([other for other in folds if other is not fold]) for fold in folds]
     scores = np.array(
-        [np.mean([correlations(_ridge(rest, s), fold) for rest, fold in zip(rests, folds, strict=True)], axis=0) for s in STRENGTHS]
+        [
+            np.mean(
+                [
+                    correlations(_ridge(rest, s), fold)
+                    for rest, fold in zip(rests, folds, strict=True)
+                ],
+                axis=0,
+            )
+            for s in STRENGTHS
+        ]
     )
     best, total = scores.argmax(axis=0), merge(folds)
     weights = np.zeros_like(total.cross)
@@ -119,10 +134,18 @@ def refit(total: Moments, order: np.ndarray) -> np.ndarray:
     index = np.where(used, order, 0)
     std = np.where(used, np.sqrt(np.maximum(np.diag(total.gram)[index], 0.0)), 1.0)
     inv, both = inverse(std), used[:, :, None] & used[:, None, :]
-    matrix = np.where(both, total.gram[index[:, :, None], index[:, None, :]] * inv[:, :, None] * inv[:, None, :], np.eye(order.shape[1]))
+    matrix = np.where(
+        both,
+        total.gram[index[:, :, None], index[:, None, :]] * inv[:, :, None] * inv[:, None, :],
+        np.eye(order.shape[1]),
+    )
     target = np.where(used, np.take_along_axis(total.cross.T, index, axis=1) * inv, 0.0)
-    solved = np.einsum("kij,kj->ki", np.linalg.pinv(matrix, rcond=1e-8, hermitian=True), target) * inv
-    for slot in range(order.shape[1]):  # concepts of a neuron are different, so that nothing is added twice
+    solved = (
+        np.einsum("kij,kj->ki", np.linalg.pinv(matrix, rcond=1e-8, hermitian=True), target) * inv
+    )
+    for slot in range(
+        order.shape[1]
+    ):  # concepts of a neuron are different, so that nothing is added twice
         of = np.flatnonzero(used[:, slot])
         weights[index[of, slot], of] = solved[of, slot]
     return weights

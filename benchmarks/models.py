@@ -17,23 +17,41 @@ from jaxle.models import resnet, siglip, vit
 
 _BATCH = flags.DEFINE_integer("batch", 8, "Images a forward pass (accelerators: 32 times as many).")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed rounds of each.")
-_PEAK = flags.DEFINE_float("peak_tflops", None, "Peak of the accelerator in bfloat16, 10¹² floating-point operations a second.")
+_PEAK = flags.DEFINE_float(
+    "peak_tflops",
+    None,
+    "Peak of the accelerator in bfloat16, 10¹² floating-point operations a second.",
+)
 
 
 def network(module, size: int, batch: int, dtype):
     """A compiled forward pass on images that stay on the device, and its flops."""
     images = jax.random.normal(jax.random.key(0), (batch, size, size, 3), jnp.float32)
     shapes = jax.eval_shape(module.init, jax.random.key(0), images)
-    variables = jax.tree.map(lambda leaf: 0.02 * jax.random.normal(jax.random.key(1, impl="rbg"), leaf.shape).astype(dtype), shapes)
-    variables = {k: jax.tree.map(jnp.abs, v) if k == "batch_stats" else v for k, v in variables.items()}
+    variables = jax.tree.map(
+        lambda leaf: (
+            0.02 * jax.random.normal(jax.random.key(1, impl="rbg"), leaf.shape).astype(dtype)
+        ),
+        shapes,
+    )
+    variables = {
+        k: jax.tree.map(jnp.abs, v) if k == "batch_stats" else v for k, v in variables.items()
+    }
     compiled = jax.jit(module.apply).lower(variables, images).compile()
-    return lambda: jax.block_until_ready(compiled(variables, images)), compiled.cost_analysis()["flops"]
+    return lambda: jax.block_until_ready(compiled(variables, images)), compiled.cost_analysis()[
+        "flops"
+    ]
 
 
 def torch_network(name: str, size: int, batch: int):
     """The same shape from transformers."""
     import torch
-    from transformers import ResNetConfig, ResNetForImageClassification, SiglipVisionConfig, SiglipVisionModel
+    from transformers import (
+        ResNetConfig,
+        ResNetForImageClassification,
+        SiglipVisionConfig,
+        SiglipVisionModel,
+    )
 
     if name.startswith("ResNet"):
         net = ResNetForImageClassification(ResNetConfig(num_labels=1000))
@@ -64,9 +82,14 @@ def beside_torch(batch: int, rounds: int) -> None:
     """Prints the table for a CPU."""
     import torch
 
-    print(f"{jax.devices()[0].device_kind}, float32, batch {batch}, torch {torch.__version__} with {torch.get_num_threads()} threads")
+    print(
+        f"{jax.devices()[0].device_kind}, float32, batch {batch}, torch {torch.__version__} with {torch.get_num_threads()} threads"
+    )
     print(f"{'network':28}{'jaxle images/s':>16}{'torch images/s':>16}{'ratio':>8}")
-    cases = {"ResNet-50 at 224": resnet.ResNet(resnet.resnet50()), "SigLIP-B/16-224, images": vit.ViT(siglip.of_size("B", 16).image)}
+    cases = {
+        "ResNet-50 at 224": resnet.ResNet(resnet.resnet50()),
+        "SigLIP-B/16-224, images": vit.ViT(siglip.of_size("B", 16).image),
+    }
     for name, module in cases.items():
         run, _ = network(module, 224, batch, jnp.float32)
         ours, theirs = best(run, torch_network(name, 224, batch), rounds=rounds)

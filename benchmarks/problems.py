@@ -11,7 +11,9 @@ import numpy as np
 CHUNK = 5000  # images made at a time
 
 
-def one_hot(n: int, n_concepts: int, n_neurons: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def one_hot(
+    n: int, n_concepts: int, n_neurons: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Features (n, n_concepts) 0/1 float32: two thirds classes, one third superclasses; targets (n, n_neurons) float32."""
     rng = np.random.default_rng(seed)
     n_classes = max(2, round(n_concepts * 0.65))
@@ -40,24 +42,38 @@ def one_hot(n: int, n_concepts: int, n_neurons: int, seed: int = 0) -> tuple[np.
     return member[classes], np.maximum(targets, 0, out=targets)
 
 
-def similarity(n: int, n_concepts: int, n_neurons: int, seed: int = 0, dim: int = 192, n_classes: int = 1000):
+def similarity(
+    n: int, n_concepts: int, n_neurons: int, seed: int = 0, dim: int = 192, n_classes: int = 1000
+):
     """Features (n, n_concepts) float32 in (0, 1); targets (n, n_neurons) float32, rectified."""
     rng = np.random.default_rng(seed)
     nodes, level = [], np.zeros((1, dim), np.float32)
     for size in (12, 60, 250, n_classes):
-        level = level[rng.integers(0, len(level), size)] + rng.standard_normal((size, dim), np.float32)
+        level = level[rng.integers(0, len(level), size)] + rng.standard_normal(
+            (size, dim), np.float32
+        )
         nodes.append(level)
     nodes = _unit(np.concatenate(nodes))
     spread = rng.uniform(0.3, 1.0, (n_concepts, 1)).astype(np.float32)
-    text = _unit(nodes[rng.integers(0, len(nodes), n_concepts)] + spread * _unit(rng.standard_normal((n_concepts, dim), np.float32)))
-    drive = np.stack([nodes[rng.integers(0, len(nodes), m)].sum(0) for m in rng.integers(1, 6, n_neurons)], 1)
+    text = _unit(
+        nodes[rng.integers(0, len(nodes), n_concepts)]
+        + spread * _unit(rng.standard_normal((n_concepts, dim), np.float32))
+    )
+    drive = np.stack(
+        [nodes[rng.integers(0, len(nodes), m)].sum(0) for m in rng.integers(1, 6, n_neurons)], 1
+    )
     features, targets = np.empty((n, n_concepts), np.float32), np.empty((n, n_neurons), np.float32)
     for start in range(0, n, CHUNK):
         stop = min(n, start + CHUNK)
-        image = _unit(level[rng.integers(0, n_classes, stop - start)] + 1.2 * rng.standard_normal((stop - start, dim), np.float32))
+        image = _unit(
+            level[rng.integers(0, n_classes, stop - start)]
+            + 1.2 * rng.standard_normal((stop - start, dim), np.float32)
+        )
         cos = 0.28 * (image @ text.T) - 0.02
         features[start:stop] = 1 / (1 + np.exp(-60 * (cos - 0.09)))
-        targets[start:stop] = image @ drive + 0.25 * rng.standard_normal((stop - start, n_neurons), np.float32)
+        targets[start:stop] = image @ drive + 0.25 * rng.standard_normal(
+            (stop - start, n_neurons), np.float32
+        )
     targets -= targets.mean(0)
     targets /= targets.std(0)
     return features, np.maximum(targets - 0.5, 0, out=targets)

@@ -54,10 +54,18 @@ def with_superclass(concept: str) -> str:
 
 def prompted(model) -> dict[str, np.ndarray]:
     """Prompt → text embeddings (concepts, numbers); bare first."""
-    bare, superclass = (model.embed_texts(names) for names in (list(CONCEPTS), [with_superclass(concept) for concept in CONCEPTS]))
+    bare, superclass = (
+        model.embed_texts(names)
+        for names in (list(CONCEPTS), [with_superclass(concept) for concept in CONCEPTS])
+    )
     both = bare + superclass
     both /= np.linalg.norm(both, axis=1, keepdims=True)
-    return {"bare": bare, "templates": embed_prompts(model.embed_texts, CONCEPTS, TEMPLATES), "superclass": superclass, "both": both}
+    return {
+        "bare": bare,
+        "templates": embed_prompts(model.embed_texts, CONCEPTS, TEMPLATES),
+        "superclass": superclass,
+        "both": both,
+    }
 
 
 def probabilities(model, images: np.ndarray, texts: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -77,18 +85,42 @@ def auc(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def preconditioned(activations, probs, concepts, mean_length: float | None):
-    return jaxle.explain(activations, probs, concepts, search="preconditioned", mean_length=mean_length)
+    return jaxle.explain(
+        activations, probs, concepts, search="preconditioned", mean_length=mean_length
+    )
 
 
 def greedy(activations, probs, concepts, mean_length: float | None):
     """The paper's search; `min_gain` by bisection where a mean length is given."""
     split = make_split(len(probs), 0)
-    measured = linear.measure(lambda rows, columns=slice(None): probs[rows][:, columns], len(concepts), activations, split, linear.MIN_TOP5)
-    ranked, names = linear.rank(measured, linear.LAM, linear.L1_RATIO), [concepts[j] for j in measured.kept]
-    options = {"n_candidates": linear.N_CANDIDATES, "max_concepts": linear.MAX_CONCEPTS, "dead_threshold": linear.DEAD_THRESHOLD}
+    measured = linear.measure(
+        lambda rows, columns=slice(None): probs[rows][:, columns],
+        len(concepts),
+        activations,
+        split,
+        linear.MIN_TOP5,
+    )
+    ranked, names = (
+        linear.rank(measured, linear.LAM, linear.L1_RATIO),
+        [concepts[j] for j in measured.kept],
+    )
+    options = {
+        "n_candidates": linear.N_CANDIDATES,
+        "max_concepts": linear.MAX_CONCEPTS,
+        "dead_threshold": linear.DEAD_THRESHOLD,
+    }
 
     def at(gain):
-        return linear.select(measured, ranked, names, linear.maximum(activations), split, search="greedy", min_gain=gain, **options)
+        return linear.select(
+            measured,
+            ranked,
+            names,
+            linear.maximum(activations),
+            split,
+            search="greedy",
+            min_gain=gain,
+            **options,
+        )
 
     if mean_length is None:
         return at(linear.MIN_GAIN)
@@ -102,7 +134,10 @@ def greedy(activations, probs, concepts, mean_length: float | None):
 def marks(found, probs, labels, activations, concepts, truth) -> dict[str, np.ndarray]:
     """Each (neurons,), over test images."""
     simulators = {"ρ by labels": labels, "ρ by the same P": probs}
-    marks_ = {name: jaxle.correlation(jaxle.simulate(found, x, concepts), activations) for name, x in simulators.items()}
+    marks_ = {
+        name: jaxle.correlation(jaxle.simulate(found, x, concepts), activations)
+        for name, x in simulators.items()
+    }
     if truth is not None:
         chosen = np.array([np.isin(concepts, row.concepts) for row in found]).T
         marks_["F1"] = 2 * (chosen & truth).sum(axis=0) / (chosen.sum(axis=0) + truth.sum(axis=0))
@@ -124,28 +159,57 @@ def run(draw: int) -> None:
     parts = []
     for chunk in np.array_split(np.arange(PROBE + TEST), 11):
         scenes = render(chunk, draw)
-        parts.append((model.embed_images(scenes.images), network.activations(scenes.images, "layer3"), scenes.concept_labels))
+        parts.append(
+            (
+                model.embed_images(scenes.images),
+                network.activations(scenes.images, "layer3"),
+                scenes.concept_labels,
+            )
+        )
     images, layer3, labels = map(np.concatenate, zip(*parts, strict=True))
-    probs = {name: probabilities(model, images, texts, labels) for name, texts in prompted(model).items()}
+    probs = {
+        name: probabilities(model, images, texts, labels) for name, texts in prompted(model).items()
+    }
     areas = {name: auc(p[PROBE:], labels[PROBE:]) for name, p in probs.items()}
-    print(f"\n### Draw {draw}\n\nAUC over concepts: " + "; ".join(f"{name} {against(area, areas['bare'])}" for name, area in areas.items()))
+    print(
+        f"\n### Draw {draw}\n\nAUC over concepts: "
+        + "; ".join(f"{name} {against(area, areas['bare'])}" for name, area in areas.items())
+    )
 
     matrix = recovery.choose(CONCEPTS, labels.astype(np.float32), IMPLIES)
     planted = recovery.world(matrix, draw, REPEATS)
-    data = {"planted": (planted.activations, matrix.concepts, planted.weights != 0), "layer3": (layer3, CONCEPTS, None)}
-    print(f"\n{planted.weights.shape[1]} neurons planted over {len(matrix.concepts)} concepts; value: its difference to bare's ± s.e.\n")
-    print("| neurons | search | prompt | length | F1 | ρ by labels | ρ by the same P |\n|---|---|---|---|---|---|---|")
+    data = {
+        "planted": (planted.activations, matrix.concepts, planted.weights != 0),
+        "layer3": (layer3, CONCEPTS, None),
+    }
+    print(
+        f"\n{planted.weights.shape[1]} neurons planted over {len(matrix.concepts)} concepts; value: its difference to bare's ± s.e.\n"
+    )
+    print(
+        "| neurons | search | prompt | length | F1 | ρ by labels | ρ by the same P |\n|---|---|---|---|---|---|---|"
+    )
     for of, (activations, concepts, truth) in data.items():
         columns = [CONCEPTS.index(concept) for concept in concepts]
         for search in (greedy, preconditioned):
             base = {}
             for name, p in probs.items():
-                found = search(activations[:PROBE], p[:PROBE, columns], concepts, float(base["length"].mean()) if base else None)
+                found = search(
+                    activations[:PROBE],
+                    p[:PROBE, columns],
+                    concepts,
+                    float(base["length"].mean()) if base else None,
+                )
                 x = labels[PROBE:, columns].astype(np.float32)
                 got = marks(found, p[PROBE:, columns], x, activations[PROBE:], concepts, truth)
                 base = base or got
-                cells = [against(got[mark], base[mark]) if mark in got else "" for mark in ("F1", "ρ by labels", "ρ by the same P")]
-                print(f"| {of} | {search.__name__} | {name} | {got['length'].mean():.2f} | {' | '.join(cells)} |", flush=True)
+                cells = [
+                    against(got[mark], base[mark]) if mark in got else ""
+                    for mark in ("F1", "ρ by labels", "ρ by the same P")
+                ]
+                print(
+                    f"| {of} | {search.__name__} | {name} | {got['length'].mean():.2f} | {' | '.join(cells)} |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

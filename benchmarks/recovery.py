@@ -51,7 +51,9 @@ class Matrix(NamedTuple):
     """Identifiable columns of a concept matrix."""
 
     concepts: tuple[str, ...]
-    probs: np.ndarray  # (images, concepts) float32: PROBE images to explain from, then TEST to score on
+    probs: (
+        np.ndarray
+    )  # (images, concepts) float32: PROBE images to explain from, then TEST to score on
     implies: np.ndarray  # bool (concepts, concepts): row concept holds => column concept holds
     of: int  # columns before the choice
     sizes: dict  # (kind, share of zeros) → the numbers of true concepts that can be planted; few columns do not allow all
@@ -62,7 +64,9 @@ class World(NamedTuple):
 
     activations: np.ndarray  # (images, neurons)
     weights: np.ndarray  # (concepts, neurons): the truth
-    ceiling: np.ndarray  # (neurons,) correlation of the truth's own fit and the activation over the TEST images
+    ceiling: (
+        np.ndarray
+    )  # (neurons,) correlation of the truth's own fit and the activation over the TEST images
     size: np.ndarray  # (neurons,) true concepts
     kind: np.ndarray  # (neurons,) str
     cut: np.ndarray  # (neurons,) bool: rectified
@@ -79,26 +83,40 @@ def scenes_labels() -> Matrix:
 
 def _scene_labels(index: np.ndarray) -> np.ndarray:
     chunks = np.array_split(index, -(-len(index) // 1000))
-    return np.concatenate([membership(layout(chunk, 0)).any(axis=1) for chunk in chunks]).astype(np.float32)
+    return np.concatenate([membership(layout(chunk, 0)).any(axis=1) for chunk in chunks]).astype(
+        np.float32
+    )
 
 
 def scenes_siglip() -> Matrix:
     """Probabilities that the shipped SigLIP gives the same concepts, calibrated on the probe images' labels."""
     model = jaxle.load_model("scenes_siglip_s")
     index = np.arange(PROBE + TEST)
-    embeddings = np.concatenate([model.embed_images(render(chunk, 0).images) for chunk in np.array_split(index, 15)])
-    made = ContrastiveConcepts.make(CONCEPTS, embeddings, model.embed_texts(list(CONCEPTS)), model.scale, model.shift)
-    labels = LabelConcepts.make(None, (), annotations=(CONCEPTS, _scene_labels(index).astype(np.uint8)))
+    embeddings = np.concatenate(
+        [model.embed_images(render(chunk, 0).images) for chunk in np.array_split(index, 15)]
+    )
+    made = ContrastiveConcepts.make(
+        CONCEPTS, embeddings, model.embed_texts(list(CONCEPTS)), model.scale, model.shift
+    )
+    labels = LabelConcepts.make(
+        None, (), annotations=(CONCEPTS, _scene_labels(index).astype(np.uint8))
+    )
     fitted = calibrate(made.cosines, labels.rows, index[:PROBE])
-    made = ContrastiveConcepts.make(CONCEPTS, embeddings, model.embed_texts(list(CONCEPTS)), fitted.scale, fitted.shift)
+    made = ContrastiveConcepts.make(
+        CONCEPTS, embeddings, model.embed_texts(list(CONCEPTS)), fitted.scale, fitted.shift
+    )
     return choose(CONCEPTS, np.asarray(made.rows(index)), IMPLIES)
 
 
 def cifar_labels() -> Matrix:
     """Ten equally frequent classes and the nine superclasses of configs/resnet20_cifar10.py; class labels are all that is needed."""
     superclasses = resnet20_cifar10.get_config().concepts.superclasses.to_dict()
-    labels = LabelConcepts.make(np.random.default_rng(0).integers(0, 10, PROBE + TEST), CIFAR10, superclasses)
-    member = np.concatenate([np.eye(10, dtype=bool), resolve_superclasses(superclasses, CIFAR10).membership], axis=1)
+    labels = LabelConcepts.make(
+        np.random.default_rng(0).integers(0, 10, PROBE + TEST), CIFAR10, superclasses
+    )
+    member = np.concatenate(
+        [np.eye(10, dtype=bool), resolve_superclasses(superclasses, CIFAR10).membership], axis=1
+    )
     implies = ~(member[:, :, None] & ~member[:, None, :]).any(axis=0)  # a set within a set
     return choose(labels.concepts, labels.rows(np.arange(PROBE + TEST)), implies)
 
@@ -109,7 +127,9 @@ def choose(concepts, probs: np.ndarray, implies: np.ndarray) -> Matrix:
     probs, implies = probs[:, kept], implies[np.ix_(kept, kept)]
     sizes = {
         (kind, zeros): tuple(
-            size for size in ((2,) if kind == "polysemantic" else SIZES) if _plantable(probs[::5], implies, size, kind, zeros)
+            size
+            for size in ((2,) if kind == "polysemantic" else SIZES)
+            if _plantable(probs[::5], implies, size, kind, zeros)
         )
         for kind in planted.KINDS
         for zeros in (0.0, ZEROS)
@@ -125,7 +145,11 @@ def _plantable(probs, implies, size: int, kind: str, zeros: float) -> bool:
     return True
 
 
-MATRICES = {"scenes labels": scenes_labels, "scenes SigLIP": scenes_siglip, "CIFAR-10 labels": cifar_labels}
+MATRICES = {
+    "scenes labels": scenes_labels,
+    "scenes SigLIP": scenes_siglip,
+    "CIFAR-10 labels": cifar_labels,
+}
 
 
 def world(matrix: Matrix, number: int, repeats: int = 2) -> World:
@@ -133,13 +157,30 @@ def world(matrix: Matrix, number: int, repeats: int = 2) -> World:
     parts, size, kind, cut = [], [], [], []
     for name in planted.KINDS:
         for zeros in (0.0, ZEROS):
-            sizes = list(matrix.sizes[name, zeros]) * (6 * repeats if name == "polysemantic" else repeats)
+            sizes = list(matrix.sizes[name, zeros]) * (
+                6 * repeats if name == "polysemantic" else repeats
+            )
             if sizes:
                 seed = 1000 * number + len(parts)
-                parts.append(planted.plant(matrix.probs, sizes, kind=name, zeros=zeros, implies=matrix.implies, seed=seed, **PLANT))
-                size, kind, cut = size + sizes, kind + [name] * len(sizes), cut + [zeros > 0] * len(sizes)
+                parts.append(
+                    planted.plant(
+                        matrix.probs,
+                        sizes,
+                        kind=name,
+                        zeros=zeros,
+                        implies=matrix.implies,
+                        seed=seed,
+                        **PLANT,
+                    )
+                )
+                size, kind, cut = (
+                    size + sizes,
+                    kind + [name] * len(sizes),
+                    cut + [zeros > 0] * len(sizes),
+                )
     weights, fitted, activations = (
-        np.concatenate([getattr(p, name) for p in parts], axis=1) for name in ("weights", "fitted", "activations")
+        np.concatenate([getattr(p, name) for p in parts], axis=1)
+        for name in ("weights", "fitted", "activations")
     )
     return World(
         activations,
@@ -155,28 +196,44 @@ def world(matrix: Matrix, number: int, repeats: int = 2) -> World:
 # --- searches ---
 
 
-def single(activations: np.ndarray, probs: np.ndarray, concepts, greedy: Explanations | None) -> Explanations:
+def single(
+    activations: np.ndarray, probs: np.ndarray, concepts, greedy: Explanations | None
+) -> Explanations:
     """The one concept of largest absolute correlation, fitted by least squares: the least that a search should beat."""
     split = make_split(len(activations), 0)
     rows = np.concatenate([split.train, split.val])
     x, y = probs[rows].astype(np.float64), activations[rows].astype(np.float64)
     x_std, y_std = x.std(0), y.std(0)
-    slope = (x - x.mean(0)).T @ (y - y.mean(0)) / len(rows) / np.where(x_std > 0, x_std**2, 1.0)[:, None]
+    slope = (
+        (x - x.mean(0)).T
+        @ (y - y.mean(0))
+        / len(rows)
+        / np.where(x_std > 0, x_std**2, 1.0)[:, None]
+    )
     best = np.abs(slope * x_std[:, None] / np.where(y_std > 0, y_std, 1.0)[None, :]).argmax(0)
     weight = slope[best, np.arange(len(best))]
     bias = y.mean(0) - weight * x.mean(0)[best]
-    rows_ = tuple(Explanation(k, (concepts[j],), (float(w),), float(b)) for k, (j, w, b) in enumerate(zip(best, weight, bias, strict=True)))
+    rows_ = tuple(
+        Explanation(k, (concepts[j],), (float(w),), float(b))
+        for k, (j, w, b) in enumerate(zip(best, weight, bias, strict=True))
+    )
     return Explanations(rows_, split=split)
 
 
-def no_longer(activations: np.ndarray, probs: np.ndarray, concepts, greedy: Explanations) -> Explanations:
+def no_longer(
+    activations: np.ndarray, probs: np.ndarray, concepts, greedy: Explanations
+) -> Explanations:
     """Preconditioned with `min_gain` set so that the mean length does not exceed greedy's."""
     mean_length = max(1.0, float(greedy.lengths.mean()))
-    return jaxle.explain(activations, probs, concepts, search="preconditioned", mean_length=mean_length)
+    return jaxle.explain(
+        activations, probs, concepts, search="preconditioned", mean_length=mean_length
+    )
 
 
 def _explain(**options):
-    return lambda activations, probs, concepts, greedy: jaxle.explain(activations, probs, concepts, **options)
+    return lambda activations, probs, concepts, greedy: jaxle.explain(
+        activations, probs, concepts, **options
+    )
 
 
 # (activations, concept_probs, concepts, what greedy found) → Explanations; greedy comes first
@@ -205,7 +262,9 @@ def marks(explanations: Explanations, matrix: Matrix, planted_: World) -> dict[s
     exact = (found & true).sum(axis=0)
     return {
         **_rates(exact, found.sum(axis=0), true.sum(axis=0)),
-        "F1 up to hierarchy": _rates(matched(found, true, matrix.implies), found.sum(axis=0), true.sum(axis=0))["F1"],
+        "F1 up to hierarchy": _rates(
+            matched(found, true, matrix.implies), found.sum(axis=0), true.sum(axis=0)
+        )["F1"],
         "ρ": rho,
         "ρ / ceiling": rho / planted_.ceiling,
         "length": found.sum(axis=0).astype(np.float64),
@@ -245,11 +304,18 @@ def measure(matrix: Matrix, numbers, worlds: int, searches=SEARCHES) -> dict:
             parts = []
             for i, one in enumerate(made):
                 rows = one.order[:n]
-                found = search(one.activations[rows], matrix.probs[rows], matrix.concepts, greedy[i])
+                found = search(
+                    one.activations[rows], matrix.probs[rows], matrix.concepts, greedy[i]
+                )
                 greedy[i] = found if name == "greedy" else greedy[i]
                 parts.append(marks(found, matrix, one))
-            results[n, name] = {mark: np.concatenate([part[mark] for part in parts]) for mark in parts[0]}
-    facts = {field: np.concatenate([getattr(one, field) for one in made]) for field in ("size", "kind", "cut")}
+            results[n, name] = {
+                mark: np.concatenate([part[mark] for part in parts]) for mark in parts[0]
+            }
+    facts = {
+        field: np.concatenate([getattr(one, field) for one in made])
+        for field in ("size", "kind", "cut")
+    }
     facts["signed"] = np.concatenate([(one.weights < 0).any(axis=0) for one in made])
     return {"results": results, "facts": facts}
 
@@ -259,12 +325,16 @@ COLUMNS = ("precision", "recall", "F1", "F1 up to hierarchy", "ρ / ceiling", "l
 
 def print_table(results: dict, numbers, searches) -> None:
     """A row a search and N: means ± 95 %, and paired differences to greedy and top-k."""
-    print(f"| N | search | {' | '.join(COLUMNS)} | F1 − greedy's | F1 − top-k's | ρ/ceiling − greedy's |")
+    print(
+        f"| N | search | {' | '.join(COLUMNS)} | F1 − greedy's | F1 − top-k's | ρ/ceiling − greedy's |"
+    )
     print("|" + "---|" * (len(COLUMNS) + 5))
     for n in numbers:
         for name in searches:
             marks_ = results[n, name]
-            cells = ["{:.3f} ± {:.3f}".format(*interval(marks_[column])) for column in COLUMNS[:-1]] + [f"{marks_['length'].mean():.2f}"]
+            cells = [
+                "{:.3f} ± {:.3f}".format(*interval(marks_[column])) for column in COLUMNS[:-1]
+            ] + [f"{marks_['length'].mean():.2f}"]
             for column, other in (("F1", "greedy"), ("F1", "top-k"), ("ρ / ceiling", "greedy")):
                 gain = marks_[column] - results[n, other][column]
                 cells.append("" if name == other else "{:+.3f} ± {:.3f}".format(*interval(gain)))
@@ -280,7 +350,9 @@ def print_slices(results: dict, facts: dict, n: int, searches) -> None:
     print(f"| F1 at N = {n:,} | neurons | {' | '.join(searches)} |")
     print("|" + "---|" * (len(searches) + 2))
     for label, which in slices.items():
-        cells = ["{:.3f} ± {:.3f}".format(*interval(results[n, name]["F1"][which])) for name in searches]
+        cells = [
+            "{:.3f} ± {:.3f}".format(*interval(results[n, name]["F1"][which])) for name in searches
+        ]
         print(f"| {label} | {which.sum()} | {' | '.join(cells)} |")
 
 
@@ -291,14 +363,36 @@ def plot(measured: dict, numbers, searches, path: str) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(2, len(measured), figsize=(3.6 * len(measured), 5.6), sharex=True, sharey="row", squeeze=False)
+    figure, axes = plt.subplots(
+        2,
+        len(measured),
+        figsize=(3.6 * len(measured), 5.6),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+    )
     for column, (title, one) in enumerate(measured.items()):
         for row, mark in enumerate(("F1", "ρ / ceiling")):
             axis = axes[row, column]
             for i, name in enumerate(searches):
-                means, widths = zip(*(interval(one["results"][n, name][mark]) for n in numbers), strict=True)
-                style = {"linestyle": ":" if "teacher" in name else "-", "zorder": 3 - 0.1 * i, "label": name}
-                axis.errorbar(numbers, means, yerr=widths, marker="o", markersize=3.5, capsize=2, linewidth=1.6, **style)
+                means, widths = zip(
+                    *(interval(one["results"][n, name][mark]) for n in numbers), strict=True
+                )
+                style = {
+                    "linestyle": ":" if "teacher" in name else "-",
+                    "zorder": 3 - 0.1 * i,
+                    "label": name,
+                }
+                axis.errorbar(
+                    numbers,
+                    means,
+                    yerr=widths,
+                    marker="o",
+                    markersize=3.5,
+                    capsize=2,
+                    linewidth=1.6,
+                    **style,
+                )
             axis.set_xscale("log")
             axis.set_xticks(numbers, [f"{n:,}" for n in numbers])
             axis.minorticks_off()
@@ -309,18 +403,28 @@ def plot(measured: dict, numbers, searches, path: str) -> None:
     axes[0, 0].set_ylabel("F1 of concepts")
     axes[1, 0].set_ylabel("test ρ / its ceiling")
     figure.tight_layout(rect=(0, 0.09, 1, 1))
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="lower center", ncols=3, fontsize=9, frameon=False)
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        loc="lower center",
+        ncols=3,
+        fontsize=9,
+        frameon=False,
+    )
     figure.savefig(path, dpi=110)
     print(f"wrote {path}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one world, without the largest N: under a minute")
+    parser.add_argument(
+        "--quick", action="store_true", help="one world, without the largest N: under a minute"
+    )
     parser.add_argument("--plot", help="where to write the picture (PNG)")
     args = parser.parse_args()
     numbers, worlds = (NUMBERS[:2], 1) if args.quick else (NUMBERS, WORLDS)
-    print(f"{os.cpu_count()} cores {platform.machine()}; {worlds} worlds; scores over {TEST:,} images that no search saw")
+    print(
+        f"{os.cpu_count()} cores {platform.machine()}; {worlds} worlds; scores over {TEST:,} images that no search saw"
+    )
     measured = {}
     for title, make in MATRICES.items():
         try:
@@ -332,8 +436,12 @@ def main():
             continue
         measured[title] = measure(matrix, numbers, worlds)
         facts = measured[title]["facts"]
-        print(f"\n### {title}: {len(facts['size'])} neurons over {len(matrix.concepts)} identifiable of {matrix.of} concepts\n")
-        print(f"numbers of true concepts: {'; '.join(f'{k} {v}' for (k, zeros), v in matrix.sizes.items() if not zeros)}\n")
+        print(
+            f"\n### {title}: {len(facts['size'])} neurons over {len(matrix.concepts)} identifiable of {matrix.of} concepts\n"
+        )
+        print(
+            f"numbers of true concepts: {'; '.join(f'{k} {v}' for (k, zeros), v in matrix.sizes.items() if not zeros)}\n"
+        )
         print_table(measured[title]["results"], numbers, SEARCHES)
         for n in (numbers[-1], numbers[0]):
             print()

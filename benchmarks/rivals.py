@@ -35,7 +35,19 @@ def coordinate_descent(gram, cross, tol=TOL, max_iter=20_000):
 
     w = np.zeros(len(gram), gram.dtype)
     one = np.ones(1, gram.dtype)
-    arguments = (w, gram.dtype.type(L1), gram.dtype.type(L2), gram, cross, one, max_iter, tol, np.random.RandomState(0), False, False)
+    arguments = (
+        w,
+        gram.dtype.type(L1),
+        gram.dtype.type(L2),
+        gram,
+        cross,
+        one,
+        max_iter,
+        tol,
+        np.random.RandomState(0),
+        False,
+        False,
+    )
     try:
         return _cd_fast.enet_coordinate_descent_gram(*arguments, False)[0]
     except TypeError:  # before scikit-learn 1.8: no screening argument
@@ -45,7 +57,10 @@ def coordinate_descent(gram, cross, tol=TOL, max_iter=20_000):
 def all_coordinate_descents(gram, cross, n_threads):
     """For some neurons, each with one BLAS thread (the descent releases the interpreter's lock)."""
     columns = np.ascontiguousarray(cross.T)
-    with threadpoolctl.threadpool_limits(1), concurrent.futures.ThreadPoolExecutor(n_threads) as pool:
+    with (
+        threadpoolctl.threadpool_limits(1),
+        concurrent.futures.ThreadPoolExecutor(n_threads) as pool,
+    ):
         return np.stack(list(pool.map(lambda column: coordinate_descent(gram, column), columns)), 1)
 
 
@@ -69,7 +84,9 @@ def numpy_search(train, val, order, n_candidates, max_concepts, min_gain):
             rho.append(w @ val_cross[s] / np.sqrt(spread) if spread > 0 else 0.0)
         needed = best + min_gain if selected else 0.0
         top = sorted(rho)[::-1]
-        close |= any(abs(r - needed) < 1e-6 for r in rho) or (len(top) > 1 and top[0] - top[1] < 1e-6)
+        close |= any(abs(r - needed) < 1e-6 for r in rho) or (
+            len(top) > 1 and top[0] - top[1] < 1e-6
+        )
         if not rho or top[0] < needed or top[0] <= 0:
             break
         if selected:
@@ -137,7 +154,9 @@ def search_by_images(features, targets, train, val, order, k, steps=100, rate=0.
     x, x_val = (pool[train] - mean) / std, (pool[val] - mean) / std
     selected, rejected, best, fits = [], set(), 0.0, 0
     while len(selected) < LIMITS["max_concepts"]:
-        candidates = [c for c in range(len(order)) if c not in selected and c not in rejected][: LIMITS["n_candidates"]]
+        candidates = [c for c in range(len(order)) if c not in selected and c not in rejected][
+            : LIMITS["n_candidates"]
+        ]
         rho = []
         for c in candidates:
             xs, xv = np.ascontiguousarray(x[:, [*selected, c]]), x_val[:, [*selected, c]]

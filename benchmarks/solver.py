@@ -140,24 +140,33 @@ def compare_searches(features, targets, train, val) -> None:
         parts.append(seconds)
     for wall, cpu, my_wall, my_cpu in pairs:
         per, cpu_ratio = 1e3 * my_wall / n_neurons, my_cpu / cpu
-        print(f"preconditioned {my_wall:.2f} s warm, {per:.3f} ms per neuron; the paper's search {wall:.2f} s, ratio {my_wall / wall:.2f}")
+        print(
+            f"preconditioned {my_wall:.2f} s warm, {per:.3f} ms per neuron; the paper's search {wall:.2f} s, ratio {my_wall / wall:.2f}"
+        )
         print(f"    in CPU seconds {my_cpu:.1f} and {cpu:.1f}, ratio {cpu_ratio:.2f}")
     for name, value in parts[-1].items():
         print(f"    {name:<16}{value:8.2f} s {1e3 * value / n_neurons:8.3f} ms per neuron")
-    print(f"    mean length {found.count.mean():.2f}; peak memory {highest:.2f} GB with inputs ({before:.2f} GB before)", flush=True)
+    print(
+        f"    mean length {found.count.mean():.2f}; peak memory {highest:.2f} GB with inputs ({before:.2f} GB before)",
+        flush=True,
+    )
 
 
 # --- the comparison ---
 
 
-def compare(kind: str, n: int, n_concepts: int, n_neurons: int, slow: bool, libraries: bool = True) -> None:
+def compare(
+    kind: str, n: int, n_concepts: int, n_neurons: int, slow: bool, libraries: bool = True
+) -> None:
     n_val = n // 7
     features, targets = getattr(problems, kind)(n + n_val, n_concepts, n_neurons)
     rows = np.random.default_rng(0).permutation(n + n_val)
     train, val = rows[:n], rows[n:]
     kept = np.flatnonzero(features[train].std(0) > 1e-5)
     features = features[:, kept] if len(kept) < n_concepts else features
-    print(f"\n== {kind}: {n} train + {n_val} val images × {len(kept)} concepts × {n_neurons} neurons ==")
+    print(
+        f"\n== {kind}: {n} train + {n_val} val images × {len(kept)} concepts × {n_neurons} neurons =="
+    )
     before = memory()
 
     seconds: dict[str, float] = {}
@@ -165,13 +174,17 @@ def compare(kind: str, n: int, n_concepts: int, n_neurons: int, slow: bool, libr
     busy = time.process_time()
     (first, second, ranked, found), warm = timed(ours, features, targets, train, val, seconds)
     busy = time.process_time() - busy
-    print(f"jaxle {warm:.2f} s warm, {cold:.2f} s the first time; peak memory {memory() - before:.2f} GB above {before:.2f} GB with inputs")
+    print(
+        f"jaxle {warm:.2f} s warm, {cold:.2f} s the first time; peak memory {memory() - before:.2f} GB above {before:.2f} GB with inputs"
+    )
     for name, value in seconds.items():
         print(f"    {name:<16}{value:8.2f} s {1e3 * value / n_neurons:8.3f} ms per neuron")
     support, gaps = ranked.support, 2 * ranked.gap
     lengths = f"{found.count.mean():.2f} concepts an explanation"
     converged = f"all converged: {ranked.converged.all()}"
-    print(f"    worst gap {gaps.max():.1e} of the objective at zero, {converged}; median support {np.median(support):.0f}")
+    print(
+        f"    worst gap {gaps.max():.1e} of the objective at zero, {converged}; median support {np.median(support):.0f}"
+    )
     print(f"    {lengths}, mean validation correlation {found.val_correlation.mean():.4f}")
     compare_searches(features, targets, train, val)
     if not libraries:
@@ -189,12 +202,22 @@ def compare(kind: str, n: int, n_concepts: int, n_neurons: int, slow: bool, libr
     descents = []
     for n_threads in (1, CORES):
         start = time.process_time()
-        descents.append((timed(all_coordinate_descents, gram64, cross64, n_threads)[1], time.process_time() - start))
+        descents.append(
+            (
+                timed(all_coordinate_descents, gram64, cross64, n_threads)[1],
+                time.process_time() - start,
+            )
+        )
     (descent_s, _), descent_busy = min(descents), min(descents, key=lambda pair: pair[1])[1]
-    moments = [type(first)(first.n, *(np.asarray(part, np.float64) for part in m[1:])) for m in (first, second)]
+    moments = [
+        type(first)(first.n, *(np.asarray(part, np.float64) for part in m[1:]))
+        for m in (first, second)
+    ]
     pools = [pools_of(*moments, ranked.order[k], k) for k in few]
     orders = [ranked.order[k] for k in few]
-    with multiprocessing.get_context("spawn").Pool(CORES, threadpoolctl.threadpool_limits, (1,)) as pool:
+    with multiprocessing.get_context("spawn").Pool(
+        CORES, threadpoolctl.threadpool_limits, (1,)
+    ) as pool:
         all_searches(pool, pools[:CORES], orders[:CORES])
         with threadpoolctl.threadpool_limits(1):
             searched, search_s = timed(all_searches, pool, pools, orders)
@@ -202,7 +225,11 @@ def compare(kind: str, n: int, n_concepts: int, n_neurons: int, slow: bool, libr
     scale = n_neurons / len(few)
     fit, search = descent_s * scale, search_s * scale
     library = moments_s + val_moments_s + fit + search
-    mine = {"fit": seconds["fit and order"], "search": seconds["search"], "moments": seconds["moments, train"] + seconds["moments, val"]}
+    mine = {
+        "fit": seconds["fit and order"],
+        "search": seconds["search"],
+        "moments": seconds["moments, train"] + seconds["moments, val"],
+    }
     per = 1e3 / n_neurons
     print(f"{'':<52}{'ms/neuron':>11}{'ratio':>9}   measured on")
     print(f"{'jaxle, arrays to explanations':<52}{warm * per:>11.3f}{1:>9.1f}   all")
@@ -220,7 +247,12 @@ def compare(kind: str, n: int, n_concepts: int, n_neurons: int, slow: bool, libr
     ratio = f"jaxle {busy:.1f}, libraries {library_busy:.1f}, ratio {library_busy / busy:.1f}"
     print(f"    in CPU seconds, which other programs do not lengthen: {ratio}")
     row("    moments: NumPy syrk and gemm", moments_s + val_moments_s, mine["moments"], "all")
-    row("    fit: scikit-learn's Gram descent, direct", fit, mine["fit"], f"{len(few)} neurons, ratio to fit and order")
+    row(
+        "    fit: scikit-learn's Gram descent, direct",
+        fit,
+        mine["fit"],
+        f"{len(few)} neurons, ratio to fit and order",
+    )
     row("    search: NumPy normal equations", search, mine["search"], f"{len(few)} neurons")
     if slow:
         compare_slow(
@@ -246,7 +278,23 @@ def compare(kind: str, n: int, n_concepts: int, n_neurons: int, slow: bool, libr
 
 
 def compare_slow(
-    features, targets, train, val, gram, gram64, cross, cross64, few, std_x, std_y, ranked, row, warm, moments_s, search, mine
+    features,
+    targets,
+    train,
+    val,
+    gram,
+    gram64,
+    cross,
+    cross64,
+    few,
+    std_x,
+    std_y,
+    ranked,
+    row,
+    warm,
+    moments_s,
+    search,
+    mine,
 ):
     """What takes seconds a neuron: scikit-learn's public API, skglm, celer, SAGA and the search on images."""
     from sklearn.linear_model import ElasticNet
@@ -254,10 +302,29 @@ def compare_slow(
     n_neurons, n = targets.shape[1], len(train)
     x = np.asfortranarray((features[train] - features[train].mean(0)) / std_x)
     y = (targets[train] - targets[train].mean(0)) / std_y
-    model = ElasticNet(alpha=LAM, l1_ratio=L1_RATIO, precompute=len(x) * gram, tol=TOL, max_iter=20_000, fit_intercept=False)
-    for checked, count, how in ((True, 2, "one call a neuron"), (False, 4, "the same, input checks off")):
-        _, public = timed(lambda checked=checked, count=count: [model.fit(x, y[:, k], check_input=checked) for k in few[:count]])
-        row(f"scikit-learn's ElasticNet, {how}", moments_s + public * n_neurons / count + search, warm, f"{count} neurons; NumPy otherwise")
+    model = ElasticNet(
+        alpha=LAM,
+        l1_ratio=L1_RATIO,
+        precompute=len(x) * gram,
+        tol=TOL,
+        max_iter=20_000,
+        fit_intercept=False,
+    )
+    for checked, count, how in (
+        (True, 2, "one call a neuron"),
+        (False, 4, "the same, input checks off"),
+    ):
+        _, public = timed(
+            lambda checked=checked, count=count: [
+                model.fit(x, y[:, k], check_input=checked) for k in few[:count]
+            ]
+        )
+        row(
+            f"scikit-learn's ElasticNet, {how}",
+            moments_s + public * n_neurons / count + search,
+            warm,
+            f"{count} neurons; NumPy otherwise",
+        )
     x64 = x.astype(np.float64)  # neither reaches the tolerance in float32
     for name in ("skglm", "celer"):
         try:
@@ -269,7 +336,12 @@ def compare_slow(
         target = y[:, few[0]].astype(np.float64)
         other.fit(x64[:200], target[:200])  # compiles
         _, taken = timed(other.fit, x64, target)
-        row(f"{name} ElasticNet on the images + NumPy search", taken * n_neurons + search, warm, "1 neuron")
+        row(
+            f"{name} ElasticNet on the images + NumPy search",
+            taken * n_neurons + search,
+            warm,
+            "1 neuron",
+        )
     del x64
     batch = few[:64]
     x = np.ascontiguousarray(x)
@@ -279,16 +351,39 @@ def compare_slow(
     small = np.random.default_rng(0).choice(n, min(n, 3500), replace=False)
     xs, ys = x[small], np.ascontiguousarray(y[small][:, batch[:8]])
     gs, cs = xs.T @ xs / len(xs), xs.T @ ys / len(xs)
-    reached = {e: gap(gs.astype(np.float64), cs.astype(np.float64), saga(xs, ys, e).astype(np.float64)).max() for e in (50, 200)}
-    fits, images_s = timed(lambda: sum(search_by_images(features, targets, train, val, ranked.order[k], k) for k in few[:2]))
+    reached = {
+        e: gap(
+            gs.astype(np.float64), cs.astype(np.float64), saga(xs, ys, e).astype(np.float64)
+        ).max()
+        for e in (50, 200)
+    }
+    fits, images_s = timed(
+        lambda: sum(
+            search_by_images(features, targets, train, val, ranked.order[k], k) for k in few[:2]
+        )
+    )
     per_neuron = images_s / 2
-    print(f"    SAGA: {1e3 * epoch_s:.1f} ms per neuron and epoch (batches of 256, {len(batch)} neurons at once);")
+    print(
+        f"    SAGA: {1e3 * epoch_s:.1f} ms per neuron and epoch (batches of 256, {len(batch)} neurons at once);"
+    )
     gaps = ", ".join(f"{g:.0e} after {e} epochs" for e, g in reached.items())
-    print(f"    on {len(xs)} images its worst gap is {gaps}; search on images: {fits / 2:.0f} fits a neuron")
+    print(
+        f"    on {len(xs)} images its worst gap is {gaps}; search on images: {fits / 2:.0f} fits a neuron"
+    )
     for e in (200, 1000):
         total = n_neurons * (e * epoch_s + per_neuron)
-        row(f"SAGA, {e} epochs + Adam fit per candidate", total, warm, f"{epochs} epochs of {len(batch)} neurons; search of 2")
-    row("    search part alone: Adam fit per candidate", n_neurons * per_neuron, mine["search"], "2 neurons")
+        row(
+            f"SAGA, {e} epochs + Adam fit per candidate",
+            total,
+            warm,
+            f"{epochs} epochs of {len(batch)} neurons; search of 2",
+        )
+    row(
+        "    search part alone: Adam fit per candidate",
+        n_neurons * per_neuron,
+        mine["search"],
+        "2 neurons",
+    )
 
 
 def agreement(gram, cross, few, moments, ranked, found, searched, features, targets, train, val):
@@ -299,17 +394,36 @@ def agreement(gram, cross, few, moments, ranked, found, searched, features, targ
     from jaxle.solve.moments import Moments
 
     count = len(few)
-    size = np.sqrt(np.diagonal(gram))  # the float32 deviations are off by up to 1e-5 on rare classes; here the diagonal is 1
+    size = np.sqrt(
+        np.diagonal(gram)
+    )  # the float32 deviations are off by up to 1e-5 on rare classes; here the diagonal is 1
     gram, cross = gram / (size[:, None] * size[None, :]), cross / size[:, None]
-    exact = np.stack([coordinate_descent(gram, np.ascontiguousarray(cross[:, k]), 1e-10, 200_000) for k in range(count)], 1)
+    exact = np.stack(
+        [
+            coordinate_descent(gram, np.ascontiguousarray(cross[:, k]), 1e-10, 200_000)
+            for k in range(count)
+        ],
+        1,
+    )
     standard = Moments(
-        1, jnp.zeros(len(gram)), jnp.zeros(count), jnp.asarray(gram, jnp.float32), jnp.asarray(cross, jnp.float32), jnp.ones(count)
+        1,
+        jnp.zeros(len(gram)),
+        jnp.zeros(count),
+        jnp.asarray(gram, jnp.float32),
+        jnp.asarray(cross, jnp.float32),
+        jnp.ones(count),
     )
     solution = elastic_net.solve(standard, LAM, L1_RATIO, tol=TOL)
     w = np.asarray(solution.weights, np.float64)
 
     def value(w):
-        return 0.5 - (w * cross).sum(0) + 0.5 * (w * (gram @ w)).sum(0) + L1 * np.abs(w).sum(0) + 0.5 * L2 * (w**2).sum(0)
+        return (
+            0.5
+            - (w * cross).sum(0)
+            + 0.5 * (w * (gram @ w)).sum(0)
+            + L1 * np.abs(w).sum(0)
+            + 0.5 * L2 * (w**2).sum(0)
+        )
 
     excess = value(w) - value(exact)
     slope = np.abs(cross - gram @ exact - L2 * exact)
@@ -317,11 +431,17 @@ def agreement(gram, cross, few, moments, ranked, found, searched, features, targ
     far = (differs & (np.abs(slope - L1) > 1e-4)).sum()
     bound = (np.asarray(solution.gap, np.float64) >= excess - 1e-12).all()
     worst = (excess / value(exact)).max()
-    print(f"agreement on {count} neurons with descent at 1e-10, float64: worst relative objective difference {worst:.1e},")
-    print(f"    supports differ in {differs.sum()} coordinates, {far} of them over 1e-4 from the threshold; gap ≥ suboptimality: {bound}")
+    print(
+        f"agreement on {count} neurons with descent at 1e-10, float64: worst relative objective difference {worst:.1e},"
+    )
+    print(
+        f"    supports differ in {differs.sum()} coordinates, {far} of them over 1e-4 from the threshold; gap ≥ suboptimality: {bound}"
+    )
     hardest = int(np.argmax(np.asarray(solution.iterations)))
-    print(f"    hardest: {int(solution.iterations[hardest])} rounds for {np.count_nonzero(w[:, hardest])} concepts, "
-          f"gap {2 * float(solution.gap[hardest]):.1e} of the objective at zero, difference {excess[hardest] / value(exact)[hardest]:.1e}")
+    print(
+        f"    hardest: {int(solution.iterations[hardest])} rounds for {np.count_nonzero(w[:, hardest])} concepts, "
+        f"gap {2 * float(solution.gap[hardest]):.1e} of the objective at zero, difference {excess[hardest] / value(exact)[hardest]:.1e}"
+    )
     same = exempt = 0
     furthest = 0.0
     for k, (selected, _, close) in zip(few, searched, strict=True):
@@ -329,44 +449,74 @@ def agreement(gram, cross, few, moments, ranked, found, searched, features, targ
         same += equal
         exempt += close and not equal
         if equal and selected:
-            x, y = features[train][:, selected].astype(np.float64), targets[train, k].astype(np.float64)
+            x, y = (
+                features[train][:, selected].astype(np.float64),
+                targets[train, k].astype(np.float64),
+            )
             beta = np.linalg.lstsq(np.column_stack([x, np.ones(len(x))]), y, rcond=None)[0]
             s = features[val][:, selected].astype(np.float64) @ beta[:-1]
-            furthest = max(furthest, abs(np.corrcoef(s, targets[val, k])[0, 1] - found.val_correlation[k]))
-    print(f"    greedy equals NumPy's for {same} of {count}, {exempt} exempt (two candidates or a threshold within 1e-6);")
-    print(f"    validation correlation within {furthest:.1e} of lstsq on the images in float64", flush=True)
+            furthest = max(
+                furthest, abs(np.corrcoef(s, targets[val, k])[0, 1] - found.val_correlation[k])
+            )
+    print(
+        f"    greedy equals NumPy's for {same} of {count}, {exempt} exempt (two candidates or a threshold within 1e-6);"
+    )
+    print(
+        f"    validation correlation within {furthest:.1e} of lstsq on the images in float64",
+        flush=True,
+    )
 
 
 def doubling() -> None:
     """ms per neuron as one size doubles."""
     base = {"images": 8750, "concepts": 1000, "neurons": 1024}
-    print(f"{'images':>8}{'concepts':>10}{'neurons':>9}{'moments s':>11}{'fit s':>8}{'search s':>10}{'ms/neuron':>11}")
+    print(
+        f"{'images':>8}{'concepts':>10}{'neurons':>9}{'moments s':>11}{'fit s':>8}{'search s':>10}{'ms/neuron':>11}"
+    )
     for axis, factors in (("images", (1, 2, 4)), ("concepts", (1, 2, 4)), ("neurons", (1, 2, 4))):
         for factor in factors:
             size = base | {axis: base[axis] * factor}
             n_val = size["images"] // 7
-            features, targets = problems.similarity(size["images"] + n_val, size["concepts"], size["neurons"])
+            features, targets = problems.similarity(
+                size["images"] + n_val, size["concepts"], size["neurons"]
+            )
             train, val = np.arange(size["images"]), np.arange(size["images"], len(features))
             seconds: dict[str, float] = {}
             ours(features, targets, train, val, {})
             ours(features, targets, train, val, seconds)
             moments = seconds["moments, train"] + seconds["moments, val"]
             total = 1e3 * sum(seconds.values()) / size["neurons"]
-            sizes = "".join(f"{size[name]:>{width}}" for name, width in (("images", 8), ("concepts", 10), ("neurons", 9)))
-            print(f"{sizes}{moments:>11.2f}{seconds['fit and order']:>8.2f}{seconds['search']:>10.2f}{total:>11.3f}", flush=True)
+            sizes = "".join(
+                f"{size[name]:>{width}}"
+                for name, width in (("images", 8), ("concepts", 10), ("neurons", 9))
+            )
+            print(
+                f"{sizes}{moments:>11.2f}{seconds['fit and order']:>8.2f}{seconds['search']:>10.2f}{total:>11.3f}",
+                flush=True,
+            )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("problem", nargs="*", help="kind, images, concepts, neurons; none: the six of the docstring")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "problem", nargs="*", help="kind, images, concepts, neurons; none: the six of the docstring"
+    )
     parser.add_argument("--doubling", action="store_true")
     parser.add_argument("--fast", action="store_true", help="leave out what takes seconds a neuron")
-    parser.add_argument("--searches", action="store_true", help="only the two searches beside each other, no libraries")
+    parser.add_argument(
+        "--searches",
+        action="store_true",
+        help="only the two searches beside each other, no libraries",
+    )
     options = parser.parse_args()
     import jax
 
     with tempfile.TemporaryDirectory() as cache:
-        if not options.problem and not options.doubling:  # a process each, so that memory and first calls are its own
+        if (
+            not options.problem and not options.doubling
+        ):  # a process each, so that memory and first calls are its own
             for size in SIZES:
                 flags = [f"--{name}" for name in ("fast", "searches") if getattr(options, name)]
                 command = [sys.executable, __file__, *map(str, size), *flags]

@@ -71,7 +71,9 @@ def stability(folds, base: Path, rows, **_):
         order = cut(forward(total.gram, total.gram @ teacher(resampled)), length)
         for slot in range(order.shape[1]):
             of = np.flatnonzero(order[:, slot] >= 0)
-            votes[of, order[of, slot]] += 1 + 1e-3 * (order.shape[1] - slot)  # ties go to what is selected earlier
+            votes[of, order[of, slot]] += 1 + 1e-3 * (
+                order.shape[1] - slot
+            )  # ties go to what is selected earlier
     order = np.argsort(-votes, axis=1, kind="stable")[:, : base.order.shape[1]]
     return cut(order, length), cut(base.order, length)
 
@@ -93,7 +95,13 @@ def superclass(folds, base: Path, children, **_):
     weights = refit(total, order)
 
     def mean_rho(chosen):
-        return np.mean([correlations(refit(rest, chosen), fold) for rest, fold in zip(rests, folds, strict=True)], axis=0)
+        return np.mean(
+            [
+                correlations(refit(rest, chosen), fold)
+                for rest, fold in zip(rests, folds, strict=True)
+            ],
+            axis=0,
+        )
 
     score = mean_rho(order)
     for above, below in children.items():
@@ -101,7 +109,9 @@ def superclass(folds, base: Path, children, **_):
         w = np.where(inside, np.take_along_axis(weights.T, np.where(inside, order, 0), axis=1), 0.0)
         count = inside.sum(axis=1)
         mean = w.sum(axis=1) / np.maximum(count, 1)
-        alike = np.all(~inside | (np.abs(w - mean[:, None]) <= 0.25 * np.abs(mean)[:, None]), axis=1)
+        alike = np.all(
+            ~inside | (np.abs(w - mean[:, None]) <= 0.25 * np.abs(mean)[:, None]), axis=1
+        )
         wanted = (count >= 2) & alike & ~(order == above).any(axis=1)
         if not wanted.any():
             continue
@@ -127,12 +137,19 @@ def swaps(folds, base: Path, **_):
             rest = np.where(np.arange(order.shape[1])[None, :] == slot, -1, order)
             used, index = rest >= 0, np.where(rest >= 0, rest, 0)
             both = used[:, :, None] & used[:, None, :]
-            inner = np.linalg.pinv(np.where(both, gram[index[:, :, None], index[:, None, :]], np.eye(order.shape[1])), hermitian=True)
+            inner = np.linalg.pinv(
+                np.where(both, gram[index[:, :, None], index[:, None, :]], np.eye(order.shape[1])),
+                hermitian=True,
+            )
             shared = gram[index] * used[:, :, None]  # (neurons, slots, concepts)
             solved = np.einsum("kst,ktm->ksm", inner, shared)
-            left = target - np.einsum("ksm,ks->km", solved, np.take_along_axis(target, index, axis=1) * used)
+            left = target - np.einsum(
+                "ksm,ks->km", solved, np.take_along_axis(target, index, axis=1) * used
+            )
             var = (size > 0)[None, :] - np.sum(solved * shared, axis=1)
-            best = np.where(var > PIVOT, left**2 / np.where(var > PIVOT, var, 1.0), -1.0).argmax(axis=1)
+            best = np.where(var > PIVOT, left**2 / np.where(var > PIVOT, var, 1.0), -1.0).argmax(
+                axis=1
+            )
             filled = np.arange(order.shape[1])[None, :] == slot
             order = np.where(filled & (order >= 0), best[:, None], order)
         if (order == before).all():
@@ -151,7 +168,9 @@ def vote(folds, base: Path, **_):
     total = merge(folds)
     effect = np.abs(teacher(folds) * np.sqrt(np.diag(total.gram))[:, None])
     length = lengths(base.rho)
-    return cut(np.argsort(-effect.T, axis=1, kind="stable")[:, : base.order.shape[1]], length), cut(base.order, length)
+    return cut(np.argsort(-effect.T, axis=1, kind="stable")[:, : base.order.shape[1]], length), cut(
+        base.order, length
+    )
 
 
 VARIANTS = {
@@ -167,7 +186,9 @@ VARIANTS = {
 # --- the run ---
 
 
-def compare(probs: np.ndarray, activations: np.ndarray, children: dict, rows, test, truth=None) -> dict[str, dict[str, np.ndarray]]:
+def compare(
+    probs: np.ndarray, activations: np.ndarray, children: dict, rows, test, truth=None
+) -> dict[str, dict[str, np.ndarray]]:
     """Each variant's and its base's test correlation, length and (with a truth) F1: "name" and "name, base" → mark → (neurons,)."""
     x, y = probs[rows].astype(np.float64), activations[rows].astype(np.float64)
     part = np.arange(len(x)) % FOLDS
@@ -182,30 +203,46 @@ def compare(probs: np.ndarray, activations: np.ndarray, children: dict, rows, te
             chosen = np.zeros((len(order), x.shape[1] + 1), bool)
             np.put_along_axis(chosen, np.where(order >= 0, order, x.shape[1]), True, axis=1)
             chosen = chosen[:, :-1]
-            found[label] = {"ρ": correlations(refit(total, order), held), "length": chosen.sum(axis=1).astype(float), "differs": differs}
+            found[label] = {
+                "ρ": correlations(refit(total, order), held),
+                "length": chosen.sum(axis=1).astype(float),
+                "differs": differs,
+            }
             if truth is not None:
-                found[label]["F1"] = 2 * (chosen & truth.T).sum(axis=1) / (chosen.sum(axis=1) + truth.sum(axis=0))
+                found[label]["F1"] = (
+                    2 * (chosen & truth.T).sum(axis=1) / (chosen.sum(axis=1) + truth.sum(axis=0))
+                )
     return found
 
 
 def children_of(concepts) -> dict[int, list[int]]:
     """Column of a superclass → the columns of its members."""
     place = {concept: j for j, concept in enumerate(concepts)}
-    members = {place[name]: [place[m] for m in below if m in place] for name, below in SUPERCLASSES.items() if name in place}
+    members = {
+        place[name]: [place[m] for m in below if m in place]
+        for name, below in SUPERCLASSES.items()
+        if name in place
+    }
     return {above: below for above, below in members.items() if len(below) > 1}
 
 
 def print_comparison(title: str, found: dict[str, dict[str, np.ndarray]]) -> None:
     for name in VARIANTS:
         one, base = found[name], found[f"{name}, base"]
-        cells = [f"{one['length'].mean():.2f}", f"{base['length'].mean():.2f}", f"{one['differs'].mean():.0%}"]
+        cells = [
+            f"{one['length'].mean():.2f}",
+            f"{base['length'].mean():.2f}",
+            f"{one['differs'].mean():.0%}",
+        ]
         for mark in ("ρ", "F1"):
             if mark not in one:
                 cells += ["", ""]
                 continue
             gain = one[mark] - base[mark]
             mean, error = gain.mean(), gain.std(ddof=1) / np.sqrt(len(gain))
-            verdict = "wins" if mean > 2 * error else "loses" if mean < -2 * error else "no difference"
+            verdict = (
+                "wins" if mean > 2 * error else "loses" if mean < -2 * error else "no difference"
+            )
             cells += [f"{base[mark].mean():.4f}", f"{mean:+.5f} ± {error:.5f} {verdict}"]
         print(f"| {title} | {name} | {' | '.join(cells)} |")
 
@@ -213,7 +250,9 @@ def print_comparison(title: str, found: dict[str, dict[str, np.ndarray]]) -> Non
 def network(n_images: int, taps, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Labels (images, concepts) and pooled activations (images, neurons) of the shipped network on one world's pictures."""
     scenes, model = render(np.arange(n_images), seed), jaxle.load_model("scenes_resnet")
-    return scenes.concept_labels.astype(np.float32), np.concatenate([model.activations(scenes.images, tap) for tap in taps], axis=1)
+    return scenes.concept_labels.astype(np.float32), np.concatenate(
+        [model.activations(scenes.images, tap) for tap in taps], axis=1
+    )
 
 
 DEFAULTS = {"lam": 0.05 / 0.99, "min_gain": 0.02, "n_candidates": 10, "max_concepts": 10}
@@ -232,20 +271,37 @@ def sensitivity(probs: np.ndarray, activations: np.ndarray) -> None:
     known: dict = {}
     split = make_split(len(probs), 0)
 
-    def score(search: str, options: dict, mean_length: float | None = None) -> tuple[np.ndarray, float]:
+    def score(
+        search: str, options: dict, mean_length: float | None = None
+    ) -> tuple[np.ndarray, float]:
         options = {**DEFAULTS, **options}
         key = (search, mean_length, *(options[name] for name in READ_BY[search]))
         if key not in known:
-            explained = jaxle.explain(activations, probs, CONCEPTS, split=split, search=search, mean_length=mean_length, **options)
+            explained = jaxle.explain(
+                activations,
+                probs,
+                CONCEPTS,
+                split=split,
+                search=search,
+                mean_length=mean_length,
+                **options,
+            )
             simulated = jaxle.simulate(explained, probs[split.test], CONCEPTS)
-            known[key] = jaxle.correlation(simulated, activations[split.test]), float(explained.lengths.mean())
+            known[key] = (
+                jaxle.correlation(simulated, activations[split.test]),
+                float(explained.lengths.mean()),
+            )
         return known[key]
 
-    print("| setting | greedy: ρ | length | preconditioned: ρ | length | no longer than greedy: ρ | length | its ρ − greedy's |")
+    print(
+        "| setting | greedy: ρ | length | preconditioned: ρ | length | no longer than greedy: ρ | length | its ρ − greedy's |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for name, values in SETTINGS.items():
         for value in values:
-            (greedy, short), (ours, long) = (score(search, {name: value}) for search in ("greedy", "preconditioned"))
+            (greedy, short), (ours, long) = (
+                score(search, {name: value}) for search in ("greedy", "preconditioned")
+            )
             equal, length = score("preconditioned", {name: value}, mean_length=short)
             star = " (default)" if value == DEFAULTS[name] else ""
             read = "" if name in READ_BY["preconditioned"] else " (not read)"
@@ -255,23 +311,41 @@ def sensitivity(probs: np.ndarray, activations: np.ndarray) -> None:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="2,000 pictures, one world of planted neurons, no settings: under a minute")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="2,000 pictures, one world of planted neurons, no settings: under a minute",
+    )
     args = parser.parse_args()
     n_images, worlds = (2_000, 1) if args.quick else (IMAGES, 2)
     probs, activations = network(n_images, TAPS)
-    print(f"{os.cpu_count()} cores; {n_images:,} pictures, {activations.shape[1]} neurons; {RESAMPLES} resamples, {FOLDS} folds\n")
-    print("| data | variant | length | base's length | differ | base's ρ | ρ − base's ± s.e. | base's F1 | F1 − base's ± s.e. |")
+    print(
+        f"{os.cpu_count()} cores; {n_images:,} pictures, {activations.shape[1]} neurons; {RESAMPLES} resamples, {FOLDS} folds\n"
+    )
+    print(
+        "| data | variant | length | base's length | differ | base's ρ | ρ − base's ± s.e. | base's F1 | F1 − base's ± s.e. |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     split = make_split(n_images, 0)
     rows = np.concatenate([split.train, split.val])
-    print_comparison("network", compare(probs, activations, children_of(CONCEPTS), rows, split.test))
+    print_comparison(
+        "network", compare(probs, activations, children_of(CONCEPTS), rows, split.test)
+    )
     if not args.quick:  # does what won win again?
         draws = []
         for seed in AGAIN:
             other, split = network(n_images, TAPS, seed), make_split(n_images, seed)
-            draws.append(compare(*other, children_of(CONCEPTS), np.concatenate([split.train, split.val]), split.test))
+            draws.append(
+                compare(
+                    *other,
+                    children_of(CONCEPTS),
+                    np.concatenate([split.train, split.val]),
+                    split.test,
+                )
+            )
         mean = {
-            label: {mark: np.mean([draw[label][mark] for draw in draws], axis=0) for mark in marks} for label, marks in draws[0].items()
+            label: {mark: np.mean([draw[label][mark] for draw in draws], axis=0) for mark in marks}
+            for label, marks in draws[0].items()
         }
         print_comparison(f"network, mean of {len(AGAIN)} other draws", mean)
     matrix = recovery.scenes_labels()
@@ -282,8 +356,23 @@ def main():
         for one in made:
             split = make_split(n, 0)
             rows = one.order[np.concatenate([split.train, split.val])]
-            parts.append(compare(matrix.probs, one.activations, children_of(matrix.concepts), rows, test, one.weights != 0))
-        joined = {label: {mark: np.concatenate([part[label][mark] for part in parts]) for mark in parts[0][label]} for label in parts[0]}
+            parts.append(
+                compare(
+                    matrix.probs,
+                    one.activations,
+                    children_of(matrix.concepts),
+                    rows,
+                    test,
+                    one.weights != 0,
+                )
+            )
+        joined = {
+            label: {
+                mark: np.concatenate([part[label][mark] for part in parts])
+                for mark in parts[0][label]
+            }
+            for label in parts[0]
+        }
         print_comparison(f"planted, N = {n:,}", joined)
     if not args.quick:
         print()

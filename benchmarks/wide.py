@@ -31,15 +31,23 @@ def main() -> None:
         targets[:, start : start + 2048] = 0.7 * base[:, a] + 0.3 * base[:, b]
     order, seconds = random.permutation(len(base)), {}
     begin, before = time.perf_counter(), memory()
-    train, val, ranked, found = ours(features, targets, np.sort(order[:2450]), np.sort(order[2450:2800]), seconds)
+    train, val, ranked, found = ours(
+        features, targets, np.sort(order[:2450]), np.sort(order[2450:2800]), seconds
+    )
     total = time.perf_counter() - begin
     held = sum(part.nbytes for m in (train, val) for part in (m.gram, m.cross)) / 2**30
-    print(f"similarity, 3,500 images × 8,000 concepts × {n_neurons:,} neurons: {total:.1f} s, {1000 * total / n_neurons:.3f} ms per neuron")
+    print(
+        f"similarity, 3,500 images × 8,000 concepts × {n_neurons:,} neurons: {total:.1f} s, {1000 * total / n_neurons:.3f} ms per neuron"
+    )
     for name, value in seconds.items():
         print(f"    {name:18s} {value:7.1f} s")
     given = (features.nbytes + targets.nbytes) / 2**30
-    print(f"    inputs {given:.2f} GiB, moments {held:.2f} GiB, peak {memory():.2f} GiB (before: {before:.2f})")
-    print(f"    all converged: {bool(np.all(ranked.converged))}, {np.mean(found.count):.2f} concepts an explanation")
+    print(
+        f"    inputs {given:.2f} GiB, moments {held:.2f} GiB, peak {memory():.2f} GiB (before: {before:.2f})"
+    )
+    print(
+        f"    all converged: {bool(np.all(ranked.converged))}, {np.mean(found.count):.2f} concepts an explanation"
+    )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ def get_config() -> ConfigDict:
     config.data.batch_size = 256  # images a step of the probe pass, over all devices
     config.data.workers = 0  # decoding processes; 0 decodes in threads
     config.data.split_fractions = (0.7, 0.1, 0.2)  # train, val, test
-    config.data.split_files = ""  # folder with train, val and test index files (.npy or .txt) instead of a seeded split
+    config.data.split_files = (
+        ""  # folder with train, val and test index files (.npy or .txt) instead of a seeded split
+    )
 
     config.target = ConfigDict()
     config.target.model = "scenes_resnet"  # a name of jaxle.models.zoo, or your own as package.module:Class (docs/your_own_network.md)
@@ -36,20 +38,27 @@ def get_config() -> ConfigDict:
     config.concepts = ConfigDict()
     config.concepts.superclasses = ConfigDict()  # name -> tuple of classes or other superclasses
     config.concepts.hierarchy = ""  # wordnet: classes that are its synsets, or CIFAR's | coarse: CIFAR-100's own | "" = the dict above
-    config.concepts.sets = ("classes", "superclasses")  # words of the siglip methods: names of jaxle.concepts.sets, and file:PATH
+    config.concepts.sets = (
+        "classes",
+        "superclasses",
+    )  # words of the siglip methods: names of jaxle.concepts.sets, and file:PATH
     config.concepts.templates = ()  # prompts such as "a photo of a {}."; empty = the bare word, as in the paper
     config.concepts.calibration = "auto"  # auto: fitted on labels, where there are any | known: the paper's constants | trained
 
     config.methods = ConfigDict()
     config.methods.label = label()
 
-    config.simulators = ConfigDict({"labels": "labels"})  # name -> "labels", or tower(…): a second encoder
+    config.simulators = ConfigDict(
+        {"labels": "labels"}
+    )  # name -> "labels", or tower(…): a second encoder
 
     config.fit = ConfigDict()
     config.fit.lam = 0.05 / 0.99
     config.fit.l1_ratio = 0.99
     config.fit.tol = 1e-6  # on the duality gap relative to the objective at zero
-    config.fit.min_top5 = 0.5  # screening: least mean of a concept's five largest probabilities; 0 = off
+    config.fit.min_top5 = (
+        0.5  # screening: least mean of a concept's five largest probabilities; 0 = off
+    )
 
     config.search = ConfigDict()
     config.search.max_concepts = 10
@@ -57,21 +66,37 @@ def get_config() -> ConfigDict:
     config.search.min_gain = 0.02
     config.search.mean_length = 0.0  # preconditioned: choose min_gain so that explanations are no longer on average; 0 = min_gain as it is
     config.search.exchanges = 3  # preconditioned: rounds in which each chosen concept may give way to a better one; 0 = none
-    config.search.teacher = True  # preconditioned: select on the dense ridge's prediction, not on the activation itself
+    config.search.teacher = (
+        True  # preconditioned: select on the dense ridge's prediction, not on the activation itself
+    )
 
     config.evaluation = ConfigDict()
-    config.evaluation.ceiling = True  # dense ridge on all concepts: what they could express at any length
+    config.evaluation.ceiling = (
+        True  # dense ridge on all concepts: what they could express at any length
+    )
     config.evaluation.untrained = False  # the whole run again on the re-initialised network
     config.evaluation.shuffled = False  # … and on the network with every parameter tensor shuffled
-    config.evaluation.draws = 1000  # bootstrap over test images: 95 % intervals and paired comparisons; 0 = none
+    config.evaluation.draws = (
+        1000  # bootstrap over test images: 95 % intervals and paired comparisons; 0 = none
+    )
     config.evaluation.permutations = 5  # permute and refit: how often, for p-values; 0 = none
     config.evaluation.q = 0.05  # false discovery rate at which neurons count as explained
     config.evaluation.metrics = True  # cosine, AUPRC, F1, IoU, R² beside the correlation
-    config.evaluation.contributions = True  # what each concept of an explanation adds: <tap>/<method>/concepts.csv
-    config.evaluation.selection_draws = 0  # refits on resampled images: how often each concept is chosen again; 0 = none
-    config.evaluation.ablation = ""  # ablation scores: best | reference (the paper's procedure for c, d) | "" = none
-    config.evaluation.ablation_images = 500  # outside a linear tail: at most so many val and so many test images
-    config.evaluation.ablation_neurons = 0  # outside a linear tail: at most so many neurons a tap; 0 = all
+    config.evaluation.contributions = (
+        True  # what each concept of an explanation adds: <tap>/<method>/concepts.csv
+    )
+    config.evaluation.selection_draws = (
+        0  # refits on resampled images: how often each concept is chosen again; 0 = none
+    )
+    config.evaluation.ablation = (
+        ""  # ablation scores: best | reference (the paper's procedure for c, d) | "" = none
+    )
+    config.evaluation.ablation_images = (
+        500  # outside a linear tail: at most so many val and so many test images
+    )
+    config.evaluation.ablation_neurons = (
+        0  # outside a linear tail: at most so many neurons a tap; 0 = all
+    )
     config.evaluation.impact = False  # Top Impact: which images a neuron matters for
 
     config.report = ConfigDict()
@@ -91,12 +116,27 @@ def label(search: str = "greedy", no_longer_than: str = "") -> ConfigDict:
     return ConfigDict({"concepts": "label", "search": search, "no_longer_than": no_longer_than})
 
 
-def siglip(model: str, weights: str = "", search: str = "greedy", dtype: str = "float32", no_longer_than: str = "") -> ConfigDict:
+def siglip(
+    model: str,
+    weights: str = "",
+    search: str = "greedy",
+    dtype: str = "float32",
+    no_longer_than: str = "",
+) -> ConfigDict:
     """A method of `config.methods`: the probabilities of a two-tower encoder (SigLIP, SigLIP 2 or CLIP of the zoo) as concepts."""
-    return ConfigDict({"concepts": "siglip", "search": search, "no_longer_than": no_longer_than, **tower(model, weights, dtype)})
+    return ConfigDict(
+        {
+            "concepts": "siglip",
+            "search": search,
+            "no_longer_than": no_longer_than,
+            **tower(model, weights, dtype),
+        }
+    )
 
 
-def nonsense(model: str, weights: str = "", search: str = "greedy", dtype: str = "float32") -> ConfigDict:
+def nonsense(
+    model: str, weights: str = "", search: str = "greedy", dtype: str = "float32"
+) -> ConfigDict:
     """A method that is a null: as many words that mean nothing, by an encoder. What it scores, chance scores."""
     return ConfigDict({"concepts": "nonsense", "search": search, **tower(model, weights, dtype)})
 

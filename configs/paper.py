@@ -13,7 +13,13 @@ from configs import common
 EXPLAINER = "siglip_l_16_384"  # ViT-L-16-SigLIP-384
 SIMULATOR = "siglip_so400m_14_384"  # ViT-SO400M-14-SigLIP-384: never the explainer itself
 CLIP = "clip_vit_l_14_336"
-BRODEN = ("colours", "materials", "textures", "parts", "scenes")  # after Broden's kinds of labels, which the paper uses themselves
+BRODEN = (
+    "colours",
+    "materials",
+    "textures",
+    "parts",
+    "scenes",
+)  # after Broden's kinds of labels, which the paper uses themselves
 
 
 def get_config() -> ConfigDict:
@@ -26,7 +32,9 @@ def get_config() -> ConfigDict:
     return config
 
 
-def vary(config: ConfigDict, variant: str, own: Mapping[str, Callable[[ConfigDict], None]]) -> ConfigDict:
+def vary(
+    config: ConfigDict, variant: str, own: Mapping[str, Callable[[ConfigDict], None]]
+) -> ConfigDict:
     """Apply the options that `variant` names, in this file's order (dry last); use it at the end of a config.
 
     Args:
@@ -43,7 +51,9 @@ def vary(config: ConfigDict, variant: str, own: Mapping[str, Callable[[ConfigDic
     options = {**own, **VARIANTS}
     asked = variant.split("-") if variant else []
     if unknown := [name for name in asked if name not in options]:
-        raise ValueError(f"unknown variant {unknown[0]!r}; expected one or more of {', '.join(options)}, joined by '-'")
+        raise ValueError(
+            f"unknown variant {unknown[0]!r}; expected one or more of {', '.join(options)}, joined by '-'"
+        )
     for name, change in options.items():
         if name in asked:
             change(config)
@@ -78,7 +88,9 @@ def _top(k: int) -> Callable[[ConfigDict], None]:
 
 def _preconditioned(config: ConfigDict) -> None:
     for name, method in list(config.methods.items()):
-        better = ConfigDict({**method.to_dict(), "search": "preconditioned", "no_longer_than": name})
+        better = ConfigDict(
+            {**method.to_dict(), "search": "preconditioned", "no_longer_than": name}
+        )
         config.methods[f"{name}_preconditioned"] = better
 
 

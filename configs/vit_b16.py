@@ -34,5 +34,8 @@ def _residual(config):
 
 
 def _block10(config):
-    config.target.taps = ("encoder.layers.encoder_layer_10.mlp[1]", "encoder.layers.encoder_layer_10")
+    config.target.taps = (
+        "encoder.layers.encoder_layer_10.mlp[1]",
+        "encoder.layers.encoder_layer_10",
+    )
     config.target.pool = "avg"

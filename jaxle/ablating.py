@@ -23,7 +23,9 @@ def check(x: Run) -> None:
     if x.config["evaluation"]["ablation"] or x.config["evaluation"]["impact"]:
         labels(x)
         if len(x.split.val) == 0:
-            raise ValueError("ablation scores and Top Impact need validation images, got none: change data.split_fractions.")
+            raise ValueError(
+                "ablation scores and Top Impact need validation images, got none: change data.split_fractions."
+            )
 
 
 def labels(x: Run) -> np.ndarray:
@@ -53,16 +55,27 @@ def temperature(x: Run) -> Made:
 
     def make(_):
         model, rows = x.targets[TRAINED], x.split.val
-        parts = [model.logits(images(x, rows[start : start + LOGITS]), LOGITS) for start in range(0, len(rows), LOGITS)]
+        parts = [
+            model.logits(images(x, rows[start : start + LOGITS]), LOGITS)
+            for start in range(0, len(rows), LOGITS)
+        ]
         found = fit_temperature(np.concatenate(parts), labels(x)[rows])
         return {}, {"temperature": found.value, "capped": found.capped}
 
-    return once(x, "score-temperature", "temperature", {"probe": probed(x, TRAINED).key, "val": x.split.val.tolist()}, make)
+    return once(
+        x,
+        "score-temperature",
+        "temperature",
+        {"probe": probed(x, TRAINED).key, "val": x.split.val.tolist()},
+        make,
+    )
 
 
 def _tail(x: Run, tap: str) -> Tail:
     if tap not in x.tails:
-        x.tails[tap] = open_tail(x.targets[TRAINED], tap, x.config["target"]["pool"], images(x, x.split.val[:4]))
+        x.tails[tap] = open_tail(
+            x.targets[TRAINED], tap, x.config["target"]["pool"], images(x, x.split.val[:4])
+        )
     return x.tails[tap]
 
 
@@ -76,7 +89,9 @@ def ablated(x: Run, tap: str, method: str, simulator: str) -> Made:
         most = options["ablation_neurons"] or tail.n_neurons
         neurons = None
         if tail.path != "linear" and most < tail.n_neurons:
-            neurons = np.sort(np.random.default_rng(x.config["seed"]).permutation(tail.n_neurons)[:most])
+            neurons = np.sort(
+                np.random.default_rng(x.config["seed"]).permutation(tail.n_neurons)[:most]
+            )
         got = ablation_scores(
             x.targets[TRAINED],
             tap,
@@ -99,12 +114,25 @@ def ablated(x: Run, tap: str, method: str, simulator: str) -> Made:
         for name in ("optim", "norm"):
             columns[f"ablation_{name}"] = np.zeros(tail.n_neurons, np.float32)
             columns[f"ablation_{name}"][got.neurons] = getattr(got, name)
-        facts: dict[str, Any] = {name: getattr(got, name) for name in ("path", "n_val", "n_test", "n_without_effect", "temperature")}
-        return columns, {"ablation": facts | {"procedure": options["ablation"], "n_neurons": len(got.neurons)}}
+        facts: dict[str, Any] = {
+            name: getattr(got, name)
+            for name in ("path", "n_val", "n_test", "n_without_effect", "temperature")
+        }
+        return columns, {
+            "ablation": facts | {"procedure": options["ablation"], "n_neurons": len(got.neurons)}
+        }
 
     read = {name: options[name] for name in ("ablation", "ablation_images", "ablation_neurons")}
-    fields = {"simulate": foreseen.key, "temperature": heat, "split": split_key(x.split), "seed": x.config["seed"], **read}
-    return once(x, "score-ablation", f"{where(TRAINED, tap, method)} by {simulator}, ablation", fields, make)
+    fields = {
+        "simulate": foreseen.key,
+        "temperature": heat,
+        "split": split_key(x.split),
+        "seed": x.config["seed"],
+        **read,
+    }
+    return once(
+        x, "score-ablation", f"{where(TRAINED, tap, method)} by {simulator}, ablation", fields, make
+    )
 
 
 def impacted(x: Run, tap: str) -> Made:
@@ -114,10 +142,30 @@ def impacted(x: Run, tap: str) -> Made:
     def make(_):
         pools = {tap: x.config["target"]["pool"]}
         every = np.arange(len(x.source))
-        got = top_impact(x.targets[TRAINED], pools, lambda index: images(x, index), labels(x), every, temperature=heat)[tap]
-        arrays = {name: getattr(got, name) for name in ("table", "curve_at", "curve", "accuracy_lost", "loss_gained", "total")}
+        got = top_impact(
+            x.targets[TRAINED],
+            pools,
+            lambda index: images(x, index),
+            labels(x),
+            every,
+            temperature=heat,
+        )[tap]
+        arrays = {
+            name: getattr(got, name)
+            for name in ("table", "curve_at", "curve", "accuracy_lost", "loss_gained", "total")
+        }
         means = {f"{beta:g}": float(mean) for beta, mean in zip(BETAS, got.mean, strict=True)}
-        return arrays, {"path": got.path, "n_images": got.n_images, "n_without_effect": got.n_without_effect, "mean": means}
+        return arrays, {
+            "path": got.path,
+            "n_images": got.n_images,
+            "n_without_effect": got.n_without_effect,
+            "mean": means,
+        }
 
-    fields = {"probe": probed(x, TRAINED).key, "tap": tap, "pool": x.config["target"]["pool"], "temperature": heat}
+    fields = {
+        "probe": probed(x, TRAINED).key,
+        "tap": tap,
+        "pool": x.config["target"]["pool"],
+        "temperature": heat,
+    }
     return once(x, "score-impact", f"{tap}, Top Impact", fields, make)

@@ -18,7 +18,9 @@ def row_blocks(n_rows: int, row_bytes: int):
         yield slice(start, min(n_rows, start + step))
 
 
-def check_matrix(x: Array, name: str, axes: tuple[str, str] = ("images", "neurons"), first_row: int = 0) -> Array:
+def check_matrix(
+    x: Array, name: str, axes: tuple[str, str] = ("images", "neurons"), first_row: int = 0
+) -> Array:
     """Return `x` unchanged if it is a finite, real matrix; use it once on every array that a user hands in.
 
     Args:
@@ -31,9 +33,13 @@ def check_matrix(x: Array, name: str, axes: tuple[str, str] = ("images", "neuron
       ValueError: not two-dimensional, empty along an axis, not numeric, or not finite (the first bad position is named).
     """
     if not hasattr(x, "shape") or not hasattr(x, "dtype"):
-        raise ValueError(f"{name} must be an array of shape ({axes[0]}, {axes[1]}), got {type(x).__name__}.")
+        raise ValueError(
+            f"{name} must be an array of shape ({axes[0]}, {axes[1]}), got {type(x).__name__}."
+        )
     if len(x.shape) != 2 or 0 in x.shape:
-        raise ValueError(f"{name} must be a non-empty array of shape ({axes[0]}, {axes[1]}), got shape {tuple(x.shape)}.")
+        raise ValueError(
+            f"{name} must be a non-empty array of shape ({axes[0]}, {axes[1]}), got shape {tuple(x.shape)}."
+        )
     kind = np.dtype(x.dtype).kind
     if kind not in "biuf" and np.dtype(x.dtype).name not in ("bfloat16",):
         raise ValueError(f"{name} must hold real numbers, got dtype {x.dtype}.")
@@ -53,11 +59,15 @@ def check_live(live: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
     """The mask of live neurons as bool of that shape, all True for None; a ValueError where it is something else."""
     live = np.ones(shape, bool) if live is None else np.asarray(live)
     if live.shape != shape or live.dtype != bool:
-        raise ValueError(f"live must be bool of shape {shape}, got {live.dtype} of shape {live.shape}.")
+        raise ValueError(
+            f"live must be bool of shape {shape}, got {live.dtype} of shape {live.shape}."
+        )
     return live
 
 
 def check_equal_rows(a: Array, b: Array, names: tuple[str, str], word: str = "images") -> None:
     """Raise a ValueError that names both lengths unless `a` and `b` have equally many rows."""
     if a.shape[0] != b.shape[0]:
-        raise ValueError(f"{names[0]} and {names[1]} must describe the same {word}, got {a.shape[0]} and {b.shape[0]} rows.")
+        raise ValueError(
+            f"{names[0]} and {names[1]} must describe the same {word}, got {a.shape[0]} and {b.shape[0]} rows."
+        )

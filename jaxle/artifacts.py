@@ -46,7 +46,9 @@ def write_file(path: epath.PathLike, write: Callable[[IO[bytes]], None]) -> None
     """Put a file in place whole or not at all: temporary name, `write(file)`, fsync, rename."""
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.tmp"  # one name, so that a killed run leaves nothing that the next one does not replace
+    temporary = (
+        path.parent / f".{path.name}.tmp"
+    )  # one name, so that a killed run leaves nothing that the next one does not replace
     with temporary.open("wb") as file:
         write(file)
         file.flush()
@@ -62,10 +64,15 @@ def write_text(path: epath.PathLike, text: str) -> None:
 
 def write_json(path: epath.PathLike, value: Any) -> None:
     """Write `value` as JSON atomically and in one form: sorted keys, two spaces, a last newline, no NaN."""
-    write_text(path, json.dumps(value, sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(
+        path,
+        json.dumps(value, sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False) + "\n",
+    )
 
 
-def write(folder: epath.PathLike, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> Artifact:
+def write(
+    folder: epath.PathLike, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]
+) -> Artifact:
     """Write an artifact and return it as `read` would.
 
     Args:
@@ -97,11 +104,17 @@ def read(folder: epath.PathLike) -> Artifact | None:
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         files, facts = manifest["files"], manifest["facts"]
-        damaged = [name for name, entry in files.items() if not _is_whole(folder / f"{name}.npy", entry)]
+        damaged = [
+            name for name, entry in files.items() if not _is_whole(folder / f"{name}.npy", entry)
+        ]
     except (ValueError, KeyError, TypeError, AttributeError):
         damaged = ["its manifest"]
     if damaged:
-        logging.warning("The cached result %s is damaged (%s does not match its hash); it is made again.", folder.name, ", ".join(damaged))
+        logging.warning(
+            "The cached result %s is damaged (%s does not match its hash); it is made again.",
+            folder.name,
+            ", ".join(damaged),
+        )
         return None
     return Artifact({name: _load(folder / f"{name}.npy") for name in files}, facts)
 

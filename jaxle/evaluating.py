@@ -46,9 +46,15 @@ def simulated(x: Run, variant: str, tap: str, method: str, simulator: str) -> Ma
 
     def make(_):
         rows = _rows(x, simulator, explanations, _vocabulary(x, variant, tap, method))
-        return {part: _simulate(explanations, rows, getattr(x.split, part)) for part in ("val", "test")}, {}
+        return {
+            part: _simulate(explanations, rows, getattr(x.split, part)) for part in ("val", "test")
+        }, {}
 
-    fields = {"search": found.key, "simulator": simulator_fields(x, simulator), "split": split_key(x.split)}
+    fields = {
+        "search": found.key,
+        "simulator": simulator_fields(x, simulator),
+        "split": split_key(x.split),
+    }
     return once(x, "simulate", f"{where(variant, tap, method)} by {simulator}", fields, make)
 
 
@@ -58,7 +64,11 @@ def _vocabulary(x: Run, variant: str, tap: str, method: str) -> list[str]:
 
 
 def _rows(
-    x: Run, simulator: str, explanations: Explanations, vocabulary: list[str], stage: str = "simulate"
+    x: Run,
+    simulator: str,
+    explanations: Explanations,
+    vocabulary: list[str],
+    stage: str = "simulate",
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Row index → (rows, concepts that occur) probabilities, in the order of `explanations.concepts`."""
     concepts = simulator_concepts(x, simulator, explanations.concepts, vocabulary, stage)
@@ -67,7 +77,9 @@ def _rows(
     return lambda index: concepts.rows(index, columns)
 
 
-def _simulate(explanations: Explanations, rows: Callable[[np.ndarray], np.ndarray], index: np.ndarray) -> np.ndarray:
+def _simulate(
+    explanations: Explanations, rows: Callable[[np.ndarray], np.ndarray], index: np.ndarray
+) -> np.ndarray:
     every = np.arange(len(explanations.concepts))
     return simulate_rows(explanations, lambda i, _: rows(i), index, every, explanations.concepts)
 
@@ -80,22 +92,37 @@ def permuted(x: Run, variant: str, tap: str, method: str, simulator: str) -> Mad
 
     def make(_):
         def simulate(explanations):
-            return _simulate(explanations, _rows(x, simulator, explanations, vocabulary, "score"), x.split.test)
+            return _simulate(
+                explanations, _rows(x, simulator, explanations, vocabulary, "score"), x.split.test
+            )
 
         concepts, _ = method_concepts(x, method)
         got = nulls.permute_and_refit(
-            unpacked(moments), concepts.rows, activations(x, variant, tap), x.split, _refit(x, variant, tap, method), simulate, **options
+            unpacked(moments),
+            concepts.rows,
+            activations(x, variant, tap),
+            x.split,
+            _refit(x, variant, tap, method),
+            simulate,
+            **options,
         )
         return {"val": got.val_correlation, "test": got.test_correlation}, {}
 
     fields = {"search": found.key, "simulator": simulator_fields(x, simulator), **options}
-    return once(x, "score-permuted", f"{where(variant, tap, method)} by {simulator}, permuted", fields, make)
+    return once(
+        x, "score-permuted", f"{where(variant, tap, method)} by {simulator}, permuted", fields, make
+    )
 
 
 def _refit(x: Run, variant: str, tap: str, method: str) -> Callable[[Measured], Explanations]:
     """Moments → explanations, with the run's options; where a mean length is wanted, that one."""
-    moments, limit = measured(x, variant, tap, method).artifact, length_limit(x, variant, tap, method)
-    return lambda got: choose(x, method, got, None, moments.facts["concepts"], moments.arrays["maxima"], limit)
+    moments, limit = (
+        measured(x, variant, tap, method).artifact,
+        length_limit(x, variant, tap, method),
+    )
+    return lambda got: choose(
+        x, method, got, None, moments.facts["concepts"], moments.arrays["maxima"], limit
+    )
 
 
 def scored(x: Run, variant: str, tap: str, method: str, simulator: str) -> Made:
@@ -105,18 +132,33 @@ def scored(x: Run, variant: str, tap: str, method: str, simulator: str) -> Made:
     null = permuted(x, variant, tap, method, simulator) if options["permutations"] else None
 
     def make(_):
-        real = {part: np.asarray(activations(x, variant, tap)[getattr(x.split, part)]) for part in ("val", "test")}
+        real = {
+            part: np.asarray(activations(x, variant, tap)[getattr(x.split, part)])
+            for part in ("val", "test")
+        }
         foreseen = {part: np.asarray(made.artifact.arrays[part]) for part in ("val", "test")}
         columns, facts = {"correlation": correlation(foreseen["test"], real["test"])}, {}
         if options["draws"]:
-            got = intervals.bootstrap(foreseen["test"], real["test"], draws=options["draws"], seed=x.config["seed"], live=alive)
+            got = intervals.bootstrap(
+                foreseen["test"],
+                real["test"],
+                draws=options["draws"],
+                seed=x.config["seed"],
+                live=alive,
+            )
             columns |= {"correlation_low": got.low, "correlation_high": got.high}
             facts |= {"mean_correlation_low": got.mean_low, "mean_correlation_high": got.mean_high}
         own = nulls.swap(foreseen["test"], real["test"], alive)
         columns |= {"specificity": own.specificity, "retrieval_rank": own.rank}
-        facts |= {"retrieval_at_1": own.retrieval_at_1, "mrr": own.mrr, "mean_off_diagonal": own.mean_off_diagonal}
+        facts |= {
+            "retrieval_at_1": own.retrieval_at_1,
+            "mrr": own.mrr,
+            "mean_off_diagonal": own.mean_off_diagonal,
+        }
         if null is not None:
-            chance = {part: np.asarray(null.artifact.arrays[part])[:, alive] for part in ("val", "test")}
+            chance = {
+                part: np.asarray(null.artifact.arrays[part])[:, alive] for part in ("val", "test")
+            }
             p = discoveries.p_values(columns["correlation"], chance["test"], alive)
             found = discoveries.benjamini_hochberg(p, options["q"], alive)
             columns |= {"p_value": p, "q_value": found.q_values}
@@ -135,22 +177,43 @@ def _permuted_facts(chance: dict[str, np.ndarray]) -> dict[str, float]:
     """What permuted activations score by the choice of the best on val, and what is left of it on test."""
     if chance["test"].size == 0:
         return {"permuted_val_correlation": 0.0, "permuted_correlation": 0.0}
-    return {"permuted_val_correlation": float(chance["val"].mean()), "permuted_correlation": float(chance["test"].mean())}
+    return {
+        "permuted_val_correlation": float(chance["val"].mean()),
+        "permuted_correlation": float(chance["test"].mean()),
+    }
 
 
 def compared(x: Run, tap: str, method: str, other: str, simulator: str) -> Made:
     """Facts: the paired difference of two methods' correlations by one simulator, neuron by neuron and on the same bootstrap images."""
-    options, parts = x.config["evaluation"], [simulated(x, TRAINED, tap, name, simulator) for name in (method, other)]
+    options, parts = (
+        x.config["evaluation"],
+        [simulated(x, TRAINED, tap, name, simulator) for name in (method, other)],
+    )
     alive = live(explained(x, TRAINED, tap, method)[1])
 
     def make(_):
         foreseen = [np.asarray(part.artifact.arrays["test"]) for part in parts]
         real = np.asarray(activations(x, TRAINED, tap)[x.split.test])
-        got = intervals.paired(*foreseen, real, draws=options["draws"], seed=x.config["seed"], live=alive)
-        names = ("mean", "mean_low", "mean_high", "share_a_better", "share_a_clear", "share_b_clear")
-        return {name: getattr(got, name) for name in ("difference", "low", "high")}, {name: getattr(got, name) for name in names}
+        got = intervals.paired(
+            *foreseen, real, draws=options["draws"], seed=x.config["seed"], live=alive
+        )
+        names = (
+            "mean",
+            "mean_low",
+            "mean_high",
+            "share_a_better",
+            "share_a_clear",
+            "share_b_clear",
+        )
+        return {name: getattr(got, name) for name in ("difference", "low", "high")}, {
+            name: getattr(got, name) for name in names
+        }
 
-    fields = {"simulate": [part.key for part in parts], "draws": options["draws"], "seed": x.config["seed"]}
+    fields = {
+        "simulate": [part.key for part in parts],
+        "draws": options["draws"],
+        "seed": x.config["seed"],
+    }
     return once(x, "score-paired", f"{tap}, {method} against {other} by {simulator}", fields, make)
 
 
@@ -162,10 +225,22 @@ def ceiling(x: Run, tap: str, method: str) -> Made:
         concepts, _ = method_concepts(x, method)
         got = unpacked(moments)
         dense = ridge.solve(got.train, got.val)
-        rho = correlate(lambda i: concepts.rows(i, got.kept), activations(x, TRAINED, tap), dense.weights, dense.bias, x.split.test)
+        rho = correlate(
+            lambda i: concepts.rows(i, got.kept),
+            activations(x, TRAINED, tap),
+            dense.weights,
+            dense.bias,
+            x.split.test,
+        )
         return {"ceiling": np.asarray(rho)}, {}
 
-    return once(x, "score-ceiling", f"{where(TRAINED, tap, method)}, dense ceiling", {"moments": moments.key}, make)
+    return once(
+        x,
+        "score-ceiling",
+        f"{where(TRAINED, tap, method)}, dense ceiling",
+        {"moments": moments.key},
+        make,
+    )
 
 
 def contributed(x: Run, tap: str, method: str, simulator: str) -> Made:
@@ -174,19 +249,34 @@ def contributed(x: Run, tap: str, method: str, simulator: str) -> Made:
 
     def make(_):
         if not explanations.concepts:
-            return {name: np.zeros((len(explanations), 1)) for name in ("share", "leave_one_out")}, {}
+            return {
+                name: np.zeros((len(explanations), 1)) for name in ("share", "leave_one_out")
+            }, {}
         rows = _rows(x, simulator, explanations, _vocabulary(x, TRAINED, tap, method), "score")
         moments = second_moments(rows, activations(x, TRAINED, tap), x.split.test, mesh=x.mesh)
         got = contributions(explanations, explanations.concepts, moments)
         return {"share": got.share, "leave_one_out": got.leave_one_out}, {}
 
-    fields = {"search": found.key, "simulator": simulator_fields(x, simulator), "split": split_key(x.split)}
-    return once(x, "score-contributions", f"{where(TRAINED, tap, method)} by {simulator}, concept by concept", fields, make)
+    fields = {
+        "search": found.key,
+        "simulator": simulator_fields(x, simulator),
+        "split": split_key(x.split),
+    }
+    return once(
+        x,
+        "score-contributions",
+        f"{where(TRAINED, tap, method)} by {simulator}, concept by concept",
+        fields,
+        make,
+    )
 
 
 def selected_again(x: Run, tap: str, method: str) -> Made:
     """Array `frequency` (neurons, most): how often a refit on resampled images chooses each concept again; fact `mean_overlap`."""
-    moments, (found, explanations) = measured(x, TRAINED, tap, method), explained(x, TRAINED, tap, method)
+    moments, (found, explanations) = (
+        measured(x, TRAINED, tap, method),
+        explained(x, TRAINED, tap, method),
+    )
     draws, seed = x.config["evaluation"]["selection_draws"], x.config["seed"]
 
     def make(_):
@@ -196,9 +286,13 @@ def selected_again(x: Run, tap: str, method: str) -> Made:
         def resample(draw: int) -> Measured:
             return resampled(got, concepts.rows, values, x.split, draw, seed=seed, mesh=x.mesh)
 
-        stable = selection_frequency(explanations, resample, _refit(x, TRAINED, tap, method), draws=draws)
+        stable = selection_frequency(
+            explanations, resample, _refit(x, TRAINED, tap, method), draws=draws
+        )
         alive = live(explanations)
-        return {"frequency": stable.frequency}, {"mean_overlap": float(stable.overlap[alive].mean()) if alive.any() else 0.0}
+        return {"frequency": stable.frequency}, {
+            "mean_overlap": float(stable.overlap[alive].mean()) if alive.any() else 0.0
+        }
 
     fields: dict[str, Any] = {"search": found.key, "draws": draws, "seed": seed}
     return once(x, "score-selection", f"{where(TRAINED, tap, method)}, chosen again", fields, make)

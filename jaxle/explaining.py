@@ -26,7 +26,11 @@ def activations(x: Run, variant: str, tap: str) -> np.ndarray:
 def folds(x: Run, method: str) -> int:
     """How many folds the moments are kept in: for all methods on the same concepts, if any of them needs folds."""
     mine = _concepts_of(x.config["methods"][method])
-    needed = (entry["search"] == PRECONDITIONED for entry in x.config["methods"].values() if _concepts_of(entry) == mine)
+    needed = (
+        entry["search"] == PRECONDITIONED
+        for entry in x.config["methods"].values()
+        if _concepts_of(entry) == mine
+    )
     return preconditioned.N_FOLDS if any(needed) else 0
 
 
@@ -52,11 +56,30 @@ def measured(x: Run, variant: str, tap: str, method: str) -> Made:
 
     def make(_):
         values = activations(x, variant, tap)
-        got = linear.measure(concepts.rows, len(concepts.concepts), values, x.split, min_top5, x.mesh, folds=folds(x, method))
-        named = {"train": got.train, "val": got.val} | {f"fold{i}": fold for i, fold in enumerate(got.folds)}
-        arrays = {f"{part}.{name}": np.asarray(value) for part, moments in named.items() for name, value in moments._asdict().items()}
-        facts = {"concepts": [concepts.concepts[j] for j in got.kept], "n_screened_out": len(concepts.concepts) - len(got.kept)}
-        return arrays | {"kept": got.kept, "maxima": linear.maximum(values)}, facts | _screened_out(x, method, set(facts["concepts"]))
+        got = linear.measure(
+            concepts.rows,
+            len(concepts.concepts),
+            values,
+            x.split,
+            min_top5,
+            x.mesh,
+            folds=folds(x, method),
+        )
+        named = {"train": got.train, "val": got.val} | {
+            f"fold{i}": fold for i, fold in enumerate(got.folds)
+        }
+        arrays = {
+            f"{part}.{name}": np.asarray(value)
+            for part, moments in named.items()
+            for name, value in moments._asdict().items()
+        }
+        facts = {
+            "concepts": [concepts.concepts[j] for j in got.kept],
+            "n_screened_out": len(concepts.concepts) - len(got.kept),
+        }
+        return arrays | {"kept": got.kept, "maxima": linear.maximum(values)}, facts | _screened_out(
+            x, method, set(facts["concepts"])
+        )
 
     return once(x, "fit-moments", f"{where(variant, tap, method)}, moments", fields, make)
 
@@ -69,7 +92,12 @@ def _screened_out(x: Run, method: str, kept: set[str]) -> dict[str, Any]:
     passed = {origin: [] for origin in found.origin}
     for concept, origin in zip(found.concepts, found.origin, strict=True):
         passed[origin].append(concept in kept)
-    return {"screened_out": {origin.rpartition("/")[2]: 1 - sum(those) / len(those) for origin, those in passed.items()}}
+    return {
+        "screened_out": {
+            origin.rpartition("/")[2]: 1 - sum(those) / len(those)
+            for origin, those in passed.items()
+        }
+    }
 
 
 def unpacked(made: Made) -> linear.Measured:
@@ -77,11 +105,18 @@ def unpacked(made: Made) -> linear.Measured:
     arrays = made.artifact.arrays
 
     def moments(part: str) -> Moments:
-        fields = {name: jnp.asarray(arrays[f"{part}.{name}"]) for name in Moments._fields if name != "n"}
+        fields = {
+            name: jnp.asarray(arrays[f"{part}.{name}"]) for name in Moments._fields if name != "n"
+        }
         return Moments(n=int(arrays[f"{part}.n"]), **fields)
 
     n_folds = sum(name.startswith("fold") and name.endswith(".n") for name in arrays)
-    return linear.Measured(np.asarray(arrays["kept"]), moments("train"), moments("val"), tuple(moments(f"fold{i}") for i in range(n_folds)))
+    return linear.Measured(
+        np.asarray(arrays["kept"]),
+        moments("train"),
+        moments("val"),
+        tuple(moments(f"fold{i}") for i in range(n_folds)),
+    )
 
 
 def ranked(x: Run, variant: str, tap: str, method: str) -> Made:
@@ -91,7 +126,13 @@ def ranked(x: Run, variant: str, tap: str, method: str) -> Made:
     def make(_):
         return linear.rank(unpacked(moments), **_rank_options(x), mesh=x.mesh)._asdict(), {}
 
-    return once(x, "fit", f"{where(variant, tap, method)}, elastic net", {"moments": moments.key, **_rank_options(x)}, make)
+    return once(
+        x,
+        "fit",
+        f"{where(variant, tap, method)}, elastic net",
+        {"moments": moments.key, **_rank_options(x)},
+        make,
+    )
 
 
 def explained(x: Run, variant: str, tap: str, method: str) -> tuple[Made, Explanations]:
@@ -104,12 +145,16 @@ def explained(x: Run, variant: str, tap: str, method: str) -> tuple[Made, Explan
     def make(_):
         candidates = None
         if search != PRECONDITIONED:
-            candidates = linear.Ranked(**{name: np.asarray(value) for name, value in upstream.artifact.arrays.items()})
+            candidates = linear.Ranked(
+                **{name: np.asarray(value) for name, value in upstream.artifact.arrays.items()}
+            )
         found = choose(x, method, unpacked(moments), candidates, facts["concepts"], maxima, limit)
         more = {name: facts[name] for name in ("n_screened_out", "screened_out") if name in facts}
         return found.to_arrays(), {**found.facts, **more}
 
-    fields = {"fit": upstream.key, "search": search, **_options(x, search)} | ({} if limit is None else {"mean_length": limit})
+    fields = {"fit": upstream.key, "search": search, **_options(x, search)} | (
+        {} if limit is None else {"mean_length": limit}
+    )
     made = once(x, "search", where(variant, tap, method), fields, make)
     return made, Explanations.from_arrays(made.artifact.arrays, x.split, made.artifact.facts)
 
@@ -152,4 +197,6 @@ def _options(x: Run, search: str) -> dict[str, Any]:
 
 def _rank_options(x: Run) -> dict[str, Any]:
     pool_size = x.config["search"]["n_candidates"] * x.config["search"]["max_concepts"]
-    return {name: x.config["fit"][name] for name in ("lam", "l1_ratio", "tol")} | {"pool_size": pool_size}
+    return {name: x.config["fit"][name] for name in ("lam", "l1_ratio", "tol")} | {
+        "pool_size": pool_size
+    }

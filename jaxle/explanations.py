@@ -54,7 +54,10 @@ class Explanation:
     def __str__(self) -> str:
         if self.description:
             return self.concepts[0]
-        terms = [f"{'−' if w < 0 else '+'} {abs(w):.2g}×{c}" for w, c in zip(self.weights, self.concepts, strict=True)]
+        terms = [
+            f"{'−' if w < 0 else '+'} {abs(w):.2g}×{c}"
+            for w, c in zip(self.weights, self.concepts, strict=True)
+        ]
         text = " ".join([*terms, f"{'−' if self.bias < 0 else '+'} {abs(self.bias):.2g}"])
         return text[2:] if text.startswith("+ ") else "−" + text[2:]
 
@@ -80,7 +83,9 @@ class Explanations(Sequence):
     def __post_init__(self):
         for name, values in self.scores.items():
             if len(values) != len(self.rows) or not np.isfinite(values).all():
-                raise ValueError(f"score {name!r} must be {len(self.rows)} finite numbers, got {np.asarray(values)}.")
+                raise ValueError(
+                    f"score {name!r} must be {len(self.rows)} finite numbers, got {np.asarray(values)}."
+                )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -123,7 +128,9 @@ class Explanations(Sequence):
         place = {concept: i for i, concept in enumerate(concepts)}
         missing = [c for c in self.concepts if c not in place]
         if missing:
-            raise ValueError(f"the simulator lacks {len(missing)} concepts that the explanations use, such as {missing[:5]}.")
+            raise ValueError(
+                f"the simulator lacks {len(missing)} concepts that the explanations use, such as {missing[:5]}."
+            )
         weights = np.zeros((len(concepts), len(self.rows)), np.float32)
         for k, row in enumerate(self.rows):
             for concept, weight in zip(row.concepts, row.weights, strict=True):
@@ -140,8 +147,14 @@ class Explanations(Sequence):
         longest = max([1, *self.lengths.tolist()])
         return {
             "units": self.units,
-            "concepts": np.array([[*row.concepts, *[""] * (longest - len(row.concepts))] for row in self.rows], dtype=str),
-            "weights": np.array([[*row.weights, *[0.0] * (longest - len(row.weights))] for row in self.rows], np.float64),
+            "concepts": np.array(
+                [[*row.concepts, *[""] * (longest - len(row.concepts))] for row in self.rows],
+                dtype=str,
+            ),
+            "weights": np.array(
+                [[*row.weights, *[0.0] * (longest - len(row.weights))] for row in self.rows],
+                np.float64,
+            ),
             "lengths": self.lengths,
             "bias": np.array([row.bias for row in self.rows], np.float64),
             "val_correlation": np.array([row.val_correlation for row in self.rows], np.float64),
@@ -149,9 +162,25 @@ class Explanations(Sequence):
         }
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray], split: Any = None, facts: Mapping[str, Any] | None = None) -> Explanations:
+    def from_arrays(
+        cls,
+        arrays: Mapping[str, np.ndarray],
+        split: Any = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> Explanations:
         """What `to_arrays` gave, as a table again."""
-        columns = [arrays[name].tolist() for name in ("units", "concepts", "weights", "lengths", "bias", "val_correlation", "flags")]
+        columns = [
+            arrays[name].tolist()
+            for name in (
+                "units",
+                "concepts",
+                "weights",
+                "lengths",
+                "bias",
+                "val_correlation",
+                "flags",
+            )
+        ]
         rows = tuple(
             Explanation(unit, tuple(concepts[:n]), tuple(weights[:n]), bias, rho, flag)
             for unit, concepts, weights, n, bias, rho, flag in zip(*columns, strict=True)
@@ -169,7 +198,9 @@ class Explanations(Sequence):
         body = ["val correlation", *pairs, "bias"] if linear else ["description"]
         line = io.StringIO()
         writer = csv.writer(line, lineterminator="\n")
-        writer.writerow([*(["layer"] if self.layer is not None else []), "unit", *body, *self.scores, "flag"])
+        writer.writerow(
+            [*(["layer"] if self.layer is not None else []), "unit", *body, *self.scores, "flag"]
+        )
         for k, row in enumerate(self.rows):
             cells = [self.layer] if self.layer is not None else []
             cells.append(row.unit)
@@ -180,7 +211,9 @@ class Explanations(Sequence):
                 cells.append(row.bias)
             else:
                 cells.append(row.concepts[0])
-            writer.writerow([*cells, *(float(values[k]) for values in self.scores.values()), row.flag])
+            writer.writerow(
+                [*cells, *(float(values[k]) for values in self.scores.values()), row.flag]
+            )
         yield line.getvalue()
 
     @classmethod
@@ -209,27 +242,56 @@ class Explanations(Sequence):
                 value = float(lines[line][column[name]])
             except (ValueError, IndexError):
                 got = lines[line][column[name]] if column[name] < len(lines[line]) else "nothing"
-                raise ValueError(f"{path}, line {line + 2}, column {name!r}: expected a number, got {got!r}.") from None
+                raise ValueError(
+                    f"{path}, line {line + 2}, column {name!r}: expected a number, got {got!r}."
+                ) from None
             if not np.isfinite(value):
-                raise ValueError(f"{path}, line {line + 2}, column {name!r}: expected a finite number, got {value}.")
+                raise ValueError(
+                    f"{path}, line {line + 2}, column {name!r}: expected a finite number, got {value}."
+                )
             return value
 
         rows = []
         for i, cells in enumerate(lines):
             if len(cells) != len(header):
-                raise ValueError(f"{path}, line {i + 2}: expected {len(header)} cells, got {len(cells)}.")
+                raise ValueError(
+                    f"{path}, line {i + 2}: expected {len(header)} cells, got {len(cells)}."
+                )
             flag = cells[column["flag"]] if "flag" in column else ""
             unit = int(number(i, "unit"))
             if "description" in column:
-                rows.append(Explanation(unit, (cells[column["description"]],), (1.0,), 0.0, None, flag, description=True))
+                rows.append(
+                    Explanation(
+                        unit,
+                        (cells[column["description"]],),
+                        (1.0,),
+                        0.0,
+                        None,
+                        flag,
+                        description=True,
+                    )
+                )
                 continue
             pairs = [(number(i, f"weight{j}"), cells[column[f"concept{j}"]]) for j in range(slots)]
             used = [(w, c) for w, c in pairs if not (w == 0 and c in ("0", "0.0", ""))]
             published = "val correlation" in column and cells[column["val correlation"]] != ""
             rho = number(i, "val correlation") if published else None
-            rows.append(Explanation(unit, tuple(c for _, c in used), tuple(w for w, _ in used), number(i, "bias"), rho, flag))
+            rows.append(
+                Explanation(
+                    unit,
+                    tuple(c for _, c in used),
+                    tuple(w for w, _ in used),
+                    number(i, "bias"),
+                    rho,
+                    flag,
+                )
+            )
         layers = {cells[column["layer"]] for cells in lines} if "layer" in column else {None}
         if len(layers) > 1:
-            raise ValueError(f"{path} mixes the layers {sorted(layers)}: expected one layer a file.")
-        scores = {name: np.array([number(i, name) for i in range(len(lines))]) for name in score_names}
+            raise ValueError(
+                f"{path} mixes the layers {sorted(layers)}: expected one layer a file."
+            )
+        scores = {
+            name: np.array([number(i, name) for i in range(len(lines))]) for name in score_names
+        }
         return cls(tuple(rows), scores, layers.pop() if layers else None)

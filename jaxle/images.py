@@ -29,7 +29,18 @@ INTERPOLATIONS = (*_PILLOW_FILTERS, "bilinear_no_antialias")
 
 # Formats that hold photographs; Pillow's others (EPS runs Ghostscript, PDF, FITS…) have no place among probe images.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-_BROKEN_FILE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error, zlib.error)
+_BROKEN_FILE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -115,7 +126,9 @@ class Preprocess:
         if self.resize not in RESIZES:
             raise ValueError(f"resize is {self.resize!r}; expected one of {', '.join(RESIZES)}")
         if self.interpolation not in INTERPOLATIONS:
-            raise ValueError(f"interpolation is {self.interpolation!r}; expected one of {', '.join(INTERPOLATIONS)}")
+            raise ValueError(
+                f"interpolation is {self.interpolation!r}; expected one of {', '.join(INTERPOLATIONS)}"
+            )
         if self.size < 1:
             raise ValueError(f"size is {self.size}; expected at least 1 pixel")
         if not 0 < self.crop <= 1:
@@ -123,7 +136,9 @@ class Preprocess:
         for field in ("mean", "std"):
             values = tuple(float(value) for value in getattr(self, field))
             if len(values) != 3 or (field == "std" and min(values) <= 0):
-                raise ValueError(f"{field} is {values}; expected three numbers{', all above 0' if field == 'std' else ''}")
+                raise ValueError(
+                    f"{field} is {values}; expected three numbers{', all above 0' if field == 'std' else ''}"
+                )
             object.__setattr__(self, field, values)
 
     def fit(self, image: np.ndarray) -> np.ndarray:
@@ -139,7 +154,9 @@ class Preprocess:
           ValueError: another dtype or shape, or an aspect ratio so extreme that the resized picture would exceed Pillow's limit.
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise ValueError(f"image is {image.dtype} of shape {image.shape}; expected uint8 (height, width, 3)")
+            raise ValueError(
+                f"image is {image.dtype} of shape {image.shape}; expected uint8 (height, width, 3)"
+            )
         height, width = image.shape[:2]
         if self.resize == "none" and (height, width) == (self.size, self.size):
             return image
@@ -151,7 +168,9 @@ class Preprocess:
         else:
             new_height, new_width = int(side * height / width), side
         if Image.MAX_IMAGE_PIXELS is not None and new_height * new_width > Image.MAX_IMAGE_PIXELS:
-            raise ValueError(f"image of {width} × {height} pixels is too narrow to resize its shorter side to {side}")
+            raise ValueError(
+                f"image of {width} × {height} pixels is too narrow to resize its shorter side to {side}"
+            )
         resized = _resize(image, new_height, new_width, self.interpolation)
         top, left = round((new_height - self.size) / 2), round((new_width - self.size) / 2)
         return resized[top : top + self.size, left : left + self.size]
@@ -175,7 +194,9 @@ class Preprocess:
 def _read(path):
     if "://" in str(path):
         return epath.Path(path).read_bytes()
-    with open(path, "rb") as file:  # at 32 × 32 pixels epath's parsing would cost half as much as decoding
+    with open(
+        path, "rb"
+    ) as file:  # at 32 × 32 pixels epath's parsing would cost half as much as decoding
         return file.read()
 
 
@@ -199,8 +220,12 @@ def _rgb(image):
         return image
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         samples = np.asarray(image)
-        if image.mode == "F" or samples.min() < 0 or samples.max() > 65535:  # Pillow's own conversion would clip at 255
-            raise ValueError(f"pixels of mode {image.mode} with values {samples.min()}..{samples.max()}; expected 8 or 16 bits")
+        if (
+            image.mode == "F" or samples.min() < 0 or samples.max() > 65535
+        ):  # Pillow's own conversion would clip at 255
+            raise ValueError(
+                f"pixels of mode {image.mode} with values {samples.min()}..{samples.max()}; expected 8 or 16 bits"
+            )
         return Image.fromarray((samples.astype(np.int32) >> 8).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         colours = image.convert("RGBA")
@@ -211,7 +236,9 @@ def _rgb(image):
 def _resize(image, height, width, interpolation):
     if interpolation == "bilinear_no_antialias":
         return _resize_like_tensorflow(image, height, width)
-    return np.asarray(Image.fromarray(image).resize((width, height), _PILLOW_FILTERS[interpolation]))
+    return np.asarray(
+        Image.fromarray(image).resize((width, height), _PILLOW_FILTERS[interpolation])
+    )
 
 
 def _resize_like_tensorflow(image, height, width):

@@ -20,17 +20,27 @@ from ml_collections import config_flags
 from jaxle import stages
 from jaxle.mesh import make_mesh
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Path of the experiment's config, with an optional :variant.", lock_config=True)
-_STAGES = flags.DEFINE_list("stages", list(stages.STAGES), f"Which stages to run, of {', '.join(stages.STAGES)}.")
-_TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where in the code a refused input was found.")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Path of the experiment's config, with an optional :variant.", lock_config=True
+)
+_STAGES = flags.DEFINE_list(
+    "stages", list(stages.STAGES), f"Which stages to run, of {', '.join(stages.STAGES)}."
+)
+_TRACEBACK = flags.DEFINE_bool(
+    "traceback", False, "Show where in the code a refused input was found."
+)
 
 
 def main(argv: list[str]) -> int:
     """Run the requested stages in order; `argv` holds what the flags left over, which is an error."""
     if argv[1:]:
-        return _refuse(f"unexpected arguments {argv[1:]}: every setting is written --config.section.field=value.")
+        return _refuse(
+            f"unexpected arguments {argv[1:]}: every setting is written --config.section.field=value."
+        )
     if _CONFIG.value is None:
-        return _refuse("no config given: expected --config FILE, such as --config configs/quickstart.py.")
+        return _refuse(
+            "no config given: expected --config FILE, such as --config configs/quickstart.py."
+        )
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # --verbosity=0 adds what JAX has to say
     _use_compilation_cache()
@@ -40,7 +50,10 @@ def main(argv: list[str]) -> int:
         mesh_sizes = config.get("mesh", {})
         mesh = make_mesh(mesh_sizes.get("data") or None, mesh_sizes.get("model", 1))
         stages.run(config, _STAGES.value, mesh)
-    except (ValueError, ConnectionError) as error:  # bad input, found at a boundary: one sentence; what was computed before it is kept
+    except (
+        ValueError,
+        ConnectionError,
+    ) as error:  # bad input, found at a boundary: one sentence; what was computed before it is kept
         if _TRACEBACK.value:
             traceback.print_exc()
         return _refuse(str(error))
@@ -55,8 +68,14 @@ def run() -> None:
     path = _config_path(sys.argv)
     if path is not None:
         if not path.is_file():
-            sys.exit(_refuse(f"config file {path} does not exist: expected a Python file such as configs/quickstart.py."))
-        sys.path.insert(0, str(path.resolve().parent.parent))  # so that a config can say `from configs import common`
+            sys.exit(
+                _refuse(
+                    f"config file {path} does not exist: expected a Python file such as configs/quickstart.py."
+                )
+            )
+        sys.path.insert(
+            0, str(path.resolve().parent.parent)
+        )  # so that a config can say `from configs import common`
     app.run(main, flags_parser=_parse)
 
 
@@ -64,15 +83,25 @@ def _parse(argv: list[str]) -> list[str]:
     """Parse the flags; a key or a value that the config does not know ends the program with one sentence."""
     try:
         return flags.FLAGS(argv)
-    except (AttributeError, KeyError) as error:  # ml_collections' own words: 'sorce' Did you mean "source" instead of "sorce"?
+    except (
+        AttributeError,
+        KeyError,
+    ) as error:  # ml_collections' own words: 'sorce' Did you mean "source" instead of "sorce"?
         while error.args and isinstance(error.args[0], KeyError):
             error = error.args[0]
-        sys.exit(_refuse("unknown config field " + "; did".join(" ".join(str(error.args[0]).split()).split(" Did", 1))))
+        sys.exit(
+            _refuse(
+                "unknown config field "
+                + "; did".join(" ".join(str(error.args[0]).split()).split(" Did", 1))
+            )
+        )
     except (flags.Error, TypeError, ValueError) as error:
         if "--traceback" in argv:
             traceback.print_exc()
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        sys.exit(_refuse(lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"))  # a config that fails: where, and its last line
+        sys.exit(
+            _refuse(lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}")
+        )  # a config that fails: where, and its last line
 
 
 def _config_path(argv: list[str]) -> Path | None:

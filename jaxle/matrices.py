@@ -31,7 +31,9 @@ def readings(x: Run) -> dict[str, Reading]:
     """Every network of the run, targets first, and what is read of it."""
     target = x.config["target"]
     pools = {tap: target["pool"] for tap in target["taps"]}
-    return {name: Reading(model, pools) for name, model in x.targets.items()} | {name: Reading(tower) for name, tower in x.towers.items()}
+    return {name: Reading(model, pools) for name, model in x.targets.items()} | {
+        name: Reading(tower) for name, tower in x.towers.items()
+    }
 
 
 def probed(x: Run, name: str) -> Made:
@@ -45,10 +47,22 @@ def probed(x: Run, name: str) -> Made:
 
     def make(folder):
         if name not in x.passed:
-            missing = [other for other in networks if other == name or not is_made(x, "probe", _fields(x, other))]
+            missing = [
+                other
+                for other in networks
+                if other == name or not is_made(x, "probe", _fields(x, other))
+            ]
             parts = folder / f"parts-{fingerprint({other: _fields(x, other) for other in missing})}"
             options = {option: x.config["data"][option] for option in ("batch_size", "workers")}
-            x.passed.update(probe_images({other: networks[other] for other in missing}, x.source, x.mesh, parts, **options))
+            x.passed.update(
+                probe_images(
+                    {other: networks[other] for other in missing},
+                    x.source,
+                    x.mesh,
+                    parts,
+                    **options,
+                )
+            )
         return _with_labels(x, name, x.passed.pop(name))
 
     what = f"{networks[name].model.name}{f' ({name})' if name in x.targets else ''} on {len(x.source)} images"
@@ -64,20 +78,33 @@ def _fields(x: Run, name: str) -> dict[str, Any]:
         "preprocess": str(reading.model.preprocess),
     }
     if name in x.towers:
-        return fields | {"dtype": name.rpartition(" ")[2] if name.endswith("bfloat16") else "float32"}
+        return fields | {
+            "dtype": name.rpartition(" ")[2] if name.endswith("bfloat16") else "float32"
+        }
     taps = {tap: reading.model.resolve(tap) for tap in reading.pools}
-    return fields | {key: target[key] for key in ("dtype", "arguments", "call", "pool")} | {"taps": taps}
+    return (
+        fields
+        | {key: target[key] for key in ("dtype", "arguments", "call", "pool")}
+        | {"taps": taps}
+    )
 
 
-def _with_labels(x: Run, name: str, arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _with_labels(
+    x: Run, name: str, arrays: dict[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if name in x.towers:
         return arrays, {}
     facts: dict[str, Any] = {"class_names": list(x.source.class_names)}
     if x.source.labels is not None:
         arrays["labels"] = np.asarray(x.source.labels, np.int32)
-        facts["top1_accuracy"] = accuracy(arrays["predicted"], arrays["labels"], x.targets[name].class_names, x.source.class_names)
+        facts["top1_accuracy"] = accuracy(
+            arrays["predicted"], arrays["labels"], x.targets[name].class_names, x.source.class_names
+        )
     if x.source.annotations is not None:
-        facts["annotated"], arrays["annotations"] = list(x.source.annotations[0]), np.asarray(x.source.annotations[1])
+        facts["annotated"], arrays["annotations"] = (
+            list(x.source.annotations[0]),
+            np.asarray(x.source.annotations[1]),
+        )
     return arrays, facts
 
 
@@ -90,7 +117,11 @@ def check(x: Run) -> None:
                 f"expected a second encoder among config.simulators."
             )
     class_names, superclasses = hierarchy(x)
-    named = [*class_names, *superclasses, *(x.source.annotations[0] if x.source.annotations is not None else ())]
+    named = [
+        *class_names,
+        *superclasses,
+        *(x.source.annotations[0] if x.source.annotations is not None else ()),
+    ]
     if any(entry["concepts"] != "label" for entry in x.config["methods"].values()):
         named += words(x).concepts
     for tower in x.towers.values():
@@ -110,7 +141,9 @@ def hierarchy(x: Run) -> tuple[tuple[str, ...], Mapping[str, Sequence[str]]]:
     if concepts["hierarchy"] == "wordnet":
         described = wordnet.describe(names)
         return described.class_names, described.superclasses
-    return names, wordnet.coarse(names) if concepts["hierarchy"] == "coarse" else concepts["superclasses"]
+    return names, wordnet.coarse(names) if concepts["hierarchy"] == "coarse" else concepts[
+        "superclasses"
+    ]
 
 
 def label_concepts(x: Run) -> LabelConcepts:
@@ -158,59 +191,111 @@ def calibrated(x: Run, tower: str) -> Made:
     kind, model = x.config["concepts"]["calibration"], x.towers[tower]
     labelled = kind == "auto" and (x.source.labels is not None or x.source.annotations is not None)
     if not labelled:
-        found = calibration.Calibration(model.scale, model.shift, "the scale and shift that it was trained with")
+        found = calibration.Calibration(
+            model.scale, model.shift, "the scale and shift that it was trained with"
+        )
         if kind != "trained":
-            found = calibration.known(model.name, (model.scale, model.shift) if kind == "auto" else None)
-        return once(x, "probe-calibration", f"{model.name}, calibration", _facts(found), lambda _: ({}, _facts(found)))
+            found = calibration.known(
+                model.name, (model.scale, model.shift) if kind == "auto" else None
+            )
+        return once(
+            x,
+            "probe-calibration",
+            f"{model.name}, calibration",
+            _facts(found),
+            lambda _: ({}, _facts(found)),
+        )
     labels = label_concepts(x)
     embedded = texts(x, "probe", tower, labels.concepts)
     probe = probed(x, tower)
 
     def make(_):
-        arrays = {"images": probe.artifact.arrays[EMBEDDINGS], "texts": embedded.artifact.arrays["texts"]}
-        concepts = ContrastiveConcepts.make(labels.concepts, arrays["images"], arrays["texts"], model.scale, model.shift, x.mesh)
+        arrays = {
+            "images": probe.artifact.arrays[EMBEDDINGS],
+            "texts": embedded.artifact.arrays["texts"],
+        }
+        concepts = ContrastiveConcepts.make(
+            labels.concepts, arrays["images"], arrays["texts"], model.scale, model.shift, x.mesh
+        )
         found = calibration.calibrate(concepts.cosines, labels.rows, x.split.train)
-        curve = {name: np.nan_to_num(getattr(found.quality, name)) for name in ("predicted", "observed", "count")}
+        curve = {
+            name: np.nan_to_num(getattr(found.quality, name))
+            for name in ("predicted", "observed", "count")
+        }
         return curve, _facts(found)
 
-    fields = {"probe": probe.key, "texts": embedded.key, "labels": probed(x, TRAINED).key, "hierarchy": _hierarchy_fields(x)}
-    return once(x, "probe-calibration", f"{model.name}, calibration", fields | {"train": x.split.train.tolist()}, make)
+    fields = {
+        "probe": probe.key,
+        "texts": embedded.key,
+        "labels": probed(x, TRAINED).key,
+        "hierarchy": _hierarchy_fields(x),
+    }
+    return once(
+        x,
+        "probe-calibration",
+        f"{model.name}, calibration",
+        fields | {"train": x.split.train.tolist()},
+        make,
+    )
 
 
 def _facts(found: calibration.Calibration) -> dict[str, Any]:
     facts = {"scale": found.scale, "shift": found.shift, "source": found.source}
-    return facts if found.quality is None else facts | {name: float(getattr(found.quality, name)) for name in ("nll", "brier", "ece")}
+    return (
+        facts
+        if found.quality is None
+        else facts | {name: float(getattr(found.quality, name)) for name in ("nll", "brier", "ece")}
+    )
 
 
 def _hierarchy_fields(x: Run) -> dict[str, Any]:
     return {name: x.config["concepts"][name] for name in ("superclasses", "hierarchy")}
 
 
-def _by_encoder(x: Run, stage: str, entry: Mapping[str, str], concepts: Sequence[str]) -> tuple[ContrastiveConcepts, Made]:
+def _by_encoder(
+    x: Run, stage: str, entry: Mapping[str, str], concepts: Sequence[str]
+) -> tuple[ContrastiveConcepts, Made]:
     tower = tower_id(entry)
-    images, embedded, facts = probed(x, tower), texts(x, stage, tower, concepts), calibrated(x, tower).artifact.facts
+    images, embedded, facts = (
+        probed(x, tower),
+        texts(x, stage, tower, concepts),
+        calibrated(x, tower).artifact.facts,
+    )
     arrays = images.artifact.arrays[EMBEDDINGS], embedded.artifact.arrays["texts"]
-    return ContrastiveConcepts.make(concepts, *arrays, facts["scale"], facts["shift"], x.mesh), embedded
+    return ContrastiveConcepts.make(
+        concepts, *arrays, facts["scale"], facts["shift"], x.mesh
+    ), embedded
 
 
 def _encoder_fields(x: Run, entry: Mapping[str, str]) -> dict[str, Any]:
-    return {"images": probed(x, tower_id(entry)).key, "calibration": calibrated(x, tower_id(entry)).key}
+    return {
+        "images": probed(x, tower_id(entry)).key,
+        "calibration": calibrated(x, tower_id(entry)).key,
+    }
 
 
 # --- by method and by simulator ---
 
 
-def method_concepts(x: Run, method: str) -> tuple[LabelConcepts | ContrastiveConcepts, dict[str, Any]]:
+def method_concepts(
+    x: Run, method: str
+) -> tuple[LabelConcepts | ContrastiveConcepts, dict[str, Any]]:
     """The concept matrix that a method explains with, and what it depends on, for fingerprints."""
     entry = x.config["methods"][method]
     if entry["concepts"] == "label":
         return label_concepts(x), {"labels": probed(x, TRAINED).key, **_hierarchy_fields(x)}
-    found, embedded = _by_encoder(x, "fit", entry, words(x).concepts if entry["concepts"] == "siglip" else nonsense(x))
+    found, embedded = _by_encoder(
+        x, "fit", entry, words(x).concepts if entry["concepts"] == "siglip" else nonsense(x)
+    )
     return found, {"texts": embedded.key, **_encoder_fields(x, entry)}
 
 
 def simulator_concepts(
-    x: Run, simulator: str, concepts: Sequence[str], vocabulary: Sequence[str], stage: str = "simulate"
+    x: Run,
+    simulator: str,
+    concepts: Sequence[str],
+    vocabulary: Sequence[str],
+    stage: str = "simulate",
 ) -> LabelConcepts | ContrastiveConcepts:
     """The probabilities by which a simulator foresees activations, at least of these concepts.
 
@@ -239,4 +324,7 @@ def simulator_fields(x: Run, simulator: str) -> dict[str, Any]:
 
 def can_simulate(x: Run, method: str, simulator: str) -> bool:
     """Labels can only simulate explanations by labels; an encoder can simulate any."""
-    return x.config["simulators"][simulator] != "labels" or x.config["methods"][method]["concepts"] == "label"
+    return (
+        x.config["simulators"][simulator] != "labels"
+        or x.config["methods"][method]["concepts"] == "label"
+    )

@@ -25,9 +25,13 @@ def make_mesh(data: int | None = None, model: int = 1) -> Mesh:
         raise ValueError(f"mesh sizes must be at least 1, got data={data}, model={model}.")
     data = n // model if data is None else data
     if data < 1 or data * model > n:
-        raise ValueError(f"mesh data={data} × model={model} needs {max(1, data) * model} devices, got {n}.")
+        raise ValueError(
+            f"mesh data={data} × model={model} needs {max(1, data) * model} devices, got {n}."
+        )
     devices = jax.devices()[: data * model]
-    return jax.make_mesh((data, model), ("data", "model"), axis_types=(AxisType.Auto, AxisType.Auto), devices=devices)
+    return jax.make_mesh(
+        (data, model), ("data", "model"), axis_types=(AxisType.Auto, AxisType.Auto), devices=devices
+    )
 
 
 def split_rows(mesh: Mesh) -> NamedSharding:

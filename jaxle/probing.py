@@ -38,7 +38,13 @@ class Reading(NamedTuple):
 
 
 def probe_images(
-    readings: Mapping[str, Reading], source: Source, mesh: Mesh, folder: epath.Path, *, batch_size: int, workers: int
+    readings: Mapping[str, Reading],
+    source: Source,
+    mesh: Mesh,
+    folder: epath.Path,
+    *,
+    batch_size: int,
+    workers: int,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Run networks over all images of a source; what an interrupted call with the same networks left in `folder` is used.
 
@@ -62,9 +68,15 @@ def probe_images(
         parts.append(part)
     for arrays in _forward(readings, source, mesh, batch_size, workers, start=len(parts) * PART):
         parts.append(artifacts.write(_part(folder, len(parts)), arrays, {}))
-    whole = {name: np.concatenate([part.arrays[name] for part in parts]) for name in parts[0].arrays}
+    whole = {
+        name: np.concatenate([part.arrays[name] for part in parts]) for name in parts[0].arrays
+    }
     return {
-        name: {key.removeprefix(f"{number}."): array for key, array in whole.items() if key.startswith(f"{number}.")}
+        name: {
+            key.removeprefix(f"{number}."): array
+            for key, array in whole.items()
+            if key.startswith(f"{number}.")
+        }
         for number, name in enumerate(readings)
     }
 
@@ -74,7 +86,12 @@ def tap_name(tap: str) -> str:
     return tap.replace("/", ".")
 
 
-def accuracy(predicted: np.ndarray, labels: np.ndarray, model_names: tuple[str, ...], data_names: tuple[str, ...]) -> float | None:
+def accuracy(
+    predicted: np.ndarray,
+    labels: np.ndarray,
+    model_names: tuple[str, ...],
+    data_names: tuple[str, ...],
+) -> float | None:
     """Share of images whose predicted class bears the label's name; None where the two name different classes."""
     place = {name.lower(): i for i, name in enumerate(model_names)}
     if not all(name.lower() in place for name in data_names):
@@ -99,7 +116,14 @@ def _reader(reading: Reading) -> Callable[[Any, jax.Array], dict[str, jax.Array]
     return read
 
 
-def _forward(readings: Mapping[str, Reading], source: Source, mesh: Mesh, batch_size: int, workers: int, start: int):
+def _forward(
+    readings: Mapping[str, Reading],
+    source: Source,
+    mesh: Mesh,
+    batch_size: int,
+    workers: int,
+    start: int,
+):
     """Arrays of each PART of the images from `start` on, in order, each named by its network's number."""
     n, size = len(source), round_up(batch_size, mesh.shape["data"])
     readers = {name: _reader(reading) for name, reading in readings.items()}
@@ -118,7 +142,10 @@ def _forward(readings: Mapping[str, Reading], source: Source, mesh: Mesh, batch_
                 shared = id(images[name])  # networks that fit their pictures alike share one array
                 if shared not in placed:
                     placed[shared] = padded(images[name])
-                values |= {f"{number}.{key}": value for key, value in readers[name](reading.model.variables, placed[shared]).items()}
+                values |= {
+                    f"{number}.{key}": value
+                    for key, value in readers[name](reading.model.variables, placed[shared]).items()
+                }
             if waiting is not None:
                 yield waiting
             waiting = len(index), values
@@ -131,14 +158,24 @@ def _forward(readings: Mapping[str, Reading], source: Source, mesh: Mesh, batch_
         batch = {name: np.asarray(value[:count]) for name, value in values.items()}
         for number, reading in enumerate(readings.values()):
             if not reading.pools:
-                check_matrix(batch[f"{number}.{EMBEDDINGS}"], f"embeddings of {reading.model.name}", first_row=first)
+                check_matrix(
+                    batch[f"{number}.{EMBEDDINGS}"],
+                    f"embeddings of {reading.model.name}",
+                    first_row=first,
+                )
             for tap in reading.pools:
-                check_matrix(batch[f"{number}.activations.{tap_name(tap)}"], f"activations of tap {tap!r}", first_row=first)
+                check_matrix(
+                    batch[f"{number}.activations.{tap_name(tap)}"],
+                    f"activations of tap {tap!r}",
+                    first_row=first,
+                )
         gathered.append(batch)
         first += count
         held = sum(len(next(iter(batch.values()))) for batch in gathered)
         while held >= PART or (held and first == n):
-            whole = {name: np.concatenate([batch[name] for batch in gathered]) for name in gathered[0]}
+            whole = {
+                name: np.concatenate([batch[name] for batch in gathered]) for name in gathered[0]
+            }
             yield {name: value[:PART] for name, value in whole.items()}
             gathered = [{name: value[PART:] for name, value in whole.items()}]
             held = max(0, held - PART)

@@ -33,8 +33,16 @@ from jaxle.report.progress import say
 
 STAGES = ("probe", "fit", "search", "simulate", "score")
 TRAINED, UNTRAINED, SHUFFLED = "trained", "untrained", "shuffled"
-STATISTICS, STEP = 512, 64  # training images from which a shuffled network's batch statistics are measured, and how many at once
-OWN = ("arguments", "call", "preprocess", "class_names")  # what a network of the user's own may need beside its name and weights
+STATISTICS, STEP = (
+    512,
+    64,
+)  # training images from which a shuffled network's batch statistics are measured, and how many at once
+OWN = (
+    "arguments",
+    "call",
+    "preprocess",
+    "class_names",
+)  # what a network of the user's own may need beside its name and weights
 GENERATED = "generated"
 
 
@@ -57,7 +65,9 @@ class Run(NamedTuple):
     towers: dict[str, TwoTower]  # by `tower_id`
     split: Split
     made: dict[str, Made]
-    passed: dict[str, dict[str, np.ndarray]]  # network → what this process's pass over the images read of it, until it is saved
+    passed: dict[
+        str, dict[str, np.ndarray]
+    ]  # network → what this process's pass over the images read of it, until it is saved
     tails: dict[str, Tail]  # tap → the network after it, where an edit was asked for
     seconds: dict[str, float]
 
@@ -75,19 +85,28 @@ def prepare(config: Mapping[str, Any], requested: list[str], mesh: Mesh) -> Run:
     """
     unknown = [stage for stage in requested if stage not in STAGES]
     if unknown or not requested:
-        raise ValueError(f"unknown stage {unknown[0] if unknown else ''!r}; valid stages: {', '.join(STAGES)}.")
+        raise ValueError(
+            f"unknown stage {unknown[0] if unknown else ''!r}; valid stages: {', '.join(STAGES)}."
+        )
     config = settings.check(config)
     target, data, seed = config["target"], config["data"], config["seed"]
     cache = epath.Path(config["workdir"]) / "cache" / GENERATED
-    own = {name: target[name] for name in OWN if target[name]} | {"dtype": target["dtype"], "mesh": mesh}
+    own = {name: target[name] for name in OWN if target[name]} | {
+        "dtype": target["dtype"],
+        "mesh": mesh,
+    }
     targets = {TRAINED: load_model(target["model"], _weights(target, cache, seed), **own)}
     for tap in target["taps"]:
         shape = targets[TRAINED].taps[targets[TRAINED].resolve(tap)]
         if target["pool"] == "none" and len(shape) != 1:
-            raise ValueError(f"pool 'none' keeps positions apart, and tap {tap!r} has shape {shape}: expected avg, max or first.")
+            raise ValueError(
+                f"pool 'none' keeps positions apart, and tap {tap!r} has shape {shape}: expected avg, max or first."
+            )
     images = data["source"]
     if (n := settings.generated_images(images)) is not None:
-        images = f"folder:{generate_folder(cache / 'images', n, targets[TRAINED].class_names, seed)}"
+        images = (
+            f"folder:{generate_folder(cache / 'images', n, targets[TRAINED].class_names, seed)}"
+        )
     source = open_source(images, data["split"] or None, data["limit"] or None, seed)
     if data["split_files"]:
         split = load_split(data["split_files"], len(source))
@@ -100,29 +119,58 @@ def prepare(config: Mapping[str, Any], requested: list[str], mesh: Mesh) -> Run:
     towers = {}
     for entry in [*config["methods"].values(), *config["simulators"].values()]:
         if "model" in entry and tower_id(entry) not in towers:
-            tower = load_model(entry["model"], _weights(entry, cache, seed + 1 + len(towers)), dtype=entry["dtype"], mesh=mesh)
+            tower = load_model(
+                entry["model"],
+                _weights(entry, cache, seed + 1 + len(towers)),
+                dtype=entry["dtype"],
+                mesh=mesh,
+            )
             if not isinstance(tower, TwoTower):
-                raise ValueError(f"model {entry['model']!r} has no text tower; explainers and simulators are SigLIP, SigLIP 2 or CLIP.")
+                raise ValueError(
+                    f"model {entry['model']!r} has no text tower; explainers and simulators are SigLIP, SigLIP 2 or CLIP."
+                )
             towers[tower_id(entry)] = tower
-    return Run(config, tuple(requested), epath.Path(config["workdir"]), mesh, source, targets, towers, split, {}, {}, {}, {})
+    return Run(
+        config,
+        tuple(requested),
+        epath.Path(config["workdir"]),
+        mesh,
+        source,
+        targets,
+        towers,
+        split,
+        {},
+        {},
+        {},
+        {},
+    )
 
 
 def tower_id(entry: Mapping[str, str]) -> str:
     """What names an encoder in a run: its model, and its weights and dtype where they are not the zoo's own and float32."""
-    return " ".join([entry["model"], *filter(None, [entry["weights"], entry["dtype"].removeprefix("float32")])])
+    return " ".join(
+        [entry["model"], *filter(None, [entry["weights"], entry["dtype"].removeprefix("float32")])]
+    )
 
 
 def _shuffled(model: Model, source: Source, split: Split, seed: int) -> Model:
     """The network with every parameter tensor's values in other places, and batch statistics to match."""
     recompute = None
     if model.variables.get("batch_stats"):
-        images = np.stack([model.preprocess.fit(source[int(i)][0]) for i in split.train[:STATISTICS]])
+        images = np.stack(
+            [model.preprocess.fit(source[int(i)][0]) for i in split.train[:STATISTICS]]
+        )
         step = min(STEP, len(images))
-        whole = [model.preprocess.normalise(images[start : start + step]) for start in range(0, len(images) - step + 1, step)]
+        whole = [
+            model.preprocess.normalise(images[start : start + step])
+            for start in range(0, len(images) - step + 1, step)
+        ]
         recompute = functools.partial(batch_statistics, model.module, batches=whole, **model.call)
     variables = permute_parameters(model.variables, seed, recompute)
     placed = variables if model.mesh is None else place(variables, model.mesh)
-    return dataclasses.replace(model, variables=placed, weights_hash=f"shuffled:{seed}:{model.weights_hash}")
+    return dataclasses.replace(
+        model, variables=placed, weights_hash=f"shuffled:{seed}:{model.weights_hash}"
+    )
 
 
 def _weights(entry: Mapping[str, Any], cache: epath.Path, seed: int) -> str | None:
@@ -132,7 +180,13 @@ def _weights(entry: Mapping[str, Any], cache: epath.Path, seed: int) -> str | No
     return str(generate(entry["model"], cache / entry["model"], seed))
 
 
-def once(x: Run, stage: str, what: str, fields: Mapping[str, Any], make: Callable[[epath.Path], tuple[dict, dict]]) -> Made:
+def once(
+    x: Run,
+    stage: str,
+    what: str,
+    fields: Mapping[str, Any],
+    make: Callable[[epath.Path], tuple[dict, dict]],
+) -> Made:
     """The artifact that `fields` name: from this process, from the cache, or made now by `make(folder)` → arrays, facts.
 
     Args:
@@ -161,7 +215,9 @@ def once(x: Run, stage: str, what: str, fields: Mapping[str, Any], make: Callabl
             artifact = artifacts.write(folder, *make(folder))
         x.made[name] = Made(key, artifact)
         seconds = time.monotonic() - began
-        own = seconds - (sum(x.seconds.values()) - before)  # what it asked for in the making has counted itself
+        own = seconds - (
+            sum(x.seconds.values()) - before
+        )  # what it asked for in the making has counted itself
         x.seconds[stage.partition("-")[0]] = x.seconds.get(stage.partition("-")[0], 0.0) + own
         _note(x, {"stage": stage, "what": what, "reused": reused, "seconds": round(seconds, 3)})
         say(f"  {what}: {'found in the cache' if reused else f'{seconds:.1f} s'}")

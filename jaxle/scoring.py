@@ -14,7 +14,15 @@ from etils import epath
 from jaxle import artifacts
 from jaxle.ablating import ablated, impacted
 from jaxle.artifacts import fingerprint
-from jaxle.evaluating import ceiling, compared, contributed, live, scored, selected_again, simulators
+from jaxle.evaluating import (
+    ceiling,
+    compared,
+    contributed,
+    live,
+    scored,
+    selected_again,
+    simulators,
+)
 from jaxle.evaluation.agreement import agreement
 from jaxle.evaluation.impact import BETAS, mean_over_taps
 from jaxle.explaining import explained
@@ -42,7 +50,11 @@ def score(x: Run) -> None:
     options, entries, records = x.config["evaluation"], [], []
     for tap, method in units(x):
         _, explanations = explained(x, TRAINED, tap, method)
-        shared = {"ceiling": ceiling(x, tap, method).artifact.arrays["ceiling"]} if options["ceiling"] else {}
+        shared = (
+            {"ceiling": ceiling(x, tap, method).artifact.arrays["ceiling"]}
+            if options["ceiling"]
+            else {}
+        )
         published, parts = {}, {}
         for simulator in simulators(x, method):
             columns, facts = scored(x, TRAINED, tap, method, simulator).artifact
@@ -51,9 +63,16 @@ def score(x: Run) -> None:
             if options["ablation"]:
                 more = ablated(x, tap, method, simulator).artifact
                 columns, facts = {**columns, **more.arrays}, facts | more.facts
-                published |= {f"sim ablation({name}){suffix}": columns[f"ablation_{name}"] for name in ("optim", "norm")}
+                published |= {
+                    f"sim ablation({name}){suffix}": columns[f"ablation_{name}"]
+                    for name in ("optim", "norm")
+                }
             entries.append(Scored(tap, method, simulator, explanations, {**columns, **shared}))
-            records.append(tables.record(entries[-1]) | tables.flat(facts) | _controls(x, tap, method, simulator))
+            records.append(
+                tables.record(entries[-1])
+                | tables.flat(facts)
+                | _controls(x, tap, method, simulator)
+            )
             if same_encoder(x, method, simulator):
                 records[-1]["simulated_by_explainer"] = True
             if options["contributions"]:
@@ -70,9 +89,14 @@ def score(x: Run) -> None:
             tables.write_concepts(folder(x, tap, method) / "concepts.csv", explanations, parts)
     tables.write_scores(x.workdir / "scores.csv", entries)
     impact = _impact(x) if options["impact"] else {}
-    beside = impact | {"comparisons": list(_comparisons(x)), "agreement": list(_agreements(x, entries))}
+    beside = impact | {
+        "comparisons": list(_comparisons(x)),
+        "agreement": list(_agreements(x, entries)),
+    }
     artifacts.write_json(x.workdir / "summary.json", {**_facts(x), **beside, "results": records})
-    last = {(entry.tap, entry.method): entry.simulator for entry in entries}  # its neurons are listed once
+    last = {
+        (entry.tap, entry.method): entry.simulator for entry in entries
+    }  # its neurons are listed once
     for entry, summary in zip(entries, records, strict=True):
         n = x.config["report"]["listing"] if last[entry.tap, entry.method] == entry.simulator else 0
         for line in listing.lines(entry, summary, n):
@@ -87,7 +111,9 @@ def _impact(x: Run) -> dict[str, Any]:
     """Write impact.csv, a row a tap and neuron, and impact_curve.csv; the summary's table by tap and over all."""
     taps = {tap: impacted(x, tap).artifact for tap in x.config["target"]["taps"]}
     tables.write_impact(x.workdir, {tap: made.arrays for tap, made in taps.items()}, BETAS)
-    means = mean_over_taps(*([made.arrays[name] for made in taps.values()] for name in ("table", "total")))
+    means = mean_over_taps(
+        *([made.arrays[name] for made in taps.values()] for name in ("table", "total"))
+    )
     overall = {f"{beta:g}": float(mean) for beta, mean in zip(BETAS, means, strict=True)}
     return {"top_impact": {"taps": {tap: made.facts for tap, made in taps.items()}, "all": overall}}
 
@@ -99,7 +125,18 @@ def _controls(x: Run, tap: str, method: str, simulator: str) -> dict[str, float]
         if variant != TRAINED:
             _, explanations = explained(x, variant, tap, method)
             columns, facts = scored(x, variant, tap, method, simulator).artifact
-            summary = tables.record(Scored(tap, method, simulator, explanations, {"correlation": columns["correlation"]})) | facts
+            summary = (
+                tables.record(
+                    Scored(
+                        tap,
+                        method,
+                        simulator,
+                        explanations,
+                        {"correlation": columns["correlation"]},
+                    )
+                )
+                | facts
+            )
             names = ("mean_correlation", "sem_correlation", "mean_length", "n_dead", "n_explained")
             found |= {f"{variant}_{name}": summary[name] for name in names if name in summary}
     return found
@@ -114,7 +151,13 @@ def _comparisons(x: Run) -> Iterator[dict[str, Any]]:
             able = [method for method in x.config["methods"] if simulator in simulators(x, method)]
             for other, method in combinations(able, 2):
                 facts = compared(x, tap, method, other, simulator).artifact.facts
-                yield {"tap": tap, "simulator": simulator, "method": method, "against": other, **facts}
+                yield {
+                    "tap": tap,
+                    "simulator": simulator,
+                    "method": method,
+                    "against": other,
+                    **facts,
+                }
 
 
 def _agreements(x: Run, entries: list[Scored]) -> Iterator[dict[str, Any]]:
@@ -128,7 +171,10 @@ def _agreements(x: Run, entries: list[Scored]) -> Iterator[dict[str, Any]]:
             both = [method for method in scores[one] if method in scores[other]]
             if both:
                 alive = live(explained(x, TRAINED, tap, both[0])[1])
-                got = agreement(*({method: scores[name][method] for method in both} for name in (one, other)), live=alive)
+                got = agreement(
+                    *({method: scores[name][method] for method in both} for name in (one, other)),
+                    live=alive,
+                )
                 yield {"tap": tap, "simulator": one, "other": other, "methods": both, "tau_methods": got.methods,
                        "tau_neurons": got.neurons, "mean_tau_within": got.mean_within, "same_best": got.same_best}  # fmt: skip
 
@@ -158,9 +204,14 @@ def _notes(x: Run) -> Iterator[str]:
 def _facts(x: Run) -> dict[str, Any]:
     """The run-level part of summary.json."""
     probe = probed(x, TRAINED).artifact
-    encoders = {name: {"weights_sha256": tower.weights_hash, **calibrated(x, name).artifact.facts} for name, tower in x.towers.items()}
+    encoders = {
+        name: {"weights_sha256": tower.weights_hash, **calibrated(x, name).artifact.facts}
+        for name, tower in x.towers.items()
+    }
     return {
-        "config_fingerprint": fingerprint({key: value for key, value in x.config.items() if key != "workdir"}),
+        "config_fingerprint": fingerprint(
+            {key: value for key, value in x.config.items() if key != "workdir"}
+        ),
         "jaxle": version("jaxle"),
         "jax": jax.__version__,
         "platform": jax.devices()[0].platform,

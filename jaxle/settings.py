@@ -114,34 +114,52 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
             )
     for name, kind in FIELDS.items():
         if name not in given:
-            raise ValueError(f"the config lacks the field {name!r}: start from configs/common.py, which has them all.")
+            raise ValueError(
+                f"the config lacks the field {name!r}: start from configs/common.py, which has them all."
+            )
         value = given[name]
-        fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+        fits = isinstance(value, (int, float) if kind is float else kind) and (
+            kind is bool or not isinstance(value, bool)
+        )
         if not fits:
             expected = kind.__name__ if isinstance(kind, type) else "tuple"
-            raise ValueError(f"config field {name!r} must be {'an' if expected[0] in 'aeiou' else 'a'} {expected}, got {value!r}.")
+            raise ValueError(
+                f"config field {name!r} must be {'an' if expected[0] in 'aeiou' else 'a'} {expected}, got {value!r}."
+            )
     for name, low in LEAST.items():
         if given[name] < low:
             raise ValueError(f"config field {name!r} must be at least {low}, got {given[name]}.")
-    taps = [part.strip() for tap in given["target.taps"] for part in str(tap).split(",") if part.strip()]
+    taps = [
+        part.strip() for tap in given["target.taps"] for part in str(tap).split(",") if part.strip()
+    ]
     if not taps:
-        raise ValueError("config field 'target.taps' names no tap: expected at least one, such as ('layer3',).")
+        raise ValueError(
+            "config field 'target.taps' names no tap: expected at least one, such as ('layer3',)."
+        )
     if len(set(taps)) != len(taps):
         raise ValueError(f"config field 'target.taps' names a tap twice: {taps}.")
     _one_of("target.pool", given["target.pool"], POOLS)
     _one_of("concepts.hierarchy", given["concepts.hierarchy"], HIERARCHIES)
     _one_of("evaluation.ablation", given["evaluation.ablation"], ABLATIONS)
     if not 0 < given["evaluation.q"] < 1:
-        raise ValueError(f"config field 'evaluation.q' must lie between 0 and 1, got {given['evaluation.q']}.")
+        raise ValueError(
+            f"config field 'evaluation.q' must lie between 0 and 1, got {given['evaluation.q']}."
+        )
     if given["evaluation.draws"] == 1:
         raise ValueError("config field 'evaluation.draws' must be 0 (none) or at least 2, got 1.")
     _one_of("concepts.calibration", given["concepts.calibration"], CALIBRATIONS)
     if given["concepts.hierarchy"] and given["concepts.superclasses"]:
-        raise ValueError("config fields 'concepts.hierarchy' and 'concepts.superclasses' are both set: expected one of them.")
+        raise ValueError(
+            "config fields 'concepts.hierarchy' and 'concepts.superclasses' are both set: expected one of them."
+        )
     _check_entries(given["methods"], given["simulators"])
     for method in given["methods"].values():
         own = method["search"] == PRECONDITIONED
-        search = dict(config["search"]) | ({"mean_length": config["search"]["mean_length"] or None} if own else {"mean_length": None})
+        search = dict(config["search"]) | (
+            {"mean_length": config["search"]["mean_length"] or None}
+            if own
+            else {"mean_length": None}
+        )
         check_options(**config["fit"], **search, search=method["search"])
     plain = _plain(config)
     plain["target"]["taps"] = taps
@@ -154,21 +172,33 @@ def _check_entries(methods: Mapping[str, Any], simulators: Mapping[str, Any]) ->
             raise ValueError(f"config section {section!r} is empty: expected at least one entry.")
         for name in entries:
             if not name or any(c in name for c in "/\\.") or name.startswith("-"):
-                raise ValueError(f"{section} entry {name!r} cannot name a folder: expected letters, digits, '_' and '-'.")
+                raise ValueError(
+                    f"{section} entry {name!r} cannot name a folder: expected letters, digits, '_' and '-'."
+                )
     for name, method in methods.items():
         kind = method.get("concepts") if isinstance(method, Mapping) else None
         _one_of(f"methods.{name}.concepts", kind, tuple(METHOD_FIELDS))
-        _check_fields(f"methods.{name}", {key: value for key, value in method.items() if key != LIKE}, METHOD_FIELDS[kind])
+        _check_fields(
+            f"methods.{name}",
+            {key: value for key, value in method.items() if key != LIKE},
+            METHOD_FIELDS[kind],
+        )
         _one_of(f"methods.{name}.search", method["search"], SEARCHES)
         if method.get(LIKE):
-            others = tuple(other for other in methods if other != name and not dict(methods[other]).get(LIKE))
+            others = tuple(
+                other for other in methods if other != name and not dict(methods[other]).get(LIKE)
+            )
             _one_of(f"methods.{name}.{LIKE}", method[LIKE], others)
             if method["search"] != PRECONDITIONED:
-                raise ValueError(f"methods.{name}.{LIKE} needs search 'preconditioned', got {method['search']!r}.")
+                raise ValueError(
+                    f"methods.{name}.{LIKE} needs search 'preconditioned', got {method['search']!r}."
+                )
     for name, simulator in simulators.items():
         if simulator != "labels":
             if not isinstance(simulator, Mapping):
-                raise ValueError(f"config field 'simulators.{name}' must be 'labels' or hold {', '.join(TOWER_FIELDS)}, got {simulator!r}.")
+                raise ValueError(
+                    f"config field 'simulators.{name}' must be 'labels' or hold {', '.join(TOWER_FIELDS)}, got {simulator!r}."
+                )
             _check_fields(f"simulators.{name}", simulator, TOWER_FIELDS)
 
 

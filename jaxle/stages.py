@@ -39,7 +39,10 @@ def run(config: Mapping[str, Any], requested: list[str], mesh: Mesh) -> None:
     x = prepare(config, requested, mesh)
     matrices.check(x)
     ablating.check(x)
-    artifacts.write_json(x.workdir / "config.json", {key: value for key, value in x.config.items() if key != "workdir"})
+    artifacts.write_json(
+        x.workdir / "config.json",
+        {key: value for key, value in x.config.items() if key != "workdir"},
+    )
     for stage in STAGES:
         if stage in requested:
             began = time.monotonic()
@@ -47,7 +50,10 @@ def run(config: Mapping[str, Any], requested: list[str], mesh: Mesh) -> None:
             RUN[stage](x)
             say(f"{stage} done in {time.monotonic() - began:.1f} s")
     seconds = {stage: round(x.seconds.get(stage, 0.0), 3) for stage in requested}
-    artifacts.write_json(x.workdir / "timing.json", {"seconds": seconds, "total_seconds": round(time.monotonic() - start, 3)})
+    artifacts.write_json(
+        x.workdir / "timing.json",
+        {"seconds": seconds, "total_seconds": round(time.monotonic() - start, 3)},
+    )
 
 
 def _units(x: Run) -> Iterator[tuple[str, str, str]]:
@@ -64,15 +70,22 @@ def _probe(x: Run) -> None:
         facts = matrices.calibrated(x, tower).artifact.facts
         say(f"  {tower}: σ({facts['scale']:.4g}·(cos {facts['shift']:+.4g})), {facts['source']}")
     for name, index in x.split._asdict().items():
-        artifacts.write_file(x.workdir / "split" / f"{name}.npy", lambda file, index=index: np.save(file, index, allow_pickle=False))
+        artifacts.write_file(
+            x.workdir / "split" / f"{name}.npy",
+            lambda file, index=index: np.save(file, index, allow_pickle=False),
+        )
     accuracy = matrices.probed(x, TRAINED).artifact.facts.get("top1_accuracy")
     if accuracy is not None:
-        say(f"  {x.targets[TRAINED].name}: top-1 accuracy {100 * accuracy:.2f} % on {len(x.source)} images")
+        say(
+            f"  {x.targets[TRAINED].name}: top-1 accuracy {100 * accuracy:.2f} % on {len(x.source)} images"
+        )
 
 
 def _fit(x: Run) -> None:
     for unit in _units(x):
-        (measured if x.config["methods"][unit[-1]]["search"] == PRECONDITIONED else ranked)(x, *unit)
+        (measured if x.config["methods"][unit[-1]]["search"] == PRECONDITIONED else ranked)(
+            x, *unit
+        )
 
 
 def _search(x: Run) -> None:

@@ -29,7 +29,9 @@ def standardise(x):
     """
     mean = jnp.mean(x, axis=0)
     centred = x - mean[None, :]
-    mean = mean + jnp.mean(centred, axis=0)  # second pass: a float32 mean of many large values is off by its round-off
+    mean = mean + jnp.mean(
+        centred, axis=0
+    )  # second pass: a float32 mean of many large values is off by its round-off
     centred = x - mean[None, :]
     std = jnp.sqrt(jnp.mean(centred**2, axis=0))
     std = jnp.where(is_constant(std, jnp.max(jnp.abs(x), axis=0)), 0.0, std)

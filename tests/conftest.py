@@ -4,7 +4,9 @@ import os
 import sys
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+)
 
 import importlib.util  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -13,7 +15,9 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-sys.path.append(str(Path(__file__).resolve().parent.parent))  # for `from configs import …`; last, so that an installed jaxle comes first
+sys.path.append(
+    str(Path(__file__).resolve().parent.parent)
+)  # for `from configs import …`; last, so that an installed jaxle comes first
 
 NO_DATA = "JAXLE_TEST_DATA is not set (a folder of real images and trained weights)"
 NO_TORCH = "torch is not installed (the oracle of the parity tests)"
@@ -49,9 +53,15 @@ def pytest_collection_modifyitems(items):
 
 def pytest_terminal_summary(terminalreporter, exitstatus, config):
     """Name every skip whose reason is not in the list, and fail the run under CI."""
-    unexpected = [r for r in terminalreporter.stats.get("skipped", []) if not any(reason in str(r.longrepr) for reason in ALLOWED_SKIPS)]
+    unexpected = [
+        r
+        for r in terminalreporter.stats.get("skipped", [])
+        if not any(reason in str(r.longrepr) for reason in ALLOWED_SKIPS)
+    ]
     for report in unexpected:
-        terminalreporter.write_line(f"SKIPPED for a reason not listed in tests/conftest.py: {report.nodeid}")
+        terminalreporter.write_line(
+            f"SKIPPED for a reason not listed in tests/conftest.py: {report.nodeid}"
+        )
 
 
 def pytest_sessionfinish(session, exitstatus):
@@ -59,5 +69,7 @@ def pytest_sessionfinish(session, exitstatus):
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = [] if reporter is None else reporter.stats.get("skipped", [])
     allowed = () if os.environ.get("JAXLE_NO_SKIPS") else ALLOWED_SKIPS
-    if exitstatus == 0 and any(not any(reason in str(r.longrepr) for reason in allowed) for r in skipped):
+    if exitstatus == 0 and any(
+        not any(reason in str(r.longrepr) for reason in allowed) for r in skipped
+    ):
         session.exitstatus = 1

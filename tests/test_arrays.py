@@ -33,7 +33,13 @@ def test_first_bad_position_is_named_across_blocks(monkeypatch, bad):
 
 
 @pytest.mark.parametrize(
-    "x", [np.ones((2, 2), np.uint8), jnp.ones((2, 2), jnp.bfloat16), np.ones((2, 2), np.float16), np.ones((1, 1), bool)]
+    "x",
+    [
+        np.ones((2, 2), np.uint8),
+        jnp.ones((2, 2), jnp.bfloat16),
+        np.ones((2, 2), np.float16),
+        np.ones((1, 1), bool),
+    ],
 )
 def test_any_real_dtype_passes_unchanged(x):
     assert arrays.check_matrix(x, "x") is x
@@ -49,10 +55,16 @@ def test_live_is_a_mask_of_that_shape():
     mask = np.array([True, False])
     assert arrays.check_live(mask, (2,)) is mask
     for wrong in (np.ones(2), np.ones(3, bool)):
-        with pytest.raises(ValueError, match=r"live must be bool of shape \(2,\), got (float64 of shape \(2,\)|bool of shape \(3,\))"):
+        with pytest.raises(
+            ValueError,
+            match=r"live must be bool of shape \(2,\), got (float64 of shape \(2,\)|bool of shape \(3,\))",
+        ):
             arrays.check_live(wrong, (2,))
 
 
 def test_row_blocks_cover_every_row_once():
     blocks = list(arrays.row_blocks(1000, arrays.BLOCK_BYTES // 64))
-    assert np.concatenate([np.arange(1000)[block] for block in blocks]).tolist() == list(range(1000)) and len(blocks) == 16
+    assert (
+        np.concatenate([np.arange(1000)[block] for block in blocks]).tolist() == list(range(1000))
+        and len(blocks) == 16
+    )

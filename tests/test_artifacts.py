@@ -41,7 +41,14 @@ def test_a_flipped_byte_is_noticed(tmp_path, file, place, caplog):
     assert "is damaged" in caplog.text
 
 
-@pytest.mark.parametrize("damage", [lambda p: p.unlink(), lambda p: p.write_bytes(p.read_bytes()[:-1]), lambda p: p.write_bytes(b"")])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda p: p.unlink(),
+        lambda p: p.write_bytes(p.read_bytes()[:-1]),
+        lambda p: p.write_bytes(b""),
+    ],
+)
 def test_a_missing_or_cut_file_is_noticed(tmp_path, damage):
     artifacts.write(tmp_path / "x", ARRAYS, {})
     damage(tmp_path / "x" / "a.npy")

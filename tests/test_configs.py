@@ -29,8 +29,16 @@ WIDTHS = {  # neurons of each tap that a variant names
     ("vgg16_cifar100", ""): [512], ("vgg16_cifar100", "features"): [512],
     ("vit_b16", ""): [3072], ("vit_b16", "residual"): [3072, 768], ("vit_b16", "block10"): [3072, 768], ("vit_l32", ""): [4096],
 }  # fmt: skip
-DATA = {"resnet50": "imagenet2012", "resnet18_places365": "places365_small", "vgg16_cifar100": "cifar100"}
-ALL = [(name, variant) for name, own in OWN.items() for variant in ("", *own, *paper.VARIANTS, "-".join((*own, *paper.VARIANTS)))]
+DATA = {
+    "resnet50": "imagenet2012",
+    "resnet18_places365": "places365_small",
+    "vgg16_cifar100": "cifar100",
+}
+ALL = [
+    (name, variant)
+    for name, own in OWN.items()
+    for variant in ("", *own, *paper.VARIANTS, "-".join((*own, *paper.VARIANTS)))
+]
 
 
 def load(name: str, variant: str = ""):
@@ -46,9 +54,19 @@ def towers(config):
 def test_every_variant_is_complete_and_names_models_of_the_zoo(name, variant):
     config = load(name, variant)
     settings.check(config.to_dict())
-    assert all(zoo.ZOO[tower.model].text for tower in towers(config)) and not zoo.ZOO[config.target.model].text
+    assert (
+        all(zoo.ZOO[tower.model].text for tower in towers(config))
+        and not zoo.ZOO[config.target.model].text
+    )
     explainers = {method.model for method in config.methods.values() if "model" in method}
-    assert explainers and config.simulators and (paper.CLIP in explainers or not explainers & {t.model for t in config.simulators.values()})
+    assert (
+        explainers
+        and config.simulators
+        and (
+            paper.CLIP in explainers
+            or not explainers & {t.model for t in config.simulators.values()}
+        )
+    )
 
 
 SITES: dict = {}
@@ -60,13 +78,21 @@ def test_taps_are_the_papers_layers(name, variant):
     config = load(name, variant)
     entry = zoo.ZOO[config.target.model]
     if name not in SITES:
-        images = jax.ShapeDtypeStruct((1, entry.preprocess.size, entry.preprocess.size, 3), jnp.float32)
+        images = jax.ShapeDtypeStruct(
+            (1, entry.preprocess.size, entry.preprocess.size, 3), jnp.float32
+        )
         module = entry.module()
-        SITES[name] = taps.sites(module, jax.eval_shape(module.init, jax.random.key(0), images), images)
+        SITES[name] = taps.sites(
+            module, jax.eval_shape(module.init, jax.random.key(0), images), images
+        )
     found = SITES[name]
     shapes = [found[taps.resolve(tap, found, entry.aliases)].shape for tap in config.target.taps]
     pooled = [
-        jax.eval_shape(lambda value: taps.pool(value, config.target.pool), jax.ShapeDtypeStruct((2, *s), jnp.float32)) for s in shapes
+        jax.eval_shape(
+            lambda value: taps.pool(value, config.target.pool),
+            jax.ShapeDtypeStruct((2, *s), jnp.float32),
+        )
+        for s in shapes
     ]
     assert [value.shape for value in pooled] == [(2, width) for width in WIDTHS[name, variant]]
 
@@ -82,7 +108,9 @@ def test_the_docstring_holds_the_command_and_the_papers_numbers(name):
 @pytest.mark.parametrize("name", OWN)
 def test_the_page_of_the_paper_has_the_configs_and_variants(name):
     page = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
-    assert f"configs/{name}.py" in page and all(f"`{variant}`" in page for variant in (*OWN[name], *paper.VARIANTS))
+    assert f"configs/{name}.py" in page and all(
+        f"`{variant}`" in page for variant in (*OWN[name], *paper.VARIANTS)
+    )
     numbers = re.findall(r"(?<![\d.])\.\d{4}", importlib.import_module(f"configs.{name}").__doc__)
     assert len(numbers) >= 3 and all(number in page for number in numbers)
 
@@ -100,20 +128,30 @@ def test_concepts_are_the_papers_kinds(name):
     config = load(name)
     classes, superclasses = concepts_of_data(config, zoo.ZOO[config.target.model].class_names)
     union = sets.gather(config.concepts.sets, classes, superclasses)
-    assert len(union.concepts) > 4500 and {"classes", "nouns", "textures", "parts"} <= set(union.origin)
+    assert len(union.concepts) > 4500 and {"classes", "nouns", "textures", "parts"} <= set(
+        union.origin
+    )
     assert ("superclasses" in union.origin) == (name != "resnet18_places365")
 
 
 @pytest.mark.parametrize("name", OWN)
 def test_a_dry_run_names_nothing_to_download(name, tmp_path):
     config = load(name, "dry")
-    assert config.target.weights == "generated" and all(tower.weights == "generated" for tower in towers(config))
+    assert config.target.weights == "generated" and all(
+        tower.weights == "generated" for tower in towers(config)
+    )
     assert len(towers(config)) == 2 and config.fit.min_top5 == 0 and not config.workdir
     n = settings.generated_images(config.data.source)
     assert n >= 40
     path = generate_folder(tmp_path, n, zoo.ZOO[config.target.model].class_names, size=(8, 8))
-    classes, superclasses = concepts_of_data(config, (path / "classes.txt").read_text().split("\n")[:-1])
-    assert (100 if superclasses else 96) <= len(sets.gather(config.concepts.sets, classes, superclasses).concepts) <= 130
+    classes, superclasses = concepts_of_data(
+        config, (path / "classes.txt").read_text().split("\n")[:-1]
+    )
+    assert (
+        (100 if superclasses else 96)
+        <= len(sets.gather(config.concepts.sets, classes, superclasses).concepts)
+        <= 130
+    )
 
 
 def concepts_of_data(config, class_names):
@@ -121,12 +159,17 @@ def concepts_of_data(config, class_names):
     if config.concepts.hierarchy == "wordnet":
         described = wordnet.describe(class_names)
         return described.class_names, tuple(described.superclasses)
-    return class_names, tuple(wordnet.coarse(class_names)) if config.concepts.hierarchy == "coarse" else ()
+    return class_names, tuple(
+        wordnet.coarse(class_names)
+    ) if config.concepts.hierarchy == "coarse" else ()
 
 
 def test_variants_join_in_any_order_and_unknown_ones_are_refused():
     assert load("resnet50", "dry-layers") == load("resnet50", "layers-dry")
-    assert load("resnet50", "top_4").search.max_concepts == 4 and load("resnet50", "top_4").methods.label.search == "top_k"
+    assert (
+        load("resnet50", "top_4").search.max_concepts == 4
+        and load("resnet50", "top_4").methods.label.search == "top_k"
+    )
     methods = load("resnet50", "preconditioned-top_5").methods
     assert {name: (method.search, method.no_longer_than) for name, method in methods.items()} == {
         "label": ("top_k", ""), "label_preconditioned": ("preconditioned", "label"),
@@ -135,7 +178,8 @@ def test_variants_join_in_any_order_and_unknown_ones_are_refused():
     assert load("vit_l32", "clip_explainer-dry").methods.clip.weights == "generated"
     assert load("vit_l32", "class_names-dry").concepts.sets[0] == "classes"
     with pytest.raises(
-        ValueError, match="unknown variant 'residual'; expected one or more of layers, conv1, clip_simulator, .*dry, joined"
+        ValueError,
+        match="unknown variant 'residual'; expected one or more of layers, conv1, clip_simulator, .*dry, joined",
     ):
         load("resnet50", "dry-residual")
     with pytest.raises(ValueError, match="unknown variant ''"):

@@ -12,7 +12,9 @@ NEGATIVE = Explanation(138, ('a "quoted", word', "0", "zwölf"), (0.1, 1e-300, -
 
 
 def same(a: Explanations, b: Explanations) -> bool:
-    scores = a.scores.keys() == b.scores.keys() and all(np.array_equal(a.scores[name], b.scores[name]) for name in a.scores)
+    scores = a.scores.keys() == b.scores.keys() and all(
+        np.array_equal(a.scores[name], b.scores[name]) for name in a.scores
+    )
     return scores and a.layer == b.layer and a.rows == b.rows
 
 
@@ -31,7 +33,10 @@ def test_is_a_sequence():
 
 
 def test_round_trip_to_the_last_bit(tmp_path):
-    scores = {"sim correlation": np.array([1 / 3, 0.0, -1e-17]), "sim ablation(norm)": np.array([np.pi, 1e300, 5e-324])}
+    scores = {
+        "sim correlation": np.array([1 / 3, 0.0, -1e-17]),
+        "sim ablation(norm)": np.array([np.pi, 1e300, 5e-324]),
+    }
     table = Explanations((SKI, PLAIN, NEGATIVE), scores, layer="layer4")
     table.to_csv(tmp_path / "a.csv")
     back = Explanations.from_csv(tmp_path / "a.csv")
@@ -39,7 +44,11 @@ def test_round_trip_to_the_last_bit(tmp_path):
     back.to_csv(tmp_path / "b.csv")
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
     header = (tmp_path / "a.csv").read_text().splitlines()[0].split(",")
-    assert header[:4] == ["layer", "unit", "val correlation", "weight0"] and header[-4:] == ["bias", *scores, "flag"]
+    assert header[:4] == ["layer", "unit", "val correlation", "weight0"] and header[-4:] == [
+        "bias",
+        *scores,
+        "flag",
+    ]
 
 
 def test_more_than_ten_concepts_widen_the_table(tmp_path):
@@ -60,7 +69,9 @@ def test_published_tables_load_and_keep_every_value(test_data, tmp_path, name):
         for before, after in zip(csv.DictReader(old), csv.DictReader(new), strict=True):
             assert after.pop("flag") == "" and before.keys() == after.keys()
             for column in before:
-                assert before[column] == after[column] or float(before[column]) == float(after[column])
+                assert before[column] == after[column] or float(before[column]) == float(
+                    after[column]
+                )
 
 
 def test_arrays_round_trip():
@@ -73,7 +84,10 @@ def test_arrays_round_trip():
     [
         ("", "an empty file"),
         ("a,b\n1,2\n", "expected columns unit"),
-        ("unit,description,sim correlation\n0,x,high\n", "line 2, column 'sim correlation': expected a number, got 'high'"),
+        (
+            "unit,description,sim correlation\n0,x,high\n",
+            "line 2, column 'sim correlation': expected a number, got 'high'",
+        ),
         ("unit,description,sim correlation\n0,x,nan\n", "expected a finite number, got nan"),
         ("unit,description,sim correlation\n0,x\n", "line 2: expected 3 cells, got 2"),
         ("layer,unit,description\na,0,x\nb,1,y\n", "mixes the layers ['a', 'b']"),

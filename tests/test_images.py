@@ -82,8 +82,18 @@ def test_palette_with_and_without_transparency():
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_turns_the_picture_upright(orientation):
     upright = picture()
-    stored = {1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.transpose(1, 0, 2)}
-    stored |= {6: np.rot90(upright, 1), 7: upright[::-1, ::-1].transpose(1, 0, 2), 8: np.rot90(upright, -1)}
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+    }
+    stored |= {
+        6: np.rot90(upright, 1),
+        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(np.ascontiguousarray(stored[orientation]), "PNG", exif=exif)
@@ -91,7 +101,9 @@ def test_exif_orientation_turns_the_picture_upright(orientation):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow tells of the damage
-@pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0"])
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0"]
+)
 def test_damaged_exif_does_not_cost_the_picture(exif):
     assert decode(encoded(picture(), "JPEG", exif=exif)).shape == (24, 32, 3)
 
@@ -134,7 +146,9 @@ def test_truncated_file(refused, form, kept):
     assert "cannot decode image" in refused(data[: int(kept * len(data))])
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow tells of some of the damage before it fails, or goes on
+@pytest.mark.filterwarnings(
+    "ignore::UserWarning"
+)  # Pillow tells of some of the damage before it fails, or goes on
 def test_damaged_bytes_never_raise_anything_else(tmp_path):
     generator = np.random.default_rng(0)
     for form in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"):
@@ -163,14 +177,20 @@ def test_decompression_bomb(refused, monkeypatch, pixels):
 
 
 def test_unscalable_samples(refused):
-    assert "expected 8 or 16 bits" in refused(encoded(Image.fromarray(np.ones((2, 2), np.float32)), "TIFF"))
-    assert "expected 8 or 16 bits" in refused(encoded(Image.fromarray(np.full((2, 2), 70000, np.int32)), "TIFF"))
+    assert "expected 8 or 16 bits" in refused(
+        encoded(Image.fromarray(np.ones((2, 2), np.float32)), "TIFF")
+    )
+    assert "expected 8 or 16 bits" in refused(
+        encoded(Image.fromarray(np.full((2, 2), 70000, np.int32)), "TIFF")
+    )
 
 
 # fit
 
 
-@pytest.mark.parametrize("shape", [(300, 400), (400, 300), (301, 333), (256, 256), (37, 500), (20, 21)])
+@pytest.mark.parametrize(
+    "shape", [(300, 400), (400, 300), (301, 333), (256, 256), (37, 500), (20, 21)]
+)
 def test_torchvision_family_is_pillow_then_a_centre_crop(shape):
     image = picture(*shape)
     fitted = Preprocess("shorter_side", 224, crop=224 / 256).fit(image)
@@ -185,14 +205,21 @@ def test_torchvision_family_is_pillow_then_a_centre_crop(shape):
 def test_crop_share_gives_back_the_resized_side(margin):
     image = picture(margin, margin)
     off = round((margin - 224) / 2)
-    assert np.array_equal(Preprocess("shorter_side", 224, crop=224 / margin).fit(image), image[off : off + 224, off : off + 224])
+    assert np.array_equal(
+        Preprocess("shorter_side", 224, crop=224 / margin).fit(image),
+        image[off : off + 224, off : off + 224],
+    )
 
 
 def test_torchvision_family_against_torch_antialias(torch):
     image = picture(300, 400)
     fitted = Preprocess("shorter_side", 224, crop=224 / 256).fit(image)
     tensor = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
-    whole = torch.nn.functional.interpolate(tensor, (256, 341), mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
+    whole = (
+        torch.nn.functional.interpolate(tensor, (256, 341), mode="bilinear", antialias=True)[0]
+        .permute(1, 2, 0)
+        .numpy()
+    )
     left = round((341 - 224) / 2)
     assert np.abs(fitted.astype(int) - whole[16:240, left : left + 224].astype(int)).max() <= 1
 
@@ -204,7 +231,9 @@ def test_siglip_family_equals_the_transformers_processor():
     ours = Preprocess("squash", 96, interpolation="bicubic")
     for seed, shape in enumerate([(300, 400), (50, 40), (96, 96)]):
         image = picture(*shape, seed=seed)
-        expected = processor(Image.fromarray(image), return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
+        expected = processor(Image.fromarray(image), return_tensors="np")["pixel_values"][
+            0
+        ].transpose(1, 2, 0)
         got = np.asarray(ours.normalise(ours.fit(image)[None]))[0]
         np.testing.assert_allclose(got, expected, atol=2e-7)
 
@@ -213,11 +242,21 @@ def test_clip_family_equals_the_transformers_processor():
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
     processor = CLIPImageProcessorPil()
-    ours = Preprocess("shorter_side", 224, interpolation="bicubic", mean=processor.image_mean, std=processor.image_std)
+    ours = Preprocess(
+        "shorter_side",
+        224,
+        interpolation="bicubic",
+        mean=processor.image_mean,
+        std=processor.image_std,
+    )
     for seed, shape in enumerate([(300, 400), (400, 300), (224, 224)]):
         image = picture(*shape, seed=seed)
-        expected = processor(Image.fromarray(image), return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
-        np.testing.assert_allclose(np.asarray(ours.normalise(ours.fit(image)[None]))[0], expected, atol=1e-6)
+        expected = processor(Image.fromarray(image), return_tensors="np")["pixel_values"][
+            0
+        ].transpose(1, 2, 0)
+        np.testing.assert_allclose(
+            np.asarray(ours.normalise(ours.fit(image)[None]))[0], expected, atol=1e-6
+        )
 
 
 def test_big_vision_family_by_hand():
@@ -235,11 +274,23 @@ def test_big_vision_family_against_torch_and_its_definition(torch, shape):
     image = picture(*shape)
     fitted = Preprocess("squash", 64, interpolation="bilinear_no_antialias").fit(image)
     tensor = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None]
-    smooth = torch.nn.functional.interpolate(tensor, (64, 64), mode="bilinear", align_corners=False)[0].permute(1, 2, 0).numpy()
+    smooth = (
+        torch.nn.functional.interpolate(tensor, (64, 64), mode="bilinear", align_corners=False)[0]
+        .permute(1, 2, 0)
+        .numpy()
+    )
     assert np.abs(fitted - smooth).max() <= 1.001  # the cast truncates
-    assert np.array_equal(fitted, np.floor(smooth + 1e-4)) or np.abs(fitted - np.floor(smooth)).mean() < 1e-3
+    assert (
+        np.array_equal(fitted, np.floor(smooth + 1e-4))
+        or np.abs(fitted - np.floor(smooth)).mean() < 1e-3
+    )
     weights = [triangles(n, 64) for n in shape]
-    assert np.abs(fitted - np.einsum("yr,rcd,xc->yxd", weights[0], image, weights[1], optimize=True)).max() <= 1.001
+    assert (
+        np.abs(
+            fitted - np.einsum("yr,rcd,xc->yxd", weights[0], image, weights[1], optimize=True)
+        ).max()
+        <= 1.001
+    )
 
 
 def triangles(old, new):
@@ -278,7 +329,10 @@ def test_fit_refuses_other_arrays_and_extreme_shapes(monkeypatch):
 
 
 def test_every_photograph_decodes_and_fits(test_data):
-    families = [Preprocess("shorter_side", 224, crop=224 / 256), Preprocess("squash", 96, interpolation="bilinear_no_antialias")]
+    families = [
+        Preprocess("shorter_side", 224, crop=224 / 256),
+        Preprocess("squash", 96, interpolation="bilinear_no_antialias"),
+    ]
     paths = sorted((test_data / "photos").glob("*/*.jpg"))
     assert len(paths) == 229
     grey = 0
@@ -306,7 +360,10 @@ def test_normalise_inside_jit():
     ("fields", "message"),
     [
         ({"resize": "stretch"}, "resize is 'stretch'; expected one of none, shorter_side, squash"),
-        ({"interpolation": "nearest"}, "interpolation is 'nearest'; expected one of bilinear, bicubic, bilinear_no_antialias"),
+        (
+            {"interpolation": "nearest"},
+            "interpolation is 'nearest'; expected one of bilinear, bicubic, bilinear_no_antialias",
+        ),
         ({"size": 0}, "size is 0"),
         ({"crop": 224}, r"crop is 224; expected a share in \(0, 1\]"),
         ({"mean": (0.5,)}, "mean is .*three numbers"),

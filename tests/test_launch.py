@@ -20,9 +20,16 @@ QUICKSTART = f"--config={ROOT}/configs/quickstart.py"
 
 
 def run(arguments, cwd):
-    environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(cwd / "xla")}
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": "",
+        "JAX_PLATFORMS": "cpu",
+        "XDG_CACHE_HOME": str(cwd / "xla"),
+    }
     command = [sys.executable, "-m", "jaxle.launch", *arguments]
-    return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=300
+    )
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +59,14 @@ def test_mistakes_end_with_one_sentence_and_status_2(pictures, tmp_path):
         ([QUICKSTART, "--config.fitt.lam=1"], 'did you mean "fit" instead of "fitt"?'),
         ([QUICKSTART, "--config.fit.lam=much"], "could not convert string to float: 'much'"),
         ([QUICKSTART, "more"], "unexpected arguments ['more']"),
-        ([QUICKSTART, f"--config.data.source=folder:{pictures}/text", "--config.concepts.sets=('classes',)"], "3.jpg"),
+        (
+            [
+                QUICKSTART,
+                f"--config.data.source=folder:{pictures}/text",
+                "--config.concepts.sets=('classes',)",
+            ],
+            "3.jpg",
+        ),
     ]
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(lambda case: run(case[0], tmp_path), cases))
@@ -68,7 +82,11 @@ def test_mistakes_end_with_one_sentence_and_status_2(pictures, tmp_path):
         ({}, ["prob"], "unknown stage 'prob'; valid stages: probe, fit, search, simulate, score"),
         ({"target.model": "resnet21"}, STAGES, "unknown model 'resnet21'; valid"),
         ({"target.taps": ("layer9",)}, STAGES, "unknown tap 'layer9'; valid taps: "),
-        ({"target.preprocess": {"sise": 64}}, STAGES, "preprocess has the fields sise; expected resize, size and others of"),
+        (
+            {"target.preprocess": {"sise": 64}},
+            STAGES,
+            "preprocess has the fields sise; expected resize, size and others of",
+        ),
         ({"target.pool": "mean"}, STAGES, "must be one of avg, max, first, none"),
         ({"target.pool": "none"}, STAGES, "pool 'none' keeps positions apart"),
         ({"data.source": "imagenet"}, STAGES, "data source is 'imagenet'; expected one of"),
@@ -76,11 +94,30 @@ def test_mistakes_end_with_one_sentence_and_status_2(pictures, tmp_path):
         ({"data.source": "folder:{pictures}/one"}, STAGES, "class"),
         ({"data.source": "folder:{pictures}/nowhere"}, STAGES, "nowhere: no such folder"),
         ({"data.source": "folder:{pictures}/cut"}, STAGES, "2.jpg"),
-        ({"concepts.superclasses": {"pet": ("cat", "dgo")}, "data.source": "folder:{pictures}/fine"}, STAGES, "dgo"),
-        ({"methods.s": common.siglip("scenes_siglip_s")}, STAGES, "no simulator can foresee the explanations of method 's'"),
-        ({"methods.s": common.siglip("scenes_resnet")}, STAGES, "model 'scenes_resnet' has no text tower"),
         (
-            {"simulators.s": common.tower("scenes_siglip_m"), "methods.s": common.siglip("scenes_siglip_s"), "concepts.sets": ("colors",)},
+            {
+                "concepts.superclasses": {"pet": ("cat", "dgo")},
+                "data.source": "folder:{pictures}/fine",
+            },
+            STAGES,
+            "dgo",
+        ),
+        (
+            {"methods.s": common.siglip("scenes_siglip_s")},
+            STAGES,
+            "no simulator can foresee the explanations of method 's'",
+        ),
+        (
+            {"methods.s": common.siglip("scenes_resnet")},
+            STAGES,
+            "model 'scenes_resnet' has no text tower",
+        ),
+        (
+            {
+                "simulators.s": common.tower("scenes_siglip_m"),
+                "methods.s": common.siglip("scenes_siglip_s"),
+                "concepts.sets": ("colors",),
+            },
             STAGES,
             "unknown concept set 'colors' (did you mean colours?)",
         ),
@@ -93,7 +130,11 @@ def test_mistakes_end_with_one_sentence_and_status_2(pictures, tmp_path):
             STAGES,
             "knows nothing of the word '!!!'",
         ),
-        ({"evaluation.impact": True, "data.source": "folder:{pictures}/fine"}, STAGES, "labels of the network's own classes"),
+        (
+            {"evaluation.impact": True, "data.source": "folder:{pictures}/fine"},
+            STAGES,
+            "labels of the network's own classes",
+        ),
         (
             {
                 "evaluation.ablation": "best",
@@ -136,5 +177,11 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
         "s.run = interrupted\n"
         "import sys; from jaxle import launch; launch.run()"
     )
-    result = subprocess.run([sys.executable, "-c", program, QUICKSTART], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(
+        [sys.executable, "-c", program, QUICKSTART],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert result.returncode == 130 and "the same command resumes" in result.stderr

@@ -26,25 +26,91 @@ FLOORS = [
     ["launch", "scenes.train", "scenes.siglip_texts", "scenes.train_siglip"],
 ]
 INSIDE = {
-    "solve": ["moments", "folds", "block", "elastic_net", "least_squares", "ridge", "forward", "exchange", "logistic", "lasso"],
+    "solve": [
+        "moments",
+        "folds",
+        "block",
+        "elastic_net",
+        "least_squares",
+        "ridge",
+        "forward",
+        "exchange",
+        "logistic",
+        "lasso",
+    ],
     "scenes": [
-        *("vocabulary", "draws", "shapes", "patterns", "layout", "places", "world", "masks", "captions", "planted"),
+        *(
+            "vocabulary",
+            "draws",
+            "shapes",
+            "patterns",
+            "layout",
+            "places",
+            "world",
+            "masks",
+            "captions",
+            "planted",
+        ),
         *("siglip_texts", "train_siglip"),
     ],
     "models": [
-        *("class_names", "weights", "download", "taps", "suffix", "cifar_resnet", "resnet", "vgg", "vit", "siglip", "clip"),
+        *(
+            "class_names",
+            "weights",
+            "download",
+            "taps",
+            "suffix",
+            "cifar_resnet",
+            "resnet",
+            "vgg",
+            "vit",
+            "siglip",
+            "clip",
+        ),
         *("tokenizers", "placement", "model", "two_tower", "zoo", "generated"),
     ],
-    "data": ["names", "splits", "arrays", "folder", "scenes", "tfds", "sources", "loader", "generated"],
+    "data": [
+        "names",
+        "splits",
+        "arrays",
+        "folder",
+        "scenes",
+        "tfds",
+        "sources",
+        "loader",
+        "generated",
+    ],
     "concepts": ["hierarchy", "wordnet", "labels", "sets", "contrastive", "calibration"],
     "explainers": ["screen", "measure", "rank", "search", "table", "preconditioned", "linear"],
     "evaluation": [
-        *("simulation", "correlation", "intervals", "discoveries", "resampling", "nulls", "metrics", "self_test", "contributions"),
-        *("agreement", "random_network", "temperature", "linearity", "replacement", "affine", "ablation", "impact"),
+        *(
+            "simulation",
+            "correlation",
+            "intervals",
+            "discoveries",
+            "resampling",
+            "nulls",
+            "metrics",
+            "self_test",
+            "contributions",
+        ),
+        *(
+            "agreement",
+            "random_network",
+            "temperature",
+            "linearity",
+            "replacement",
+            "affine",
+            "ablation",
+            "impact",
+        ),
     ],
     "report": ["progress", "tables", "listing"],
 }
-SIDEWAYS = {("explainers", "explanations"), ("stats", "arrays")}  # the table is listed before explainers
+SIDEWAYS = {
+    ("explainers", "explanations"),
+    ("stats", "arrays"),
+}  # the table is listed before explainers
 
 
 def module_name(path: Path) -> str:
@@ -75,7 +141,10 @@ def imports(path: Path):
             if name.split(".")[0] != "jaxle":
                 continue
             parts = name.split(".")[1:]
-            while parts and not ((PACKAGE.joinpath(*parts)).with_suffix(".py").exists() or PACKAGE.joinpath(*parts).is_dir()):
+            while parts and not (
+                (PACKAGE.joinpath(*parts)).with_suffix(".py").exists()
+                or PACKAGE.joinpath(*parts).is_dir()
+            ):
                 parts.pop()  # a name inside the module
             assert parts, f"{path}:{node.lineno}: imports the package itself"
             yield ".".join(parts), node.lineno
@@ -89,7 +158,9 @@ def may_import(importer: str, imported: str) -> bool:
         return (here, there) in SIDEWAYS
     order = INSIDE.get(here, [])
     mine, other = importer.partition(".")[2], imported.partition(".")[2]
-    if not mine or not other:  # a folder's __init__ gathers its own files; a file may not import its own __init__
+    if (
+        not mine or not other
+    ):  # a folder's __init__ gathers its own files; a file may not import its own __init__
         return not mine
     return mine in order and other in order and order.index(other) < order.index(mine)
 
@@ -100,14 +171,24 @@ def test_every_import_goes_down():
         importer = module_name(path)
         if importer == "" or path == PACKAGE / "__init__.py":
             continue
-        wrong += [f"{importer}:{line} imports {imported}" for imported, line in imports(path) if not may_import(importer, imported)]
+        wrong += [
+            f"{importer}:{line} imports {imported}"
+            for imported, line in imports(path)
+            if not may_import(importer, imported)
+        ]
     assert not wrong, "\n".join(wrong)
 
 
 def test_the_rule_can_fail():
-    assert may_import("explainers.linear", "solve.moments") and not may_import("solve.moments", "explainers.linear")
-    assert may_import("explainers.linear", "explainers.screen") and not may_import("explainers.screen", "explainers.linear")
-    assert not may_import("models.zoo", "data.loader") and not may_import("explanations", "explainers.rank")
+    assert may_import("explainers.linear", "solve.moments") and not may_import(
+        "solve.moments", "explainers.linear"
+    )
+    assert may_import("explainers.linear", "explainers.screen") and not may_import(
+        "explainers.screen", "explainers.linear"
+    )
+    assert not may_import("models.zoo", "data.loader") and not may_import(
+        "explanations", "explainers.rank"
+    )
     assert may_import("scenes.train", "models.zoo") and not may_import("scenes.world", "models.zoo")
 
 
@@ -122,4 +203,6 @@ def test_core_needs_neither_tensorflow_nor_torch():
                 if isinstance(node, ast.ImportFrom)
                 else []
             )
-            assert not {"torch", "tensorflow", "big_vision"} & {n.split(".")[0] for n in names}, f"{path} imports {names} at its top"
+            assert not {"torch", "tensorflow", "big_vision"} & {n.split(".")[0] for n in names}, (
+                f"{path} imports {names} at its top"
+            )

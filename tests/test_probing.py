@@ -42,34 +42,63 @@ def source(tmp_path):
 def model(breaks=False):
     module = Tiny(breaks)
     variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
-    return Model("tiny", module, variables, Preprocess("none", 8, mean=(0, 0, 0), std=(1, 1, 1)), ("c", "B", "a"), {}, "none")
+    return Model(
+        "tiny",
+        module,
+        variables,
+        Preprocess("none", 8, mean=(0, 0, 0), std=(1, 1, 1)),
+        ("c", "B", "a"),
+        {},
+        "none",
+    )
 
 
 def probe(folder, source, network, mesh=None, batch_size=7):
     readings = {"tiny": probing.Reading(network, {"conv": "avg", "head": "none"})}
-    return probing.probe_images(readings, source, mesh or make_mesh(1), folder, batch_size=batch_size, workers=0)["tiny"]
+    return probing.probe_images(
+        readings, source, mesh or make_mesh(1), folder, batch_size=batch_size, workers=0
+    )["tiny"]
 
 
 def test_equals_the_network_called_by_itself(source, tmp_path):
     network = model()
     arrays = probe(tmp_path / "parts", source, network)
     images = np.stack([source[i][0] for i in range(50)])
-    np.testing.assert_allclose(arrays["activations.conv"], network.activations(images, "conv"), atol=1e-6)
+    np.testing.assert_allclose(
+        arrays["activations.conv"], network.activations(images, "conv"), atol=1e-6
+    )
     logits = network.logits(images)
     np.testing.assert_allclose(arrays["activations.head"], logits, atol=1e-6)
     np.testing.assert_array_equal(arrays["predicted"], logits.argmax(1))
     names = np.array(["c", "b", "a"])[logits.argmax(1)]
     right = (names == np.array(["a", "b", "c"])[np.arange(50) % 3]).mean()
-    assert probing.accuracy(arrays["predicted"], np.arange(50) % 3, network.class_names, ("a", "b", "c")) == pytest.approx(right)
-    assert probing.accuracy(arrays["predicted"], np.arange(50) % 3, network.class_names, ("a", "b", "d")) is None
+    assert probing.accuracy(
+        arrays["predicted"], np.arange(50) % 3, network.class_names, ("a", "b", "c")
+    ) == pytest.approx(right)
+    assert (
+        probing.accuracy(
+            arrays["predicted"], np.arange(50) % 3, network.class_names, ("a", "b", "d")
+        )
+        is None
+    )
 
 
 def test_several_networks_in_one_pass_equal_each_by_itself(source, tmp_path, monkeypatch):
-    small = dataclasses.replace(model(), preprocess=Preprocess("squash", 4, mean=(0, 0, 0), std=(1, 1, 1)))
-    readings = {"a": probing.Reading(model(), {"conv": "max"}), "b": probing.Reading(model()), "c": probing.Reading(small)}
+    small = dataclasses.replace(
+        model(), preprocess=Preprocess("squash", 4, mean=(0, 0, 0), std=(1, 1, 1))
+    )
+    readings = {
+        "a": probing.Reading(model(), {"conv": "max"}),
+        "b": probing.Reading(model()),
+        "c": probing.Reading(small),
+    }
     decoded, real = [], type(source).__getitem__
-    monkeypatch.setattr(type(source), "__getitem__", lambda self, i: decoded.append(i) or real(self, i))
-    got = probing.probe_images(readings, source, make_mesh(1), tmp_path / "all", batch_size=7, workers=0)
+    monkeypatch.setattr(
+        type(source), "__getitem__", lambda self, i: decoded.append(i) or real(self, i)
+    )
+    got = probing.probe_images(
+        readings, source, make_mesh(1), tmp_path / "all", batch_size=7, workers=0
+    )
     assert sorted(decoded) == list(range(50))  # each image once, for all three
     assert {name: sorted(arrays) for name, arrays in got.items()} == {
         "a": ["activations.conv", "predicted"],
@@ -77,10 +106,14 @@ def test_several_networks_in_one_pass_equal_each_by_itself(source, tmp_path, mon
         "c": ["embeddings"],
     }
     for name, reading in readings.items():
-        alone = probing.probe_images({name: reading}, source, make_mesh(1), tmp_path / name, batch_size=7, workers=0)[name]
+        alone = probing.probe_images(
+            {name: reading}, source, make_mesh(1), tmp_path / name, batch_size=7, workers=0
+        )[name]
         for key, array in alone.items():
             np.testing.assert_array_equal(got[name][key], array)
-    assert got["b"]["embeddings"].shape == got["c"]["embeddings"].shape and not np.allclose(got["b"]["embeddings"], got["c"]["embeddings"])
+    assert got["b"]["embeddings"].shape == got["c"]["embeddings"].shape and not np.allclose(
+        got["b"]["embeddings"], got["c"]["embeddings"]
+    )
 
 
 @pytest.mark.parametrize("batch_size, n_devices", [(1, 1), (64, 1), (3, 8), (16, 8)])
@@ -99,7 +132,11 @@ def test_parts_that_are_there_are_not_made_again(source, tmp_path, monkeypatch):
         (tmp_path / "parts" / f"{number:06d}" / "manifest.json").unlink()
     seen, real = [], probing.batches
     monkeypatch.setattr(
-        probing, "batches", lambda source, fits, size, start, *rest: seen.append(start) or real(source, fits, size, start, *rest)
+        probing,
+        "batches",
+        lambda source, fits, size, start, *rest: (
+            seen.append(start) or real(source, fits, size, start, *rest)
+        ),
     )
     got = probe(tmp_path / "parts", source, model())
     assert seen == [30]
@@ -108,5 +145,7 @@ def test_parts_that_are_there_are_not_made_again(source, tmp_path, monkeypatch):
 
 
 def test_an_activation_that_is_not_finite_is_named(source, tmp_path):
-    with pytest.raises(ValueError, match="activations of tap 'head' must be finite, got nan at image 37, neuron 0"):
+    with pytest.raises(
+        ValueError, match="activations of tap 'head' must be finite, got nan at image 37, neuron 0"
+    ):
         probe(tmp_path / "parts", source, model(breaks=True))

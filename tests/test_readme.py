@@ -15,13 +15,17 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 @pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL))
 def test_python_runs_as_it_stands(code, tmp_path):
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     assert "×" in done.stdout and (tmp_path / "explanations.csv").exists()
 
 
 def test_named_files_and_settings_exist():
-    for path in re.findall(r"(?:configs|tests|docs)/[\w./]+\.\w+", TEXT) + re.findall(r"\]\((?!http)([^)]+)\)", TEXT):
+    for path in re.findall(r"(?:configs|tests|docs)/[\w./]+\.\w+", TEXT) + re.findall(
+        r"\]\((?!http)([^)]+)\)", TEXT
+    ):
         assert (ROOT / path).exists(), path
     for field in re.findall(r"--config\.([\w.]+)=", TEXT):
         assert field in settings.FIELDS, field

@@ -17,7 +17,12 @@ def test_cifar_keeps_superclasses_and_what_they_do_not_determine(cifar):
     assert len(cifar.concepts) == 9 and cifar.of == 19
     assert "animal" in cifar.concepts and "vehicle" not in cifar.concepts
     above = dict(zip(cifar.concepts, cifar.implies, strict=True))
-    assert [cifar.concepts[j] for j in np.flatnonzero(above["cat"])] == ["cat", "animal", "four-legged animal", "mammal"]
+    assert [cifar.concepts[j] for j in np.flatnonzero(above["cat"])] == [
+        "cat",
+        "animal",
+        "four-legged animal",
+        "mammal",
+    ]
     assert np.linalg.matrix_rank(cifar.probs - cifar.probs.mean(axis=0)) == 9
 
 
@@ -28,14 +33,23 @@ def test_the_truth_gets_full_marks_and_reaches_its_ceiling(cifar):
         of = np.flatnonzero(planted.weights[:, k])
         design = np.column_stack([cifar.probs[:, of], np.ones(len(cifar.probs))])
         *weights, bias = np.linalg.lstsq(design, planted.activations[:, k], rcond=None)[0]
-        rows.append(Explanation(k, tuple(cifar.concepts[j] for j in of), tuple(map(float, weights)), float(bias)))
+        rows.append(
+            Explanation(
+                k, tuple(cifar.concepts[j] for j in of), tuple(map(float, weights)), float(bias)
+            )
+        )
     marks = recovery.marks(Explanations(tuple(rows)), cifar, planted)
     for name in ("precision", "recall", "F1", "F1 up to hierarchy"):
         np.testing.assert_array_equal(marks[name], 1)
     np.testing.assert_allclose(marks["ρ / ceiling"], 1, atol=1e-4)
     np.testing.assert_array_equal(marks["length"], planted.size)
-    empty = recovery.marks(Explanations(tuple(Explanation(k, (), (), 0.0) for k in range(len(rows)))), cifar, planted)
-    assert not any(empty[name].any() for name in ("precision", "recall", "F1", "F1 up to hierarchy", "ρ", "length"))
+    empty = recovery.marks(
+        Explanations(tuple(Explanation(k, (), (), 0.0) for k in range(len(rows)))), cifar, planted
+    )
+    assert not any(
+        empty[name].any()
+        for name in ("precision", "recall", "F1", "F1 up to hierarchy", "ρ", "length")
+    )
 
 
 def test_up_to_hierarchy_a_true_concept_is_paired_once(cifar):
@@ -48,7 +62,9 @@ def test_up_to_hierarchy_a_true_concept_is_paired_once(cifar):
     assert count(["animal"], ["cat"]) == [1]
     assert count(["cat"], ["mammal", "automobile"]) == [1]
     assert count(["animal", "mammal"], ["cat"]) == [1]
-    assert count(["animal", "cat"], ["cat", "deer"]) == [2]  # the animal pairs with the deer, since the cat has its own
+    assert count(["animal", "cat"], ["cat", "deer"]) == [
+        2
+    ]  # the animal pairs with the deer, since the cat has its own
     assert count(["automobile"], ["cat"]) == [0]
 
 
@@ -83,7 +99,9 @@ def test_the_prototype_selects_as_exhaustive_least_squares_does_and_judges_as_he
             for f in range(forward.FOLDS):
                 bias, *weights = fit(chosen, k, part != f)[0]
                 held = part == f
-                assert rho[k, step, f] == pytest.approx(np.corrcoef(x[np.ix_(held, chosen)] @ weights + bias, y[held, k])[0, 1])
+                assert rho[k, step, f] == pytest.approx(
+                    np.corrcoef(x[np.ix_(held, chosen)] @ weights + bias, y[held, k])[0, 1]
+                )
 
 
 def test_the_prototype_is_the_librarys_preconditioned_search(cifar):
@@ -95,6 +113,14 @@ def test_the_prototype_is_the_librarys_preconditioned_search(cifar):
     base = forward.path([forward.moments(x[part == f], y[part == f]) for f in range(forward.FOLDS)])
     order = forward.cut(base.order, forward.lengths(base.rho))
     ours = [{cifar.concepts[j] for j in row if j >= 0} for row in order]
-    theirs = jaxle.explain(planted.activations[:2000], cifar.probs[:2000], cifar.concepts, split=split, search="preconditioned")
+    theirs = jaxle.explain(
+        planted.activations[:2000],
+        cifar.probs[:2000],
+        cifar.concepts,
+        split=split,
+        search="preconditioned",
+    )
     same = [mine == set(row.concepts) for mine, row in zip(ours, theirs, strict=True)]
-    assert np.mean(same) >= 0.85  # folds and the strength's rule differ: a length on the edge may fall either way
+    assert (
+        np.mean(same) >= 0.85
+    )  # folds and the strength's rule differ: a length on the edge may fall either way

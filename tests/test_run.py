@@ -20,11 +20,19 @@ def test_a_shuffled_network_keeps_its_values_and_loses_what_it_knew():
     model, split = load_model("scenes_resnet"), make_split(200, 0)
     shuffled, again = (_shuffled(model, source, split, seed=0) for _ in range(2))
     images = np.stack([source[i][0] for i in range(200)])
-    right = [(np.argmax(network.logits(images), 1) == source.labels).mean() for network in (model, shuffled)]
+    right = [
+        (np.argmax(network.logits(images), 1) == source.labels).mean()
+        for network in (model, shuffled)
+    ]
     assert right[0] > 0.9 and right[1] < 0.4
-    assert shuffled.weights_hash != model.weights_hash and shuffled.weights_hash == again.weights_hash
+    assert (
+        shuffled.weights_hash != model.weights_hash and shuffled.weights_hash == again.weights_hash
+    )
     np.testing.assert_array_equal(shuffled.logits(images[:8]), again.logits(images[:8]))
     activations = shuffled.activations(images, "layer3")
     assert np.isfinite(activations).all() and (activations.std(0) > 0).mean() > 0.5
-    kernel, other = (np.sort(np.ravel(network.variables["params"]["linear"]["kernel"])) for network in (model, shuffled))
+    kernel, other = (
+        np.sort(np.ravel(network.variables["params"]["linear"]["kernel"]))
+        for network in (model, shuffled)
+    )
     np.testing.assert_array_equal(kernel, other)

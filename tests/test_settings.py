@@ -23,7 +23,9 @@ def changed(**fields) -> dict:
     return config
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem != "__init__"))
+@pytest.mark.parametrize(
+    "name", sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem != "__init__")
+)
 def test_every_config_passes_and_comes_out_plain(name):
     plain = settings.check(load(name))
     assert isinstance(plain["target"]["taps"], list) and plain["methods"]
@@ -33,7 +35,10 @@ def test_every_config_passes_and_comes_out_plain(name):
     "fields, words",
     [
         ({"fit__lamb": 0.1}, "unknown config field 'fit.lamb'; did you mean 'fit.lam'?"),
-        ({"fit": {"lam": 0.05, "l1_ratio": 0.99, "tol": 1e-6}}, "the config lacks the field 'fit.min_top5'"),
+        (
+            {"fit": {"lam": 0.05, "l1_ratio": 0.99, "tol": 1e-6}},
+            "the config lacks the field 'fit.min_top5'",
+        ),
         ({"seed": "x"}, "config field 'seed' must be an int, got 'x'"),
         ({"seed": True}, "config field 'seed' must be an int, got True"),
         ({"data__batch_size": 0}, "config field 'data.batch_size' must be at least 1, got 0"),
@@ -49,18 +54,39 @@ def test_every_config_passes_and_comes_out_plain(name):
             {"methods": {"label": {"concepts": "label", "search": "gredy"}}},
             "'methods.label.search' must be one of greedy, top_k, preconditioned, got 'gredy'",
         ),
-        ({"methods": {"label": {"concepts": "label"}}}, "methods.label must hold concepts, search, got concepts."),
+        (
+            {"methods": {"label": {"concepts": "label"}}},
+            "methods.label must hold concepts, search, got concepts.",
+        ),
         ({"methods": {"../x": {"concepts": "label", "search": "greedy"}}}, "cannot name a folder"),
-        ({"methods": {"label": "label"}}, "'methods.label.concepts' must be one of label, siglip, nonsense, got None"),
+        (
+            {"methods": {"label": "label"}},
+            "'methods.label.concepts' must be one of label, siglip, nonsense, got None",
+        ),
         (
             {"methods": {"s": {"concepts": "siglip", "search": "greedy"}}},
             "methods.s must hold concepts, search, model, weights, dtype, got",
         ),
-        ({"simulators": {"labels": "label"}}, "'simulators.labels' must be 'labels' or hold model, weights, dtype, got 'label'"),
-        ({"simulators": {"s": {"model": "x", "weights": None, "dtype": "float32"}}}, "'simulators.s.weights' must be a str, got None"),
-        ({"concepts__hierarchy": "wordnt"}, "'concepts.hierarchy' must be one of , wordnet, coarse, got 'wordnt'"),
-        ({"concepts__hierarchy": "coarse", "concepts__superclasses": {"a": ("b",)}}, "are both set: expected one of them"),
-        ({"concepts__calibration": "none"}, "'concepts.calibration' must be one of auto, known, trained, got 'none'"),
+        (
+            {"simulators": {"labels": "label"}},
+            "'simulators.labels' must be 'labels' or hold model, weights, dtype, got 'label'",
+        ),
+        (
+            {"simulators": {"s": {"model": "x", "weights": None, "dtype": "float32"}}},
+            "'simulators.s.weights' must be a str, got None",
+        ),
+        (
+            {"concepts__hierarchy": "wordnt"},
+            "'concepts.hierarchy' must be one of , wordnet, coarse, got 'wordnt'",
+        ),
+        (
+            {"concepts__hierarchy": "coarse", "concepts__superclasses": {"a": ("b",)}},
+            "are both set: expected one of them",
+        ),
+        (
+            {"concepts__calibration": "none"},
+            "'concepts.calibration' must be one of auto, known, trained, got 'none'",
+        ),
         ({"search__mean_length": -1.0}, "'search.mean_length' must be at least 0, got -1.0"),
         ({"fit__lam": 0}, "lam must be a positive number, got 0"),
         ({"fit__lam": float("nan")}, "lam must be a positive number, got nan"),
@@ -75,4 +101,7 @@ def test_one_sentence_for_each_mistake(fields, words):
 
 
 def test_taps_may_be_written_with_commas():
-    assert settings.check(changed(target__taps=("layer1, layer2",)))["target"]["taps"] == ["layer1", "layer2"]
+    assert settings.check(changed(target__taps=("layer1, layer2",)))["target"]["taps"] == [
+        "layer1",
+        "layer2",
+    ]

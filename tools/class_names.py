@@ -24,13 +24,29 @@ def main() -> None:
     names = {
         "IMAGENET": (TFDS / "datasets/imagenet2012/labels.txt").read_text().split(),
         "PLACES365": (TFDS / "image_classification/categories_places365.txt").read_text().split(),
-        "CIFAR100": [line.split("\t")[0] for line in (ROOT / "jaxle/concepts/data/cifar100.tsv").read_text().splitlines()],
+        "CIFAR100": [
+            line.split("\t")[0]
+            for line in (ROOT / "jaxle/concepts/data/cifar100.tsv").read_text().splitlines()
+        ],
     }
-    assert {name: len(held) for name, held in names.items()} == {"IMAGENET": 1000, "PLACES365": 365, "CIFAR100": 100}
+    assert {name: len(held) for name, held in names.items()} == {
+        "IMAGENET": 1000,
+        "PLACES365": 365,
+        "CIFAR100": 100,
+    }
     assert names["IMAGENET"] == sorted(names["IMAGENET"])
-    parts = [HEAD, 'CIFAR10 = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())\n']
+    parts = [
+        HEAD,
+        'CIFAR10 = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())\n',
+    ]
     for name, held in names.items():
-        lines = textwrap.fill(" ".join(held), 136, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
+        lines = textwrap.fill(
+            " ".join(held),
+            136,
+            initial_indent="    ",
+            subsequent_indent="    ",
+            break_on_hyphens=False,
+        )
         parts.append(f'{name} = tuple("""\n{lines}\n""".split())\n')
     (ROOT / "jaxle/models/class_names.py").write_text("\n".join(parts), encoding="utf-8")
 

@@ -22,16 +22,41 @@ TFDS = Path(tensorflow_datasets.__file__).parent
 DEPICTABLE = ("animal", "artifact", "body", "food", "object", "person", "plant", "substance")
 MATERIALS = ("fabric", "wood", "metallic_element", "alloy", "rock", "glass", "plastic", "leather", "natural_fiber", "building_material",
              "ceramic", "fur")  # fmt: skip
-MATERIALS_ALONE = ("paper", "cardboard", "parchment", "linoleum")  # what WordNet has below these is made of them
-WHOLES, PARTS = ("animal", "artifact", "person", "plant", "body"), ("animal", "artifact", "plant", "body")
-CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")  # the data set's label names
+MATERIALS_ALONE = (
+    "paper",
+    "cardboard",
+    "parchment",
+    "linoleum",
+)  # what WordNet has below these is made of them
+WHOLES, PARTS = (
+    ("animal", "artifact", "person", "plant", "body"),
+    ("animal", "artifact", "plant", "body"),
+)
+CIFAR10 = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)  # the data set's label names
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"))
-    parser.add_argument("--licence", type=Path, default=Path("/usr/share/doc/wordnet-base/copyright"))
-    parser.add_argument("--cifar100", type=Path, help="the folder cifar-100-binary, as the data set's authors publish it")
+    parser.add_argument(
+        "--licence", type=Path, default=Path("/usr/share/doc/wordnet-base/copyright")
+    )
+    parser.add_argument(
+        "--cifar100",
+        type=Path,
+        help="the folder cifar-100-binary, as the data set's authors publish it",
+    )
     args = parser.parse_args()
     wordnet = read(args.wordnet)
     write_graph(wordnet)
@@ -41,16 +66,42 @@ def main():
     write_cifar("cifar100", pairs, wordnet)
 
     by_count = "most frequent in WordNet 3.0's tagged text first"
-    write_set("nouns", nouns(wordnet), f"English nouns that can be seen: {', '.join(DEPICTABLE)}; {by_count}")
-    write_set("common_words", common_words(wordnet), f"single English words met at least twice, {by_count}")
-    write_set("colours", colours(wordnet), "kinds of chromatic and achromatic colour in WordNet 3.0")
-    write_set("materials", materials(wordnet), f"kinds of {', '.join(MATERIALS).replace('_', ' ')} in WordNet 3.0, met in tagged text")
-    write_set("parts", parts(wordnet), f"parts of things and living beings by WordNet 3.0's part meronyms, {by_count}")
+    write_set(
+        "nouns",
+        nouns(wordnet),
+        f"English nouns that can be seen: {', '.join(DEPICTABLE)}; {by_count}",
+    )
+    write_set(
+        "common_words",
+        common_words(wordnet),
+        f"single English words met at least twice, {by_count}",
+    )
+    write_set(
+        "colours", colours(wordnet), "kinds of chromatic and achromatic colour in WordNet 3.0"
+    )
+    write_set(
+        "materials",
+        materials(wordnet),
+        f"kinds of {', '.join(MATERIALS).replace('_', ' ')} in WordNet 3.0, met in tagged text",
+    )
+    write_set(
+        "parts",
+        parts(wordnet),
+        f"parts of things and living beings by WordNet 3.0's part meronyms, {by_count}",
+    )
     textures = (TFDS / "image_classification/dtd_key_attributes.txt").read_text().split()
-    write_set("textures", textures, "the 47 describable textures (Cimpoi et al. 2014), as tensorflow-datasets lists them")
+    write_set(
+        "textures",
+        textures,
+        "the 47 describable textures (Cimpoi et al. 2014), as tensorflow-datasets lists them",
+    )
     places = (TFDS / "image_classification/categories_places365.txt").read_text().split()
     scenes = [" ".join(reversed(name.replace("_", " ").split("/"))) for name in places]
-    write_set("scenes", scenes, "the 365 categories of Places365 (Zhou et al. 2017), as tensorflow-datasets lists them; a/b reads b a")
+    write_set(
+        "scenes",
+        scenes,
+        "the 365 categories of Places365 (Zhou et al. 2017), as tensorflow-datasets lists them; a/b reads b a",
+    )
 
 
 def nouns(wordnet: WordNet) -> list[str]:
@@ -60,35 +111,54 @@ def nouns(wordnet: WordNet) -> list[str]:
         if part != "noun" or not _is_word(lemma) or lemma in wordnet.offensive:
             continue
         total = sum(wordnet.tags[lemma, "noun", offset] for offset in offsets)
-        seen = [o for o in offsets if wordnet.nouns[o].file in DEPICTABLE and not wordnet.nouns[o].instance]
+        seen = [
+            o
+            for o in offsets
+            if wordnet.nouns[o].file in DEPICTABLE and not wordnet.nouns[o].instance
+        ]
         count = sum(wordnet.tags[lemma, "noun", offset] for offset in seen)
         if count and 2 * count >= total:
             most = max(seen, key=lambda offset: wordnet.tags[lemma, "noun", offset])
-            spelling[lemma] = next(name for name in wordnet.nouns[most].lemmas if name.lower() == lemma)
+            spelling[lemma] = next(
+                name for name in wordnet.nouns[most].lemmas if name.lower() == lemma
+            )
             if spelling[lemma] == lemma:
                 score[lemma] = count
     return sorted(score, key=lambda lemma: (-score[lemma], lemma))
 
 
 def common_words(wordnet: WordNet) -> list[str]:
-    words = [w for w, n in wordnet.words.items() if n >= 2 and len(w) >= 3 and w.isascii() and w.isalpha() and w not in wordnet.offensive]
+    words = [
+        w
+        for w, n in wordnet.words.items()
+        if n >= 2 and len(w) >= 3 and w.isascii() and w.isalpha() and w not in wordnet.offensive
+    ]
     return sorted(words, key=lambda word: (-wordnet.words[word], word))
 
 
 def colours(wordnet: WordNet) -> list[str]:
     roots = {wordnet.senses[lemma, "noun"][0] for lemma in ("chromatic_color", "achromatic_color")}
     below = wordnet.hyponyms("chromatic_color", "achromatic_color") - roots
-    return _by_count(wordnet, [o for o in below if roots & set(wordnet.nouns[o].hypernyms) or wordnet.count(o)])
+    return _by_count(
+        wordnet, [o for o in below if roots & set(wordnet.nouns[o].hypernyms) or wordnet.count(o)]
+    )
 
 
 def materials(wordnet: WordNet) -> list[str]:
     roots = {wordnet.senses[lemma, "noun"][0] for lemma in (*MATERIALS, *MATERIALS_ALONE)}
-    found = {offset for offset in wordnet.hyponyms(*MATERIALS) if wordnet.count(offset)} - wordnet.hyponyms("paper")
+    found = {
+        offset for offset in wordnet.hyponyms(*MATERIALS) if wordnet.count(offset)
+    } - wordnet.hyponyms("paper")
     return _by_count(wordnet, roots | found)
 
 
 def parts(wordnet: WordNet) -> list[str]:
-    found = {part for whole in wordnet.nouns.values() if whole.file in WHOLES and not whole.instance for part in whole.parts}
+    found = {
+        part
+        for whole in wordnet.nouns.values()
+        if whole.file in WHOLES and not whole.instance
+        for part in whole.parts
+    }
     found = [o for o in found if wordnet.nouns[o].file in PARTS and not wordnet.nouns[o].instance]
     return _by_count(wordnet, [offset for offset in found if wordnet.count(offset)])
 
@@ -104,13 +174,28 @@ def senses_by_company(pairs: list[tuple[str, str]], wordnet: WordNet) -> list[in
     candidates = []
     for name, _ in pairs:
         lemma = _noun_of(name, wordnet)
-        above = [(offset, wordnet.ancestors(offset)) for offset in wordnet.senses[lemma, "noun"] if lemma in wordnet.nouns[offset].lemmas]
+        above = [
+            (offset, wordnet.ancestors(offset))
+            for offset in wordnet.senses[lemma, "noun"]
+            if lemma in wordnet.nouns[offset].lemmas
+        ]
         candidates.append([(offset, up) for offset, up in above if physical in up])
     chosen = []
     for i, own in enumerate(candidates):
-        company = [other for j, other in enumerate(candidates) if j != i and pairs[j][1] == pairs[i][1]]
-        scores = [np.mean([max(len(mine & up) / len(mine | up) for _, up in other) for other in company]) for _, mine in own]
-        chosen.append(next(offset for (offset, _), score in zip(own, scores, strict=True) if score >= 0.8 * max(scores)))
+        company = [
+            other for j, other in enumerate(candidates) if j != i and pairs[j][1] == pairs[i][1]
+        ]
+        scores = [
+            np.mean([max(len(mine & up) / len(mine | up) for _, up in other) for other in company])
+            for _, mine in own
+        ]
+        chosen.append(
+            next(
+                offset
+                for (offset, _), score in zip(own, scores, strict=True)
+                if score >= 0.8 * max(scores)
+            )
+        )
     return chosen
 
 
@@ -139,7 +224,11 @@ def write_graph(wordnet: WordNet) -> None:
 
 
 def write_licence(path: Path) -> None:
-    text = path.read_text(encoding="utf-8").split("License: WordNet3.0\n")[1].split("\nFiles: debian")[0]
+    text = (
+        path.read_text(encoding="utf-8")
+        .split("License: WordNet3.0\n")[1]
+        .split("\nFiles: debian")[0]
+    )
     lines = ["" if line.strip() == "." else line.strip() for line in text.strip().splitlines()]
     notice = "The tables in this folder are derived from WordNet 3.0 (https://wordnet.princeton.edu), whose licence follows;\n" \
              "textures.txt and scenes.txt are lists that tensorflow-datasets carries (Apache License 2.0).\n\n"  # fmt: skip
@@ -148,14 +237,19 @@ def write_licence(path: Path) -> None:
 
 def write_cifar(name: str, pairs: list[tuple[str, str]], wordnet: WordNet) -> None:
     synsets = senses_by_company(pairs, wordnet)
-    rows = [f"{label}\tn{offset:08d}\t{coarse}\n" for (label, coarse), offset in zip(pairs, synsets, strict=True)]
+    rows = [
+        f"{label}\tn{offset:08d}\t{coarse}\n"
+        for (label, coarse), offset in zip(pairs, synsets, strict=True)
+    ]
     (DATA / f"{name}.tsv").write_text("".join(rows), encoding="utf-8")
     print(f"{name}.tsv: {len(rows)} classes")
 
 
 def cifar100_archive(folder: Path) -> list[tuple[str, str]]:
     """(label, coarse label) as the records of test.bin pair them: two label bytes, coarse first, then 3,072 of picture."""
-    fine, coarse = ((folder / f"{kind}_label_names.txt").read_text().split() for kind in ("fine", "coarse"))
+    fine, coarse = (
+        (folder / f"{kind}_label_names.txt").read_text().split() for kind in ("fine", "coarse")
+    )
     labels = np.fromfile(folder / "test.bin", np.uint8).reshape(-1, 3074)[:, :2]
     pairs = sorted({(int(f), int(c)) for c, f in labels})
     assert len(pairs) == len(fine), "a label has two coarse labels"
@@ -163,18 +257,27 @@ def cifar100_archive(folder: Path) -> list[tuple[str, str]]:
 
 
 def cifar100_kept() -> list[tuple[str, str]]:
-    rows = [line.split("\t") for line in (DATA / "cifar100.tsv").read_text(encoding="utf-8").splitlines()]
+    rows = [
+        line.split("\t")
+        for line in (DATA / "cifar100.tsv").read_text(encoding="utf-8").splitlines()
+    ]
     return [(row[0], row[2]) for row in rows]
 
 
 def write_set(name: str, concepts: list[str], what: str) -> None:
-    (DATA / f"{name}.txt").write_text(f"# {what}. Made by tools/concept_tables.py.\n" + "".join(f"{_plain(c)}\n" for c in concepts))
+    (DATA / f"{name}.txt").write_text(
+        f"# {what}. Made by tools/concept_tables.py.\n"
+        + "".join(f"{_plain(c)}\n" for c in concepts)
+    )
     print(f"{name}.txt: {len(concepts)} concepts")
 
 
 def _by_count(wordnet: WordNet, offsets) -> list[str]:
     """First lemmas, most frequent synset first, each once, without proper names."""
-    names = [wordnet.nouns[offset].lemmas[0] for offset in sorted(offsets, key=lambda offset: (-wordnet.count(offset), offset))]
+    names = [
+        wordnet.nouns[offset].lemmas[0]
+        for offset in sorted(offsets, key=lambda offset: (-wordnet.count(offset), offset))
+    ]
     return list(dict.fromkeys(name for name in names if name.islower() and _is_word(name)))
 
 

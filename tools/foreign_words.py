@@ -32,8 +32,16 @@ def lines(name: str) -> list[str]:
 
 def above(words: set[str]) -> set[str]:
     """First lemmas of all hypernyms of every synset whose first lemma is one of the words."""
-    table = [line.split("\t") for line in gzip.decompress((DATA / "wordnet_nouns.tsv.gz").read_bytes()).decode().splitlines()]
-    name, up = {key: lemma for key, lemma, _ in table}, {key: parents.split() for key, _, parents in table}
+    table = [
+        line.split("\t")
+        for line in gzip.decompress((DATA / "wordnet_nouns.tsv.gz").read_bytes())
+        .decode()
+        .splitlines()
+    ]
+    name, up = (
+        {key: lemma for key, lemma, _ in table},
+        {key: parents.split() for key, _, parents in table},
+    )
     todo, seen = [key for key, lemma in name.items() if lemma in words], set()
     while todo:
         for parent in up[todo.pop()]:
@@ -44,23 +52,36 @@ def above(words: set[str]) -> set[str]:
 
 
 def main():
-    told = set(re.findall(r"[a-z]+", " ".join([*CONCEPTS, *captions(np.arange(CAPTIONS), CORPUS_WORLD)]).lower()))
+    told = set(
+        re.findall(
+            r"[a-z]+", " ".join([*CONCEPTS, *captions(np.arange(CAPTIONS), CORPUS_WORLD)]).lower()
+        )
+    )
     world = {singular(word) for word in told}
     long = [word for word in world if len(word) >= 4]
     other = above(told | set(CONCEPTS) | {"airplane", "die", "first aid"}) | NEAR
-    other |= {word for name in ("colours", "materials", "textures") for line in lines(name) for word in re.findall(r"[a-z]+", line)}
+    other |= {
+        word
+        for name in ("colours", "materials", "textures")
+        for line in lines(name)
+        for word in re.findall(r"[a-z]+", line)
+    }
 
     def foreign(word: str) -> bool:
         if not re.fullmatch(r"[a-z]{3,}", word):
             return False
         own = singular(word)
-        inside = any(part in word for part in long) or (len(own) >= 4 and any(own in part for part in long))
+        inside = any(part in word for part in long) or (
+            len(own) >= 4 and any(own in part for part in long)
+        )
         return own not in world and not inside and word not in other and own not in other
 
     chosen = [word for word in lines("nouns") if foreign(word)][::EVERY]
     rule = "tools/foreign_words.py before any tower was trained on scenes"
     comment = f"# Things that are not in the world of scenes, chosen by the rule in {rule}.\n"
-    (DATA / "foreign.txt").write_text(comment + "".join(f"{word}\n" for word in chosen), encoding="utf-8")
+    (DATA / "foreign.txt").write_text(
+        comment + "".join(f"{word}\n" for word in chosen), encoding="utf-8"
+    )
     print(f"foreign.txt: {len(chosen)} words")
 
 

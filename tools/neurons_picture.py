@@ -22,8 +22,13 @@ SIDE, GAP, TEXT, INK, GREY = 96, 8, 54, (20, 20, 30), (110, 110, 120)
 
 def activations_of(run: Path, tap: str) -> np.ndarray:
     """The trained network's activations, out of the run's cache."""
-    facts = {path.parent: json.loads(path.read_text())["facts"] for path in (run / "cache").glob("probe-*/manifest.json")}
-    return np.load(max(facts, key=lambda folder: facts[folder]["top1_accuracy"]) / f"activations.{tap}.npy")
+    facts = {
+        path.parent: json.loads(path.read_text())["facts"]
+        for path in (run / "cache").glob("probe-*/manifest.json")
+    }
+    return np.load(
+        max(facts, key=lambda folder: facts[folder]["top1_accuracy"]) / f"activations.{tap}.npy"
+    )
 
 
 def picture(run: Path, tap: str, units: list[int], columns: int) -> Image.Image:
@@ -44,19 +49,31 @@ def picture(run: Path, tap: str, units: list[int], columns: int) -> Image.Image:
     for i, unit in enumerate(units):
         top = i * band + GAP
         pen.text((GAP, top), str(table[unit]), INK, large)
-        pen.text((GAP, top + 29), f"neuron {unit} of {tap}, test correlation {rho[unit]:.2f}", GREY, small)
+        pen.text(
+            (GAP, top + 29),
+            f"neuron {unit} of {tap}, test correlation {rho[unit]:.2f}",
+            GREY,
+            small,
+        )
         chosen = test[np.argsort(-activations[test, unit], kind="stable")[:columns]]
         for j, image in enumerate(render(chosen, seed).images):
-            sheet.paste(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BICUBIC), (GAP + j * (SIDE + GAP), top + TEXT))
+            sheet.paste(
+                Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BICUBIC),
+                (GAP + j * (SIDE + GAP), top + TEXT),
+            )
     return sheet
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--tap", default="layer3")
     parser.add_argument("--units", type=int, nargs="*", default=[])
     parser.add_argument("--columns", type=int, default=10)
     arguments = parser.parse_args()
-    picture(arguments.run, arguments.tap, arguments.units, arguments.columns).save(arguments.output, optimize=True)
+    picture(arguments.run, arguments.tap, arguments.units, arguments.columns).save(
+        arguments.output, optimize=True
+    )

@@ -19,7 +19,9 @@ def sheet(seed: int, columns: int, zoom: int, outlined: bool) -> Image.Image:
     """One row of `columns` scenes for each class, with its name, every pixel `zoom` pixels wide."""
     scenes = render(np.arange(60 * columns), seed)
     margin, gap, side = 118, 6, 64 * zoom
-    picture = Image.new("RGB", (margin + columns * (side + gap), len(CLASS_NAMES) * (side + gap) + gap), "white")
+    picture = Image.new(
+        "RGB", (margin + columns * (side + gap), len(CLASS_NAMES) * (side + gap) + gap), "white"
+    )
     pen = ImageDraw.Draw(picture)
     for row, name in enumerate(CLASS_NAMES):
         chosen = np.flatnonzero(scenes.class_ids == row)[:columns]
@@ -36,11 +38,17 @@ def sheet(seed: int, columns: int, zoom: int, outlined: bool) -> Image.Image:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("output", help="the PNG file to write")
     parser.add_argument("--seed", type=int, default=0, help="the world")
     parser.add_argument("--columns", type=int, default=10)
     parser.add_argument("--zoom", type=int, default=1, choices=(1, 2, 3, 4))
-    parser.add_argument("--masks", action="store_true", help="darken all but the pixels of the row's class")
+    parser.add_argument(
+        "--masks", action="store_true", help="darken all but the pixels of the row's class"
+    )
     arguments = parser.parse_args()
-    sheet(arguments.seed, arguments.columns, arguments.zoom, arguments.masks).save(arguments.output, optimize=True)
+    sheet(arguments.seed, arguments.columns, arguments.zoom, arguments.masks).save(
+        arguments.output, optimize=True
+    )

@@ -9,9 +9,23 @@ from typing import NamedTuple
 
 PARTS_OF_SPEECH = {"1": "noun", "2": "verb", "3": "adj", "4": "adv", "5": "adj"}
 LEXICOGRAPHER_FILES = {  # lexnames(5WN)
-    **{5: "animal", 6: "artifact", 8: "body", 13: "food", 17: "object", 18: "person", 19: "phenomenon", 20: "plant", 27: "substance"},
+    **{
+        5: "animal",
+        6: "artifact",
+        8: "body",
+        13: "food",
+        17: "object",
+        18: "person",
+        19: "phenomenon",
+        20: "plant",
+        27: "substance",
+    },
 }
-OFFENSIVE = ("ethnic_slur", "disparagement", "obscenity")  # synsets marked with one of these as their usage
+OFFENSIVE = (
+    "ethnic_slur",
+    "disparagement",
+    "obscenity",
+)  # synsets marked with one of these as their usage
 
 
 class Synset(NamedTuple):
@@ -50,7 +64,9 @@ class WordNet(NamedTuple):
 
     def ancestors(self, offset: int) -> frozenset[int]:
         """Offsets of all hypernyms, itself included."""
-        return frozenset([offset]).union(*(self.ancestors(hypernym) for hypernym in self.nouns[offset].hypernyms))
+        return frozenset([offset]).union(
+            *(self.ancestors(hypernym) for hypernym in self.nouns[offset].hypernyms)
+        )
 
     def count(self, offset: int) -> int:
         """How often the synset was met, over its lemmas."""
@@ -66,18 +82,31 @@ def read(folder: Path) -> WordNet:
             n_lemmas = int(fields[3], 16)
             lemmas = tuple(field.split("(")[0] for field in fields[4 : 4 + 2 * n_lemmas : 2])
             start = 5 + 2 * n_lemmas
-            pointers = [fields[start + 4 * i : start + 4 * i + 3] for i in range(int(fields[start - 1]))]
+            pointers = [
+                fields[start + 4 * i : start + 4 * i + 3] for i in range(int(fields[start - 1]))
+            ]
 
             def to(*symbols, pointers=pointers):
-                return tuple(int(offset) for symbol, offset, part in pointers if symbol in symbols and part == "n")
+                return tuple(
+                    int(offset)
+                    for symbol, offset, part in pointers
+                    if symbol in symbols and part == "n"
+                )
 
             for offset in to(";u"):
                 marks[offset].update(lemma.lower() for lemma in lemmas)
             if part == "noun":
                 nouns[int(fields[0])] = Synset(
-                    LEXICOGRAPHER_FILES.get(int(fields[1]), ""), lemmas, to("@"), bool(to("@i")), to("%p"), to(";u")
+                    LEXICOGRAPHER_FILES.get(int(fields[1]), ""),
+                    lemmas,
+                    to("@"),
+                    bool(to("@i")),
+                    to("%p"),
+                    to(";u"),
                 )
-    offensive = set().union(*(words for offset, words in marks.items() if set(nouns[offset].lemmas) & set(OFFENSIVE)))
+    offensive = set().union(
+        *(words for offset, words in marks.items() if set(nouns[offset].lemmas) & set(OFFENSIVE))
+    )
     senses = {}
     for part in ("noun", "verb", "adj", "adv"):
         for line in _lines(folder / f"index.{part}"):

@@ -75,21 +75,29 @@ def calibrate(
         counts = counts + np.asarray(labels(index[block], None)).sum(axis=0, dtype=np.float64)
     columns = np.flatnonzero(counts <= max_share * len(index))
     if columns.size == 0:
-        raise ValueError(f"each of the {len(counts)} label concepts holds of more than {max_share:.0%} of the images; expected some rarer")
+        raise ValueError(
+            f"each of the {len(counts)} label concepts holds of more than {max_share:.0%} of the images; expected some rarer"
+        )
     if counts[columns].sum() == 0:
-        raise ValueError(f"none of the {len(columns)} label concepts of at most {max_share:.0%} of the images holds of any image")
+        raise ValueError(
+            f"none of the {len(columns)} label concepts of at most {max_share:.0%} of the images holds of any image"
+        )
 
     def tiles():
         return _tiles(cosines, labels, index, columns)
 
     fitted = logistic.fit(tiles)
     if fitted.slope == 0:
-        raise ValueError("the cosines of images and label concepts are all alike; expected embeddings that differ")
+        raise ValueError(
+            "the cosines of images and label concepts are all alike; expected embeddings that differ"
+        )
     scale, shift = fitted.slope, fitted.intercept / fitted.slope
     quality = assess(cosines, labels, index, scale, shift, columns=columns)
     source = f"fitted on {len(index):,} images × {len(columns):,} label concepts by Newton's method"
     if scale < 0:
-        source += "; the scale is negative: this encoder's cosines are larger where a concept is absent"
+        source += (
+            "; the scale is negative: this encoder's cosines are larger where a concept is absent"
+        )
     if not fitted.converged:
         source += "; not converged: the labels can be told apart without error, so no finite scale is best"
     return Calibration(scale, shift, source, quality, fitted.evaluations + 1, fitted.converged)
@@ -106,11 +114,17 @@ def known(name: str, trained: tuple[float, float] | None = None) -> Calibration:
       ValueError: an encoder without known constants, and no trained ones.
     """
     if name in KNOWN:
-        return Calibration(*KNOWN[name], f"known constants of {name}, fitted on ImageNet by the paper's authors; these data have no labels")
+        return Calibration(
+            *KNOWN[name],
+            f"known constants of {name}, fitted on ImageNet by the paper's authors; these data have no labels",
+        )
     if trained is None:
-        raise ValueError(f"no calibration is known for {name}; known: {', '.join(KNOWN)}; give labels, or scale and shift")
+        raise ValueError(
+            f"no calibration is known for {name}; known: {', '.join(KNOWN)}; give labels, or scale and shift"
+        )
     return Calibration(
-        *map(float, trained), f"the scale and shift that {name} was trained with; these data have no labels, and none are known"
+        *map(float, trained),
+        f"the scale and shift that {name} was trained with; these data have no labels, and none are known",
     )
 
 
@@ -136,19 +150,33 @@ def assess(
         parts = _quality(x, y, jnp.float32(scale), jnp.float32(shift), edges)
         a, b, c = (np.asarray(part, np.float64).sum(axis=-1) for part in parts)
         loss, squared, binned = loss + a, squared + b, binned + c
-    above = np.concatenate([binned, np.zeros((1, 3))])  # pairs, their P and their labels from each edge up
+    above = np.concatenate(
+        [binned, np.zeros((1, 3))]
+    )  # pairs, their P and their labels from each edge up
     count, predicted, observed = (above[:-1] - above[1:]).T
     n = count.sum()
     ece = np.abs(predicted - observed).sum() / n
     empty = count == 0
     size = np.where(empty, np.nan, count)
-    return Quality(loss / n, squared / n, ece, predicted / size, observed / size, np.rint(count).astype(np.int64))
+    return Quality(
+        loss / n,
+        squared / n,
+        ece,
+        predicted / size,
+        observed / size,
+        np.rint(count).astype(np.int64),
+    )
 
 
 def _tiles(cosines, labels, index, columns):
     for block in row_blocks(len(index), 4 * len(columns)):
         x = cosines(index[block], columns)
-        yield x, jnp.asarray(labels(index[block], columns), jnp.float32, device=getattr(x, "sharding", None))
+        yield (
+            x,
+            jnp.asarray(
+                labels(index[block], columns), jnp.float32, device=getattr(x, "sharding", None)
+            ),
+        )
 
 
 @jax.jit

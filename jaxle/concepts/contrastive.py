@@ -65,7 +65,9 @@ class ContrastiveConcepts:
                 f"text embeddings are {text_embeddings.shape}; expected ({len(concepts)} concepts, {image_embeddings.shape[1]} numbers "
                 f"as the image embeddings have)"
             )
-        twice = sorted(concept for concept, times in collections.Counter(concepts).items() if times > 1)
+        twice = sorted(
+            concept for concept, times in collections.Counter(concepts).items() if times > 1
+        )
         if twice:
             raise ValueError(f"concepts repeat: {', '.join(twice[:10])}; expected each once")
         if not (np.isfinite(scale) and np.isfinite(shift)):
@@ -91,7 +93,9 @@ class ContrastiveConcepts:
         Returns:
           float32 (rows, columns), 0–1.
         """
-        return _probabilities(*self._operands(index, columns), jnp.float32(self.scale), jnp.float32(self.shift))
+        return _probabilities(
+            *self._operands(index, columns), jnp.float32(self.scale), jnp.float32(self.shift)
+        )
 
     def cosines(self, index: np.ndarray, columns: np.ndarray | slice | None = None) -> jax.Array:
         """As `rows`, before scale, shift and σ: what a calibration is fitted on."""
@@ -108,7 +112,11 @@ class ContrastiveConcepts:
         return images, self._texts, np.asarray(columns, np.int32)
 
 
-def embed_prompts(embed_texts: Callable[[list[str]], np.ndarray], concepts: Sequence[str], templates: Sequence[str] = ()) -> np.ndarray:
+def embed_prompts(
+    embed_texts: Callable[[list[str]], np.ndarray],
+    concepts: Sequence[str],
+    templates: Sequence[str] = (),
+) -> np.ndarray:
     """Embed concepts, each as it is (the paper) or as the mean over prompts; use it for `text_embeddings`.
 
     Args:
@@ -127,7 +135,9 @@ def embed_prompts(embed_texts: Callable[[list[str]], np.ndarray], concepts: Sequ
         raise ValueError(f"prompt templates are {wrong}; expected exactly one {{}} in each")
     total = 0.0
     for template in templates or ("{}",):
-        total = total + np.asarray(embed_texts([template.replace("{}", concept) for concept in concepts]), np.float32)
+        total = total + np.asarray(
+            embed_texts([template.replace("{}", concept) for concept in concepts]), np.float32
+        )
     return total / np.linalg.norm(total, axis=1, keepdims=True) if templates else total
 
 
@@ -136,7 +146,9 @@ def _check_unit(embeddings, word):
         lengths = np.linalg.norm(np.asarray(embeddings[start : start + 4096], np.float32), axis=1)
         wrong = np.flatnonzero(np.abs(lengths - 1) > UNIT)
         if wrong.size:
-            raise ValueError(f"{word} embedding {start + wrong[0]} has length {lengths[wrong[0]]:.4g}; expected 1 (L2-normalised)")
+            raise ValueError(
+                f"{word} embedding {start + wrong[0]} has length {lengths[wrong[0]]:.4g}; expected 1 (L2-normalised)"
+            )
 
 
 @jax.jit

@@ -19,7 +19,9 @@ class Hierarchy(NamedTuple):
     dropped: dict[str, str]  # superclass → why it was dropped
 
 
-def resolve_superclasses(superclasses: Mapping[str, Sequence[str]], class_names: Sequence[str]) -> Hierarchy:
+def resolve_superclasses(
+    superclasses: Mapping[str, Sequence[str]], class_names: Sequence[str]
+) -> Hierarchy:
     """Resolves named superclasses down to classes; use it where a config gives a hierarchy.
 
     Args:
@@ -41,9 +43,13 @@ def resolve_superclasses(superclasses: Mapping[str, Sequence[str]], class_names:
         if name in row:
             return frozenset([row[name]])
         if name in above:
-            raise ValueError(f"superclasses contain themselves: {' → '.join([*above[above.index(name) :], name])}")
+            raise ValueError(
+                f"superclasses contain themselves: {' → '.join([*above[above.index(name) :], name])}"
+            )
         if name not in sets:
-            sets[name] = frozenset().union(*(classes_of(member, [*above, name]) for member in superclasses[name]))
+            sets[name] = frozenset().union(
+                *(classes_of(member, [*above, name]) for member in superclasses[name])
+            )
         return sets[name]
 
     kept, dropped = {}, {}
@@ -66,19 +72,30 @@ def resolve_superclasses(superclasses: Mapping[str, Sequence[str]], class_names:
 def _check_names(superclasses, row):
     clash = [name for name in superclasses if name in row]
     if clash:
-        raise ValueError(f"superclasses bear the names of classes: {', '.join(clash)}; expected other names")
+        raise ValueError(
+            f"superclasses bear the names of classes: {', '.join(clash)}; expected other names"
+        )
     texts = [name for name, members in superclasses.items() if isinstance(members, str)]
     if texts:
-        raise ValueError(f"superclasses with a text for members: {', '.join(texts)}; expected a list of names")
+        raise ValueError(
+            f"superclasses with a text for members: {', '.join(texts)}; expected a list of names"
+        )
     empty = [name for name, members in superclasses.items() if not members]
     if empty:
-        raise ValueError(f"superclasses without members: {', '.join(empty)}; expected class or superclass names")
+        raise ValueError(
+            f"superclasses without members: {', '.join(empty)}; expected class or superclass names"
+        )
     known = {*row, *superclasses}
     unknown = [
-        f"{member} in {name}{_hint(member, known)}" for name, members in superclasses.items() for member in members if member not in known
+        f"{member} in {name}{_hint(member, known)}"
+        for name, members in superclasses.items()
+        for member in members
+        if member not in known
     ]
     if unknown:
-        raise ValueError(f"superclass members that are neither class nor superclass: {', '.join(unknown)}")
+        raise ValueError(
+            f"superclass members that are neither class nor superclass: {', '.join(unknown)}"
+        )
 
 
 def _hint(member, known):

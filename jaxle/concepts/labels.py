@@ -52,13 +52,20 @@ class LabelConcepts:
         """
         if annotations is not None:
             if superclasses:
-                raise ValueError("superclasses are given, but the data are annotated image by image; expected them among the annotations")
+                raise ValueError(
+                    "superclasses are given, but the data are annotated image by image; expected them among the annotations"
+                )
             return cls(*_annotated(*annotations))
         if labels is None:
-            raise ValueError("the data have neither class labels nor annotations; expected either, as Label concepts are made of them")
+            raise ValueError(
+                "the data have neither class labels nor annotations; expected either, as Label concepts are made of them"
+            )
         labels = _checked(labels, class_names)
         hierarchy = resolve_superclasses(superclasses or {}, class_names)
-        table = np.concatenate([np.eye(len(class_names), dtype=np.uint8), hierarchy.membership.astype(np.uint8)], axis=1)
+        table = np.concatenate(
+            [np.eye(len(class_names), dtype=np.uint8), hierarchy.membership.astype(np.uint8)],
+            axis=1,
+        )
         return cls((*class_names, *hierarchy.names), hierarchy.dropped, table, labels)
 
     def __len__(self) -> int:
@@ -87,19 +94,31 @@ class LabelConcepts:
 
 def _checked(labels: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
     if len(class_names) < 2 or len(set(class_names)) < len(class_names):
-        raise ValueError(f"class names are {tuple(class_names)[:10]}; expected at least two, all different")
+        raise ValueError(
+            f"class names are {tuple(class_names)[:10]}; expected at least two, all different"
+        )
     labels = np.asarray(labels)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"labels are {labels.dtype} of shape {labels.shape}; expected whole numbers (images,)")
+        raise ValueError(
+            f"labels are {labels.dtype} of shape {labels.shape}; expected whole numbers (images,)"
+        )
     wrong = np.flatnonzero((labels < 0) | (labels >= len(class_names)))
     if wrong.size:
-        raise ValueError(f"label of image {wrong[0]} is {labels[wrong[0]]}; expected 0 to {len(class_names) - 1}")
+        raise ValueError(
+            f"label of image {wrong[0]} is {labels[wrong[0]]}; expected 0 to {len(class_names) - 1}"
+        )
     return labels
 
 
 def _annotated(concepts: Sequence[str], matrix: np.ndarray) -> tuple:
-    if matrix.ndim != 2 or matrix.shape[1] != len(concepts) or matrix.dtype not in (np.uint8, np.bool_):
-        raise ValueError(f"annotations are {matrix.dtype} of shape {matrix.shape}; expected uint8 (images, {len(concepts)} concepts)")
+    if (
+        matrix.ndim != 2
+        or matrix.shape[1] != len(concepts)
+        or matrix.dtype not in (np.uint8, np.bool_)
+    ):
+        raise ValueError(
+            f"annotations are {matrix.dtype} of shape {matrix.shape}; expected uint8 (images, {len(concepts)} concepts)"
+        )
     twice = sorted(concept for concept, times in collections.Counter(concepts).items() if times > 1)
     if twice:
         raise ValueError(f"annotated concepts repeat: {', '.join(twice[:10])}")

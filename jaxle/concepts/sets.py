@@ -37,7 +37,10 @@ class ConceptSet(NamedTuple):
 
 
 def gather(
-    sets: Sequence[str], classes: Sequence[str] = (), superclasses: Sequence[str] = (), annotations: Sequence[str] = ()
+    sets: Sequence[str],
+    classes: Sequence[str] = (),
+    superclasses: Sequence[str] = (),
+    annotations: Sequence[str] = (),
 ) -> ConceptSet:
     """Make the union of concept sets; use it for what `config.concepts` lists.
 
@@ -65,7 +68,9 @@ def gather(
         for number, line in lines:
             concept = tidy(line)
             if len(concept) > LONGEST:
-                raise ValueError(f"line {number} of {name} has {len(concept):,} characters ({concept[:40]}…); expected at most {LONGEST}")
+                raise ValueError(
+                    f"line {number} of {name} has {len(concept):,} characters ({concept[:40]}…); expected at most {LONGEST}"
+                )
             if not concept:
                 continue
             found += 1
@@ -75,7 +80,9 @@ def gather(
             spelling[concept.casefold()] = concept
             origin.append(name)
         if not found:
-            raise ValueError(f"concept set {name} holds no concept{'; the data have none' if name in of_data else ''}")
+            raise ValueError(
+                f"concept set {name} holds no concept{'; the data have none' if name in of_data else ''}"
+            )
     if len(spelling) > MOST:
         raise ValueError(
             f"{', '.join(sets)} hold {len(spelling):,} concepts; expected at most {MOST:,}, as the fit grows with their square"
@@ -86,13 +93,23 @@ def gather(
 def read_lines(name: str) -> Iterable[tuple[int, str]]:
     """(line number, text) of a shipped set or of `file:PATH`, without comments."""
     if name in SHIPPED:
-        text = importlib.resources.files("jaxle.concepts").joinpath(f"data/{name}.txt").read_text(encoding="utf-8")
+        text = (
+            importlib.resources.files("jaxle.concepts")
+            .joinpath(f"data/{name}.txt")
+            .read_text(encoding="utf-8")
+        )
     elif str(name).startswith(FILE):
         text = _read(Path(os.path.expanduser(name.removeprefix(FILE))))
     else:
         near = difflib.get_close_matches(str(name), [*OF_THE_DATA, *SHIPPED], n=1)
-        raise ValueError(f"unknown concept set {name!r}{f' (did you mean {near[0]}?)' if near else ''}; valid: {_valid()}")
-    return [(number, line) for number, line in enumerate(text.splitlines(), 1) if not line.lstrip().startswith("#")]
+        raise ValueError(
+            f"unknown concept set {name!r}{f' (did you mean {near[0]}?)' if near else ''}; valid: {_valid()}"
+        )
+    return [
+        (number, line)
+        for number, line in enumerate(text.splitlines(), 1)
+        if not line.lstrip().startswith("#")
+    ]
 
 
 def tidy(name: str) -> str:
@@ -106,9 +123,13 @@ def _read(path: Path) -> str:
     except OSError as error:
         raise ValueError(f"cannot read concepts from {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text (byte {error.start:,}); expected one concept a line") from None
+        raise ValueError(
+            f"{path} is not UTF-8 text (byte {error.start:,}); expected one concept a line"
+        ) from None
     if "\0" in text:
-        raise ValueError(f"{path} is not text (a zero byte at character {text.index(chr(0)):,}); expected one concept a line")
+        raise ValueError(
+            f"{path} is not text (a zero byte at character {text.index(chr(0)):,}); expected one concept a line"
+        )
     return text
 
 

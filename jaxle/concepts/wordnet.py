@@ -19,14 +19,19 @@ from jaxle.concepts.hierarchy import resolve_superclasses
 
 SYNSET = re.compile(r"n\d{8}")
 DATA_SETS = ("cifar10", "cifar100")
-_MERGED = {"vehicles 1": "vehicles", "vehicles 2": "vehicles"}  # as the paper's code does: 19 coarse labels of CIFAR-100
+_MERGED = {
+    "vehicles 1": "vehicles",
+    "vehicles 2": "vehicles",
+}  # as the paper's code does: 19 coarse labels of CIFAR-100
 
 
 class Described(NamedTuple):
     """Classes in words, and what they belong to."""
 
     class_names: tuple[str, ...]  # readable, in the order of the classes, all different
-    superclasses: dict[str, tuple[str, ...]]  # name → class names; the most specific first, as `LabelConcepts.make` takes them
+    superclasses: dict[
+        str, tuple[str, ...]
+    ]  # name → class names; the most specific first, as `LabelConcepts.make` takes them
     dropped: dict[str, str]  # synset id of a hypernym → why it is no superclass
 
 
@@ -58,7 +63,10 @@ def describe(class_names: Sequence[str]) -> Described:
     hierarchy = resolve_superclasses({synset: members[synset] for synset in specific_first}, names)
     labels = _told_apart(hierarchy.names, taken=names)
     position = {name: i for i, name in enumerate(names)}
-    kept = {label: tuple(sorted(members[synset], key=position.get)) for label, synset in zip(labels, hierarchy.names, strict=True)}
+    kept = {
+        label: tuple(sorted(members[synset], key=position.get))
+        for label, synset in zip(labels, hierarchy.names, strict=True)
+    }
     return Described(names, kept, hierarchy.dropped)
 
 
@@ -68,7 +76,9 @@ def synsets(class_names: Sequence[str]) -> tuple[str, ...]:
     if class_names and all(SYNSET.fullmatch(name) for name in class_names):
         unknown = [name for name in class_names if name not in _graph()]
         if unknown:
-            raise ValueError(f"classes that are no noun synsets of WordNet 3.0: {', '.join(unknown[:10])}")
+            raise ValueError(
+                f"classes that are no noun synsets of WordNet 3.0: {', '.join(unknown[:10])}"
+            )
         if len(set(class_names)) < len(class_names):
             raise ValueError("class names repeat; expected each synset once")
         return tuple(class_names)
@@ -96,7 +106,9 @@ def coarse(class_names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     table = _classes("cifar100")
     unknown = [str(name) for name in class_names if _plain(str(name)) not in table]
     if unknown:
-        raise ValueError(f"classes without a coarse label: {', '.join(unknown[:10])}; expected classes of cifar100")
+        raise ValueError(
+            f"classes without a coarse label: {', '.join(unknown[:10])}; expected classes of cifar100"
+        )
     members = {}
     for name in class_names:
         label = _plain(table[_plain(name)][1])
@@ -114,14 +126,19 @@ def _told_apart(ids: Sequence[str], taken: Sequence[str]) -> tuple[str, ...]:
         if len(alike) == 1 and name not in taken:
             labels[alike[0]] = name
             continue
-        lines = [sorted(_ancestors(synset) - {synset}, key=lambda above: (-_depth(above), above)) for synset in alike]
+        lines = [
+            sorted(_ancestors(synset) - {synset}, key=lambda above: (-_depth(above), above))
+            for synset in alike
+        ]
         for step in range(max(map(len, lines))):
             found = [f"{name} ({graph[line[min(step, len(line) - 1)]][0]})" for line in lines]
             if len(set(found)) == len(found) and not used & set(found):
                 break
         else:
             found = [f"{name} ({synset})" for synset in alike]
-            found = [f"kinds of {label}" if label in used else label for label in found]  # a class, and the superclass that it is too
+            found = [
+                f"kinds of {label}" if label in used else label for label in found
+            ]  # a class, and the superclass that it is too
         used.update(found)
         labels.update(zip(alike, found, strict=True))
     return tuple(labels[synset] for synset in ids)
@@ -130,7 +147,11 @@ def _told_apart(ids: Sequence[str], taken: Sequence[str]) -> tuple[str, ...]:
 @functools.cache
 def _graph() -> dict[str, tuple[str, tuple[str, ...]]]:
     """Synset id → (first lemma, ids of hypernyms)."""
-    packed = importlib.resources.files("jaxle.concepts").joinpath("data/wordnet_nouns.tsv.gz").read_bytes()
+    packed = (
+        importlib.resources.files("jaxle.concepts")
+        .joinpath("data/wordnet_nouns.tsv.gz")
+        .read_bytes()
+    )
     rows = (line.split("\t") for line in gzip.decompress(packed).decode().splitlines())
     return {synset: (name, tuple(above.split())) for synset, name, above in rows}
 
@@ -153,7 +174,11 @@ def _classes(data_set: str) -> dict[str, tuple[str, str]]:
 
 
 def _text(name: str) -> str:
-    return importlib.resources.files("jaxle.concepts").joinpath(f"data/{name}").read_text(encoding="utf-8")
+    return (
+        importlib.resources.files("jaxle.concepts")
+        .joinpath(f"data/{name}")
+        .read_text(encoding="utf-8")
+    )
 
 
 def _plain(name: str) -> str:

@@ -36,8 +36,15 @@ class ArraysSource:
         if not folder.is_dir():
             raise ValueError(f"arrays:{path}: no such folder")
         self._images = _load(folder / "images.npy", "uint8 (images, height, width, 3)")
-        if self._images.dtype != np.uint8 or self._images.ndim != 4 or self._images.shape[3] != 3 or 0 in self._images.shape:
-            raise ValueError(_got(folder / "images.npy", self._images, "uint8 (images, height, width, 3)"))
+        if (
+            self._images.dtype != np.uint8
+            or self._images.ndim != 4
+            or self._images.shape[3] != 3
+            or 0 in self._images.shape
+        ):
+            raise ValueError(
+                _got(folder / "images.npy", self._images, "uint8 (images, height, width, 3)")
+            )
         self.class_names, self.labels, self.annotations = (), None, None
         if (folder / "labels.npy").exists():
             self.labels, self.class_names = self._read_labels(folder)
@@ -47,7 +54,9 @@ class ArraysSource:
         if all(has):
             self.annotations = self._read_annotations(folder)
         elif any(has):
-            raise ValueError(f"arrays:{path}: concept_labels.npy and concepts.txt belong together; one of them is absent")
+            raise ValueError(
+                f"arrays:{path}: concept_labels.npy and concepts.txt belong together; one of them is absent"
+            )
 
     def __len__(self) -> int:
         return len(self._images)
@@ -58,28 +67,50 @@ class ArraysSource:
     def fingerprint_fields(self) -> dict[str, Any]:
         """Facts that tell this content from other content: shapes, 64 of the pictures, and all labels."""
         rows = np.linspace(0, len(self) - 1, min(_SAMPLES, len(self))).astype(int)
-        fields = {"kind": "arrays", "shape": list(self._images.shape), "sample": _sha256(self._images[rows])}
+        fields = {
+            "kind": "arrays",
+            "shape": list(self._images.shape),
+            "sample": _sha256(self._images[rows]),
+        }
         if self.labels is not None:
-            fields |= {"labels": _sha256(self.labels), "classes": _sha256(np.array(self.class_names))}
+            fields |= {
+                "labels": _sha256(self.labels),
+                "classes": _sha256(np.array(self.class_names)),
+            }
         if self.annotations is not None:
-            fields |= {"concepts": _sha256(np.array(self.annotations[0])), "concept_labels": _sha256(self.annotations[1])}
+            fields |= {
+                "concepts": _sha256(np.array(self.annotations[0])),
+                "concept_labels": _sha256(self.annotations[1]),
+            }
         return fields
 
     def _read_labels(self, folder: Path) -> tuple[np.ndarray, tuple[str, ...]]:
-        path, expected = folder / "labels.npy", f"whole numbers ({len(self)},), one for each picture of images.npy"
+        path, expected = (
+            folder / "labels.npy",
+            f"whole numbers ({len(self)},), one for each picture of images.npy",
+        )
         labels = _load(path, expected)
         if labels.shape != (len(self),) or not np.issubdtype(labels.dtype, np.integer):
             raise ValueError(_got(path, labels, expected))
         names_file = folder / "classes.txt"
-        names = read_names(names_file) if names_file.exists() else tuple(str(k) for k in range(int(labels.max()) + 1))
+        names = (
+            read_names(names_file)
+            if names_file.exists()
+            else tuple(str(k) for k in range(int(labels.max()) + 1))
+        )
         wrong = np.flatnonzero((labels < 0) | (labels >= len(names)))
         if wrong.size:
-            raise ValueError(f"{path} holds {labels[wrong[0]]} at {wrong[0]}; expected 0 to {len(names) - 1}, one for each class")
+            raise ValueError(
+                f"{path} holds {labels[wrong[0]]} at {wrong[0]}; expected 0 to {len(names) - 1}, one for each class"
+            )
         return np.asarray(labels, np.int32), names
 
     def _read_annotations(self, folder: Path) -> tuple[tuple[str, ...], np.ndarray]:
         concepts = read_names(folder / "concepts.txt")
-        path, expected = folder / "concept_labels.npy", f"uint8 or bool ({len(self)}, {len(concepts)}), pictures × concepts"
+        path, expected = (
+            folder / "concept_labels.npy",
+            f"uint8 or bool ({len(self)}, {len(concepts)}), pictures × concepts",
+        )
         matrix = _load(path, expected)
         if matrix.shape != (len(self), len(concepts)) or matrix.dtype not in (np.uint8, np.bool_):
             raise ValueError(_got(path, matrix, expected))

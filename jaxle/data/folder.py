@@ -39,18 +39,30 @@ class FolderSource:
         if not self._root.is_dir():
             raise ValueError(f"folder:{path}: no such folder")
         with os.scandir(self._root) as entries:
-            folders = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+            folders = sorted(
+                entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
+            )
         if not folders:
-            raise ValueError(f"folder:{path}: no class subfolders; expected {path}/<class>/<picture>.jpg")
+            raise ValueError(
+                f"folder:{path}: no class subfolders; expected {path}/<class>/<picture>.jpg"
+            )
         found = [sorted(_pictures(self._root / folder, folder)) for folder in folders]
         empty = [folder for folder, pictures in zip(folders, found, strict=True) if not pictures]
         if empty:
-            raise ValueError(f"folder:{path}: no pictures ({', '.join(_EXTENSIONS)}) in {', '.join(empty[:10])}")
+            raise ValueError(
+                f"folder:{path}: no pictures ({', '.join(_EXTENSIONS)}) in {', '.join(empty[:10])}"
+            )
         if len(folders) == 1:
-            raise ValueError(f"folder:{path}: only one class, {folders[0]}; expected at least two subfolders, or no label varies")
+            raise ValueError(
+                f"folder:{path}: only one class, {folders[0]}; expected at least two subfolders, or no label varies"
+            )
         names_file = self._root / "classes.txt"
-        self.class_names = read_names(names_file, len(folders)) if names_file.exists() else tuple(folders)
-        self.labels = np.repeat(np.arange(len(folders), dtype=np.int32), [len(pictures) for pictures in found])
+        self.class_names = (
+            read_names(names_file, len(folders)) if names_file.exists() else tuple(folders)
+        )
+        self.labels = np.repeat(
+            np.arange(len(folders), dtype=np.int32), [len(pictures) for pictures in found]
+        )
         self._files = [name for pictures in found for name, _ in pictures]
         self._sizes = [size for pictures in found for _, size in pictures]
 
@@ -62,9 +74,16 @@ class FolderSource:
 
     def fingerprint_fields(self) -> dict[str, Any]:
         """Facts that tell this content from other content, alike on every machine: names and sizes of the files, and the class names."""
-        listing = "\n".join(f"{size} {name}" for name, size in zip(self._files, self._sizes, strict=True))
+        listing = "\n".join(
+            f"{size} {name}" for name, size in zip(self._files, self._sizes, strict=True)
+        )
         names = "\n".join(self.class_names)
-        return {"kind": "folder", "images": len(self), "files": _sha256(listing), "classes": _sha256(names)}
+        return {
+            "kind": "folder",
+            "images": len(self),
+            "files": _sha256(listing),
+            "classes": _sha256(names),
+        }
 
 
 def _pictures(folder: str | os.PathLike, name: str) -> Iterator[tuple[str, int]]:

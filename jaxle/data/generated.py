@@ -18,7 +18,13 @@ _DONE = "generated.json"  # written last: without it the folder is unfinished
 _EACH = 4  # pictures a class, so that classes and their superclasses differ in how often they occur
 
 
-def generate_folder(folder: str | Path, n: int, class_names: Sequence[str], seed: int = 0, size: tuple[int, int] = (375, 500)) -> Path:
+def generate_folder(
+    folder: str | Path,
+    n: int,
+    class_names: Sequence[str],
+    seed: int = 0,
+    size: tuple[int, int] = (375, 500),
+) -> Path:
     """Use it where a config says `data.source="generated:N"`: what it returns is opened as `folder:PATH`.
 
     Args:
@@ -35,7 +41,9 @@ def generate_folder(folder: str | Path, n: int, class_names: Sequence[str], seed
       ValueError: fewer than 2 pictures, or a single class.
     """
     if n < 2:
-        raise ValueError(f"data source generated:{n} asks for {n} pictures; expected at least 2, such as generated:48")
+        raise ValueError(
+            f"data source generated:{n} asks for {n} pictures; expected at least 2, such as generated:48"
+        )
     names = list(class_names) or [f"class {i}" for i in range(n)]
     if len(names) < 2:
         raise ValueError(f"pictures are generated for the classes {names}; expected at least 2")
@@ -45,7 +53,9 @@ def generate_folder(folder: str | Path, n: int, class_names: Sequence[str], seed
     if (path / _DONE).is_file():
         return path
     for i in range(n):
-        picture = functools.partial(Image.fromarray(draw(seed, i, size)).save, format="JPEG", quality=90)
+        picture = functools.partial(
+            Image.fromarray(draw(seed, i, size)).save, format="JPEG", quality=90
+        )
         artifacts.write_file(path / f"{i * len(names) // n:04d}" / f"{i:06d}.jpg", picture)
     artifacts.write_text(path / "classes.txt", "\n".join(names) + "\n")
     artifacts.write_json(path / _DONE, facts)
@@ -61,6 +71,8 @@ def draw(seed: int, i: int, size: tuple[int, int]) -> np.ndarray:
     while cells <= min(height, width) // 8:
         for channel in range(3):
             grid = Image.fromarray(noise.normal(size=(cells, cells)).astype(np.float32))
-            picture[..., channel] += strength * np.asarray(grid.resize((width, height), Image.Resampling.BICUBIC))
+            picture[..., channel] += strength * np.asarray(
+                grid.resize((width, height), Image.Resampling.BICUBIC)
+            )
         cells, strength = 2 * cells, strength / 2
     return np.clip(picture, 0, 255).astype(np.uint8)

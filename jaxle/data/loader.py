@@ -21,7 +21,12 @@ _MAX_THREADS = 16
 
 
 def batches(
-    source: Source, fits: Mapping[str, Preprocess], batch_size: int, start: int = 0, stop: int | None = None, workers: int = 0
+    source: Source,
+    fits: Mapping[str, Preprocess],
+    batch_size: int,
+    start: int = 0,
+    stop: int | None = None,
+    workers: int = 0,
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     """Yields the images of a source in batches, fitted for every network; use it for any pass over probe images.
 
@@ -47,12 +52,16 @@ def batches(
     if not 0 <= start <= stop <= n:
         raise ValueError(f"asked for images {start} to {stop}; expected a range within 0 to {n}")
     if batch_size < 1 or workers < 0:
-        raise ValueError(f"batch_size is {batch_size}, workers {workers}; expected at least 1 and at least 0")
+        raise ValueError(
+            f"batch_size is {batch_size}, workers {workers}; expected at least 1 and at least 0"
+        )
     return _batches(source, fits, batch_size, start, stop, workers)
 
 
 def _batches(source, fits, batch_size, start, stop, workers):
-    resize_of = {name: dataclasses.replace(fit, mean=(0, 0, 0), std=(1, 1, 1)) for name, fit in fits.items()}
+    resize_of = {
+        name: dataclasses.replace(fit, mean=(0, 0, 0), std=(1, 1, 1)) for name, fit in fits.items()
+    }
     resizes = list(dict.fromkeys(resize_of.values()))
     runs_per_batch = -(-batch_size // _RUN)
     runs = _runs(_ReadRun(source, resizes, batch_size, runs_per_batch, start, stop), workers)
@@ -64,8 +73,17 @@ def _batches(source, fits, batch_size, start, stop, workers):
                 n += count
                 parts.append(part)
             if n:
-                fitted = dict(zip(resizes, (np.concatenate(arrays) for arrays in zip(*parts, strict=True)), strict=True))
-                yield np.arange(first, first + n), {name: fitted[resize] for name, resize in resize_of.items()}
+                fitted = dict(
+                    zip(
+                        resizes,
+                        (np.concatenate(arrays) for arrays in zip(*parts, strict=True)),
+                        strict=True,
+                    )
+                )
+                yield (
+                    np.arange(first, first + n),
+                    {name: fitted[resize] for name, resize in resize_of.items()},
+                )
             if error is not None:
                 raise ValueError(error)
     finally:
@@ -78,11 +96,21 @@ def _runs(read_run: "_ReadRun", workers: int) -> grain.DatasetIterator:
     ahead = max(threads, 2 * read_run.runs_per_batch)
     runs = grain.MapDataset.range(len(read_run)).map(read_run)
     if not workers:
-        return iter(runs.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)))
-    if not flags.FLAGS.is_parsed():  # Grain reads its own flags when it starts processes; a program without absl has parsed none
+        return iter(
+            runs.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead))
+        )
+    if (
+        not flags.FLAGS.is_parsed()
+    ):  # Grain reads its own flags when it starts processes; a program without absl has parsed none
         flags.FLAGS.mark_as_parsed()
     runs = runs.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
-    return iter(runs.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=-(-ahead // workers))))
+    return iter(
+        runs.mp_prefetch(
+            grain.MultiprocessingOptions(
+                num_workers=workers, per_worker_buffer_size=-(-ahead // workers)
+            )
+        )
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,11 @@ def read_names(path: str | os.PathLike, expected: int | None = None) -> tuple[st
     """
     path = Path(path)
     try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
+        names = tuple(
+            line.strip()
+            for line in path.read_text(encoding="utf-8-sig").splitlines()
+            if line.strip()
+        )
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read names from {path}: {error}") from None
     twice = sorted(name for name, times in collections.Counter(names).items() if times > 1)

@@ -51,5 +51,7 @@ class ScenesSource:
     def fingerprint_fields(self) -> dict[str, Any]:
         """Facts that tell this content from other content: seed, number, and some pictures, which change with the renderer."""
         first = render(np.arange(_SAMPLES), self._seed)
-        sample = hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in first)).hexdigest()
+        sample = hashlib.sha256(
+            b"".join(np.ascontiguousarray(part).tobytes() for part in first)
+        ).hexdigest()
         return {"kind": "scenes", "images": self._n, "seed": self._seed, "sample": sample}

@@ -42,7 +42,9 @@ class Source(Protocol):
         """JSON facts that tell this content from other content, alike on every machine."""
 
 
-def open_source(spec: str, split: str | None = None, limit: int | None = None, seed: int = 0) -> Source:
+def open_source(
+    spec: str, split: str | None = None, limit: int | None = None, seed: int = 0
+) -> Source:
     """Opens the probe images that a config names.
 
     Args:
@@ -102,4 +104,7 @@ class Subset:
 
     def fingerprint_fields(self) -> dict[str, Any]:
         """The other source's facts and the positions."""
-        return {**self._source.fingerprint_fields(), "subset": hashlib.sha256(self._index.tobytes()).hexdigest()}
+        return {
+            **self._source.fingerprint_fields(),
+            "subset": hashlib.sha256(self._index.tobytes()).hexdigest(),
+        }

@@ -38,14 +38,26 @@ def make_split(n: int, seed: int, fractions: Sequence[float] = _FRACTIONS) -> Sp
       ValueError: too few images, or fractions or a seed out of range.
     """
     if n < len(Split._fields):
-        raise ValueError(f"cannot split {n} image{'s' * (n != 1)} into train, val and test; expected at least 3")
-    if len(fractions) != 3 or not all(share > 0 for share in fractions) or abs(sum(fractions) - 1) > 1e-6:
-        raise ValueError(f"fractions are {tuple(fractions)}; expected three numbers above 0 of sum 1, such as {_FRACTIONS}")
+        raise ValueError(
+            f"cannot split {n} image{'s' * (n != 1)} into train, val and test; expected at least 3"
+        )
+    if (
+        len(fractions) != 3
+        or not all(share > 0 for share in fractions)
+        or abs(sum(fractions) - 1) > 1e-6
+    ):
+        raise ValueError(
+            f"fractions are {tuple(fractions)}; expected three numbers above 0 of sum 1, such as {_FRACTIONS}"
+        )
     n_val, n_test = (max(1, round(share * n)) for share in fractions[1:])
     while n_val + n_test > n - 1:  # rounding left nothing for train
         n_val, n_test = (n_val - 1, n_test) if n_val > n_test else (n_val, n_test - 1)
     order = shuffled(n, seed, stream=0)
-    return Split(np.sort(order[n_val + n_test :]), np.sort(order[:n_val]), np.sort(order[n_val : n_val + n_test]))
+    return Split(
+        np.sort(order[n_val + n_test :]),
+        np.sort(order[:n_val]),
+        np.sort(order[n_val : n_val + n_test]),
+    )
 
 
 def check_split(split: Sequence[np.ndarray], n: int) -> Split:
@@ -68,14 +80,20 @@ def check_split(split: Sequence[np.ndarray], n: int) -> Split:
     for code, (name, part) in enumerate(zip(Split._fields, split, strict=True)):
         part = np.asarray(part)
         if part.ndim != 1 or part.size == 0 or not np.issubdtype(part.dtype, np.integer):
-            raise ValueError(f"split.{name} is {part.dtype} of shape {part.shape}; expected a non-empty list of image indices")
+            raise ValueError(
+                f"split.{name} is {part.dtype} of shape {part.shape}; expected a non-empty list of image indices"
+            )
         wrong = part[(part < 0) | (part >= n)]
         if wrong.size:
-            raise ValueError(f"split.{name} holds index {wrong[0]}; expected 0 to {n - 1}, as there are {n} images")
+            raise ValueError(
+                f"split.{name} holds index {wrong[0]}; expected 0 to {n - 1}, as there are {n} images"
+            )
         part = part.astype(np.int64)
         taken = part[owner[part] >= 0]
         if taken.size:
-            raise ValueError(f"image {taken[0]} is in split.{Split._fields[owner[taken[0]]]} and in split.{name}; expected disjoint parts")
+            raise ValueError(
+                f"image {taken[0]} is in split.{Split._fields[owner[taken[0]]]} and in split.{name}; expected disjoint parts"
+            )
         owner[part] = code
         if np.count_nonzero(owner == code) != part.size:
             values, counts = np.unique(part, return_counts=True)
@@ -101,12 +119,16 @@ def load_split(path: str | os.PathLike, n: int) -> Split:
     if path.is_dir():
         return check_split(Split(*(_read_part(path, name) for name in Split._fields)), n)
     if path.suffix != ".npz" or not path.is_file():
-        raise ValueError(f"split {path} is not there; expected an .npz file or a folder with train, val and test as .npy or .txt")
+        raise ValueError(
+            f"split {path} is not there; expected an .npz file or a folder with train, val and test as .npy or .txt"
+        )
     try:
         with np.load(path, allow_pickle=False) as arrays:
             missing = [name for name in Split._fields if name not in arrays]
             if missing:
-                raise ValueError(f"it lacks {', '.join(missing)}; it holds {', '.join(arrays.files) or 'nothing'}")
+                raise ValueError(
+                    f"it lacks {', '.join(missing)}; it holds {', '.join(arrays.files) or 'nothing'}"
+                )
             parts = [arrays[name] for name in Split._fields]
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise ValueError(f"cannot read split {path}: {error}") from None
@@ -128,14 +150,20 @@ def shuffled(n: int, seed: int, stream: int) -> np.ndarray:
     """
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed is {seed}; expected an integer from 0 to 2**64 − 1")
-    return np.argsort(np.random.Philox(key=np.array([seed, stream], np.uint64)).random_raw(n), kind="stable")
+    return np.argsort(
+        np.random.Philox(key=np.array([seed, stream], np.uint64)).random_raw(n), kind="stable"
+    )
 
 
 def _read_part(folder: Path, name: str) -> np.ndarray:
     for path in (folder / f"{name}.npy", folder / f"{name}.txt"):
         if path.is_file():
             try:
-                return np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, dtype=np.int64, ndmin=1)
+                return (
+                    np.load(path, allow_pickle=False)
+                    if path.suffix == ".npy"
+                    else np.loadtxt(path, dtype=np.int64, ndmin=1)
+                )
             except (OSError, EOFError, ValueError) as error:
                 raise ValueError(f"cannot read split file {path}: {error}") from None
     raise ValueError(f"split folder {folder} has no {name}.npy or {name}.txt")

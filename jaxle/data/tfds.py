@@ -30,19 +30,25 @@ class TfdsSource:
 
     annotations = None
 
-    def __init__(self, name: str, split: str | None = None, data_dir: str | os.PathLike | None = None):
+    def __init__(
+        self, name: str, split: str | None = None, data_dir: str | os.PathLike | None = None
+    ):
         import tensorflow_datasets as tfds
 
         builder = _prepared(tfds, name, data_dir)
         if split is None and len(builder.info.splits) == 1:
             split = next(iter(builder.info.splits))
         if split is None or str(split).split("[")[0] not in builder.info.splits:
-            raise ValueError(f"tfds:{name} has no split {split!r}; expected one of {', '.join(builder.info.splits)}")
+            raise ValueError(
+                f"tfds:{name} has no split {split!r}; expected one of {', '.join(builder.info.splits)}"
+            )
         features = builder.info.features
         self._image = _key(features, tfds.features.Image, "image")
         self._label = _key(features, tfds.features.ClassLabel, "label")
         if self._image is None:
-            raise ValueError(f"tfds:{name} has no image feature; its features are {', '.join(features)}")
+            raise ValueError(
+                f"tfds:{name} has no image feature; its features are {', '.join(features)}"
+            )
         self.class_names = tuple(features[self._label].names) if self._label else ()
         self._where = f"tfds:{builder.info.full_name} {split}"
         self._facts = {
@@ -51,7 +57,9 @@ class TfdsSource:
             "split": str(split),
             "bytes": int(builder.info.splits[split].num_bytes),
         }
-        self._records = builder.as_data_source(split=split, decoders={self._image: tfds.decode.SkipDecoding()})
+        self._records = builder.as_data_source(
+            split=split, decoders={self._image: tfds.decode.SkipDecoding()}
+        )
 
     def __len__(self) -> int:
         return len(self._records)
@@ -68,7 +76,9 @@ class TfdsSource:
         labels = np.empty(len(self), np.int32)
         for start in range(0, len(self), _CHUNK):
             rows = range(start, min(start + _CHUNK, len(self)))
-            labels[rows.start : rows.stop] = [record[self._label] for record in self._records.__getitems__(list(rows))]
+            labels[rows.start : rows.stop] = [
+                record[self._label] for record in self._records.__getitems__(list(rows))
+            ]
         return labels
 
     def fingerprint_fields(self) -> dict[str, Any]:
@@ -81,7 +91,9 @@ def _prepared(tfds, name, data_dir):
     try:
         builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
     except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
-        raise ValueError(f"tfds:{name} is not known to tensorflow_datasets: {_first_line(error)}") from None
+        raise ValueError(
+            f"tfds:{name} is not known to tensorflow_datasets: {_first_line(error)}"
+        ) from None
     if builder.is_prepared():
         return builder
     try:

@@ -90,11 +90,16 @@ def ablation_scores(
         raise ValueError("ablation needs labels, one class number an image; got none.")
     if max_images < 1:
         raise ValueError(f"max_images must be at least 1, got {max_images}.")
-    simulated, index = {"val": simulated_val, "test": simulated_test}, {"val": np.asarray(val_index), "test": np.asarray(test_index)}
+    simulated, index = (
+        {"val": simulated_val, "test": simulated_test},
+        {"val": np.asarray(val_index), "test": np.asarray(test_index)},
+    )
     for split in index:
         check_matrix(simulated[split], f"simulated_{split}")
         if len(index[split]) != simulated[split].shape[0]:
-            raise ValueError(f"simulated_{split} must have {len(index[split])} rows, one an image, got {simulated[split].shape[0]}.")
+            raise ValueError(
+                f"simulated_{split} must have {len(index[split])} rows, one an image, got {simulated[split].shape[0]}."
+            )
     tail = tail or open_tail(model, tap, pool, np.asarray(images(index["val"][:4])), memory=memory)
     neurons = np.arange(tail.n_neurons) if neurons is None else np.asarray(neurons, np.int64)
     for split in index:
@@ -103,16 +108,25 @@ def ablation_scores(
                 f"simulated_{split} must have {tail.n_neurons} columns, one a neuron of {tap!r}, got {simulated[split].shape[1]}."
             )
     if neurons.size == 0 or neurons.min() < 0 or neurons.max() >= tail.n_neurons:
-        raise ValueError(f"neurons must be numbers from 0 to {tail.n_neurons - 1}, got {neurons.tolist()[:5]}.")
+        raise ValueError(
+            f"neurons must be numbers from 0 to {tail.n_neurons - 1}, got {neurons.tolist()[:5]}."
+        )
 
     draw = np.random.default_rng(seed)
     tiles = {}
     for split, rows in index.items():
-        used = np.arange(len(rows)) if tail.path == "linear" else np.sort(draw.permutation(len(rows))[:max_images])
+        used = (
+            np.arange(len(rows))
+            if tail.path == "linear"
+            else np.sort(draw.permutation(len(rows))[:max_images])
+        )
         simulated[split] = np.asarray(simulated[split])[used][:, neurons].astype(np.float64)
         tiles[split] = _gather(tail, see(tail, images, labels, rows[used]))
     if temperature is None:
-        logits, y = (np.concatenate([np.asarray(getattr(t, name))[:n] for n, t in tiles["val"]]) for name in ("logits", "labels"))
+        logits, y = (
+            np.concatenate([np.asarray(getattr(t, name))[:n] for n, t in tiles["val"]])
+            for name in ("logits", "labels")
+        )
         temperature = fit_temperature(logits, y).value
     activations = np.concatenate([np.asarray(t.activations)[:n] for n, t in tiles["val"]])
 
@@ -121,8 +135,13 @@ def ablation_scores(
     parts = []
     for start in range(0, len(neurons), step):
         block = slice(start, start + step)
-        val, test = (_Split(tail, tiles[split], simulated[split][:, block], temperature) for split in ("val", "test"))
-        parts.append(_block(val, test, activations[:, neurons[block]], neurons[block], optim == "reference"))
+        val, test = (
+            _Split(tail, tiles[split], simulated[split][:, block], temperature)
+            for split in ("val", "test")
+        )
+        parts.append(
+            _block(val, test, activations[:, neurons[block]], neurons[block], optim == "reference")
+        )
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     without_effect = int(columns.pop("without_effect").sum())
     return Ablation(**columns, neurons=neurons, temperature=float(temperature), path=tail.path, n_val=n_val, n_test=n_test,
@@ -142,7 +161,10 @@ class _Split(NamedTuple):
             padded = np.zeros((len(seen.labels), values.shape[1]), np.float32)
             padded[:n] = values[start : start + n]
             found.append(
-                [None if x is None else np.asarray(x)[:n] for x in change(self.tail, seen, padded, neurons, self.temperature, want)]
+                [
+                    None if x is None else np.asarray(x)[:n]
+                    for x in change(self.tail, seen, padded, neurons, self.temperature, want)
+                ]
             )
             start += n
         delta, slope = zip(*found, strict=True)
@@ -152,7 +174,9 @@ class _Split(NamedTuple):
 def _block(val: _Split, test: _Split, activations, neurons, reference):
     """Everything about one block of neurons; `activations` (validation images, neurons)."""
     maps = {"norm": affine.norm(val.simulated, activations)}
-    maps["optim"] = affine.optim(val.change, val.simulated, activations, neurons, reference=reference)
+    maps["optim"] = affine.optim(
+        val.change, val.simulated, activations, neurons, reference=reference
+    )
     mean = activations.astype(np.float64).mean(axis=0)
     found = {}
     for split, prefix in ((val, "val_"), (test, "")):
@@ -175,5 +199,8 @@ def _gather(tail: Tail, tiles) -> list[tuple[int, Seen]]:
     tiles = [(rows.stop - rows.start, seen) for rows, seen in tiles]
     if tail.path == "suffix":
         return tiles
-    parts = [np.concatenate([np.asarray(getattr(seen, name))[:n] for n, seen in tiles]) for name in ("activations", "logits", "labels")]
+    parts = [
+        np.concatenate([np.asarray(getattr(seen, name))[:n] for n, seen in tiles])
+        for name in ("activations", "logits", "labels")
+    ]
     return [(len(parts[0]), Seen(*parts, carried=None))]

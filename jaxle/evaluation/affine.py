@@ -23,7 +23,9 @@ from jaxle.stats import CONSTANT
 STEPS, RATE = 100, 1e-2  # the paper's
 _UNIT_RATE = 0.05  # in standardised units, falling to 0 along a half cosine
 _ADAM = optax.scale_by_adam()
-Change = Callable[[np.ndarray, np.ndarray], tuple[jax.Array, jax.Array]]  # values (images, columns), neurons (columns,) → ΔL, slope
+Change = Callable[
+    [np.ndarray, np.ndarray], tuple[jax.Array, jax.Array]
+]  # values (images, columns), neurons (columns,) → ΔL, slope
 
 
 def norm(simulated: np.ndarray, activations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -44,7 +46,14 @@ def norm(simulated: np.ndarray, activations: np.ndarray) -> tuple[np.ndarray, np
     return scale, mean_q - scale * mean_s
 
 
-def optim(change: Change, simulated: np.ndarray, activations: np.ndarray, neurons: np.ndarray, *, reference: bool = False):
+def optim(
+    change: Change,
+    simulated: np.ndarray,
+    activations: np.ndarray,
+    neurons: np.ndarray,
+    *,
+    reference: bool = False,
+):
     """(c, d) by gradient descent.
 
     Args:
@@ -69,12 +78,22 @@ def optim(change: Change, simulated: np.ndarray, activations: np.ndarray, neuron
     else:
         fit, _ = norm(s, q)
         z, std = np.where(constant, 0.0, (s - mean_s) / unit), np.where(std_q > 0, std_q, 1.0)
-        x, gain, offset = np.hstack([s, z, z]), np.hstack([one, std, std]), np.hstack([zero, mean_q, mean_q])
+        x, gain, offset = (
+            np.hstack([s, z, z]),
+            np.hstack([one, std, std]),
+            np.hstack([zero, mean_q, mean_q]),
+        )
         start = np.hstack([one, fit * unit / std, zero]), np.zeros(3 * n)
     ways = len(gain) // n
     in_units = np.arange(len(gain)) >= n
     arrays = [jnp.asarray(a, jnp.float32) for a in (x, gain, offset, np.tile(weight, ways))]
-    last, best = _descend(change, np.tile(neurons, ways), *arrays, jnp.asarray(in_units), jnp.asarray(np.stack(start), jnp.float32))
+    last, best = _descend(
+        change,
+        np.tile(neurons, ways),
+        *arrays,
+        jnp.asarray(in_units),
+        jnp.asarray(np.stack(start), jnp.float32),
+    )
     if reference:
         return last[0], last[1]
 
@@ -82,11 +101,18 @@ def optim(change: Change, simulated: np.ndarray, activations: np.ndarray, neuron
     for point, way in ((last, 0), (best, 0), (best, 1), (best, 2)):
         slope, intercept = point[:, way * n : (way + 1) * n]
         if way:
-            slope, intercept = slope * std / unit, mean_q + intercept * std - slope * std / unit * mean_s
+            slope, intercept = (
+                slope * std / unit,
+                mean_q + intercept * std - slope * std / unit * mean_s,
+            )
         candidates.append((slope, intercept))
-    totals = np.stack([total_change(change, slope * s + intercept, neurons) for slope, intercept in candidates])
+    totals = np.stack(
+        [total_change(change, slope * s + intercept, neurons) for slope, intercept in candidates]
+    )
     chosen = np.argmin(totals, axis=0)[None]
-    scale, shift = (np.take_along_axis(np.stack(part), chosen, 0)[0] for part in zip(*candidates, strict=True))
+    scale, shift = (
+        np.take_along_axis(np.stack(part), chosen, 0)[0] for part in zip(*candidates, strict=True)
+    )
     return np.where(constant, 0.0, scale), np.where(constant, mean_q, shift)
 
 
@@ -102,7 +128,10 @@ def _descend(change, neurons, x, gain, offset, weight, in_units, start):
     for step in range(STEPS + 1):
         rate = jnp.where(in_units, _UNIT_RATE * (1 + np.cos(np.pi * step / STEPS)) / 2, RATE)
         delta, slope = change(_values(x, gain, offset, params), neurons)
-        last, (params, state, best) = params, _step(x, gain, weight, rate, delta, slope, params, state, best)
+        last, (params, state, best) = (
+            params,
+            _step(x, gain, weight, rate, delta, slope, params, state, best),
+        )
     return np.asarray(last, np.float64), np.asarray(best[1], np.float64)
 
 
@@ -117,5 +146,7 @@ def _step(x, gain, weight, rate, delta, slope, params, state, best):
     better = loss < best[0]
     best = jnp.where(better, loss, best[0]), jnp.where(better[None], params, best[1])
     pull = jnp.sign(delta) * slope * (gain * weight)[None]
-    updates, state = _ADAM.update(jnp.stack([jnp.sum(pull * x, axis=0), jnp.sum(pull, axis=0)]), state)
+    updates, state = _ADAM.update(
+        jnp.stack([jnp.sum(pull * x, axis=0), jnp.sum(pull, axis=0)]), state
+    )
     return params - rate[None] * updates, state, best

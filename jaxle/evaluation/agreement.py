@@ -23,12 +23,18 @@ class Agreement(NamedTuple):
 
     methods: float  # τ between their rankings of methods by mean score over live neurons
     neurons: dict[str, float]  # method → τ between their rankings of the live neurons
-    within: np.ndarray  # (neurons,) float64: τ between their rankings of the methods, neuron by neuron; 0 where dead
+    within: (
+        np.ndarray
+    )  # (neurons,) float64: τ between their rankings of the methods, neuron by neuron; 0 where dead
     mean_within: float  # over live neurons
     same_best: bool  # the method of largest mean is the same
 
 
-def agreement(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray], live: np.ndarray | None = None) -> Agreement:
+def agreement(
+    first: Mapping[str, np.ndarray],
+    second: Mapping[str, np.ndarray],
+    live: np.ndarray | None = None,
+) -> Agreement:
     """Compare two simulators' scores of the same methods and neurons; use it wherever a run has more than one simulator.
 
     Args:
@@ -42,14 +48,20 @@ def agreement(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray],
       ValueError: other methods, unequal numbers of neurons, or values that are not finite.
     """
     if set(first) != set(second) or not first:
-        raise ValueError(f"both simulators must score the same methods, got {sorted(first)} and {sorted(second)}.")
+        raise ValueError(
+            f"both simulators must score the same methods, got {sorted(first)} and {sorted(second)}."
+        )
     names = list(first)
     sizes = {len(scores[name]) for scores in (first, second) for name in names}
     if len(sizes) > 1:
         raise ValueError(f"all scores must be of the same neurons, got {sorted(sizes)} of them.")
     live = check_live(live, (sizes.pop(),))
     a, b = (
-        check_matrix(np.stack([np.asarray(x[name], np.float64) for name in names]), "scores", ("methods", "neurons"))
+        check_matrix(
+            np.stack([np.asarray(x[name], np.float64) for name in names]),
+            "scores",
+            ("methods", "neurons"),
+        )
         for x in (first, second)
     )
     means = [x[:, live].mean(1) if live.any() else np.zeros(len(names)) for x in (a, b)]

@@ -34,12 +34,16 @@ class Contributions(NamedTuple):
 class Selection(NamedTuple):
     """How stable the choice of concepts is."""
 
-    frequency: np.ndarray  # (neurons, most) float64 in [0, 1], in the explanation's own order; 0 in unused slots
+    frequency: (
+        np.ndarray
+    )  # (neurons, most) float64 in [0, 1], in the explanation's own order; 0 in unused slots
     overlap: np.ndarray  # (neurons,) float64: mean over draws of |chosen ∩ chosen again| / |chosen ∪ chosen again|; 1 where both are empty
     draws: int
 
 
-def contributions(explanations: Explanations, concepts: tuple[str, ...] | list[str], moments: Moments) -> Contributions:
+def contributions(
+    explanations: Explanations, concepts: tuple[str, ...] | list[str], moments: Moments
+) -> Contributions:
     """What each concept adds to its explanation; use it on test images.
 
     Args:
@@ -55,7 +59,9 @@ def contributions(explanations: Explanations, concepts: tuple[str, ...] | list[s
       ValueError: names, neurons and moments that do not fit, or a concept that is missing.
     """
     if (len(concepts), len(explanations)) != moments.cross.shape:
-        raise ValueError(f"moments of {moments.cross.shape} do not fit {len(concepts)} concepts and {len(explanations)} neurons.")
+        raise ValueError(
+            f"moments of {moments.cross.shape} do not fit {len(concepts)} concepts and {len(explanations)} neurons."
+        )
     index, weights = _slots(explanations, concepts)
     neurons = np.arange(len(explanations))
     gram = np.asarray(moments.gram, np.float64)[index[:, :, None], index[:, None, :]]
@@ -67,7 +73,9 @@ def contributions(explanations: Explanations, concepts: tuple[str, ...] | list[s
     varies = var > ROUND_OFF * scale
     share = np.where(varies[:, None], with_s / np.where(varies, var, 1.0)[:, None], 0.0)
     rho = _rho(cov, var, var_y, scale)
-    without = _rho(cov[:, None] - cross, var[:, None] - 2 * with_s + own, var_y[:, None], scale[:, None])
+    without = _rho(
+        cov[:, None] - cross, var[:, None] - 2 * with_s + own, var_y[:, None], scale[:, None]
+    )
     used = np.arange(index.shape[1]) < explanations.lengths[:, None]
     return Contributions(share, np.where(used, rho[:, None] - without, 0.0), rho)
 
@@ -112,9 +120,14 @@ def _slots(explanations: Explanations, concepts) -> tuple[np.ndarray, np.ndarray
     place = {concept: j for j, concept in enumerate(concepts)}
     missing = [c for c in explanations.concepts if c not in place]
     if missing:
-        raise ValueError(f"the moments lack {len(missing)} concepts that the explanations use, such as {missing[:5]}.")
+        raise ValueError(
+            f"the moments lack {len(missing)} concepts that the explanations use, such as {missing[:5]}."
+        )
     most = max(1, int(explanations.lengths.max(initial=0)))
-    index, weights = np.zeros((len(explanations), most), np.int64), np.zeros((len(explanations), most))
+    index, weights = (
+        np.zeros((len(explanations), most), np.int64),
+        np.zeros((len(explanations), most)),
+    )
     for k, row in enumerate(explanations):
         index[k, : len(row.concepts)] = [place[c] for c in row.concepts]
         weights[k, : len(row.concepts)] = row.weights
@@ -123,4 +136,6 @@ def _slots(explanations: Explanations, concepts) -> tuple[np.ndarray, np.ndarray
 
 def _rho(cov, var, var_y, scale):
     varies = (var > ROUND_OFF * scale) & (var_y > 0)
-    return np.where(varies, np.clip(cov / np.sqrt(np.where(varies, var * var_y, 1.0)), -1.0, 1.0), 0.0)
+    return np.where(
+        varies, np.clip(cov / np.sqrt(np.where(varies, var * var_y, 1.0)), -1.0, 1.0), 0.0
+    )

@@ -30,7 +30,9 @@ def correlation(simulated: Array, activations: Array) -> np.ndarray:
         raise ValueError(
             f"simulated and activations must describe the same neurons, got {simulated.shape[1]} and {activations.shape[1]} columns."
         )
-    return np.asarray(_pearson(jnp.asarray(simulated, jnp.float32), jnp.asarray(activations, jnp.float32)))
+    return np.asarray(
+        _pearson(jnp.asarray(simulated, jnp.float32), jnp.asarray(activations, jnp.float32))
+    )
 
 
 _pearson = jax.jit(pearson)

@@ -20,7 +20,9 @@ class Discoveries(NamedTuple):
     """The neurons found at a false discovery rate."""
 
     found: np.ndarray  # (neurons,) bool
-    q_values: np.ndarray  # (neurons,) float64 in [0, 1]: the smallest level at which each would be found; 1 where dead
+    q_values: (
+        np.ndarray
+    )  # (neurons,) float64 in [0, 1]: the smallest level at which each would be found; 1 where dead
     n_found: int
     threshold: float  # largest p-value found; 0 where none is
 
@@ -50,7 +52,9 @@ def p_values(observed: np.ndarray, null: np.ndarray, live: np.ndarray | None = N
     return np.where(check_live(live, observed.shape), (1.0 + above) / (1.0 + len(null)), 1.0)
 
 
-def benjamini_hochberg(p: np.ndarray, q: float = 0.05, live: np.ndarray | None = None) -> Discoveries:
+def benjamini_hochberg(
+    p: np.ndarray, q: float = 0.05, live: np.ndarray | None = None
+) -> Discoveries:
     """Which neurons to call explained, so that on average at most a share `q` of them is not.
 
     Holds for p-values that are independent or positively dependent, as those of neurons with a pooled null are.
@@ -68,7 +72,9 @@ def benjamini_hochberg(p: np.ndarray, q: float = 0.05, live: np.ndarray | None =
     """
     p = np.asarray(p, np.float64)
     if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
-        raise ValueError(f"p must hold one p-value from 0 to 1 a neuron, got shape {p.shape} with values {p.ravel()[:5]}.")
+        raise ValueError(
+            f"p must hold one p-value from 0 to 1 a neuron, got shape {p.shape} with values {p.ravel()[:5]}."
+        )
     if not 0 < q < 1:
         raise ValueError(f"q must lie between 0 and 1, got {q!r}.")
     tested = np.flatnonzero(check_live(live, p.shape))

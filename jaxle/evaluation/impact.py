@@ -30,11 +30,17 @@ class Impact(NamedTuple):
     betas: np.ndarray  # (betas,) as asked
     table: np.ndarray  # (neurons, betas) float32: TI_k(β); 0 for a neuron without effect
     mean: np.ndarray  # (betas,) over the neurons that have an effect; 0 where none has
-    curve_at: np.ndarray  # (points,) shares of the images from one image to all, evenly spaced in the logarithm
+    curve_at: (
+        np.ndarray
+    )  # (points,) shares of the images from one image to all, evenly spaced in the logarithm
     curve: np.ndarray  # (points,) the mean there
     total: np.ndarray  # (neurons,) float32: Σ |I_k|
-    accuracy_lost: np.ndarray  # (neurons,) float32: share of the images that are right with the neuron, less that without
-    loss_gained: np.ndarray  # (neurons,) float32: mean loss without the neuron, less that with it, nats
+    accuracy_lost: (
+        np.ndarray
+    )  # (neurons,) float32: share of the images that are right with the neuron, less that without
+    loss_gained: (
+        np.ndarray
+    )  # (neurons,) float32: mean loss without the neuron, less that with it, nats
     n_images: int
     n_without_effect: int  # neurons at zero change nothing
     path: str  # "linear" or "suffix"
@@ -115,25 +121,36 @@ def mean_over_taps(tables: Sequence[np.ndarray], totals: Sequence[np.ndarray]) -
 
 def _impact(tail: Tail, images: Images, labels, index, temperature, betas) -> Impact:
     n, k = len(index), tail.n_neurons
-    activations, delta, still = np.empty((n, k), np.float32), np.empty((n, k), np.float32), np.empty((n, k), bool)
+    activations, delta, still = (
+        np.empty((n, k), np.float32),
+        np.empty((n, k), np.float32),
+        np.empty((n, k), bool),
+    )
     loss, right = np.empty(n), np.empty(n, bool)
     zero, neurons = None, np.arange(k)
     for rows, seen in see(tail, images, labels, index):
         zero = np.zeros(seen.activations.shape, np.float32) if zero is None else zero
         change_of_loss, right_after = change(tail, seen, zero, neurons, temperature, "right")
         real = rows.stop - rows.start
-        activations[rows], delta[rows], still[rows] = (np.asarray(x)[:real] for x in (seen.activations, change_of_loss, right_after))
+        activations[rows], delta[rows], still[rows] = (
+            np.asarray(x)[:real] for x in (seen.activations, change_of_loss, right_after)
+        )
         logits, y = np.asarray(seen.logits, np.float64)[:real], np.asarray(seen.labels)[:real]
         scaled = logits / temperature
         top = scaled.max(axis=1)
-        loss[rows] = np.log(np.exp(scaled - top[:, None]).sum(axis=1)) + top - scaled[np.arange(real), y]
+        loss[rows] = (
+            np.log(np.exp(scaled - top[:, None]).sum(axis=1)) + top - scaled[np.arange(real), y]
+        )
         right[rows] = logits.argmax(axis=1) == y
     sums = max(int(right.sum()), 1), max(float(loss.sum()), np.finfo(np.float64).tiny)
     curve_at = np.unique(np.append(np.geomspace(1 / n, 1, CURVE_POINTS), 1.0))
     table, total = np.empty((k, len(betas) + len(curve_at))), np.empty(k)
     for start in range(0, k, 64):  # float64 for some neurons at a time
         part = slice(start, start + 64)
-        impact = ((right[:, None] * 1.0 - still[:, part]) / sums[0] + delta[:, part].astype(np.float64) / sums[1]) / 2
+        impact = (
+            (right[:, None] * 1.0 - still[:, part]) / sums[0]
+            + delta[:, part].astype(np.float64) / sums[1]
+        ) / 2
         table[part] = impact_share(impact, activations[:, part], np.append(betas, curve_at))
         total[part] = np.abs(impact).sum(axis=0)
     means = _mean(table, total > 0)
@@ -153,4 +170,8 @@ def _impact(tail: Tail, images: Images, labels, index, temperature, betas) -> Im
 
 
 def _mean(table, with_effect):
-    return table[with_effect].mean(axis=0, dtype=np.float64) if with_effect.any() else np.zeros(table.shape[1])
+    return (
+        table[with_effect].mean(axis=0, dtype=np.float64)
+        if with_effect.any()
+        else np.zeros(table.shape[1])
+    )

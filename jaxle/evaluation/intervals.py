@@ -58,7 +58,13 @@ class Paired(NamedTuple):
 
 
 def bootstrap(
-    simulated: Array, activations: Array, *, draws: int = 1000, seed: int = 0, level: float = 0.95, live: np.ndarray | None = None
+    simulated: Array,
+    activations: Array,
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    live: np.ndarray | None = None,
 ) -> Intervals:
     """Correlation with a confidence interval, for every neuron and for their mean; use it on test images.
 
@@ -81,8 +87,13 @@ def bootstrap(
     rho, half, mean, mean_half = _halves((simulated,), activations, draws, seed, level, live)
     centre = np.arctanh(np.clip(rho[0], -MOST, MOST))
     low, high = (np.tanh(centre + side * half) for side in (-1, 1))
-    low, high = np.where(half > 0, np.minimum(low, rho[0]), rho[0]), np.where(half > 0, np.maximum(high, rho[0]), rho[0])
-    return Intervals(*_float32(rho[0], low, high), mean, max(-1.0, mean - mean_half), min(1.0, mean + mean_half))
+    low, high = (
+        np.where(half > 0, np.minimum(low, rho[0]), rho[0]),
+        np.where(half > 0, np.maximum(high, rho[0]), rho[0]),
+    )
+    return Intervals(
+        *_float32(rho[0], low, high), mean, max(-1.0, mean - mean_half), min(1.0, mean + mean_half)
+    )
 
 
 def paired(
@@ -111,36 +122,55 @@ def paired(
     live = check_pair(simulated_a, activations, live, "simulated_a")
     check_pair(simulated_b, activations, live, "simulated_b")
     _check_options(draws, level)
-    rho, half, mean, mean_half = _halves((simulated_a, simulated_b), activations, draws, seed, level, live)
+    rho, half, mean, mean_half = _halves(
+        (simulated_a, simulated_b), activations, draws, seed, level, live
+    )
     difference = rho[0] - rho[1]
     low, high = difference - half, difference + half
     shares = [
-        float(values[live].mean()) if live.any() else 0.0 for values in (0.5 * (np.sign(difference) + 1), (low > 0) * 1.0, (high < 0) * 1.0)
+        float(values[live].mean()) if live.any() else 0.0
+        for values in (0.5 * (np.sign(difference) + 1), (low > 0) * 1.0, (high < 0) * 1.0)
     ]
-    return Paired(*_float32(difference, low, high), mean, mean - mean_half, mean + mean_half, *shares)
+    return Paired(
+        *_float32(difference, low, high), mean, mean - mean_half, mean + mean_half, *shares
+    )
 
 
 def resamples(draws: int, n: int, seed: int) -> np.ndarray:
     """How often each draw takes each image: (draws, images) uint8, rows of sum n; the same on every machine and with every NumPy."""
-    raw = np.random.Philox(key=np.array([seed, n], np.uint64)).random_raw(-(-draws * n // 2)).view(np.uint32)[: draws * n]
-    image = ((raw.astype(np.uint64) * np.uint64(n)) >> np.uint64(32)).astype(np.int64).reshape(draws, n)
-    out = np.empty((draws, n), np.uint8)  # a count above 255 takes 256 images or more, and then never happens (Poisson of mean 1)
+    raw = (
+        np.random.Philox(key=np.array([seed, n], np.uint64))
+        .random_raw(-(-draws * n // 2))
+        .view(np.uint32)[: draws * n]
+    )
+    image = (
+        ((raw.astype(np.uint64) * np.uint64(n)) >> np.uint64(32)).astype(np.int64).reshape(draws, n)
+    )
+    out = np.empty(
+        (draws, n), np.uint8
+    )  # a count above 255 takes 256 images or more, and then never happens (Poisson of mean 1)
     step = max(1, BLOCK_BYTES // (8 * n))
     for start in range(0, draws, step):
         part = image[start : start + step]
         place = part + n * np.arange(len(part), dtype=np.int64)[:, None]
-        out[start : start + step] = np.bincount(place.ravel(), minlength=part.size).reshape(part.shape)
+        out[start : start + step] = np.bincount(place.ravel(), minlength=part.size).reshape(
+            part.shape
+        )
     return out
 
 
-def check_pair(simulated: Array, activations: Array, live: np.ndarray | None = None, name: str = "simulated") -> np.ndarray:
+def check_pair(
+    simulated: Array, activations: Array, live: np.ndarray | None = None, name: str = "simulated"
+) -> np.ndarray:
     """Raise a ValueError unless both are finite matrices of one shape; return `live` as (neurons,) bool, all True for None."""
     check_matrix(simulated, name)
     check_matrix(activations, "activations")
     check_equal_rows(simulated, activations, (name, "activations"))
     n_neurons = activations.shape[1]
     if simulated.shape[1] != n_neurons:
-        raise ValueError(f"{name} and activations must describe the same neurons, got {simulated.shape[1]} and {n_neurons} columns.")
+        raise ValueError(
+            f"{name} and activations must describe the same neurons, got {simulated.shape[1]} and {n_neurons} columns."
+        )
     return check_live(live, (n_neurons,))
 
 
@@ -151,30 +181,58 @@ def _check_options(draws: int, level: float) -> None:
         raise ValueError(f"level must lie between 0 and 1, got {level!r}.")
 
 
-def _halves(simulated: tuple, activations: Array, draws: int, seed: int, level: float, live: np.ndarray):
+def _halves(
+    simulated: tuple, activations: Array, draws: int, seed: int, level: float, live: np.ndarray
+):
     """Observed ρ (sides, neurons), half an interval (neurons,) in z or of the difference, observed mean and half its interval."""
     n, n_neurons = activations.shape
     sides = len(simulated)
     size = min(n_neurons, max(1, 2 * BLOCK_BYTES // (4 * n * (2 + 3 * sides))))
     weights = resamples(draws, n, seed)
     step = -(-draws // -(-4 * draws * n // BLOCK_BYTES))
-    weights = np.concatenate([weights, np.ones((-draws % step, n), np.uint8)])  # padding: the data themselves, dropped below
-    rho, half, means, parts_of_mean, left = np.zeros((sides, n_neurons)), np.zeros(n_neurons), np.zeros(draws), np.zeros(n), live.copy()
+    weights = np.concatenate(
+        [weights, np.ones((-draws % step, n), np.uint8)]
+    )  # padding: the data themselves, dropped below
+    rho, half, means, parts_of_mean, left = (
+        np.zeros((sides, n_neurons)),
+        np.zeros(n_neurons),
+        np.zeros(draws),
+        np.zeros(n),
+        live.copy(),
+    )
     for start in range(0, n_neurons, size):
-        block = slice(min(start, n_neurons - size), min(start, n_neurons - size) + size)  # the last reaches back: one shape, one program
+        block = slice(
+            min(start, n_neurons - size), min(start, n_neurons - size) + size
+        )  # the last reaches back: one shape, one program
         share = jnp.asarray(left[block] / max(1, live.sum()), jnp.float32)
         left[block] = False
         columns, observed, kurtosis, part = _columns(
-            tuple(jnp.asarray(s[:, block]) for s in simulated), jnp.asarray(activations[:, block]), share
+            tuple(jnp.asarray(s[:, block]) for s in simulated),
+            jnp.asarray(activations[:, block]),
+            share,
         )
-        parts = [_draw(weights[i : i + step], columns, observed, share) for i in range(0, len(weights), step)]
-        moved, total = (np.concatenate([np.asarray(part[i], np.float64) for part in parts])[:draws] for i in (0, 1))
-        rho[:, block], half[block] = np.asarray(observed), moved.std(0, ddof=1) * _quantile(np.asarray(kurtosis, np.float64), n, level)
+        parts = [
+            _draw(weights[i : i + step], columns, observed, share)
+            for i in range(0, len(weights), step)
+        ]
+        moved, total = (
+            np.concatenate([np.asarray(part[i], np.float64) for part in parts])[:draws]
+            for i in (0, 1)
+        )
+        rho[:, block], half[block] = (
+            np.asarray(observed),
+            moved.std(0, ddof=1) * _quantile(np.asarray(kurtosis, np.float64), n, level),
+        )
         means, parts_of_mean = means + total, parts_of_mean + np.asarray(part, np.float64)
     value = rho[0] if sides == 1 else rho[0] - rho[1]
     square = np.mean(parts_of_mean**2)
     kurtosis = np.mean(parts_of_mean**4) / square**2 if square > 0 else 1.0
-    return rho, half, float(value[live].mean()) if live.any() else 0.0, float(means.std(ddof=1) * _quantile(kurtosis, n, level))
+    return (
+        rho,
+        half,
+        float(value[live].mean()) if live.any() else 0.0,
+        float(means.std(ddof=1) * _quantile(kurtosis, n, level)),
+    )
 
 
 def _quantile(kurtosis, n: int, level: float):
@@ -199,7 +257,12 @@ def _columns(simulated: tuple, activations, share):
     u = u[0] if len(u) == 1 else u[0] - u[1]
     square = jnp.mean(u * u, axis=0)
     unit = u / jnp.sqrt(jnp.where(square > 0, square, 1.0))[None, :]
-    return jnp.concatenate(columns, axis=1), rho, jnp.mean(unit**4, axis=0), jnp.matmul(u, share, precision=jax.lax.Precision.HIGHEST)
+    return (
+        jnp.concatenate(columns, axis=1),
+        rho,
+        jnp.mean(unit**4, axis=0),
+        jnp.matmul(u, share, precision=jax.lax.Precision.HIGHEST),
+    )
 
 
 @jax.jit

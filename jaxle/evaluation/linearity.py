@@ -26,10 +26,16 @@ def edited(value: jax.Array, neuron, new: jax.Array, pool: str) -> jax.Array:
     """A tapped value, images, ..., neurons, in which one neuron has the value `new` (images,) wherever `pool` covers it."""
     chosen = jnp.arange(value.shape[-1]) == neuron
     shape = (1,) * (value.ndim - 1) + chosen.shape
-    return jnp.where(chosen.reshape(shape) & covered_by(value, pool), spread(new[:, None], value.ndim).astype(value.dtype), value)
+    return jnp.where(
+        chosen.reshape(shape) & covered_by(value, pool),
+        spread(new[:, None], value.ndim).astype(value.dtype),
+        value,
+    )
 
 
-def linear_weights(suffix: Suffix, variables, carried: Carried, pool: str, n_classes: int) -> jax.Array | None:
+def linear_weights(
+    suffix: Suffix, variables, carried: Carried, pool: str, n_classes: int
+) -> jax.Array | None:
     """Use it once a tap; costs at most one run of the suffix a neuron, on one image, and only where the first check is passed.
 
     Args:
@@ -45,20 +51,34 @@ def linear_weights(suffix: Suffix, variables, carried: Carried, pool: str, n_cla
     pooled, draw = taps.pool(carried.value, pool), np.random.default_rng(0)
     size = float(jnp.max(jnp.abs(pooled))) or 1.0
     n, neurons = pooled.shape
-    random = jnp.asarray(size * draw.standard_normal((n, neurons)) * draw.choice([1.0, 4.0], (n, 1)), jnp.float32)
+    random = jnp.asarray(
+        size * draw.standard_normal((n, neurons)) * draw.choice([1.0, 4.0], (n, 1)), jnp.float32
+    )
     covered = covered_by(carried.value, pool)
 
     @jax.jit
     def all_at_once(variables, carried, random):
-        new = carried._replace(value=jnp.where(covered, spread(random, carried.value.ndim).astype(carried.value.dtype), carried.value))
-        moved = suffix(variables, new).astype(jnp.float32) - suffix(variables, carried).astype(jnp.float32)
+        new = carried._replace(
+            value=jnp.where(
+                covered,
+                spread(random, carried.value.ndim).astype(carried.value.dtype),
+                carried.value,
+            )
+        )
+        moved = suffix(variables, new).astype(jnp.float32) - suffix(variables, carried).astype(
+            jnp.float32
+        )
         first = jax.tree.map(lambda x: jnp.repeat(x[:1], n, axis=0), carried)
-        return moved, jax.jvp(_growth(suffix, variables, first, pool), (jnp.zeros_like(pooled),), (random - pooled,))[1]
+        return moved, jax.jvp(
+            _growth(suffix, variables, first, pool), (jnp.zeros_like(pooled),), (random - pooled,)
+        )[1]
 
     @jax.jit
     def jacobian(variables, carried):
         first = jax.tree.map(lambda x: x[:1], carried)
-        _, back = jax.vjp(_growth(suffix, variables, first, pool), jnp.zeros((1, neurons), jnp.float32))
+        _, back = jax.vjp(
+            _growth(suffix, variables, first, pool), jnp.zeros((1, neurons), jnp.float32)
+        )
         rows = jax.lax.map(lambda row: back(row[None])[0][0], jnp.eye(n_classes), batch_size=32)
         return rows.T
 
@@ -76,7 +96,9 @@ def linear_weights(suffix: Suffix, variables, carried: Carried, pool: str, n_cla
             def edit(part):
                 k, v, before = part
                 new = carried._replace(value=edited(carried.value, k, v[None], pool))
-                return (suffix(variables, new).astype(jnp.float32) - base)[0], (v - before) * weights[k]
+                return (suffix(variables, new).astype(jnp.float32) - base)[0], (
+                    v - before
+                ) * weights[k]
 
             return jax.lax.map(edit, (jnp.arange(neurons), random[0], pooled[0]))
 
@@ -101,7 +123,11 @@ def _agree(found, predicted) -> bool:
 def covered_by(value, pool):
     """Which positions a pool covers, 1, ..., 1; all but with "first"."""
     everywhere = jnp.ones((1,) * value.ndim, bool)
-    return (jnp.arange(value.shape[1]) == 0)[None, :, None] if pool == "first" and value.ndim == 3 else everywhere
+    return (
+        (jnp.arange(value.shape[1]) == 0)[None, :, None]
+        if pool == "first" and value.ndim == 3
+        else everywhere
+    )
 
 
 def spread(x, ndim):

@@ -31,12 +31,23 @@ class Metrics(NamedTuple):
     f1: np.ndarray  # in [0, 1]; 0 where nothing is predicted or nothing is positive
     iou: np.ndarray  # in [0, 1]; as F1
     r2: np.ndarray  # at most 1, negative where val's line does worse than the mean; 0 where the activation is constant on test
-    base_rate: np.ndarray  # share of test images that are positive: the AUPRC of a random simulation
-    activation_threshold: np.ndarray  # positive: activation above; +inf where the activation is constant on val
+    base_rate: (
+        np.ndarray
+    )  # share of test images that are positive: the AUPRC of a random simulation
+    activation_threshold: (
+        np.ndarray
+    )  # positive: activation above; +inf where the activation is constant on val
     simulated_threshold: np.ndarray  # predicted: simulation above; +inf where val has no positive image, −inf where all are best predicted
 
 
-def metrics(simulated_val: Array, activations_val: Array, simulated: Array, activations: Array, *, alpha: float = ALPHA) -> Metrics:
+def metrics(
+    simulated_val: Array,
+    activations_val: Array,
+    simulated: Array,
+    activations: Array,
+    *,
+    alpha: float = ALPHA,
+) -> Metrics:
     """Five more views on how well simulations follow activations; use them beside the correlation.
 
     Args:
@@ -54,15 +65,22 @@ def metrics(simulated_val: Array, activations_val: Array, simulated: Array, acti
     check_pair(simulated_val, activations_val, name="simulated_val")
     check_pair(simulated, activations)
     if simulated_val.shape[1] != simulated.shape[1]:
-        raise ValueError(f"val and test must describe the same neurons, got {simulated_val.shape[1]} and {simulated.shape[1]} columns.")
+        raise ValueError(
+            f"val and test must describe the same neurons, got {simulated_val.shape[1]} and {simulated.shape[1]} columns."
+        )
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must lie between 0 and 1, got {alpha!r}.")
     n_neurons = simulated.shape[1]
     size = min(n_neurons, max(1, BLOCK_BYTES // (4 * max(len(simulated), len(simulated_val)))))
     out = np.zeros((len(Metrics._fields), n_neurons), np.float32)
     for start in range(0, n_neurons, size):
-        block = slice(min(start, n_neurons - size), min(start, n_neurons - size) + size)  # the last reaches back: one shape, one program
-        arrays = [np.asarray(x[:, block], np.float32) for x in (simulated_val, activations_val, simulated, activations)]
+        block = slice(
+            min(start, n_neurons - size), min(start, n_neurons - size) + size
+        )  # the last reaches back: one shape, one program
+        arrays = [
+            np.asarray(x[:, block], np.float32)
+            for x in (simulated_val, activations_val, simulated, activations)
+        ]
         sorted_a = np.sort(arrays[1].T, axis=1)
         orders = (_order(arrays[0]), _order(arrays[2]))
         out[:, block] = np.stack(_all(*arrays, sorted_a, *orders, jnp.float32(alpha)))
@@ -80,15 +98,27 @@ def _all(s_val, a_val, s, a, sorted_a, order_val, order, alpha):
     positive_val, positive = a_val > threshold[None, :], a > threshold[None, :]
     cut = _f1_threshold(s_val, positive_val, order_val)
     rate = jnp.mean(positive, axis=0)
-    scores = cosine(a, s), _auprc(s, positive, order), *f1_iou(s > cut[None, :], positive), r2(s_val, a_val, s, a)
+    scores = (
+        cosine(a, s),
+        _auprc(s, positive, order),
+        *f1_iou(s > cut[None, :], positive),
+        r2(s_val, a_val, s, a),
+    )
     return Metrics(*scores, rate, threshold, cut)
 
 
 def cosine(a, s):
     """(neurons,): cosine of columns of a and s, (images, neurons), neither of them centred."""
-    a, s = (x / jnp.maximum(jnp.max(jnp.abs(x), axis=0), jnp.finfo(jnp.float32).tiny)[None, :] for x in (a, s))  # no square overflows
+    a, s = (
+        x / jnp.maximum(jnp.max(jnp.abs(x), axis=0), jnp.finfo(jnp.float32).tiny)[None, :]
+        for x in (a, s)
+    )  # no square overflows
     size = jnp.sum(a * a, axis=0) * jnp.sum(s * s, axis=0)
-    return jnp.where(size > 0, jnp.clip(jnp.sum(a * s, axis=0) / jnp.sqrt(jnp.where(size > 0, size, 1.0)), -1.0, 1.0), 0.0)
+    return jnp.where(
+        size > 0,
+        jnp.clip(jnp.sum(a * s, axis=0) / jnp.sqrt(jnp.where(size > 0, size, 1.0)), -1.0, 1.0),
+        0.0,
+    )
 
 
 def _top_threshold(ranked, alpha):
@@ -139,14 +169,20 @@ def r2(s_val, a_val, s, a):
     rest = a - mean_a[None, :] - slope[None, :] * (s - mean_s[None, :])
     spread = jnp.mean((a - jnp.mean(a, axis=0)[None, :]) ** 2, axis=0)
     constant = is_constant(jnp.sqrt(spread), jnp.max(jnp.abs(a), axis=0))
-    return jnp.where(constant, 0.0, 1 - jnp.mean(rest**2, axis=0) / jnp.where(constant, 1.0, spread))
+    return jnp.where(
+        constant, 0.0, 1 - jnp.mean(rest**2, axis=0) / jnp.where(constant, 1.0, spread)
+    )
 
 
 def _ranked(s, positive, order):
     """By descending s: values and positives (neurons, images), positives in all (neurons,), and for each place the last of equal s."""
-    values, hits = (jnp.take_along_axis(x.T, order, axis=1) for x in (s, positive.astype(jnp.int32)))
+    values, hits = (
+        jnp.take_along_axis(x.T, order, axis=1) for x in (s, positive.astype(jnp.int32))
+    )
     n = s.shape[0]
-    ends = jnp.concatenate([values[:, 1:] != values[:, :-1], jnp.ones((len(values), 1), bool)], axis=1)
+    ends = jnp.concatenate(
+        [values[:, 1:] != values[:, :-1], jnp.ones((len(values), 1), bool)], axis=1
+    )
     place = jnp.arange(n, dtype=jnp.int32)[None, :]
     last = jax.lax.cummin(jnp.where(ends, place, n), axis=1, reverse=True)
     return values, hits, jnp.sum(hits, axis=1), last

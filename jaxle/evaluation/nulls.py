@@ -30,7 +30,29 @@ from jaxle.solve.moments import HIGHEST, Moments
 from jaxle.stats import standardise
 
 TIE = 1e-5  # correlations this close are equal: round-off of float32 over some 10,000 images
-ONSETS = ("b", "bl", "d", "dr", "f", "fl", "g", "gr", "j", "k", "kl", "m", "n", "p", "pr", "s", "sk", "t", "tr", "v", "z")
+ONSETS = (
+    "b",
+    "bl",
+    "d",
+    "dr",
+    "f",
+    "fl",
+    "g",
+    "gr",
+    "j",
+    "k",
+    "kl",
+    "m",
+    "n",
+    "p",
+    "pr",
+    "s",
+    "sk",
+    "t",
+    "tr",
+    "v",
+    "z",
+)
 VOWELS = ("a", "e", "i", "o", "u")
 CODAS = ("", "l", "n", "r", "x")
 STREAM = 1 << 32  # permutations here draw from streams of their own, apart from the split's
@@ -53,7 +75,9 @@ class Permuted(NamedTuple):
     """Scores of explanations that were fitted to permuted activations."""
 
     val_correlation: np.ndarray  # (permutations, neurons) float32, as the search reports it: the optimism of choosing the best
-    test_correlation: np.ndarray  # (permutations, neurons) float32, with the real test activations: the null of the test score
+    test_correlation: (
+        np.ndarray
+    )  # (permutations, neurons) float32, with the real test activations: the null of the test score
 
 
 def swap(simulated: Array, activations: Array, live: np.ndarray | None = None) -> Swap:
@@ -84,8 +108,13 @@ def swap(simulated: Array, activations: Array, live: np.ndarray | None = None) -
     rank = np.where(live, 1.0 + greater + 0.5 * ties, 0.0)
     specificity = np.where(live, diagonal - off, 0.0)
     first = np.where(greater == 0, 1.0 / (1.0 + ties), 0.0)
-    means = [float(values[live].mean()) if live.any() else 0.0 for values in (off, specificity, first, 1.0 / np.maximum(rank, 1.0))]
-    return Swap(*(np.asarray(values, np.float32) for values in (diagonal, off, specificity, rank)), *means)
+    means = [
+        float(values[live].mean()) if live.any() else 0.0
+        for values in (off, specificity, first, 1.0 / np.maximum(rank, 1.0))
+    ]
+    return Swap(
+        *(np.asarray(values, np.float32) for values in (diagonal, off, specificity, rank)), *means
+    )
 
 
 def permute_and_refit(
@@ -121,10 +150,14 @@ def permute_and_refit(
         val.append(np.array([row.val_correlation or 0.0 for row in explanations], np.float32))
         scores.append(correlation(simulate(explanations), test))
     shape = (permutations, activations.shape[1])
-    return Permuted(np.array(val, np.float32).reshape(shape), np.array(scores, np.float32).reshape(shape))
+    return Permuted(
+        np.array(val, np.float32).reshape(shape), np.array(scores, np.float32).reshape(shape)
+    )
 
 
-def permute(measured: Measured, rows: Callable, activations: Array, split: Split, seed: int, number: int) -> Measured:
+def permute(
+    measured: Measured, rows: Callable, activations: Array, split: Split, seed: int, number: int
+) -> Measured:
     """`measured` as it would be with the activations permuted over the images of train and val, every neuron's in its own way.
 
     Arguments as in `permute_and_refit`; `number` says which permutations of this seed. A neuron's permutation is a common random one
@@ -133,14 +166,19 @@ def permute(measured: Measured, rows: Callable, activations: Array, split: Split
     images = np.concatenate([split.train, split.val])
     values, n_neurons = np.asarray(activations), activations.shape[1]
     order = images[shuffled(len(images), seed, STREAM + number)]
-    rotation = np.random.Philox(key=np.array([seed, STREAM + number], np.uint64)).random_raw(n_neurons)
+    rotation = np.random.Philox(key=np.array([seed, STREAM + number], np.uint64)).random_raw(
+        n_neurons
+    )
     rotation = (rotation % np.uint64(len(images))).astype(np.int64)
     position = np.zeros(len(values), np.int64)
     position[images] = np.arange(len(images))
 
     def moved(moments: Moments, index: np.ndarray) -> Moments:
         def read(block: np.ndarray) -> np.ndarray:
-            return values[order[(position[block][:, None] + rotation[None, :]) % len(images)], np.arange(n_neurons)]
+            return values[
+                order[(position[block][:, None] + rotation[None, :]) % len(images)],
+                np.arange(n_neurons),
+            ]
 
         return reassign(moments, lambda i: rows(i, measured.kept), read, index)
 
@@ -153,7 +191,10 @@ def permute(measured: Measured, rows: Callable, activations: Array, split: Split
 
 
 def reassign(
-    moments: Moments, features: Callable[[np.ndarray], Array], activations: Callable[[np.ndarray], Array], index: np.ndarray
+    moments: Moments,
+    features: Callable[[np.ndarray], Array],
+    activations: Callable[[np.ndarray], Array],
+    index: np.ndarray,
 ) -> Moments:
     """Moments of some images with other activations in place of their own: the concepts' own moments are not redone.
 
@@ -172,12 +213,25 @@ def reassign(
     for block in row_blocks(n, 4 * n_neurons):
         mean += np.asarray(activations(index[block]), np.float64).sum(0) / n
     mean = jnp.asarray(mean, jnp.float32)
-    state = (jnp.zeros(n_neurons, jnp.float32), jnp.zeros(moments.cross.shape, jnp.float32), jnp.zeros(n_neurons, jnp.float32))
+    state = (
+        jnp.zeros(n_neurons, jnp.float32),
+        jnp.zeros(moments.cross.shape, jnp.float32),
+        jnp.zeros(n_neurons, jnp.float32),
+    )
     for start in range(0, n, n_rows):
-        place = index[np.minimum(np.arange(start, start + n_rows), n - 1)]  # one shape, one program; the count masks the rest
+        place = index[
+            np.minimum(np.arange(start, start + n_rows), n - 1)
+        ]  # one shape, one program; the count masks the rest
         x, y = features(place), activations(place)
         jax.block_until_ready(state)  # at most two tiles at a time
-        state = _add(state, jnp.asarray(x), jnp.asarray(y), moments.mean_x, mean, jnp.int32(min(n_rows, n - start)))
+        state = _add(
+            state,
+            jnp.asarray(x),
+            jnp.asarray(y),
+            moments.mean_x,
+            mean,
+            jnp.int32(min(n_rows, n - start)),
+        )
     left, cross, var = (part / n for part in state)
     return moments._replace(mean_y=mean + left, cross=cross, var_y=jnp.maximum(var - left**2, 0.0))
 
@@ -250,5 +304,12 @@ def _compare(a, s, live, own):
 def _add(state, x, y, mean_x, mean_y, count):
     total, cross, var = state
     real = (jnp.arange(x.shape[0], dtype=jnp.int32) < count)[:, None]
-    x, y = (jnp.where(real, z.astype(jnp.float32) - mean[None, :], 0.0) for z, mean in ((x, mean_x), (y, mean_y)))
-    return total + jnp.sum(y, axis=0), cross + jnp.matmul(x.T, y, precision=HIGHEST), var + jnp.sum(y * y, axis=0)
+    x, y = (
+        jnp.where(real, z.astype(jnp.float32) - mean[None, :], 0.0)
+        for z, mean in ((x, mean_x), (y, mean_y))
+    )
+    return (
+        total + jnp.sum(y, axis=0),
+        cross + jnp.matmul(x.T, y, precision=HIGHEST),
+        var + jnp.sum(y * y, axis=0),
+    )

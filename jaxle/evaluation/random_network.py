@@ -21,7 +21,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 Variables = Mapping[str, Any]
 
 
-def permute_parameters(variables: Variables, seed: int, recompute: Callable[[Variables], Any] | None = None) -> dict[str, Any]:
+def permute_parameters(
+    variables: Variables, seed: int, recompute: Callable[[Variables], Any] | None = None
+) -> dict[str, Any]:
     """Shuffle every parameter tensor; use it as `random_network: permuted` beside re-initialised weights.
 
     Args:
@@ -36,14 +38,20 @@ def permute_parameters(variables: Variables, seed: int, recompute: Callable[[Var
       ValueError: the network has BatchNorm and `recompute` is missing.
     """
     if variables.get("batch_stats") and recompute is None:
-        raise ValueError("the network has BatchNorm, whose statistics must be measured again: give recompute, such as batch_statistics.")
+        raise ValueError(
+            "the network has BatchNorm, whose statistics must be measured again: give recompute, such as batch_statistics."
+        )
     leaves = flatten_dict(variables["params"])
-    shuffled = {path: _shuffle(leaves[path], seed, number) for number, path in enumerate(sorted(leaves))}
+    shuffled = {
+        path: _shuffle(leaves[path], seed, number) for number, path in enumerate(sorted(leaves))
+    }
     result = {**variables, "params": unflatten_dict(shuffled)}
     return result if recompute is None else {**result, "batch_stats": recompute(result)}
 
 
-def batch_statistics(module: nn.Module, variables: Variables, batches: Iterable, **call) -> dict[str, Any]:
+def batch_statistics(
+    module: nn.Module, variables: Variables, batches: Iterable, **call
+) -> dict[str, Any]:
     """BatchNorm's means and variances on images, each layer fed what the layers before it give when they normalise by the batch itself.
 
     Args:
@@ -67,8 +75,12 @@ def batch_statistics(module: nn.Module, variables: Variables, batches: Iterable,
     if total is None:
         raise ValueError("batch statistics need at least one batch of images, got none.")
     total = jax.tree.map(lambda x: x / n, total)
-    variances = jax.tree.map(lambda square, m: jnp.maximum(square - m * m, 0.0), total["square"], total["mean"])
-    both = {(*path, "mean"): m for path, m in total["mean"].items()} | {(*path, "var"): v for path, v in variances.items()}
+    variances = jax.tree.map(
+        lambda square, m: jnp.maximum(square - m * m, 0.0), total["square"], total["mean"]
+    )
+    both = {(*path, "mean"): m for path, m in total["mean"].items()} | {
+        (*path, "var"): v for path, v in variances.items()
+    }
     return unflatten_dict(both)
 
 
@@ -81,7 +93,9 @@ def _measure(module: nn.Module, variables, images, call):
         if not isinstance(layer, nn.BatchNorm) or context.method_name != "__call__":
             return next_function(*args, **kwargs)
         if layer.axis != -1:
-            raise ValueError(f"BatchNorm {'/'.join(layer.path)} keeps axis {layer.axis}: expected the last one.")
+            raise ValueError(
+                f"BatchNorm {'/'.join(layer.path)} keeps axis {layer.axis}: expected the last one."
+            )
         x = args[0].astype(jnp.float32)
         axes = tuple(range(x.ndim - 1))
         mean, variance = jnp.mean(x, axis=axes, keepdims=True), jnp.var(x, axis=axes, keepdims=True)
@@ -89,7 +103,9 @@ def _measure(module: nn.Module, variables, images, call):
         shape = mean.shape
         scale = layer.get_variable("params", "scale").reshape(shape) if layer.use_scale else 1.0
         bias = layer.get_variable("params", "bias").reshape(shape) if layer.use_bias else 0.0
-        return ((x - mean) * jax.lax.rsqrt(variance + layer.epsilon) * scale + bias).astype(args[0].dtype)
+        return ((x - mean) * jax.lax.rsqrt(variance + layer.epsilon) * scale + bias).astype(
+            args[0].dtype
+        )
 
     with nn.intercept_methods(by_batch):
         module.apply(variables, images, **call)
@@ -97,5 +113,8 @@ def _measure(module: nn.Module, variables, images, call):
 
 
 def _shuffle(values, seed: int, number: int):
-    order = np.argsort(np.random.Philox(key=np.array([seed, number], np.uint64)).random_raw(values.size), kind="stable")
+    order = np.argsort(
+        np.random.Philox(key=np.array([seed, number], np.uint64)).random_raw(values.size),
+        kind="stable",
+    )
     return jnp.ravel(values)[order].reshape(values.shape)

@@ -30,7 +30,10 @@ from jaxle.models.model import Model
 from jaxle.models.suffix import Carried, Suffix
 
 Images = Callable[[np.ndarray], np.ndarray]  # row index → fitted uint8 images, size, size, 3
-CACHE, DEVICE = 4 << 20, 1 << 30  # bytes of the largest tensor of a step: what a CPU's cache and an accelerator's memory like
+CACHE, DEVICE = (
+    4 << 20,
+    1 << 30,
+)  # bytes of the largest tensor of a step: what a CPU's cache and an accelerator's memory like
 _ROUND_OFF = 1e-6  # of the logits: a smaller change by the suffix is two programs' round-off, and counts as none
 _CHECKED = 4  # images on which linearity is checked
 _TILE = 64  # images at once, more where memory allows
@@ -81,7 +84,11 @@ class Tail:
             with jax.default_matmul_precision("highest"):
                 carried = self.suffix.record(variables, self.model.preprocess.normalise(images))
                 logits = self.suffix(variables, carried).astype(jnp.float32)
-            return taps.pool(carried.value, self.pool), logits, None if self.path == "linear" else carried
+            return (
+                taps.pool(carried.value, self.pool),
+                logits,
+                None if self.path == "linear" else carried,
+            )
 
         return jax.jit(see)
 
@@ -90,7 +97,9 @@ class Tail:
         return jax.jit(functools.partial(_change, self), static_argnames="want")
 
 
-def open_tail(model: Model, tap: str, pool: str, images: np.ndarray, *, memory: int | None = None) -> Tail:
+def open_tail(
+    model: Model, tap: str, pool: str, images: np.ndarray, *, memory: int | None = None
+) -> Tail:
     """Use it once a tap; finds out whether the network is linear after it (`linearity`).
 
     Args:
@@ -108,7 +117,9 @@ def open_tail(model: Model, tap: str, pool: str, images: np.ndarray, *, memory: 
     memory = memory or (CACHE if jax.default_backend() == "cpu" else DEVICE)
     suffix, images = model.suffix(tap), jnp.asarray(images[:_CHECKED])
     with jax.default_matmul_precision("highest"):
-        carried = jax.jit(lambda v, x: suffix.record(v, model.preprocess.normalise(x)))(model.variables, images)
+        carried = jax.jit(lambda v, x: suffix.record(v, model.preprocess.normalise(x)))(
+            model.variables, images
+        )
         pooled = taps.pool(carried.value, pool)
         if pooled.ndim != 2:
             raise ValueError(
@@ -116,15 +127,23 @@ def open_tail(model: Model, tap: str, pool: str, images: np.ndarray, *, memory: 
             )
         logits = jax.eval_shape(suffix, model.variables, carried)
         if not hasattr(logits, "ndim") or logits.ndim != 2:
-            raise ValueError(f"losses need a network with one row of logits an image; {model.name!r} gives none.")
+            raise ValueError(
+                f"losses need a network with one row of logits an image; {model.name!r} gives none."
+            )
         run = functools.partial(suffix, model.variables)
-        largest = max(_bytes(jax.make_jaxpr(run)(carried).jaxpr), carried.value.nbytes) // len(images)
+        largest = max(_bytes(jax.make_jaxpr(run)(carried).jaxpr), carried.value.nbytes) // len(
+            images
+        )
     tile = model.fit_batch(max(8, min(_TILE if memory <= CACHE else 16 * _TILE, memory // largest)))
     weights = linear_weights(suffix, model.variables, carried, pool, logits.shape[1])
-    return Tail(model, tap, pool, suffix, weights, pooled.shape[1], logits.shape[1], tile, largest, memory)
+    return Tail(
+        model, tap, pool, suffix, weights, pooled.shape[1], logits.shape[1], tile, largest, memory
+    )
 
 
-def see(tail: Tail, images: Images, labels: np.ndarray, index: np.ndarray) -> Iterator[tuple[slice, Seen]]:
+def see(
+    tail: Tail, images: Images, labels: np.ndarray, index: np.ndarray
+) -> Iterator[tuple[slice, Seen]]:
     """Run the images once, tile by tile.
 
     Args:
@@ -139,8 +158,12 @@ def see(tail: Tail, images: Images, labels: np.ndarray, index: np.ndarray) -> It
     for start in range(0, len(index), size):
         rows = index[start : start + size]
         padded = np.concatenate([rows, np.full(size - len(rows), rows[-1])])
-        y = check_labels(None if labels is None else np.asarray(labels)[padded], size, tail.n_classes)
-        activations, logits, carried = tail._see(tail.model.variables, tail.model.place(np.asarray(images(padded))))
+        y = check_labels(
+            None if labels is None else np.asarray(labels)[padded], size, tail.n_classes
+        )
+        activations, logits, carried = tail._see(
+            tail.model.variables, tail.model.place(np.asarray(images(padded)))
+        )
         yield slice(start, start + len(rows)), Seen(activations, logits, jnp.asarray(y), carried)
 
 
@@ -159,7 +182,15 @@ def change(tail: Tail, seen: Seen, values, neurons, temperature: float, want: st
       (each images, columns), else None.
     """
     values, neurons = jnp.asarray(values, jnp.float32), jnp.asarray(neurons, jnp.int32)
-    return tail._change(tail.model.variables, tail.weights, seen, values, neurons, jnp.float32(temperature), want=want)
+    return tail._change(
+        tail.model.variables,
+        tail.weights,
+        seen,
+        values,
+        neurons,
+        jnp.float32(temperature),
+        want=want,
+    )
 
 
 def loss_change(logits, shift, labels, temperature):
@@ -169,7 +200,11 @@ def loss_change(logits, shift, labels, temperature):
     p = jax.nn.softmax(logits / temperature, axis=1)
     grown = jnp.maximum(jnp.max(b, axis=1, keepdims=True) - 30.0, 0.0)  # keeps expm1 finite
     total = jnp.sum(p * jnp.expm1(b - grown), axis=1)
-    return jnp.log1p(jnp.maximum(total, -1 + 1e-7)) + grown[:, 0] - jnp.take_along_axis(b, labels[:, None], 1)[:, 0]
+    return (
+        jnp.log1p(jnp.maximum(total, -1 + 1e-7))
+        + grown[:, 0]
+        - jnp.take_along_axis(b, labels[:, None], 1)[:, 0]
+    )
 
 
 def _change(tail, variables, weights, seen, values, neurons, temperature, want):
@@ -181,16 +216,25 @@ def _change(tail, variables, weights, seen, values, neurons, temperature, want):
     neurons = jnp.pad(neurons, (0, padding)).reshape(-1, block)
     values = jnp.pad(values, ((0, 0), (0, padding))).T.reshape(-1, block, n)
 
-    def logits_after(neurons, values):  # (block,), (block, images) → change of the logits, block · images, classes
+    def logits_after(
+        neurons, values
+    ):  # (block,), (block, images) → change of the logits, block · images, classes
         if weights is not None:
             delta = values - seen.activations.T[neurons]
             return (delta[:, :, None] * weights[neurons][:, None, :]).reshape(-1, tail.n_classes)
         value = jax.vmap(lambda k, v: edited(seen.carried.value, k, v, tail.pool))(neurons, values)
         with jax.default_matmul_precision("highest"):
-            run = tail.suffix(variables, Carried(_merge(value), tuple(_merge(_repeat(x, block)) for x in seen.carried.around)))
+            run = tail.suffix(
+                variables,
+                Carried(
+                    _merge(value), tuple(_merge(_repeat(x, block)) for x in seen.carried.around)
+                ),
+            )
         shift = run.astype(jnp.float32) - logits
         size = jnp.max(jnp.abs(logits), axis=1, keepdims=True)
-        return jnp.where(jnp.max(jnp.abs(shift), axis=1, keepdims=True) <= _ROUND_OFF * size, 0.0, shift)
+        return jnp.where(
+            jnp.max(jnp.abs(shift), axis=1, keepdims=True) <= _ROUND_OFF * size, 0.0, shift
+        )
 
     logits, labels = _merge(_repeat(seen.logits, block)), _merge(_repeat(seen.labels, block))
 
@@ -224,6 +268,16 @@ def _bytes(jaxpr) -> int:
     """Of the largest tensor that a program makes."""
     found = 0
     for eqn in jaxpr.eqns:
-        inner = [getattr(p, "jaxpr", p) for p in eqn.params.values() if hasattr(getattr(p, "jaxpr", p), "eqns")]
-        found = max([found, *(_bytes(j) for j in inner), *(v.aval.size * v.aval.dtype.itemsize for v in eqn.outvars)])
+        inner = [
+            getattr(p, "jaxpr", p)
+            for p in eqn.params.values()
+            if hasattr(getattr(p, "jaxpr", p), "eqns")
+        ]
+        found = max(
+            [
+                found,
+                *(_bytes(j) for j in inner),
+                *(v.aval.size * v.aval.dtype.itemsize for v in eqn.outvars),
+            ]
+        )
     return found

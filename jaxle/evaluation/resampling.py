@@ -43,12 +43,25 @@ def resampled(
     rng = np.random.default_rng([seed, draw])
 
     def moments(part: np.ndarray) -> Moments:
-        return second_moments(lambda i: rows(i, measured.kept), activations, np.sort(rng.choice(part, len(part))), mesh=mesh)
+        return second_moments(
+            lambda i: rows(i, measured.kept),
+            activations,
+            np.sort(rng.choice(part, len(part))),
+            mesh=mesh,
+        )
 
     parts = fold_rows(split, len(measured.folds)) or [(split.train, split.val)]
     train, val = ([moments(part[i]) if len(part[i]) else None for part in parts] for i in (0, 1))
-    folds = tuple(merge([m for m in pair if m is not None]) for pair in zip(train, val, strict=True)) if measured.folds else ()
-    return measured._replace(train=merge([m for m in train if m is not None]), val=merge([m for m in val if m is not None]), folds=folds)
+    folds = (
+        tuple(merge([m for m in pair if m is not None]) for pair in zip(train, val, strict=True))
+        if measured.folds
+        else ()
+    )
+    return measured._replace(
+        train=merge([m for m in train if m is not None]),
+        val=merge([m for m in val if m is not None]),
+        folds=folds,
+    )
 
 
 def fold_rows(split: Split, n_folds: int) -> list[tuple[np.ndarray, np.ndarray]]:

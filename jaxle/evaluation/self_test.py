@@ -34,7 +34,9 @@ class Verdict(NamedTuple):
     passes: bool
 
 
-def self_test(activations: Array, labels: Array, *, seed: int = 0, alpha: float = ALPHA) -> dict[str, Verdict]:
+def self_test(
+    activations: Array, labels: Array, *, seed: int = 0, alpha: float = ALPHA
+) -> dict[str, Verdict]:
     """Do the metrics notice labels that are missing or too many? Use it before a metric is trusted on concepts of other frequencies.
 
     No run calls it; give it labels that are known exactly, and `known_neurons` of them.
@@ -57,40 +59,58 @@ def self_test(activations: Array, labels: Array, *, seed: int = 0, alpha: float 
     check_equal_rows(activations, labels, ("activations", "labels"))
     labels = np.asarray(labels)
     if activations.shape != labels.shape or len(labels) < 4:
-        raise ValueError(f"activations and labels must be of one shape, with four images or more, got {activations.shape}, {labels.shape}.")
+        raise ValueError(
+            f"activations and labels must be of one shape, with four images or more, got {activations.shape}, {labels.shape}."
+        )
     if not ((labels == 0) | (labels == 1)).all():
         raise ValueError(f"labels must be 0 or 1, got {labels[(labels != 0) & (labels != 1)][0]}.")
     usable = (labels.sum(0) > 0) & (2 * labels.sum(0) <= len(labels))
     if not usable.any():
-        raise ValueError(f"none of the {labels.shape[1]} concepts is in some image and in at most half of them.")
+        raise ValueError(
+            f"none of the {labels.shape[1]} concepts is in some image and in at most half of them."
+        )
     labels, activations = labels[:, usable] > 0, np.asarray(activations, np.float32)[:, usable]
     half, double = _changed(labels, seed)
-    full, halved, doubled = (_score(activations, x.astype(np.float32), seed, alpha) for x in (labels, half, double))
+    full, halved, doubled = (
+        _score(activations, x.astype(np.float32), seed, alpha) for x in (labels, half, double)
+    )
     return {name: _verdict(full[name], halved[name], doubled[name]) for name in full}
 
 
 def known_neurons(labels: Array, *, noise: float = 0.5, seed: int = 0) -> np.ndarray:
     """A neuron for each concept, for `self_test`: its label plus normal noise; (images, concepts) float32."""
-    return (np.asarray(labels) + noise * np.random.default_rng(seed).normal(size=labels.shape)).astype(np.float32)
+    return (
+        np.asarray(labels) + noise * np.random.default_rng(seed).normal(size=labels.shape)
+    ).astype(np.float32)
 
 
-def auc_top_and_random(simulated: np.ndarray, activations: np.ndarray, seed: int, n_images: int = TOP_AND_RANDOM) -> np.ndarray:
+def auc_top_and_random(
+    simulated: np.ndarray, activations: np.ndarray, seed: int, n_images: int = TOP_AND_RANDOM
+) -> np.ndarray:
     """(neurons,): how well s (images, neurons) tells the most activating images from as many random others; ties count half."""
     n_images = min(n_images, len(activations) // 2)
     order = np.argsort(-activations, axis=0, kind="stable")
-    rest = np.random.default_rng(seed).permutation(len(activations) - n_images)[:n_images] + n_images
-    top, random = (np.take_along_axis(simulated, order[place], axis=0) for place in (np.arange(n_images), rest))
+    rest = (
+        np.random.default_rng(seed).permutation(len(activations) - n_images)[:n_images] + n_images
+    )
+    top, random = (
+        np.take_along_axis(simulated, order[place], axis=0) for place in (np.arange(n_images), rest)
+    )
     return (np.sign(top[:, None] - random[None]) / 2 + 0.5).mean((0, 1))
 
 
 def _changed(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Per concept, half of its images dropped; as many as it has added; both at random."""
     noise, count = np.random.default_rng(seed).random(labels.shape), labels.sum(0)
-    place = np.argsort(np.argsort(np.where(labels, noise, 1 + noise), axis=0), axis=0)  # own images first, then the others, at random
+    place = np.argsort(
+        np.argsort(np.where(labels, noise, 1 + noise), axis=0), axis=0
+    )  # own images first, then the others, at random
     return place < count - count // 2, place < 2 * count
 
 
-def _score(activations: np.ndarray, simulated: np.ndarray, seed: int, alpha: float) -> dict[str, np.ndarray]:
+def _score(
+    activations: np.ndarray, simulated: np.ndarray, seed: int, alpha: float
+) -> dict[str, np.ndarray]:
     (a_val, a), (s_val, s) = ((x[::2], x[1::2]) for x in (activations, simulated))
     found = metrics(s_val, a_val, s, a, alpha=alpha)
     return {
@@ -102,4 +122,6 @@ def _score(activations: np.ndarray, simulated: np.ndarray, seed: int, alpha: flo
 
 def _verdict(full: np.ndarray, halved: np.ndarray, doubled: np.ndarray) -> Verdict:
     shares = [float((full - x > EPSILON * np.abs(full)).mean()) for x in (halved, doubled)]
-    return Verdict(*(float(x.mean()) for x in (full, halved, doubled)), *shares, min(shares) >= SHARE)
+    return Verdict(
+        *(float(x.mean()) for x in (full, halved, doubled)), *shares, min(shares) >= SHARE
+    )

@@ -18,7 +18,9 @@ from jaxle.arrays import Array, check_matrix, row_blocks
 from jaxle.explanations import Explanations
 
 
-def simulate(explanations: Explanations, concept_probs: Array, concepts: Sequence[str]) -> np.ndarray:
+def simulate(
+    explanations: Explanations, concept_probs: Array, concepts: Sequence[str]
+) -> np.ndarray:
     """Simulated activations of every neuron on a simulator's images.
 
     Args:
@@ -41,7 +43,11 @@ def simulate(explanations: Explanations, concept_probs: Array, concepts: Sequenc
     place = {concept: i for i, concept in enumerate(concepts)}
     columns = np.array([place[c] for c in explanations.concepts if c in place], np.int64)
     return simulate_rows(
-        explanations, lambda index, columns: concept_probs[index][:, columns], np.arange(concept_probs.shape[0]), columns, concepts
+        explanations,
+        lambda index, columns: concept_probs[index][:, columns],
+        np.arange(concept_probs.shape[0]),
+        columns,
+        concepts,
     )
 
 

@@ -24,7 +24,9 @@ class Temperature(NamedTuple):
     value: float
     loss: float  # f at the end, nats an image
     evaluations: int  # passes over the logits
-    capped: bool  # True: perfect (LEAST) or misleading (MOST) predictions, whose optimum lies outside
+    capped: (
+        bool  # True: perfect (LEAST) or misleading (MOST) predictions, whose optimum lies outside
+    )
 
 
 def fit_temperature(logits: Array, labels: Array, tol: float = 1e-10) -> Temperature:
@@ -75,9 +77,13 @@ def check_labels(labels: Array, n_images: int, n_classes: int) -> np.ndarray:
         raise ValueError("losses need labels, one class number an image; got none.")
     found = np.asarray(labels)
     if found.ndim != 1 or found.dtype.kind not in "iu" or len(found) != n_images:
-        raise ValueError(f"labels must be {n_images} whole numbers, one an image; got {found.dtype} of shape {found.shape}.")
+        raise ValueError(
+            f"labels must be {n_images} whole numbers, one an image; got {found.dtype} of shape {found.shape}."
+        )
     if found.size and not (0 <= found.min() and found.max() < n_classes):
-        raise ValueError(f"labels must be class numbers from 0 to {n_classes - 1}; got {found.min()} to {found.max()}.")
+        raise ValueError(
+            f"labels must be class numbers from 0 to {n_classes - 1}; got {found.min()} to {found.max()}."
+        )
     return found.astype(np.int32)
 
 
@@ -91,9 +97,16 @@ def _evaluate(logits, labels, u):
         partition = e.sum(axis=1)
         p = e / partition[:, None]
         mean = (p * z).sum(axis=1)
-        total += ((np.log(partition) - u * right).sum(), (mean - right).sum(), (p * (z - mean[:, None]) ** 2).sum())
+        total += (
+            (np.log(partition) - u * right).sum(),
+            (mean - right).sum(),
+            (p * (z - mean[:, None]) ** 2).sum(),
+        )
     return total / len(labels)
 
 
 def _flat(logits) -> bool:
-    return all(np.ptp(np.asarray(logits[block]), axis=1).max() == 0 for block in row_blocks(len(logits), 8 * logits.shape[1]))
+    return all(
+        np.ptp(np.asarray(logits[block]), axis=1).max() == 0
+        for block in row_blocks(len(logits), 8 * logits.shape[1])
+    )

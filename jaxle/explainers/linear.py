@@ -25,7 +25,17 @@ from jaxle.explainers.search import SEARCHES
 from jaxle.explanations import Explanations
 from jaxle.solve.exchange import ROUNDS
 
-__all__ = ["Measured", "Ranked", "check_concepts", "check_options", "explain", "maximum", "measure", "rank", "select"]
+__all__ = [
+    "Measured",
+    "Ranked",
+    "check_concepts",
+    "check_options",
+    "explain",
+    "maximum",
+    "measure",
+    "rank",
+    "select",
+]
 
 LAM, L1_RATIO, TOL = 0.05 / 0.99, 0.99, 1e-6
 MAX_CONCEPTS, N_CANDIDATES, MIN_GAIN, MIN_TOP5 = 10, 10, 0.02, 0.5
@@ -91,13 +101,30 @@ def explain(
     check_matrix(concept_probs, "concept_probs", ("images", "concepts"))
     check_equal_rows(activations, concept_probs, ("activations", "concept_probs"))
     concepts = check_concepts(concepts, concept_probs.shape[1])
-    check_options(lam, l1_ratio, TOL, max_concepts, n_candidates, min_gain, search, min_top5, mean_length, teacher, exchanges)
+    check_options(
+        lam,
+        l1_ratio,
+        TOL,
+        max_concepts,
+        n_candidates,
+        min_gain,
+        search,
+        min_top5,
+        mean_length,
+        teacher,
+        exchanges,
+    )
     n_images = activations.shape[0]
     split = make_split(n_images, seed) if split is None else check_split(split, n_images)
 
     folds = preconditioned.N_FOLDS if search == PRECONDITIONED else 0
     measured = measure(
-        lambda index, columns=slice(None): concept_probs[index][:, columns], len(concepts), activations, split, min_top5, folds=folds
+        lambda index, columns=slice(None): concept_probs[index][:, columns],
+        len(concepts),
+        activations,
+        split,
+        min_top5,
+        folds=folds,
     )
     if search == PRECONDITIONED:
         return preconditioned.explain(
@@ -144,7 +171,9 @@ def rank(
       pool_size: candidates kept per neuron, at most all concepts.
       mesh: neurons are split over its axis `data`.
     """
-    return Ranked(*ranking.candidates(measured.train, lam, l1_ratio, tol=tol, pool=pool_size, mesh=mesh))
+    return Ranked(
+        *ranking.candidates(measured.train, lam, l1_ratio, tol=tol, pool=pool_size, mesh=mesh)
+    )
 
 
 def select(
@@ -172,7 +201,13 @@ def select(
       mesh: neurons are split over its axis `data`.
     """
     found = SEARCHES[search](
-        measured.train, measured.val, ranked.order, n_candidates=n_candidates, max_concepts=max_concepts, min_gain=min_gain, mesh=mesh
+        measured.train,
+        measured.val,
+        ranked.order,
+        n_candidates=n_candidates,
+        max_concepts=max_concepts,
+        min_gain=min_gain,
+        mesh=mesh,
     )
     facts = {
         "n_concepts": len(measured.kept),
@@ -180,19 +215,27 @@ def select(
         "n_unconverged": int((~ranked.converged).sum()),
         "mean_support": float(ranked.support.mean()),
     }
-    return Explanations(table.rows(found, concepts, maxima, dead_threshold, measured.train, ranked.converged), split=split, facts=facts)
+    return Explanations(
+        table.rows(found, concepts, maxima, dead_threshold, measured.train, ranked.converged),
+        split=split,
+        facts=facts,
+    )
 
 
 def check_concepts(concepts: Sequence[str], n_columns: int) -> list[str]:
     """The names as a list, or a ValueError: one name per column, each once, none empty."""
     concepts = [str(concept) for concept in concepts]
     if len(concepts) != n_columns:
-        raise ValueError(f"concepts must name the {n_columns} columns of concept_probs, got {len(concepts)} names.")
+        raise ValueError(
+            f"concepts must name the {n_columns} columns of concept_probs, got {len(concepts)} names."
+        )
     if len(set(concepts)) != len(concepts):
         twice = next(c for i, c in enumerate(concepts) if c in concepts[:i])
         raise ValueError(f"concepts must be different names, got {twice!r} twice.")
     if "" in concepts:
-        raise ValueError(f"concepts must be non-empty names, got an empty one at position {concepts.index('')}.")
+        raise ValueError(
+            f"concepts must be non-empty names, got an empty one at position {concepts.index('')}."
+        )
     return concepts
 
 
@@ -217,10 +260,20 @@ def check_options(
         ("min_gain", min_gain, 0, 1),
         ("min_top5", min_top5, 0, 1),
     ):
-        if not (isinstance(value, (int, float)) and low <= value <= high and value < np.inf) or (name in ("lam", "tol") and value == 0):
-            expected = "a positive number" if high == np.inf else f"a number in {'(' if name == 'tol' else '['}0, 1]"
+        if not (isinstance(value, (int, float)) and low <= value <= high and value < np.inf) or (
+            name in ("lam", "tol") and value == 0
+        ):
+            expected = (
+                "a positive number"
+                if high == np.inf
+                else f"a number in {'(' if name == 'tol' else '['}0, 1]"
+            )
             raise ValueError(f"{name} must be {expected}, got {value!r}.")
-    for name, value, low in (("max_concepts", max_concepts, 1), ("n_candidates", n_candidates, 1), ("exchanges", exchanges, 0)):
+    for name, value, low in (
+        ("max_concepts", max_concepts, 1),
+        ("n_candidates", n_candidates, 1),
+        ("exchanges", exchanges, 0),
+    ):
         if not isinstance(value, (int, np.integer)) or value < low:
             raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}.")
     searches = [*SEARCHES, PRECONDITIONED]
@@ -229,7 +282,13 @@ def check_options(
     if mean_length is not None:
         if search != PRECONDITIONED:
             raise ValueError(f"mean_length needs search={PRECONDITIONED!r}, got search={search!r}.")
-        if isinstance(mean_length, bool) or not isinstance(mean_length, (int, float)) or not 1 <= mean_length < np.inf:
-            raise ValueError(f"mean_length must be a number of at least 1, or None, got {mean_length!r}.")
+        if (
+            isinstance(mean_length, bool)
+            or not isinstance(mean_length, (int, float))
+            or not 1 <= mean_length < np.inf
+        ):
+            raise ValueError(
+                f"mean_length must be a number of at least 1, or None, got {mean_length!r}."
+            )
     if not isinstance(teacher, bool):
         raise ValueError(f"teacher must be True or False, got {teacher!r}.")

@@ -59,8 +59,16 @@ def measure(
         return rows(index, kept)
 
     if folds:
-        return Measured(kept, *fold_moments(features, activations, split.train, split.val, folds, mesh=mesh))
-    return Measured(kept, *(second_moments(features, activations, index, mesh=mesh) for index in (split.train, split.val)))
+        return Measured(
+            kept, *fold_moments(features, activations, split.train, split.val, folds, mesh=mesh)
+        )
+    return Measured(
+        kept,
+        *(
+            second_moments(features, activations, index, mesh=mesh)
+            for index in (split.train, split.val)
+        ),
+    )
 
 
 def maximum(activations: Array) -> np.ndarray:

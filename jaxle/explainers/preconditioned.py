@@ -116,14 +116,20 @@ def select(
         "mean_length": float(found.count[live].mean()) if live.any() else 0.0,
     }
     if teacher is not None:
-        strength, freedom = (np.asarray(part, np.float64)[live] for part in (teacher.strength, teacher.freedom))
+        strength, freedom = (
+            np.asarray(part, np.float64)[live] for part in (teacher.strength, teacher.freedom)
+        )
         facts["teacher"] = {
             "least_strength": float(strength.min(initial=np.inf)) if live.any() else None,
             "median_strength": float(np.median(strength)) if live.any() else None,
             "largest_strength": float(strength.max(initial=0)) if live.any() else None,
             "mean_freedom": float(freedom.mean()) if live.any() else None,
         }
-    return Explanations(table.rows(found, concepts, maxima, dead_threshold, measured.train), split=split, facts=facts)
+    return Explanations(
+        table.rows(found, concepts, maxima, dead_threshold, measured.train),
+        split=split,
+        facts=facts,
+    )
 
 
 def search(
@@ -153,7 +159,9 @@ def search(
     selected = forward.path(total, weights, most=max_concepts, mesh=mesh)
     rho = forward.judge(measured.folds, selected)
     if mean_length is not None:
-        min_gain = forward.gain_for(rho, mean_length, np.ones(len(rho), bool) if live is None else live)
+        min_gain = forward.gain_for(
+            rho, mean_length, np.ones(len(rho), bool) if live is None else live
+        )
     count = forward.lengths(rho, min_gain)
     selected = np.where(np.arange(max_concepts) < count[:, None], selected, -1).astype(np.int32)
     better = exchange.exchange(total, selected, weights, rounds=exchanges, mesh=mesh)
@@ -161,4 +169,8 @@ def search(
         selected, rho = better, forward.judge(measured.folds, better)
     weights, bias, _ = least_squares.refit(total, total, selected)
     last = np.take_along_axis(rho, np.maximum(count - 1, 0)[:, None], axis=1)[:, 0]
-    return Found(selected, count, *(part.astype(np.float32) for part in (weights, bias, np.where(count > 0, last, 0.0)))), float(min_gain)
+    return Found(
+        selected,
+        count,
+        *(part.astype(np.float32) for part in (weights, bias, np.where(count > 0, last, 0.0))),
+    ), float(min_gain)

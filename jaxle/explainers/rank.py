@@ -32,7 +32,14 @@ class Candidates(NamedTuple):
 
 
 def candidates(
-    moments: Moments, lam: float, l1_ratio: float, *, tol: float = 1e-6, pool: int = 100, mesh: Mesh | None = None, block: int | None = None
+    moments: Moments,
+    lam: float,
+    l1_ratio: float,
+    *,
+    tol: float = 1e-6,
+    pool: int = 100,
+    mesh: Mesh | None = None,
+    block: int | None = None,
 ) -> Candidates:
     """Fit and order a block of neurons at a time, so that only moments and one block are alive; use it before a search.
 
@@ -43,7 +50,9 @@ def candidates(
       block: neurons per block; None asks how much memory is free.
     """
     n_concepts, n_neurons = moments.cross.shape
-    block = min(n_neurons, block or block_size(n_concepts, 1 if mesh is None else mesh.shape["data"]))
+    block = min(
+        n_neurons, block or block_size(n_concepts, 1 if mesh is None else mesh.shape["data"])
+    )
     parts = []
     for start, some in blocks(moments, block):
         solution = elastic_net.solve(some, lam, l1_ratio, tol=tol, mesh=mesh)
@@ -57,7 +66,13 @@ def candidates(
 
 def _summary(solution: elastic_net.Solution, pool: int):
     support = jnp.sum(solution.weights != 0, axis=0, dtype=jnp.int32)
-    return order(solution.weights, solution.gradient, pool), solution.gap, solution.iterations, solution.converged, support
+    return (
+        order(solution.weights, solution.gradient, pool),
+        solution.gap,
+        solution.iterations,
+        solution.converged,
+        support,
+    )
 
 
 @functools.partial(jax.jit, static_argnames="pool")
@@ -72,7 +87,10 @@ def order(weights, gradient, pool: int):
     Returns:
       (neurons, pool) int32, best first.
     """
-    weights, gradient = weights.T, jnp.where(gradient.T == 0, 0.0, gradient.T)  # no negative zero: it would sort below zero
+    weights, gradient = (
+        weights.T,
+        jnp.where(gradient.T == 0, 0.0, gradient.T),
+    )  # no negative zero: it would sort below zero
     key = jnp.where(weights != 0, weights * SCALE, gradient)
     _, index = jax.lax.top_k(key, min(pool, key.shape[1]))
     w, g = (jnp.take_along_axis(z, index, axis=1) for z in (weights, gradient))

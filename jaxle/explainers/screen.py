@@ -29,7 +29,9 @@ class Screened(NamedTuple):
     kept: np.ndarray
 
 
-def screen(rows: Callable[[np.ndarray], Array], index: np.ndarray, n_concepts: int, min_top5: float) -> Screened:
+def screen(
+    rows: Callable[[np.ndarray], Array], index: np.ndarray, n_concepts: int, min_top5: float
+) -> Screened:
     """Decide which concepts to keep; use it before the fit, on training images only.
 
     Args:
@@ -45,11 +47,18 @@ def screen(rows: Callable[[np.ndarray], Array], index: np.ndarray, n_concepts: i
     n_rows = min(max(1, BLOCK_BYTES // (4 * n_concepts * GROUP)), -(-len(index) // GROUP)) * GROUP
     for start in range(0, len(index), n_rows):
         part = index[start : start + n_rows]
-        padded = np.pad(part, (0, n_rows - len(part)), constant_values=index[0])  # one shape, one program
+        padded = np.pad(
+            part, (0, n_rows - len(part)), constant_values=index[0]
+        )  # one shape, one program
         tile = jnp.asarray(rows(padded), jnp.float32)
         jax.block_until_ready(state)  # at most two tiles at a time
         if state is None:
-            state = (jnp.full((top_k, n_concepts), -jnp.inf, jnp.float32), tile[0], jnp.zeros(n_concepts), jnp.zeros(n_concepts))
+            state = (
+                jnp.full((top_k, n_concepts), -jnp.inf, jnp.float32),
+                tile[0],
+                jnp.zeros(n_concepts),
+                jnp.zeros(n_concepts),
+            )
         state = _update(*state, tile, jnp.int32(len(part)))
     largest, _, total, squares = (np.asarray(part, np.float64) for part in state)
     top5 = largest.mean(0)
@@ -63,19 +72,30 @@ def _update(largest, shift, total, squares, tile, count):
     Rows past `count` are padding: copies of the image that is the shift, so they add nothing to the sums. Three programs rather than one:
     fused, the reductions are one loop, which XLA's CPU back end does not vectorise (benchmarks/concepts.py).
     """
-    return _merge_largest(largest, tile, count), shift, _add(total, tile, shift), _add_squares(squares, tile, shift)
+    return (
+        _merge_largest(largest, tile, count),
+        shift,
+        _add(total, tile, shift),
+        _add_squares(squares, tile, shift),
+    )
 
 
 @jax.jit
 def _merge_largest(largest, tile, count):
     """The five largest of each column are among the five groups of rows whose maxima are largest; a maximum is far cheaper than a sort."""
     top_k = largest.shape[0]
-    out = jnp.where(jnp.arange(tile.shape[0], dtype=jnp.int32) < count, 0.0, -jnp.inf).reshape(-1, GROUP)
+    out = jnp.where(jnp.arange(tile.shape[0], dtype=jnp.int32) < count, 0.0, -jnp.inf).reshape(
+        -1, GROUP
+    )
     groups = tile.reshape(-1, GROUP, tile.shape[1])
     maxima = jnp.max(groups + out[:, :, None], axis=1)
     best = jax.lax.top_k(maxima.T, min(top_k, len(groups)))[1].T
-    candidates = jnp.take_along_axis(groups, best[:, None, :], axis=0) + jnp.swapaxes(out[best], 1, 2)
-    return jax.lax.top_k(jnp.concatenate([largest, candidates.reshape(-1, tile.shape[1])]).T, top_k)[0].T
+    candidates = jnp.take_along_axis(groups, best[:, None, :], axis=0) + jnp.swapaxes(
+        out[best], 1, 2
+    )
+    return jax.lax.top_k(
+        jnp.concatenate([largest, candidates.reshape(-1, tile.shape[1])]).T, top_k
+    )[0].T
 
 
 @jax.jit

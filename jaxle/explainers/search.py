@@ -54,7 +54,16 @@ def greedy(
       min_gain: least gain in validation correlation for one more concept (ε); the first needs only a positive correlation.
       mesh: split the neurons over its axis `data`.
     """
-    return _search(train, val, order, max_concepts, mesh, greedy=True, n_candidates=n_candidates, min_gain=min_gain)
+    return _search(
+        train,
+        val,
+        order,
+        max_concepts,
+        mesh,
+        greedy=True,
+        n_candidates=n_candidates,
+        min_gain=min_gain,
+    )
 
 
 def top_k(
@@ -71,13 +80,17 @@ def top_k(
 
     Arguments as in `greedy`; n_candidates and min_gain are not used.
     """
-    return _search(train, val, order, max_concepts, mesh, greedy=False, n_candidates=1, min_gain=0.0)
+    return _search(
+        train, val, order, max_concepts, mesh, greedy=False, n_candidates=1, min_gain=0.0
+    )
 
 
 SEARCHES = {"greedy": greedy, "top_k": top_k}
 
 
-def _search(train, val, order, max_concepts: int, mesh, *, greedy: bool, n_candidates: int, min_gain: float) -> Found:
+def _search(
+    train, val, order, max_concepts: int, mesh, *, greedy: bool, n_candidates: int, min_gain: float
+) -> Found:
     n_neurons = len(order)
     n_devices = 1 if mesh is None else mesh.shape["data"]
     block = min(BLOCK * n_devices, -(-n_neurons // n_devices) * n_devices)
@@ -85,8 +98,14 @@ def _search(train, val, order, max_concepts: int, mesh, *, greedy: bool, n_candi
     train, val = (jax.tree.map(jnp.asarray, moments) for moments in (train, val))
     parts = []
     for begin in range(0, n_neurons, block):
-        neurons = np.minimum(np.arange(begin, begin + block, dtype=np.int32), n_neurons - 1)  # the last block is padded
-        parts.append(program(train, val, order[neurons], neurons, jnp.int32(n_candidates), jnp.float32(min_gain)))
+        neurons = np.minimum(
+            np.arange(begin, begin + block, dtype=np.int32), n_neurons - 1
+        )  # the last block is padded
+        parts.append(
+            program(
+                train, val, order[neurons], neurons, jnp.int32(n_candidates), jnp.float32(min_gain)
+            )
+        )
     selected = np.concatenate([np.asarray(part) for part in parts])[:n_neurons]
     weights, bias, rho = least_squares.refit(train, val, selected)
     count = np.sum(selected >= 0, axis=1, dtype=np.int32)
@@ -122,7 +141,14 @@ def _greedy(train: Moments, val: Moments, order, neurons, n_candidates, min_gain
 
     n = len(order)
     blank = jnp.full((n, most), -1, jnp.int32)
-    carry = (pool, blank, jnp.ones(order.shape, bool), jnp.zeros(n, jnp.float32), jnp.ones(n, bool), jnp.int32(0))
+    carry = (
+        pool,
+        blank,
+        jnp.ones(order.shape, bool),
+        jnp.zeros(n, jnp.float32),
+        jnp.ones(n, bool),
+        jnp.int32(0),
+    )
     return jax.lax.while_loop(unfinished, body, carry)[1]
 
 

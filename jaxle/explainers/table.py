@@ -12,7 +12,12 @@ from jaxle.solve.moments import Moments, scales
 
 
 def rows(
-    found: Found, concepts: Sequence[str], maxima: np.ndarray, dead_threshold: float, train: Moments, converged: np.ndarray | None = None
+    found: Found,
+    concepts: Sequence[str],
+    maxima: np.ndarray,
+    dead_threshold: float,
+    train: Moments,
+    converged: np.ndarray | None = None,
 ) -> tuple[Explanation, ...]:
     """One explanation a neuron, its concepts by descending weight.
 
@@ -40,7 +45,11 @@ def rows(
             if converged is None or converged[k]
             else "unconverged"
         )
-        weights, bias, rho = tuple(-float(w) for w, _ in chosen), float(found.bias[k]), float(found.val_correlation[k])
+        weights, bias, rho = (
+            tuple(-float(w) for w, _ in chosen),
+            float(found.bias[k]),
+            float(found.val_correlation[k]),
+        )
         result.append(Explanation(k, names, weights, bias, rho, flag))
     return tuple(result)
 

@@ -31,12 +31,22 @@ class CifarResNetConfig:
 
 
 def _conv3x3(width: int, stride: int, dtype, name: str) -> nn.Conv:
-    return nn.Conv(width, (3, 3), (stride, stride), padding=((1, 1), (1, 1)), use_bias=False, dtype=dtype,
-                   kernel_init=nn.initializers.kaiming_normal(), name=name)
+    return nn.Conv(
+        width,
+        (3, 3),
+        (stride, stride),
+        padding=((1, 1), (1, 1)),
+        use_bias=False,
+        dtype=dtype,
+        kernel_init=nn.initializers.kaiming_normal(),
+        name=name,
+    )
 
 
 def _batch_norm(train: bool, dtype, name: str) -> nn.BatchNorm:
-    return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name)
+    return nn.BatchNorm(
+        use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name
+    )
 
 
 class BasicBlock(nn.Module):
@@ -48,11 +58,17 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        h = nn.relu(_batch_norm(train, self.dtype, "bn1")(_conv3x3(self.width, self.stride, self.dtype, "conv1")(x)))
+        h = nn.relu(
+            _batch_norm(train, self.dtype, "bn1")(
+                _conv3x3(self.width, self.stride, self.dtype, "conv1")(x)
+            )
+        )
         h = _batch_norm(train, self.dtype, "bn2")(_conv3x3(self.width, 1, self.dtype, "conv2")(h))
         missing = self.width - x.shape[-1]
         shortcut = x[:, :: self.stride, :: self.stride, :]
-        shortcut = jnp.pad(shortcut, ((0, 0), (0, 0), (0, 0), (missing // 2, missing - missing // 2)))
+        shortcut = jnp.pad(
+            shortcut, ((0, 0), (0, 0), (0, 0), (missing // 2, missing - missing // 2))
+        )
         return nn.relu(shortcut + h)
 
 
@@ -67,7 +83,9 @@ class Stage(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         for i in range(self.blocks):
-            x = BasicBlock(self.width, self.stride if i == 0 else 1, self.dtype, name=str(i))(x, train)
+            x = BasicBlock(self.width, self.stride if i == 0 else 1, self.dtype, name=str(i))(
+                x, train
+            )
         return x
 
 
@@ -127,7 +145,9 @@ def resnet110(num_classes: int = 10) -> CifarResNetConfig:
 
 def scenes_resnet(num_classes: int = 10) -> CifarResNetConfig:
     """The target of the embedded default: 64×64 scenes, 0.17 M parameters, 53 MFLOP an image (multiply and add counted)."""
-    return CifarResNetConfig(blocks=(2, 2, 2), widths=(16, 32, 64), stem_stride=2, num_classes=num_classes)
+    return CifarResNetConfig(
+        blocks=(2, 2, 2), widths=(16, 32, 64), stem_stride=2, num_classes=num_classes
+    )
 
 
 LAYOUTS = {

@@ -5,7 +5,8 @@ They are the names by which data sources call them (tensorflow-datasets, an Imag
 
 CIFAR10 = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 
-IMAGENET = tuple("""
+IMAGENET = tuple(
+    """
     n01440764 n01443537 n01484850 n01491361 n01494475 n01496331 n01498041 n01514668 n01514859 n01518878 n01530575 n01531178 n01532829
     n01534433 n01537544 n01558993 n01560419 n01580077 n01582220 n01592084 n01601694 n01608432 n01614925 n01616318 n01622779 n01629819
     n01630670 n01631663 n01632458 n01632777 n01641577 n01644373 n01644900 n01664065 n01665541 n01667114 n01667778 n01669191 n01675722
@@ -83,9 +84,11 @@ IMAGENET = tuple("""
     n07871810 n07873807 n07875152 n07880968 n07892512 n07920052 n07930864 n07932039 n09193705 n09229709 n09246464 n09256479 n09288635
     n09332890 n09399592 n09421951 n09428293 n09468604 n09472597 n09835506 n10148035 n10565667 n11879895 n11939491 n12057211 n12144580
     n12267677 n12620546 n12768682 n12985857 n12998815 n13037406 n13040303 n13044778 n13052670 n13054560 n13133613 n15075141
-""".split())
+""".split()
+)
 
-PLACES365 = tuple("""
+PLACES365 = tuple(
+    """
     airfield airplane_cabin airport_terminal alcove alley amphitheater amusement_arcade amusement_park apartment_building/outdoor
     aquarium aqueduct arcade arch archaelogical_excavation archive arena/hockey arena/performance arena/rodeo army_base art_gallery
     art_school art_studio artists_loft assembly_line athletic_field/outdoor atrium/public attic auditorium auto_factory auto_showroom
@@ -121,13 +124,16 @@ PLACES365 = tuple("""
     train_station/platform tree_farm tree_house trench tundra underwater/ocean_deep utility_room valley vegetable_garden
     veterinarians_office viaduct village vineyard volcano volleyball_court/outdoor waiting_room water_park water_tower waterfall
     watering_hole wave wet_bar wheat_field wind_farm windmill yard youth_hostel zen_garden
-""".split())
+""".split()
+)
 
-CIFAR100 = tuple("""
+CIFAR100 = tuple(
+    """
     apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle caterpillar cattle
     chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster house
     kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange
     orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal
     shark shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger
     tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
-""".split())
+""".split()
+)

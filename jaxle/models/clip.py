@@ -42,14 +42,30 @@ class ImageTower(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         c = self.config
-        x = nn.Conv(c.width, (c.patch, c.patch), (c.patch, c.patch), "VALID", use_bias=False, dtype=self.dtype, name="embedding")(images)
+        x = nn.Conv(
+            c.width,
+            (c.patch, c.patch),
+            (c.patch, c.patch),
+            "VALID",
+            use_bias=False,
+            dtype=self.dtype,
+            name="embedding",
+        )(images)
         x = x.reshape(x.shape[0], -1, c.width)
         token = self.param("cls", nn.initializers.normal(c.width**-0.5), (1, 1, c.width))
-        x = jnp.concatenate([jnp.broadcast_to(token.astype(x.dtype), (x.shape[0], 1, c.width)), x], axis=1)
-        positions = self.param("pos_embedding", nn.initializers.normal(c.width**-0.5), (1, *x.shape[1:]))
+        x = jnp.concatenate(
+            [jnp.broadcast_to(token.astype(x.dtype), (x.shape[0], 1, c.width)), x], axis=1
+        )
+        positions = self.param(
+            "pos_embedding", nn.initializers.normal(c.width**-0.5), (1, *x.shape[1:])
+        )
         x = nn.LayerNorm(1e-5, dtype=self.dtype, name="pre_norm")(x + positions.astype(x.dtype))
-        x = vit.Encoder(c.depth, 4 * c.width, c.heads, c.activation, 1e-5, self.dtype, name="Transformer")(x)
-        return nn.Dense(c.out, use_bias=False, dtype=self.dtype, name="head")(x[:, 0]).astype(jnp.float32)
+        x = vit.Encoder(
+            c.depth, 4 * c.width, c.heads, c.activation, 1e-5, self.dtype, name="Transformer"
+        )(x)
+        return nn.Dense(c.out, use_bias=False, dtype=self.dtype, name="head")(x[:, 0]).astype(
+            jnp.float32
+        )
 
 
 class TextTower(nn.Module):
@@ -64,11 +80,17 @@ class TextTower(nn.Module):
     def __call__(self, tokens: jax.Array) -> jax.Array:
         c = self.config
         x = nn.Embed(c.vocabulary, c.width, dtype=self.dtype, name="Embed_0")(tokens)
-        positions = self.param("pos_embedding", nn.initializers.normal(0.01), (1, c.length, c.width))
-        encoder = vit.Encoder(c.depth, c.mlp_dim, c.heads, self.activation, 1e-5, self.dtype, name="Encoder_0")
+        positions = self.param(
+            "pos_embedding", nn.initializers.normal(0.01), (1, c.length, c.width)
+        )
+        encoder = vit.Encoder(
+            c.depth, c.mlp_dim, c.heads, self.activation, 1e-5, self.dtype, name="Encoder_0"
+        )
         x = encoder(x + positions.astype(x.dtype), nn.make_causal_mask(tokens))
         x = jnp.take_along_axis(x, jnp.argmax(tokens, axis=1)[:, None, None], axis=1)[:, 0]
-        return nn.Dense(self.out, use_bias=False, dtype=self.dtype, name="head")(x).astype(jnp.float32)
+        return nn.Dense(self.out, use_bias=False, dtype=self.dtype, name="head")(x).astype(
+            jnp.float32
+        )
 
 
 class CLIP(nn.Module):
@@ -102,7 +124,9 @@ class CLIP(nn.Module):
 def of_size(size: str, patch: int) -> CLIPConfig:
     """CLIP ViT-B or -L, as OpenAI trained them."""
     width, depth, heads, text = {"B": (768, 12, 12, 512), "L": (1024, 24, 16, 768)}[size]
-    tower = TextConfig(width=text, depth=12, mlp_dim=4 * text, heads=text // 64, vocabulary=49_408, length=77)
+    tower = TextConfig(
+        width=text, depth=12, mlp_dim=4 * text, heads=text // 64, vocabulary=49_408, length=77
+    )
     return CLIPConfig(patch, width, depth, heads, text, tower)
 
 
@@ -114,7 +138,9 @@ def layouts(config: CLIPConfig) -> dict[str, Layout]:
     """transformers' and open_clip's names; open_clip multiplies by its projections, transformers by their transposes."""
     image_block, text_block = r"img/Transformer/encoderblock_\1", r"txt/Encoder_0/encoderblock_\1"
 
-    def towers(stem, token, image_positions, pre, post, tokens, text_positions, final) -> tuple[Rename, ...]:
+    def towers(
+        stem, token, image_positions, pre, post, tokens, text_positions, final
+    ) -> tuple[Rename, ...]:
         return (
             Rename(stem, "params/img/embedding/kernel", conv),
             Rename(token, "params/img/cls", _first_axis),
@@ -128,30 +154,59 @@ def layouts(config: CLIPConfig) -> dict[str, Layout]:
         )
 
     hub = [
-        *towers(r"vision_model\.embeddings\.patch_embedding\.weight", r"vision_model\.embeddings\.class_embedding",
-                r"vision_model\.embeddings\.position_embedding\.weight", r"vision_model\.pre_layrnorm", r"vision_model\.post_layernorm",
-                r"text_model\.embeddings\.token_embedding\.weight", r"text_model\.embeddings\.position_embedding\.weight",
-                r"text_model\.final_layer_norm"),
+        *towers(
+            r"vision_model\.embeddings\.patch_embedding\.weight",
+            r"vision_model\.embeddings\.class_embedding",
+            r"vision_model\.embeddings\.position_embedding\.weight",
+            r"vision_model\.pre_layrnorm",
+            r"vision_model\.post_layernorm",
+            r"text_model\.embeddings\.token_embedding\.weight",
+            r"text_model\.embeddings\.position_embedding\.weight",
+            r"text_model\.final_layer_norm",
+        ),
         Rename(r"visual_projection\.weight", "params/img/head/kernel", dense),
         Rename(r"text_projection\.weight", "params/txt/head/kernel", dense),
     ]
     open_clip = [
-        *towers(r"visual\.conv1\.weight", r"visual\.class_embedding", r"visual\.positional_embedding", r"visual\.ln_pre",
-                r"visual\.ln_post", r"token_embedding\.weight", "positional_embedding", "ln_final"),
+        *towers(
+            r"visual\.conv1\.weight",
+            r"visual\.class_embedding",
+            r"visual\.positional_embedding",
+            r"visual\.ln_pre",
+            r"visual\.ln_post",
+            r"token_embedding\.weight",
+            "positional_embedding",
+            "ln_final",
+        ),
         Rename(r"visual\.proj", "params/img/head/kernel"),
         Rename("text_projection", "params/txt/head/kernel"),
     ]
-    for tower, prefix, block, heads in (("vision_model", r"visual\.", image_block, config.heads),
-                                        ("text_model", "", text_block, config.text.heads)):
+    for tower, prefix, block, heads in (
+        ("vision_model", r"visual\.", image_block, config.heads),
+        ("text_model", "", text_block, config.text.heads),
+    ):
         inner = f"{block}/MultiHeadDotProductAttention_0"
-        layer, resblock = rf"{tower}\.encoder\.layers\.(\d+)", rf"{prefix}transformer\.resblocks\.(\d+)"
-        hub += vit.block_rows(layer, block, ("layer_norm1", "layer_norm2"), (r"mlp\.fc1", r"mlp\.fc2"))
-        hub += attention(rf"{layer}\.self_attn", inner, heads, ("q_proj", "k_proj", "v_proj"), "out_proj")
-        open_clip += vit.block_rows(resblock, block, ("ln_1", "ln_2"), (r"mlp\.c_fc", r"mlp\.c_proj"))
-        open_clip += fused_attention(rf"{resblock}\.attn", inner, heads, "in_proj_weight", "in_proj_bias", "out_proj")
+        layer, resblock = (
+            rf"{tower}\.encoder\.layers\.(\d+)",
+            rf"{prefix}transformer\.resblocks\.(\d+)",
+        )
+        hub += vit.block_rows(
+            layer, block, ("layer_norm1", "layer_norm2"), (r"mlp\.fc1", r"mlp\.fc2")
+        )
+        hub += attention(
+            rf"{layer}\.self_attn", inner, heads, ("q_proj", "k_proj", "v_proj"), "out_proj"
+        )
+        open_clip += vit.block_rows(
+            resblock, block, ("ln_1", "ln_2"), (r"mlp\.c_fc", r"mlp\.c_proj")
+        )
+        open_clip += fused_attention(
+            rf"{resblock}\.attn", inner, heads, "in_proj_weight", "in_proj_bias", "out_proj"
+        )
     return {
         "transformers": Layout(tuple(hub), ignored=(r".*\.embeddings\.position_ids",)),
-        "open_clip": Layout(tuple(open_clip), ignored=("input_resolution", "context_length", "vocab_size")),
+        "open_clip": Layout(
+            tuple(open_clip), ignored=("input_resolution", "context_length", "vocab_size")
+        ),
     }
 
 

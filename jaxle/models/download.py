@@ -14,8 +14,15 @@ from pathlib import Path
 
 from jaxle.models.weights import SUFFIXES, shard_names, weights_hash
 
-_HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<file>[\w./-]+))?")
-_HUB_FILES = ("model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors", "pytorch_model.bin")
+_HUB_ID = re.compile(
+    r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<file>[\w./-]+))?"
+)
+_HUB_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "open_clip_model.safetensors",
+    "pytorch_model.bin",
+)
 
 
 def locate(weights: str | Path, what: str = "weights") -> Path:
@@ -41,7 +48,9 @@ def locate(weights: str | Path, what: str = "weights") -> Path:
     if match and (match["file"] or path.suffix not in SUFFIXES):
         return _from_hub(**match.groupdict(), what=what)
     verb = "do" if what.endswith("s") else "does"
-    raise ValueError(f"{what} {text} {verb} not exist; expected a file or folder, an https:// address, or a hub id 'org/name@revision'")
+    raise ValueError(
+        f"{what} {text} {verb} not exist; expected a file or folder, an https:// address, or a hub id 'org/name@revision'"
+    )
 
 
 def _from_url(url: str, what: str) -> Path:
@@ -60,7 +69,10 @@ def _from_url(url: str, what: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=name + ".")
     try:
-        with os.fdopen(descriptor, "wb") as file, urllib.request.urlopen(address, timeout=60) as answer:
+        with (
+            os.fdopen(descriptor, "wb") as file,
+            urllib.request.urlopen(address, timeout=60) as answer,
+        ):
             while chunk := answer.read(1 << 20):
                 file.write(chunk)
             length = answer.headers.get("Content-Length")
@@ -80,7 +92,9 @@ def _from_url(url: str, what: str) -> Path:
 def _check(path: Path, digest: str, name: str) -> None:
     found = weights_hash(path)
     if not found.startswith(digest):
-        raise ValueError(f"{name} has sha256 {found}; expected {digest}: the file is damaged or another one")
+        raise ValueError(
+            f"{name} has sha256 {found}; expected {digest}: the file is damaged or another one"
+        )
 
 
 def _from_hub(repo: str, revision: str | None, file: str | None, what: str) -> Path:
@@ -100,7 +114,9 @@ def _from_hub(repo: str, revision: str | None, file: str | None, what: str) -> P
         except errors.EntryNotFoundError:
             continue
         except errors.HfHubHTTPError as error:
-            raise ValueError(f"hub id {repo!r} at revision {revision or 'main'!r}: {str(error).splitlines()[0]}") from error
+            raise ValueError(
+                f"hub id {repo!r} at revision {revision or 'main'!r}: {str(error).splitlines()[0]}"
+            ) from error
     if unreachable:
         raise ConnectionError(
             f"cannot reach the hub for {repo} ({'offline' if constants.HF_HUB_OFFLINE else 'no network'}): "

@@ -45,7 +45,9 @@ def generate(name: str, folder: str | Path, seed: int = 0) -> Path:
       ValueError: a name that the zoo does not have.
     """
     if name not in zoo.ZOO:
-        raise ValueError(f"weights can be generated for a model of the zoo, and {name!r} is none; valid: {', '.join(zoo.ZOO)}")
+        raise ValueError(
+            f"weights can be generated for a model of the zoo, and {name!r} is none; valid: {', '.join(zoo.ZOO)}"
+        )
     entry, folder = zoo.ZOO[name], Path(folder) / f"{name}-{seed}"
     path = folder / ("model.npz" if "big_vision" in entry.layouts else "model.safetensors")
     if _is_whole(folder, path):
@@ -58,11 +60,15 @@ def generate(name: str, folder: str | Path, seed: int = 0) -> Path:
     else:
         from safetensors.numpy import save
 
-        tensors = published(variables, next(layout for label, layout in entry.layouts.items() if label != "flax"))
+        tensors = published(
+            variables, next(layout for label, layout in entry.layouts.items() if label != "flax")
+        )
         artifacts.write_file(path, lambda file: file.write(save(tensors)))
     if entry.text is not None:
         _write_tokenizer(folder, entry.text.style)
-    artifacts.write_json(folder / artifacts.MANIFEST, {file.name: file.stat().st_size for file in folder.iterdir()})
+    artifacts.write_json(
+        folder / artifacts.MANIFEST, {file.name: file.stat().st_size for file in folder.iterdir()}
+    )
     return path
 
 
@@ -79,7 +85,9 @@ def _is_whole(folder: Path, path: Path) -> bool:
     """The manifest is written last and holds each file's bytes."""
     try:
         sizes = json.loads((folder / artifacts.MANIFEST).read_text(encoding="utf-8"))
-        return path.name in sizes and all((folder / name).stat().st_size == size for name, size in sizes.items())
+        return path.name in sizes and all(
+            (folder / name).stat().st_size == size for name, size in sizes.items()
+        )
     except (OSError, ValueError):
         return False
 
@@ -99,8 +107,19 @@ def published(variables: Mapping, layout: Layout) -> dict[str, np.ndarray]:
     """
     tensors = {}
     for path, value in traverse_util.flatten_dict(variables, sep="/").items():
-        found = ((name, _before(row.transform, np.asarray(value))) for row in layout.renames for name in _sources(row, path))
-        name, tensor = next(((name, tensor) for name, tensor in found if tensor is not None and name not in tensors), (None, None))
+        found = (
+            (name, _before(row.transform, np.asarray(value)))
+            for row in layout.renames
+            for name in _sources(row, path)
+        )
+        name, tensor = next(
+            (
+                (name, tensor)
+                for name, tensor in found
+                if tensor is not None and name not in tensors
+            ),
+            (None, None),
+        )
         if name is None:
             raise ValueError(f"no row of the layout gives back {path} {tuple(value.shape)}")
         tensors[name] = tensor
@@ -112,11 +131,16 @@ def _sources(row: Rename, path: str) -> Iterator[str]:
     parts = re.split(r"(\([^()]*\))", row.pattern)  # literal text and groups in turn
     groups = parts[1::2]
     pieces = re.split(r"\\(\d)", row.path)
-    wanted = "".join(re.escape(piece) if i % 2 == 0 else groups[int(piece) - 1] for i, piece in enumerate(pieces))
+    wanted = "".join(
+        re.escape(piece) if i % 2 == 0 else groups[int(piece) - 1] for i, piece in enumerate(pieces)
+    )
     if not (match := re.fullmatch(wanted, path)):
         return
     values = dict(zip(pieces[1::2], match.groups(), strict=True))
-    name = "".join(re.sub(r"\\(.)", r"\1", part) if i % 2 == 0 else values.get(str(i // 2 + 1), "") for i, part in enumerate(parts))
+    name = "".join(
+        re.sub(r"\\(.)", r"\1", part) if i % 2 == 0 else values.get(str(i // 2 + 1), "")
+        for i, part in enumerate(parts)
+    )
     if (again := re.fullmatch(row.pattern, name)) and again.expand(row.path) == path:
         yield name
 
@@ -180,10 +204,21 @@ def _write_byte_pairs(path: Path, words: list[str]) -> None:
 
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     model = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    model.normalizer, model.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.ByteLevel(add_prefix_space=False)
-    special = ["<|startoftext|>", "<|endoftext|>", *(f"{letter}</w>" for letter in sorted(alphabet))]
+    model.normalizer, model.pre_tokenizer = (
+        normalizers.Lowercase(),
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+    )
+    special = [
+        "<|startoftext|>",
+        "<|endoftext|>",
+        *(f"{letter}</w>" for letter in sorted(alphabet)),
+    ]
     trainer = trainers.BpeTrainer(
-        vocab_size=1000, initial_alphabet=alphabet, end_of_word_suffix="</w>", special_tokens=special, show_progress=False
+        vocab_size=1000,
+        initial_alphabet=alphabet,
+        end_of_word_suffix="</w>",
+        special_tokens=special,
+        show_progress=False,
     )
     model.train_from_iterator(words, trainer)
     artifacts.write_text(path, model.to_str())

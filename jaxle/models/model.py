@@ -58,7 +58,12 @@ class Model:
         found = taps.resolve(tap, self.sites, self.aliases)
         return next(text for text, other in taps.names(self.sites).items() if other == found)
 
-    def probe(self, images: jax.Array, pools: Mapping[str, str], variables: Mapping[str, Any] | None = None):
+    def probe(
+        self,
+        images: jax.Array,
+        pools: Mapping[str, str],
+        variables: Mapping[str, Any] | None = None,
+    ):
         """Use it inside jit to read several taps in one forward pass.
 
         Args:
@@ -75,12 +80,16 @@ class Model:
         found = {text: taps.resolve(text, self.sites, self.aliases) for text in pools}
         variables = self.variables if variables is None else variables
         images = self.preprocess.normalise(images)
-        output, values = taps.forward(self.module, variables, images, record=found.values(), **self.call)
+        output, values = taps.forward(
+            self.module, variables, images, record=found.values(), **self.call
+        )
         return {text: taps.pool(values[tap], pools[text]) for text, tap in found.items()}, output
 
     def suffix(self, tap: str) -> Suffix:
         """Use it to run what lies after a tap on edited values; `record` and call take normalised images (`preprocess.normalise`)."""
-        return Suffix(self.module, taps.resolve(tap, self.sites, self.aliases), (self._input,), self.call)
+        return Suffix(
+            self.module, taps.resolve(tap, self.sites, self.aliases), (self._input,), self.call
+        )
 
     def activations(self, images, tap: str, pool: str = "avg", batch_size: int = 64) -> np.ndarray:
         """Use it for one tap of pictures that fit in memory.
@@ -108,7 +117,10 @@ class Model:
 
     @functools.cached_property
     def _probe(self):
-        return jax.jit(lambda variables, images, pools: self.probe(images, dict(pools), variables), static_argnums=2)
+        return jax.jit(
+            lambda variables, images, pools: self.probe(images, dict(pools), variables),
+            static_argnums=2,
+        )
 
     def _run(self, images, pools: tuple[tuple[str, str], ...], batch_size: int):
         parts = []
@@ -123,7 +135,9 @@ class Model:
             raise ValueError("no images: got an empty list or array")
         batch_size, size = self.fit_batch(min(batch_size, len(images))), self.preprocess.size
         for start in range(0, len(images), batch_size):
-            fitted = [self.preprocess.fit(_pixels(image)) for image in images[start : start + batch_size]]
+            fitted = [
+                self.preprocess.fit(_pixels(image)) for image in images[start : start + batch_size]
+            ]
             batch = np.zeros((batch_size, size, size, 3), np.uint8)
             batch[: len(fitted)] = fitted
             yield batch, len(fitted)
@@ -134,8 +148,18 @@ class Model:
 
     def place(self, batch: np.ndarray):
         """The batch, of `fit_batch` rows, on the devices of the mesh."""
-        return batch if self.mesh is None else jax.device_put(batch, split_rows(self.mesh) if len(batch) > 1 else replicated(self.mesh))
+        return (
+            batch
+            if self.mesh is None
+            else jax.device_put(
+                batch, split_rows(self.mesh) if len(batch) > 1 else replicated(self.mesh)
+            )
+        )
 
 
 def _pixels(image) -> np.ndarray:
-    return image if isinstance(image, np.ndarray) else np.asarray(image.convert("RGB") if hasattr(image, "convert") else image)
+    return (
+        image
+        if isinstance(image, np.ndarray)
+        else np.asarray(image.convert("RGB") if hasattr(image, "convert") else image)
+    )

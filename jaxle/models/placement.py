@@ -29,12 +29,17 @@ def shardings(variables: Mapping, mesh: Mesh) -> dict:
     def choose(path: str, leaf) -> NamedSharding:
         for pattern, spec in RULES:
             if re.fullmatch(pattern, path) and len(spec) == leaf.ndim:
-                if all(name is None or size % mesh.shape[name] == 0 for name, size in zip(spec, leaf.shape, strict=True)):
+                if all(
+                    name is None or size % mesh.shape[name] == 0
+                    for name, size in zip(spec, leaf.shape, strict=True)
+                ):
                     return NamedSharding(mesh, spec)
         return NamedSharding(mesh, PartitionSpec())
 
     flat = traverse_util.flatten_dict(variables, sep="/")
-    return traverse_util.unflatten_dict({path: choose(path, leaf) for path, leaf in flat.items()}, sep="/")
+    return traverse_util.unflatten_dict(
+        {path: choose(path, leaf) for path, leaf in flat.items()}, sep="/"
+    )
 
 
 def place(variables: Mapping, mesh: Mesh) -> dict:

@@ -30,12 +30,22 @@ class ResNetConfig:
 
 def _conv(width: int, size: int, stride: int, dtype, name: str) -> nn.Conv:
     pad = size // 2
-    return nn.Conv(width, (size, size), (stride, stride), ((pad, pad), (pad, pad)), use_bias=False, dtype=dtype,
-                   kernel_init=nn.initializers.kaiming_normal(), name=name)
+    return nn.Conv(
+        width,
+        (size, size),
+        (stride, stride),
+        ((pad, pad), (pad, pad)),
+        use_bias=False,
+        dtype=dtype,
+        kernel_init=nn.initializers.kaiming_normal(),
+        name=name,
+    )
 
 
 def _norm(dtype, name: str) -> nn.BatchNorm:
-    return nn.BatchNorm(use_running_average=True, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name)
+    return nn.BatchNorm(
+        use_running_average=True, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name
+    )
 
 
 class Stem(nn.Module):
@@ -97,7 +107,9 @@ class Stage(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         for i in range(self.blocks):
-            x = Block(self.width, self.stride if i == 0 else 1, self.bottleneck, self.dtype, name=str(i))(x)
+            x = Block(
+                self.width, self.stride if i == 0 else 1, self.bottleneck, self.dtype, name=str(i)
+            )(x)
         return x
 
 
@@ -119,7 +131,14 @@ class ResNet(nn.Module):
         c = self.config
         x = Stem(c.width, self.dtype, name="stem")(images)
         for i, blocks in enumerate(c.blocks):
-            x = Stage(blocks, c.width * 2**i, 1 if i == 0 else 2, c.bottleneck, self.dtype, name=f"layer{i + 1}")(x)
+            x = Stage(
+                blocks,
+                c.width * 2**i,
+                1 if i == 0 else 2,
+                c.bottleneck,
+                self.dtype,
+                name=f"layer{i + 1}",
+            )(x)
         x = jnp.mean(x, axis=(1, 2))
         return nn.Dense(c.num_classes, dtype=self.dtype, name="fc")(x).astype(jnp.float32)
 
@@ -157,7 +176,9 @@ _COUNTERS = (r".*\.num_batches_tracked",)
 def _transformers() -> tuple[Rename, ...]:
     """Its stages count from 0, and so do the convolutions of a block."""
     rows = [
-        Rename(r"resnet\.embedder\.embedder\.convolution\.weight", "params/stem/conv1/kernel", conv),
+        Rename(
+            r"resnet\.embedder\.embedder\.convolution\.weight", "params/stem/conv1/kernel", conv
+        ),
         *batch_norm(r"resnet\.embedder\.embedder\.normalization", "stem/bn1"),
         Rename(r"classifier\.1\.weight", "params/fc/kernel", dense),
         Rename(r"classifier\.1\.bias", "params/fc/bias"),
@@ -165,12 +186,20 @@ def _transformers() -> tuple[Rename, ...]:
     for s in range(4):
         block = rf"resnet\.encoder\.stages\.{s}\.layers\.(\d+)"
         rows += [
-            Rename(rf"{block}\.shortcut\.convolution\.weight", rf"params/layer{s + 1}/\1/downsample/0/kernel", conv),
+            Rename(
+                rf"{block}\.shortcut\.convolution\.weight",
+                rf"params/layer{s + 1}/\1/downsample/0/kernel",
+                conv,
+            ),
             *batch_norm(rf"{block}\.shortcut\.normalization", rf"layer{s + 1}/\1/downsample/1"),
         ]
         for i in range(3):
             rows += [
-                Rename(rf"{block}\.layer\.{i}\.convolution\.weight", rf"params/layer{s + 1}/\1/conv{i + 1}/kernel", conv),
+                Rename(
+                    rf"{block}\.layer\.{i}\.convolution\.weight",
+                    rf"params/layer{s + 1}/\1/conv{i + 1}/kernel",
+                    conv,
+                ),
                 *batch_norm(rf"{block}\.layer\.{i}\.normalization", rf"layer{s + 1}/\1/bn{i + 1}"),
             ]
     return tuple(rows)
@@ -183,7 +212,11 @@ LAYOUTS = {
             *batch_norm(r"bn1", "stem/bn1"),
             Rename(r"layer(\d)\.(\d+)\.conv(\d)\.weight", r"params/layer\1/\2/conv\3/kernel", conv),
             *batch_norm(r"layer(\d)\.(\d+)\.bn(\d)", r"layer\1/\2/bn\3"),
-            Rename(r"layer(\d)\.(\d+)\.downsample\.0\.weight", r"params/layer\1/\2/downsample/0/kernel", conv),
+            Rename(
+                r"layer(\d)\.(\d+)\.downsample\.0\.weight",
+                r"params/layer\1/\2/downsample/0/kernel",
+                conv,
+            ),
             *batch_norm(r"layer(\d)\.(\d+)\.downsample\.1", r"layer\1/\2/downsample/1"),
             Rename(r"fc\.weight", "params/fc/kernel", dense),
             Rename(r"fc\.bias", "params/fc/bias"),

@@ -20,7 +20,16 @@ import numpy as np
 from flax import traverse_util
 
 from jaxle.models import vit
-from jaxle.models.weights import Layout, Rename, attention, conv, dense, fused_attention, layer_norm, linear
+from jaxle.models.weights import (
+    Layout,
+    Rename,
+    attention,
+    conv,
+    dense,
+    fused_attention,
+    layer_norm,
+    linear,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,9 +73,13 @@ class TextTower(nn.Module):
     def __call__(self, tokens: jax.Array) -> jax.Array:
         c = self.config
         x = nn.Embed(c.vocabulary, c.width, dtype=self.dtype, name="Embed_0")(tokens)
-        positions = self.param("pos_embedding", nn.initializers.normal(c.width**-0.5), (1, c.length, c.width))
+        positions = self.param(
+            "pos_embedding", nn.initializers.normal(c.width**-0.5), (1, c.length, c.width)
+        )
         x = x + positions.astype(x.dtype)
-        x = vit.Encoder(c.depth, c.mlp_dim, c.heads, "gelu_tanh", 1e-6, self.dtype, name="Encoder_0")(x)
+        x = vit.Encoder(
+            c.depth, c.mlp_dim, c.heads, "gelu_tanh", 1e-6, self.dtype, name="Encoder_0"
+        )(x)
         return nn.Dense(self.out, dtype=self.dtype, name="head")(x[:, -1]).astype(jnp.float32)
 
 
@@ -145,8 +158,15 @@ def layouts(config: SigLIPConfig) -> dict[str, Layout]:
 def _big_vision(source: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Scanned encoders; bfloat16, which .npz holds as raw bytes; the text positions that some older files hold in two parts."""
     if any(name.startswith("params/") for name in source):
-        source = {name.removeprefix("params/"): tensor for name, tensor in source.items() if name.startswith("params/")}
-    source = {name: tensor.view(jnp.bfloat16) if tensor.dtype == "V2" else tensor for name, tensor in source.items()}
+        source = {
+            name.removeprefix("params/"): tensor
+            for name, tensor in source.items()
+            if name.startswith("params/")
+        }
+    source = {
+        name: tensor.view(jnp.bfloat16) if tensor.dtype == "V2" else tensor
+        for name, tensor in source.items()
+    }
     if (second := source.pop("txt/Encoder_0/pos_embedding", None)) is not None:
         source["txt/pos_embedding"] = source["txt/pos_embedding"] + second
     return vit.unroll(source)
@@ -165,7 +185,9 @@ _ATTENTION = "MultiHeadDotProductAttention_0"
 _HEAD = "img/MAPHead_0"
 
 
-def _shared(stem, positions, norm, probe, tokens, text_positions, final, head) -> tuple[Rename, ...]:
+def _shared(
+    stem, positions, norm, probe, tokens, text_positions, final, head
+) -> tuple[Rename, ...]:
     """What the torch formats hold outside blocks and attention."""
     return (
         Rename(rf"{stem}\.weight", "params/img/embedding/kernel", conv),
@@ -185,42 +207,96 @@ def _shared(stem, positions, norm, probe, tokens, text_positions, final, head) -
 def _transformers(config: SigLIPConfig) -> tuple[Rename, ...]:
     vision, text = r"vision_model\.embeddings", r"text_model\.embeddings"
     rows = _shared(
-        rf"{vision}\.patch_embedding", rf"{vision}\.position_embedding\.weight", r"vision_model\.post_layernorm",
-        r"vision_model\.head\.probe", rf"{text}\.token_embedding\.weight", rf"{text}\.position_embedding\.weight",
-        r"text_model\.final_layer_norm", r"text_model\.head",
+        rf"{vision}\.patch_embedding",
+        rf"{vision}\.position_embedding\.weight",
+        r"vision_model\.post_layernorm",
+        r"vision_model\.head\.probe",
+        rf"{text}\.token_embedding\.weight",
+        rf"{text}\.position_embedding\.weight",
+        r"text_model\.final_layer_norm",
+        r"text_model\.head",
     )
-    for tower, path, heads in (("vision_model", _IMAGE, config.image.heads), ("text_model", _TEXT, config.text.heads)):
+    for tower, path, heads in (
+        ("vision_model", _IMAGE, config.image.heads),
+        ("text_model", _TEXT, config.text.heads),
+    ):
         layer, block = rf"{tower}\.encoder\.layers\.(\d+)", rf"{path}/encoderblock_\1"
-        rows += vit.block_rows(layer, block, ("layer_norm1", "layer_norm2"), (r"mlp\.fc1", r"mlp\.fc2"))
-        rows += attention(rf"{layer}\.self_attn", f"{block}/{_ATTENTION}", heads, ("q_proj", "k_proj", "v_proj"), "out_proj")
+        rows += vit.block_rows(
+            layer, block, ("layer_norm1", "layer_norm2"), (r"mlp\.fc1", r"mlp\.fc2")
+        )
+        rows += attention(
+            rf"{layer}\.self_attn",
+            f"{block}/{_ATTENTION}",
+            heads,
+            ("q_proj", "k_proj", "v_proj"),
+            "out_proj",
+        )
     head = r"vision_model\.head"
     rows += vit.block_rows(head, _HEAD, ("layernorm",), (r"mlp\.fc1", r"mlp\.fc2"))
     inner = f"{_HEAD}/{_ATTENTION}"
-    return rows + fused_attention(rf"{head}\.attention", inner, config.image.heads, "in_proj_weight", "in_proj_bias", "out_proj")
+    return rows + fused_attention(
+        rf"{head}\.attention",
+        inner,
+        config.image.heads,
+        "in_proj_weight",
+        "in_proj_bias",
+        "out_proj",
+    )
 
 
 def _open_clip(config: SigLIPConfig) -> tuple[Rename, ...]:
     trunk = r"visual\.trunk"
     rows = _shared(
-        rf"{trunk}\.patch_embed\.proj", rf"{trunk}\.pos_embed", rf"{trunk}\.norm", rf"{trunk}\.attn_pool\.latent",
-        r"text\.token_embedding\.weight", r"text\.positional_embedding", r"text\.ln_final", r"text\.text_projection",
+        rf"{trunk}\.patch_embed\.proj",
+        rf"{trunk}\.pos_embed",
+        rf"{trunk}\.norm",
+        rf"{trunk}\.attn_pool\.latent",
+        r"text\.token_embedding\.weight",
+        r"text\.positional_embedding",
+        r"text\.ln_final",
+        r"text\.text_projection",
     )
     image, text = rf"{trunk}\.blocks\.(\d+)", r"text\.transformer\.resblocks\.(\d+)"
     image_block, text_block = rf"{_IMAGE}/encoderblock_\1", rf"{_TEXT}/encoderblock_\1"
     heads = config.image.heads
     rows += vit.block_rows(image, image_block, ("norm1", "norm2"), (r"mlp\.fc1", r"mlp\.fc2"))
-    rows += fused_attention(rf"{image}\.attn", f"{image_block}/{_ATTENTION}", heads, r"qkv\.weight", r"qkv\.bias", "proj")
+    rows += fused_attention(
+        rf"{image}\.attn",
+        f"{image_block}/{_ATTENTION}",
+        heads,
+        r"qkv\.weight",
+        r"qkv\.bias",
+        "proj",
+    )
     rows += vit.block_rows(text, text_block, ("ln_1", "ln_2"), (r"mlp\.c_fc", r"mlp\.c_proj"))
-    rows += fused_attention(rf"{text}\.attn", f"{text_block}/{_ATTENTION}", config.text.heads, "in_proj_weight", "in_proj_bias", "out_proj")
+    rows += fused_attention(
+        rf"{text}\.attn",
+        f"{text_block}/{_ATTENTION}",
+        config.text.heads,
+        "in_proj_weight",
+        "in_proj_bias",
+        "out_proj",
+    )
     pool, inner = rf"{trunk}\.attn_pool", f"params/{_HEAD}/{_ATTENTION}"
     rows += vit.block_rows(pool, _HEAD, ("norm",), (r"mlp\.fc1", r"mlp\.fc2"))
     for part, name, i, n in (("query", "q", 0, 1), ("key", "kv", 0, 2), ("value", "kv", 1, 2)):
         rows += (
-            Rename(rf"{pool}\.{name}\.weight", f"{inner}/{part}/kernel",
-                   lambda t, i=i, n=n: dense(np.split(t, n)[i]).reshape(t.shape[1], heads, -1)),
-            Rename(rf"{pool}\.{name}\.bias", f"{inner}/{part}/bias", lambda t, i=i, n=n: np.split(t, n)[i].reshape(heads, -1)),
+            Rename(
+                rf"{pool}\.{name}\.weight",
+                f"{inner}/{part}/kernel",
+                lambda t, i=i, n=n: dense(np.split(t, n)[i]).reshape(t.shape[1], heads, -1),
+            ),
+            Rename(
+                rf"{pool}\.{name}\.bias",
+                f"{inner}/{part}/bias",
+                lambda t, i=i, n=n: np.split(t, n)[i].reshape(heads, -1),
+            ),
         )
     return rows + (
-        Rename(rf"{pool}\.proj\.weight", f"{inner}/out/kernel", lambda t: dense(t).reshape(heads, -1, t.shape[0])),
+        Rename(
+            rf"{pool}\.proj\.weight",
+            f"{inner}/out/kernel",
+            lambda t: dense(t).reshape(heads, -1, t.shape[0]),
+        ),
         Rename(rf"{pool}\.proj\.bias", f"{inner}/out/bias"),
     )

@@ -51,19 +51,25 @@ class Suffix:
 
     def record(self, variables: Mapping[str, Any], *args: jax.Array) -> Carried:
         """The tapped value and what crosses the cut beside it; `args` as for the module."""
-        value, *around = self._cut(variables, args[0].shape[0]).prefix(*jax.tree.leaves(variables), *args)
+        value, *around = self._cut(variables, args[0].shape[0]).prefix(
+            *jax.tree.leaves(variables), *args
+        )
         return Carried(value, tuple(around))
 
     def __call__(self, variables: Mapping[str, Any], carried: Carried) -> Any:
         """The module's output for a recorded, perhaps edited, value."""
         halves = self._cut(variables, carried.value.shape[0])
-        return jax.tree.unflatten(halves.tree, halves.suffix(*jax.tree.leaves(variables), carried.value, *carried.around))
+        return jax.tree.unflatten(
+            halves.tree, halves.suffix(*jax.tree.leaves(variables), carried.value, *carried.around)
+        )
 
     def _cut(self, variables: Mapping[str, Any], n: int) -> _Halves:
         if n not in self._halves:
             shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), variables)
             args = [jax.ShapeDtypeStruct((n, *a.shape[1:]), a.dtype) for a in self.args]
-            self._halves[n] = _cut(partial(taps.forward, self.module, **self.kwargs), self.tap, shapes, args)
+            self._halves[n] = _cut(
+                partial(taps.forward, self.module, **self.kwargs), self.tap, shapes, args
+            )
         return self._halves[n]
 
 
@@ -82,7 +88,11 @@ def _cut(forward: Callable, tap: taps.Tap, variables, args) -> _Halves:
     closed, shapes = jax.make_jaxpr(run, return_shape=True)(variables, args, value)
     jaxpr = closed.jaxpr
     n_variables = len(jax.tree.leaves(variables))
-    parameters, given, put = jaxpr.invars[:n_variables], jaxpr.invars[n_variables:-1], jaxpr.invars[-1]
+    parameters, given, put = (
+        jaxpr.invars[:n_variables],
+        jaxpr.invars[n_variables:-1],
+        jaxpr.invars[-1],
+    )
     *outputs, met = jaxpr.outvars
 
     after, before = _dependents(jaxpr.eqns, {put}), _dependents(jaxpr.eqns, set(given))
@@ -90,15 +100,26 @@ def _cut(forward: Callable, tap: taps.Tap, variables, args) -> _Halves:
     read = [v for eqn in suffix for v in eqn.invars] + outputs
     crossing = (before | set(given)) - after
     around = list(dict.fromkeys(v for v in read if isinstance(v, core.Var) and v in crossing))
-    alone = _needed([eqn for eqn in jaxpr.eqns if before.isdisjoint(eqn.outvars) and after.isdisjoint(eqn.outvars)], read)
+    alone = _needed(
+        [
+            eqn
+            for eqn in jaxpr.eqns
+            if before.isdisjoint(eqn.outvars) and after.isdisjoint(eqn.outvars)
+        ],
+        read,
+    )
     chosen = {id(eqn) for eqn in (*alone, *suffix)}
 
     def function(invars, outvars, eqns):
-        return core.jaxpr_as_fun(closed.replace(jaxpr=jaxpr.replace(invars=invars, outvars=outvars, eqns=eqns)))
+        return core.jaxpr_as_fun(
+            closed.replace(jaxpr=jaxpr.replace(invars=invars, outvars=outvars, eqns=eqns))
+        )
 
     return _Halves(
         prefix=function([*parameters, *given], [met, *around], _needed(jaxpr.eqns, [met, *around])),
-        suffix=function([*parameters, put, *around], outputs, [eqn for eqn in jaxpr.eqns if id(eqn) in chosen]),
+        suffix=function(
+            [*parameters, put, *around], outputs, [eqn for eqn in jaxpr.eqns if id(eqn) in chosen]
+        ),
         tree=jax.tree.structure(shapes[0]),
     )
 

@@ -15,7 +15,9 @@ from flax.core import tracers
 
 POOLS = ("avg", "max", "first", "none")
 _SHOWN = 80  # names in an error message, shallow ones first
-_LISTING_IMAGES = 7  # an odd number of images, so that a tensor with another first axis is not taken for a tap
+_LISTING_IMAGES = (
+    7  # an odd number of images, so that a tensor with another first axis is not taken for a tap
+)
 
 
 class Tap(NamedTuple):
@@ -87,12 +89,18 @@ def sites(module: nn.Module, variables: Mapping, *args, **kwargs) -> dict[Tap, S
     Returns:
       Tap → Site, whose shape leaves out the images axis.
     """
-    args = jax.tree.map(lambda x: jax.ShapeDtypeStruct((_LISTING_IMAGES, *x.shape[1:]), x.dtype), args)
+    args = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((_LISTING_IMAGES, *x.shape[1:]), x.dtype), args
+    )
     found: dict[Tap, Site] = {}
 
     def meet(tap: Tap, value, lifted: bool):
         shape = getattr(value, "shape", ())
-        if len(shape) >= 2 and shape[0] == _LISTING_IMAGES and jnp.issubdtype(value.dtype, jnp.floating):
+        if (
+            len(shape) >= 2
+            and shape[0] == _LISTING_IMAGES
+            and jnp.issubdtype(value.dtype, jnp.floating)
+        ):
             found[tap] = Site(tuple(shape[1:]), _LIFTED if lifted else None)
         return value
 
@@ -159,12 +167,18 @@ def resolve(text: str, found: Mapping[Tap, Site], aliases: Mapping[str, str] | N
         if write(tap) in valid:
             return tap
         several = [name for name, tap in valid.items() if tap.path == path and tap.side == side]
-        raise ValueError(f"tap {text!r} is called {len(several)} times; say which: {', '.join(several)}")
-    outputs = sorted((name for name, tap in valid.items() if tap.side == "out"), key=lambda name: name.count("/"))
+        raise ValueError(
+            f"tap {text!r} is called {len(several)} times; say which: {', '.join(several)}"
+        )
+    outputs = sorted(
+        (name for name, tap in valid.items() if tap.side == "out"), key=lambda name: name.count("/")
+    )
     shown = [*(aliases or {}), *outputs][:_SHOWN]
     more = len(aliases or {}) + len(outputs) - len(shown)
     rest = f" and {more} deeper ones (model.taps lists all)" if more > 0 else ""
-    raise ValueError(f"unknown tap {text!r}; valid taps: {', '.join(shown)}{rest}; each also with ':in' for its input")
+    raise ValueError(
+        f"unknown tap {text!r}; valid taps: {', '.join(shown)}{rest}; each also with ':in' for its input"
+    )
 
 
 def pool(value: jax.Array, mode: str) -> jax.Array:
@@ -191,5 +205,7 @@ def pool(value: jax.Array, mode: str) -> jax.Array:
     if mode == "max":
         return jnp.max(value, axis=positions)
     if value.ndim != 3:
-        raise ValueError(f"pool 'first' takes the first of (images, tokens, neurons); got shape {value.shape}; use avg or max")
+        raise ValueError(
+            f"pool 'first' takes the first of (images, tokens, neurons); got shape {value.shape}; use avg or max"
+        )
     return value[:, 0]

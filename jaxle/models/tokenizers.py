@@ -22,7 +22,9 @@ from jaxle.models.download import locate
 
 _SUFFIXES = (".model", ".json")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
-_OF_NO_ALPHABET = "\ue000"  # for private use: its pieces, an unknown one or its bytes, make up no other text
+_OF_NO_ALPHABET = (
+    "\ue000"  # for private use: its pieces, an unknown one or its bytes, make up no other text
+)
 
 
 def canonical(text: str) -> str:
@@ -42,8 +44,16 @@ class Style(NamedTuple):
 
 STYLES = {
     "siglip": Style(("spiece.model", "sentencepiece.model"), canonical, None, "</s>", "</s>"),
-    "siglip2": Style(("tokenizer.json", "tokenizer.model", "gemma_tokenizer.model"), str.lower, None, "<eos>", "<pad>"),
-    "clip": Style(("tokenizer.json", "vocab.json"), str.strip, "<|startoftext|>", "<|endoftext|>", None),
+    "siglip2": Style(
+        ("tokenizer.json", "tokenizer.model", "gemma_tokenizer.model"),
+        str.lower,
+        None,
+        "<eos>",
+        "<pad>",
+    ),
+    "clip": Style(
+        ("tokenizer.json", "vocab.json"), str.strip, "<|startoftext|>", "<|endoftext|>", None
+    ),
 }
 
 
@@ -52,7 +62,9 @@ class _Vocabulary(NamedTuple):
     number: Callable[[str], int | None]
 
 
-def load_tokenizer(source: str | Path, style: str, length: int) -> Callable[[Sequence[str]], np.ndarray]:
+def load_tokenizer(
+    source: str | Path, style: str, length: int
+) -> Callable[[Sequence[str]], np.ndarray]:
     """Use it to make a text tower's input.
 
     Args:
@@ -76,7 +88,9 @@ def load_tokenizer(source: str | Path, style: str, length: int) -> Callable[[Seq
 
     def number(token: str) -> int:
         if (found := vocabulary.number(token)) is None:
-            raise ValueError(f"tokenizer {path} has no token {token!r}; it is not of style {style!r}")
+            raise ValueError(
+                f"tokenizer {path} has no token {token!r}; it is not of style {style!r}"
+            )
         return found
 
     start = [] if rule.start is None else [number(rule.start)]
@@ -84,7 +98,9 @@ def load_tokenizer(source: str | Path, style: str, length: int) -> Callable[[Seq
 
     def tokenize(texts: Sequence[str]) -> np.ndarray:
         tokens = np.full((len(texts), length), pad, np.int32)
-        for row, found in zip(tokens, vocabulary.encode([rule.clean(text) for text in texts]), strict=True):
+        for row, found in zip(
+            tokens, vocabulary.encode([rule.clean(text) for text in texts]), strict=True
+        ):
             whole = [*start, *found[: length - len(start) - 1], end]
             row[: len(whole)] = whole
         return tokens
@@ -119,17 +135,23 @@ def _find(source: str | Path, rule: Style) -> Path:
         for name in rule.files:
             if (path / name).is_file():
                 return path / name
-        raise ValueError(f"folder {path} holds no tokenizer; expected one of {', '.join(rule.files)}")
+        raise ValueError(
+            f"folder {path} holds no tokenizer; expected one of {', '.join(rule.files)}"
+        )
     if not path.is_file() and path.suffix not in _SUFFIXES and ":" not in str(source):  # a hub id
         source = f"{source}:{rule.files[0]}"
     path = locate(source, "tokenizer")
     if path.suffix not in _SUFFIXES:
-        raise ValueError(f"tokenizer file {path} has suffix {path.suffix!r}; readable are {' and '.join(_SUFFIXES)}")
+        raise ValueError(
+            f"tokenizer file {path} has suffix {path.suffix!r}; readable are {' and '.join(_SUFFIXES)}"
+        )
     return path
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"tokenizer file {path} cannot be read, it may be damaged or truncated: {str(error).splitlines()[0]}")
+    return ValueError(
+        f"tokenizer file {path} cannot be read, it may be damaged or truncated: {str(error).splitlines()[0]}"
+    )
 
 
 def _sentencepiece(path: Path) -> _Vocabulary:
@@ -161,7 +183,9 @@ def _hugging_face(path: Path) -> _Vocabulary:
     elif isinstance(held, dict) and "model" in held:
         model = tokenizers.Tokenizer.from_str(text)
     else:
-        raise ValueError(f"tokenizer file {path} is no tokenizer of Hugging Face's: it has no 'model'")
+        raise ValueError(
+            f"tokenizer file {path} is no tokenizer of Hugging Face's: it has no 'model'"
+        )
     model.no_padding()
     model.no_truncation()
 

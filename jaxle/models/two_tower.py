@@ -31,7 +31,9 @@ class TwoTower:
     """
 
     image: Model
-    load_tokenizer: Callable[[], Callable[[Sequence[str]], np.ndarray]] = dataclasses.field(repr=False)
+    load_tokenizer: Callable[[], Callable[[Sequence[str]], np.ndarray]] = dataclasses.field(
+        repr=False
+    )
 
     @property
     def name(self) -> str:
@@ -72,7 +74,12 @@ class TwoTower:
         """As `Model.resolve`."""
         return self.image.resolve(tap)
 
-    def probe(self, images: jax.Array, pools: Mapping[str, str], variables: Mapping[str, Any] | None = None):
+    def probe(
+        self,
+        images: jax.Array,
+        pools: Mapping[str, str],
+        variables: Mapping[str, Any] | None = None,
+    ):
         """As `Model.probe`, with embeddings (images, numbers) in place of logits."""
         return self.image.probe(images, pools, variables)
 
@@ -124,12 +131,16 @@ class TwoTower:
         tokens, batch_size = self.tokenize(texts), self.image.fit_batch(min(batch_size, len(texts)))
         known = self.variables["params"]["txt"]["Embed_0"]["embedding"].shape[0]
         if tokens.max() >= known:  # a gather would clamp it without a word
-            raise ValueError(f"the tokenizer gives token {tokens.max()}, but the text tower of {self.name} knows {known}")
+            raise ValueError(
+                f"the tokenizer gives token {tokens.max()}, but the text tower of {self.name} knows {known}"
+            )
         parts = []
         for start in range(0, len(tokens), batch_size):
             batch = tokens[start : start + batch_size]
             rows = np.pad(batch, ((0, batch_size - len(batch)), (0, 0)), mode="edge")
-            parts.append(np.asarray(self._embed_tokens(self.variables, self.image.place(rows)))[: len(batch)])
+            parts.append(
+                np.asarray(self._embed_tokens(self.variables, self.image.place(rows)))[: len(batch)]
+            )
         return np.concatenate(parts)
 
     def unreadable(self, texts: Sequence[str]) -> list[str]:
@@ -143,4 +154,6 @@ class TwoTower:
 
     @functools.cached_property
     def _embed_tokens(self):
-        return jax.jit(lambda variables, tokens: self.module.apply(variables, tokens, method="embed_texts"))
+        return jax.jit(
+            lambda variables, tokens: self.module.apply(variables, tokens, method="embed_texts")
+        )

@@ -58,10 +58,22 @@ class Features(nn.Module):
         i = 0
         for run, width in zip(self.config.convolutions, self.config.widths, strict=True):
             for _ in range(run):
-                x = nn.Conv(width, (3, 3), padding=((1, 1), (1, 1)), dtype=self.dtype,
-                            kernel_init=nn.initializers.kaiming_normal(), name=str(i))(x)
+                x = nn.Conv(
+                    width,
+                    (3, 3),
+                    padding=((1, 1), (1, 1)),
+                    dtype=self.dtype,
+                    kernel_init=nn.initializers.kaiming_normal(),
+                    name=str(i),
+                )(x)
                 if self.config.batch_norm:
-                    x = nn.BatchNorm(use_running_average=True, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=str(i + 1))(x)
+                    x = nn.BatchNorm(
+                        use_running_average=True,
+                        momentum=0.9,
+                        epsilon=1e-5,
+                        dtype=self.dtype,
+                        name=str(i + 1),
+                    )(x)
                 x = Relu(name=str(i + 1 + self.config.batch_norm))(x)
                 i += 2 + self.config.batch_norm
             x = MaxPool(name=str(i))(x)
@@ -78,7 +90,9 @@ class Classifier(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         for i in (0, 3):
-            x = Relu(name=str(i + 1))(nn.Dense(self.config.dense_width, dtype=self.dtype, name=str(i))(x))
+            x = Relu(name=str(i + 1))(
+                nn.Dense(self.config.dense_width, dtype=self.dtype, name=str(i))(x)
+            )
             x = nn.Dropout(0.5, deterministic=True, name=str(i + 2))(x)
         return nn.Dense(self.config.num_classes, dtype=self.dtype, name="6")(x)
 
@@ -100,9 +114,13 @@ class VGG(nn.Module):
     def __call__(self, images: jax.Array) -> jax.Array:
         x = Features(self.config, self.dtype, name="features")(images)
         if self.config.pooled:
-            rows, columns = (jnp.asarray(_bins(n, self.config.pooled), x.dtype) for n in x.shape[1:3])
+            rows, columns = (
+                jnp.asarray(_bins(n, self.config.pooled), x.dtype) for n in x.shape[1:3]
+            )
             x = jnp.einsum("nhwc,ph,qw->npqc", x, rows, columns)
-        return Classifier(self.config, self.dtype, name="classifier")(x.reshape(x.shape[0], -1)).astype(jnp.float32)
+        return Classifier(self.config, self.dtype, name="classifier")(
+            x.reshape(x.shape[0], -1)
+        ).astype(jnp.float32)
 
 
 def _bins(n: int, pooled: int) -> np.ndarray:
@@ -124,20 +142,28 @@ def imagenet(depth: int, batch_norm: bool) -> VGGConfig:
 
 def cifar(depth: int, num_classes: int = 100) -> VGGConfig:
     """VGG-11, -13, -16 or -19 with batch norm for 32×32 pictures: 9.8 to 20.6 M parameters."""
-    return VGGConfig(_CONVOLUTIONS[depth], batch_norm=True, pooled=0, dense_width=512, num_classes=num_classes)
+    return VGGConfig(
+        _CONVOLUTIONS[depth], batch_norm=True, pooled=0, dense_width=512, num_classes=num_classes
+    )
 
 
 def aliases(config: VGGConfig) -> dict[str, str]:
     """`features[i]` and `classifier[i]`, as the paper's commands write them."""
     last = sum(config.convolutions) * (2 + config.batch_norm) + len(config.convolutions)
-    return {f"features[{i}]": f"features/{i}" for i in range(last)} | {f"classifier[{i}]": f"classifier/{i}" for i in range(7)}
+    return {f"features[{i}]": f"features/{i}" for i in range(last)} | {
+        f"classifier[{i}]": f"classifier/{i}" for i in range(7)
+    }
 
 
 def layouts(config: VGGConfig) -> dict[str, Layout]:
     """torchvision's and pytorch-cifar-models' names; the first dense layer reads channels first there, last here."""
 
     def first_dense(tensor: np.ndarray) -> np.ndarray:
-        return conv(tensor.reshape(tensor.shape[0], config.widths[-1], config.pooled or 1, config.pooled or 1)).reshape(-1, tensor.shape[0])
+        return conv(
+            tensor.reshape(
+                tensor.shape[0], config.widths[-1], config.pooled or 1, config.pooled or 1
+            )
+        ).reshape(-1, tensor.shape[0])
 
     return {
         "torchvision": Layout(

@@ -19,7 +19,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxle.models.weights import Layout, Rename, attention, conv, fused_attention, layer_norm, linear
+from jaxle.models.weights import (
+    Layout,
+    Rename,
+    attention,
+    conv,
+    fused_attention,
+    layer_norm,
+    linear,
+)
 
 ACTIVATIONS = {
     "gelu": functools.partial(nn.gelu, approximate=False),
@@ -46,8 +54,11 @@ class ViTConfig:
     num_classes: int | None = 1000
 
     def __post_init__(self):
-        for field, value, valid in (("pool", self.pool, POOLS), ("activation", self.activation, tuple(ACTIVATIONS)),
-                                    ("positions", self.positions, ("learn", "sincos2d"))):
+        for field, value, valid in (
+            ("pool", self.pool, POOLS),
+            ("activation", self.activation, tuple(ACTIVATIONS)),
+            ("positions", self.positions, ("learn", "sincos2d")),
+        ):
             if value not in valid:
                 raise ValueError(f"{field} is {value!r}; expected one of {', '.join(valid)}")
 
@@ -61,8 +72,12 @@ class MlpBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        h = nn.Dense(self.mlp_dim, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform())(x)
-        return nn.Dense(x.shape[-1], dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform())(ACTIVATIONS[self.activation](h))
+        h = nn.Dense(self.mlp_dim, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform())(
+            x
+        )
+        return nn.Dense(
+            x.shape[-1], dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform()
+        )(ACTIVATIONS[self.activation](h))
 
 
 class Encoder1DBlock(nn.Module):
@@ -77,7 +92,9 @@ class Encoder1DBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         y = nn.LayerNorm(self.epsilon, dtype=self.dtype)(x)
-        x = x + nn.MultiHeadDotProductAttention(self.heads, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform())(y, y, mask=mask)
+        x = x + nn.MultiHeadDotProductAttention(
+            self.heads, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform()
+        )(y, y, mask=mask)
         y = nn.LayerNorm(self.epsilon, dtype=self.dtype)(x)
         return x + MlpBlock(self.mlp_dim, self.activation, self.dtype)(y)
 
@@ -95,7 +112,14 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         for i in range(self.depth):
-            x = Encoder1DBlock(self.mlp_dim, self.heads, self.activation, self.epsilon, self.dtype, name=f"encoderblock_{i}")(x, mask)
+            x = Encoder1DBlock(
+                self.mlp_dim,
+                self.heads,
+                self.activation,
+                self.epsilon,
+                self.dtype,
+                name=f"encoderblock_{i}",
+            )(x, mask)
         return nn.LayerNorm(self.epsilon, dtype=self.dtype, name="encoder_norm")(x)
 
 
@@ -112,7 +136,9 @@ class MAPHead(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         probe = self.param("probe", nn.initializers.xavier_uniform(), (1, 1, x.shape[-1]))
         probe = jnp.broadcast_to(probe.astype(x.dtype), (x.shape[0], 1, x.shape[-1]))
-        x = nn.MultiHeadDotProductAttention(self.heads, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform())(probe, x)
+        x = nn.MultiHeadDotProductAttention(
+            self.heads, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform()
+        )(probe, x)
         y = nn.LayerNorm(self.epsilon, dtype=self.dtype)(x)
         return (x + MlpBlock(self.mlp_dim, self.activation, self.dtype)(y))[:, 0]
 
@@ -133,20 +159,35 @@ class ViT(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         c = self.config
-        x = nn.Conv(c.width, (c.patch, c.patch), (c.patch, c.patch), "VALID", dtype=self.dtype, name="embedding")(images)
+        x = nn.Conv(
+            c.width,
+            (c.patch, c.patch),
+            (c.patch, c.patch),
+            "VALID",
+            dtype=self.dtype,
+            name="embedding",
+        )(images)
         n, h, w, _ = x.shape
         x = x.reshape(n, h * w, c.width)
         if c.positions == "learn":
-            positions = self.param("pos_embedding", nn.initializers.normal(c.width**-0.5), (1, h * w, c.width))
+            positions = self.param(
+                "pos_embedding", nn.initializers.normal(c.width**-0.5), (1, h * w, c.width)
+            )
         else:
             positions = jnp.asarray(_sincos(h, w, c.width))
         x = x + positions.astype(x.dtype)
         if c.pool == "tok":
             token = self.param("cls", nn.initializers.zeros, (1, 1, c.width))
-            x = jnp.concatenate([jnp.broadcast_to(token.astype(x.dtype), (n, 1, c.width)), x], axis=1)
-        x = Encoder(c.depth, c.mlp_dim, c.heads, c.activation, c.epsilon, self.dtype, name="Transformer")(x)
+            x = jnp.concatenate(
+                [jnp.broadcast_to(token.astype(x.dtype), (n, 1, c.width)), x], axis=1
+            )
+        x = Encoder(
+            c.depth, c.mlp_dim, c.heads, c.activation, c.epsilon, self.dtype, name="Transformer"
+        )(x)
         if c.pool == "map":
-            x = MAPHead(c.mlp_dim, c.heads, c.activation, c.epsilon, self.dtype, name="MAPHead_0")(x)
+            x = MAPHead(c.mlp_dim, c.heads, c.activation, c.epsilon, self.dtype, name="MAPHead_0")(
+                x
+            )
         else:
             x = x[:, 0] if c.pool == "tok" else jnp.mean(x, axis=1)
         if c.rep_size:
@@ -161,7 +202,9 @@ def _sincos(h: int, w: int, width: int) -> np.ndarray:
     y, x = np.mgrid[:h, :w]
     frequencies = 1 / 10_000 ** (np.arange(width // 4) / (width // 4 - 1))
     y, x = (np.outer(position.reshape(-1), frequencies) for position in (y, x))
-    return np.concatenate([np.sin(x), np.cos(x), np.sin(y), np.cos(y)], axis=1).astype(np.float32)[None]
+    return np.concatenate([np.sin(x), np.cos(x), np.sin(y), np.cos(y)], axis=1).astype(np.float32)[
+        None
+    ]
 
 
 SIZES = {
@@ -183,15 +226,31 @@ def aliases(config: ViTConfig, tower: str = "") -> dict[str, str]:
     for i in range(config.depth):
         block = f"{tower}Transformer/encoderblock_{i}"
         hidden = f"{block}/MlpBlock_0/Dense_1:in"
-        found |= {f"encoder.layers.encoder_layer_{i}": block, f"encoder.layers.encoder_layer_{i}.mlp[1]": hidden}
+        found |= {
+            f"encoder.layers.encoder_layer_{i}": block,
+            f"encoder.layers.encoder_layer_{i}.mlp[1]": hidden,
+        }
         found |= {f"blocks[{i}]": block, f"blocks[{i}].mlp.act": hidden}
     return found
 
 
-def block_rows(source: str, path: str, norms: tuple[str, str], mlp: tuple[str, str]) -> tuple[Rename, ...]:
+def block_rows(
+    source: str, path: str, norms: tuple[str, str], mlp: tuple[str, str]
+) -> tuple[Rename, ...]:
     """The norms and the mlp of one torch block; the first group of `source` is the block's number."""
-    rows = [row for i, name in enumerate(norms) for row in layer_norm(rf"{source}\.{name}", rf"{path}/LayerNorm_{i}")]
-    return (*rows, *(row for i, name in enumerate(mlp) for row in linear(rf"{source}\.{name}", rf"{path}/MlpBlock_0/Dense_{i}")))
+    rows = [
+        row
+        for i, name in enumerate(norms)
+        for row in layer_norm(rf"{source}\.{name}", rf"{path}/LayerNorm_{i}")
+    ]
+    return (
+        *rows,
+        *(
+            row
+            for i, name in enumerate(mlp)
+            for row in linear(rf"{source}\.{name}", rf"{path}/MlpBlock_0/Dense_{i}")
+        ),
+    )
 
 
 def unroll(source: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -199,7 +258,10 @@ def unroll(source: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     unrolled = {}
     for name, tensor in source.items():
         if "/encoderblock/" in f"/{name}":
-            unrolled |= {name.replace("encoderblock/", f"encoderblock_{i}/"): part for i, part in enumerate(tensor)}
+            unrolled |= {
+                name.replace("encoderblock/", f"encoderblock_{i}/"): part
+                for i, part in enumerate(tensor)
+            }
         else:
             unrolled[name] = tensor
     return unrolled
@@ -209,11 +271,22 @@ def _big_vision(source: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Older files: parameters under opt/target or bare, positions inside the encoder, class token's position among them."""
     for prefix in ("params/", "opt/target/"):
         if any(name.startswith(prefix) for name in source):
-            source = {name.removeprefix(prefix): tensor for name, tensor in source.items() if name.startswith(prefix)}
+            source = {
+                name.removeprefix(prefix): tensor
+                for name, tensor in source.items()
+                if name.startswith(prefix)
+            }
             break
-    source = {re.sub(r"^Transformer/(posembed_input/)?pos_embedding$", "pos_embedding", name): t for name, t in source.items()}
+    source = {
+        re.sub(r"^Transformer/(posembed_input/)?pos_embedding$", "pos_embedding", name): t
+        for name, t in source.items()
+    }
     positions = source.get("pos_embedding")
-    if positions is not None and "cls" in source and round((positions.shape[1] - 1) ** 0.5) ** 2 == positions.shape[1] - 1:
+    if (
+        positions is not None
+        and "cls" in source
+        and round((positions.shape[1] - 1) ** 0.5) ** 2 == positions.shape[1] - 1
+    ):
         source |= {"cls": source["cls"] + positions[:, :1], "pos_embedding": positions[:, 1:]}
     return unroll(source)
 
@@ -223,7 +296,10 @@ def _torch(token: str, positions: str):
 
     def prepare(source: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if token in source and positions in source:
-            source |= {token: source[token] + source[positions][:, :1], positions: source[positions][:, 1:]}
+            source |= {
+                token: source[token] + source[positions][:, :1],
+                positions: source[positions][:, 1:],
+            }
         return source
 
     return prepare
@@ -234,7 +310,15 @@ def layouts(config: ViTConfig) -> dict[str, Layout]:
     heads, path = config.heads, r"Transformer/encoderblock_\1"
     inner = f"{path}/MultiHeadDotProductAttention_0"
 
-    def table(stem: str, token: str, positions: str, norm: str, head: str, blocks: tuple[Rename, ...], ignored=()) -> Layout:
+    def table(
+        stem: str,
+        token: str,
+        positions: str,
+        norm: str,
+        head: str,
+        blocks: tuple[Rename, ...],
+        ignored=(),
+    ) -> Layout:
         rows = (
             Rename(rf"{stem}\.weight", "params/embedding/kernel", conv),
             Rename(rf"{stem}\.bias", "params/embedding/bias"),
@@ -245,23 +329,69 @@ def layouts(config: ViTConfig) -> dict[str, Layout]:
         )
         return Layout((*rows, *blocks), ignored, _torch(token, positions))
 
-    torchvision, timm, hub = r"encoder\.layers\.encoder_layer_(\d+)", r"blocks\.(\d+)", r"vit\.encoder\.layer\.(\d+)"
+    torchvision, timm, hub = (
+        r"encoder\.layers\.encoder_layer_(\d+)",
+        r"blocks\.(\d+)",
+        r"vit\.encoder\.layer\.(\d+)",
+    )
     return {
         "torchvision": table(
-            "conv_proj", "class_token", "encoder.pos_embedding", r"encoder\.ln", r"heads\.head",
-            (*block_rows(torchvision, path, ("ln_1", "ln_2"), (r"mlp\.(?:0|linear_1)", r"mlp\.(?:3|linear_2)")),
-             *fused_attention(rf"{torchvision}\.self_attention", inner, heads, "in_proj_weight", "in_proj_bias", "out_proj")),
+            "conv_proj",
+            "class_token",
+            "encoder.pos_embedding",
+            r"encoder\.ln",
+            r"heads\.head",
+            (
+                *block_rows(
+                    torchvision,
+                    path,
+                    ("ln_1", "ln_2"),
+                    (r"mlp\.(?:0|linear_1)", r"mlp\.(?:3|linear_2)"),
+                ),
+                *fused_attention(
+                    rf"{torchvision}\.self_attention",
+                    inner,
+                    heads,
+                    "in_proj_weight",
+                    "in_proj_bias",
+                    "out_proj",
+                ),
+            ),
         ),
         "timm": table(
-            r"patch_embed\.proj", "cls_token", "pos_embed", "norm", "head",
-            (*block_rows(timm, path, ("norm1", "norm2"), (r"mlp\.fc1", r"mlp\.fc2")),
-             *fused_attention(rf"{timm}\.attn", inner, heads, r"qkv\.weight", r"qkv\.bias", "proj")),
+            r"patch_embed\.proj",
+            "cls_token",
+            "pos_embed",
+            "norm",
+            "head",
+            (
+                *block_rows(timm, path, ("norm1", "norm2"), (r"mlp\.fc1", r"mlp\.fc2")),
+                *fused_attention(
+                    rf"{timm}\.attn", inner, heads, r"qkv\.weight", r"qkv\.bias", "proj"
+                ),
+            ),
         ),
         "transformers": table(
-            r"vit\.embeddings\.patch_embeddings\.projection", "vit.embeddings.cls_token", "vit.embeddings.position_embeddings",
-            r"vit\.layernorm", "classifier",
-            (*block_rows(hub, path, ("layernorm_before", "layernorm_after"), (r"intermediate\.dense", r"output\.dense")),
-             *attention(rf"{hub}\.attention", inner, heads, tuple(rf"attention\.{n}" for n in _QKV), r"output\.dense")),
+            r"vit\.embeddings\.patch_embeddings\.projection",
+            "vit.embeddings.cls_token",
+            "vit.embeddings.position_embeddings",
+            r"vit\.layernorm",
+            "classifier",
+            (
+                *block_rows(
+                    hub,
+                    path,
+                    ("layernorm_before", "layernorm_after"),
+                    (r"intermediate\.dense", r"output\.dense"),
+                ),
+                *attention(
+                    rf"{hub}\.attention",
+                    inner,
+                    heads,
+                    tuple(rf"attention\.{n}" for n in _QKV),
+                    r"output\.dense",
+                ),
+            ),
             ignored=(r"vit\.pooler\..*",),
         ),
         "big_vision": Layout(BIG_VISION_ROWS, prepare=_big_vision),
@@ -273,7 +403,9 @@ _QKV = ("query", "key", "value")
 # As they are; before Linen, modules were numbered over all kinds in a block.
 BIG_VISION_ROWS = (
     Rename(r"(.*)", r"params/\1"),
-    Rename(r"(.*/)MultiHeadDotProductAttention_1(/.*)", r"params/\1MultiHeadDotProductAttention_0\2"),
+    Rename(
+        r"(.*/)MultiHeadDotProductAttention_1(/.*)", r"params/\1MultiHeadDotProductAttention_0\2"
+    ),
     Rename(r"(.*/)LayerNorm_2(/.*)", r"params/\1LayerNorm_1\2"),
     Rename(r"(.*/)MlpBlock_3(/.*)", r"params/\1MlpBlock_0\2"),
 )

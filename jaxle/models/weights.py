@@ -72,40 +72,67 @@ def batch_norm(source: str, path: str) -> tuple[Rename, ...]:
 
 def layer_norm(source: str, path: str) -> tuple[Rename, ...]:
     """The two rows of a torch LayerNorm."""
-    return Rename(source + r"\.weight", f"params/{path}/scale"), Rename(source + r"\.bias", f"params/{path}/bias")
+    return Rename(source + r"\.weight", f"params/{path}/scale"), Rename(
+        source + r"\.bias", f"params/{path}/bias"
+    )
 
 
 def linear(source: str, path: str) -> tuple[Rename, ...]:
     """The two rows of a torch Linear."""
-    return Rename(source + r"\.weight", f"params/{path}/kernel", dense), Rename(source + r"\.bias", f"params/{path}/bias")
+    return Rename(source + r"\.weight", f"params/{path}/kernel", dense), Rename(
+        source + r"\.bias", f"params/{path}/bias"
+    )
 
 
-def attention(source: str, path: str, heads: int, names: Sequence[str], out: str) -> tuple[Rename, ...]:
+def attention(
+    source: str, path: str, heads: int, names: Sequence[str], out: str
+) -> tuple[Rename, ...]:
     """The eight rows of four torch Linears (query, key, value, out) that Flax's MultiHeadDotProductAttention holds by head."""
     rows = []
     for name, part in zip(names, ("query", "key", "value"), strict=True):
         rows += [
-            Rename(rf"{source}\.{name}\.weight", f"params/{path}/{part}/kernel", lambda t: dense(t).reshape(t.shape[1], heads, -1)),
-            Rename(rf"{source}\.{name}\.bias", f"params/{path}/{part}/bias", lambda t: t.reshape(heads, -1)),
+            Rename(
+                rf"{source}\.{name}\.weight",
+                f"params/{path}/{part}/kernel",
+                lambda t: dense(t).reshape(t.shape[1], heads, -1),
+            ),
+            Rename(
+                rf"{source}\.{name}\.bias",
+                f"params/{path}/{part}/bias",
+                lambda t: t.reshape(heads, -1),
+            ),
         ]
     return (*rows, *_attention_out(rf"{source}\.{out}", path, heads))
 
 
-def fused_attention(source: str, path: str, heads: int, weight: str, bias: str, out: str) -> tuple[Rename, ...]:
+def fused_attention(
+    source: str, path: str, heads: int, weight: str, bias: str, out: str
+) -> tuple[Rename, ...]:
     """The rows of a torch attention whose query, key and value are one tensor, stacked in this order."""
     rows = []
     for i, part in enumerate(("query", "key", "value")):
         rows += [
-            Rename(rf"{source}\.{weight}", f"params/{path}/{part}/kernel",
-                   lambda t, i=i: dense(np.split(t, 3)[i]).reshape(t.shape[1], heads, -1)),
-            Rename(rf"{source}\.{bias}", f"params/{path}/{part}/bias", lambda t, i=i: np.split(t, 3)[i].reshape(heads, -1)),
+            Rename(
+                rf"{source}\.{weight}",
+                f"params/{path}/{part}/kernel",
+                lambda t, i=i: dense(np.split(t, 3)[i]).reshape(t.shape[1], heads, -1),
+            ),
+            Rename(
+                rf"{source}\.{bias}",
+                f"params/{path}/{part}/bias",
+                lambda t, i=i: np.split(t, 3)[i].reshape(heads, -1),
+            ),
         ]
     return (*rows, *_attention_out(rf"{source}\.{out}", path, heads))
 
 
 def _attention_out(source: str, path: str, heads: int) -> tuple[Rename, ...]:
     return (
-        Rename(source + r"\.weight", f"params/{path}/out/kernel", lambda t: dense(t).reshape(heads, -1, t.shape[0])),
+        Rename(
+            source + r"\.weight",
+            f"params/{path}/out/kernel",
+            lambda t: dense(t).reshape(heads, -1, t.shape[0]),
+        ),
         Rename(source + r"\.bias", f"params/{path}/out/bias"),
     )
 
@@ -115,11 +142,18 @@ def _flax(source: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     if not any("/" in name for name in source):
         source = {name.replace(".", "/"): tensor for name, tensor in source.items()}
     if not any(name.startswith("params/") for name in source):
-        source = {name if name.startswith("batch_stats/") else f"params/{name}": tensor for name, tensor in source.items()}
+        source = {
+            name if name.startswith("batch_stats/") else f"params/{name}": tensor
+            for name, tensor in source.items()
+        }
     return source
 
 
-FLAX = Layout((Rename(r"((?:params|batch_stats)/.+)", r"\1"),), ignored=(r"opt(?:_state|imizer)?/.*", "step"), prepare=_flax)
+FLAX = Layout(
+    (Rename(r"((?:params|batch_stats)/.+)", r"\1"),),
+    ignored=(r"opt(?:_state|imizer)?/.*", "step"),
+    prepare=_flax,
+)
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
@@ -140,7 +174,9 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise ValueError(f"weights file {path} does not exist")
     if path.suffix not in SUFFIXES:
-        raise ValueError(f"weights file {path} has suffix {path.suffix!r}; readable are {', '.join(SUFFIXES)}")
+        raise ValueError(
+            f"weights file {path} has suffix {path.suffix!r}; readable are {', '.join(SUFFIXES)}"
+        )
     if path.suffix == ".npz":
         tensors = _read_npz(path)
     elif path.suffix == ".safetensors":
@@ -163,27 +199,37 @@ def _read_folder(path: Path) -> dict[str, np.ndarray]:
         if (path / name).is_file():
             return read(path / name)
     if not (path / "_METADATA").is_file():
-        raise ValueError(f"weights folder {path} holds neither model.safetensors nor an orbax checkpoint (_METADATA)")
+        raise ValueError(
+            f"weights folder {path} holds neither model.safetensors nor an orbax checkpoint (_METADATA)"
+        )
     import orbax.checkpoint
 
     try:
         tree = orbax.checkpoint.PyTreeCheckpointer().restore(path.absolute())
     except (ValueError, KeyError, OSError) as error:
         raise _damaged(path, error) from error
-    return {name: np.asarray(tensor) for name, tensor in traverse_util.flatten_dict(tree, sep="/").items() if tensor is not None}
+    return {
+        name: np.asarray(tensor)
+        for name, tensor in traverse_util.flatten_dict(tree, sep="/").items()
+        if tensor is not None
+    }
 
 
 def shard_names(index: Path) -> list[str]:
     """The files that a Hugging Face index (`model.safetensors.index.json`) spreads its tensors over. Raises ValueError if it is damaged."""
     try:
-        return sorted({Path(shard).name for shard in json.loads(index.read_text())["weight_map"].values()})
+        return sorted(
+            {Path(shard).name for shard in json.loads(index.read_text())["weight_map"].values()}
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(index, error) from error
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:
     reason = next(iter(str(error).splitlines()), type(error).__name__)
-    return ValueError(f"weights file {path} cannot be read, it may be damaged or truncated: {reason}")
+    return ValueError(
+        f"weights file {path} cannot be read, it may be damaged or truncated: {reason}"
+    )
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -228,25 +274,48 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
         ) from error
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # it remarks on the pickle protocol of files that it then reads or refuses
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # it remarks on the pickle protocol of files that it then reads or refuses
             held = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"weights file {path} holds more than tensors (or is damaged), and loading it could run code: refused; "
             "save its state_dict alone, best as .safetensors"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, struct.error) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        struct.error,
+    ) as error:
         raise _damaged(path, error) from error
     for key in ("state_dict", "model"):
         if isinstance(held, Mapping) and isinstance(held.get(key), Mapping):
             held = held[key]
-    if not isinstance(held, Mapping) or not all(isinstance(tensor, torch.Tensor) for tensor in held.values()):
-        raise ValueError(f"weights file {path} holds a {type(held).__name__}; expected a state_dict of named tensors")
-    return {name: (t.float() if t.dtype == torch.bfloat16 else t).detach().numpy() for name, t in held.items()}
+    if not isinstance(held, Mapping) or not all(
+        isinstance(tensor, torch.Tensor) for tensor in held.values()
+    ):
+        raise ValueError(
+            f"weights file {path} holds a {type(held).__name__}; expected a state_dict of named tensors"
+        )
+    return {
+        name: (t.float() if t.dtype == torch.bfloat16 else t).detach().numpy()
+        for name, t in held.items()
+    }
 
 
 def convert(
-    source: Mapping[str, np.ndarray], variables: Mapping, layouts: Mapping[str, Layout], name: str, *, resample: bool = False
+    source: Mapping[str, np.ndarray],
+    variables: Mapping,
+    layouts: Mapping[str, Layout],
+    name: str,
+    *,
+    resample: bool = False,
 ) -> dict:
     """Use it to put a file's tensors into a network's variables; the layout with the fewest mismatched names is taken.
 
@@ -264,15 +333,21 @@ def convert(
       ValueError: names every unexpected source tensor, every unfilled parameter and every wrong shape at once.
     """
     expected = traverse_util.flatten_dict(variables, sep="/")
-    read_as = ((label, _apply(layout, source, expected, resample)) for label, layout in layouts.items())
+    read_as = (
+        (label, _apply(layout, source, expected, resample)) for label, layout in layouts.items()
+    )
     label, (found, problems) = min(read_as, key=lambda item: len(item[1][1]))
     if problems:
         listing = "\n  ".join(problems)
-        raise ValueError(f"weights {name} do not fit the network (read as layout {label!r}); {len(problems)} mismatches:\n  {listing}")
+        raise ValueError(
+            f"weights {name} do not fit the network (read as layout {label!r}); {len(problems)} mismatches:\n  {listing}"
+        )
     return traverse_util.unflatten_dict(found, sep="/")
 
 
-def _apply(layout: Layout, source: Mapping, expected: Mapping, resample: bool) -> tuple[dict[str, np.ndarray], list[str]]:
+def _apply(
+    layout: Layout, source: Mapping, expected: Mapping, resample: bool
+) -> tuple[dict[str, np.ndarray], list[str]]:
     try:
         source = layout.prepare(dict(source))
     except (KeyError, ValueError, IndexError):  # not of this layout; the rows below say so by name
@@ -283,7 +358,11 @@ def _apply(layout: Layout, source: Mapping, expected: Mapping, resample: bool) -
     for name, tensor in source.items():
         if any(pattern.fullmatch(name) for pattern in ignored):
             continue
-        targets = [(match.expand(row.path), row.transform) for pattern, row in rows if (match := pattern.fullmatch(name))]
+        targets = [
+            (match.expand(row.path), row.transform)
+            for pattern, row in rows
+            if (match := pattern.fullmatch(name))
+        ]
         targets = [(path, transform) for path, transform in targets if path in expected]
         if not targets:
             unexpected.append(f"unexpected in the file: {name} {tuple(tensor.shape)}")
@@ -296,11 +375,19 @@ def _apply(layout: Layout, source: Mapping, expected: Mapping, resample: bool) -
                 value = resample_positions(value, expected[path].shape[1])
             if tuple(value.shape) != tuple(expected[path].shape):
                 need = tuple(expected[path].shape)
-                wrong.append(f"wrong shape: {name} {tuple(tensor.shape)} gives {tuple(value.shape)}; {path} needs {need}")
+                wrong.append(
+                    f"wrong shape: {name} {tuple(tensor.shape)} gives {tuple(value.shape)}; {path} needs {need}"
+                )
             found[path] = value
-    missing = [f"missing from the file: {path} {tuple(expected[path].shape)}" for path in expected if path not in found]
+    missing = [
+        f"missing from the file: {path} {tuple(expected[path].shape)}"
+        for path in expected
+        if path not in found
+    ]
     if not (unexpected or wrong or missing):
-        found = {path: np.asarray(value, dtype=np.float32, order="C") for path, value in found.items()}
+        found = {
+            path: np.asarray(value, dtype=np.float32, order="C") for path, value in found.items()
+        }
     return found, unexpected + missing + wrong
 
 
@@ -310,7 +397,9 @@ def resample_positions(positions: np.ndarray, tokens: int) -> np.ndarray:
     A first token that does not belong to the grid (a class token's) is kept. Without a square on both sides, the input is returned.
     """
     old, extra = positions.shape[1], 0
-    if (tokens - 1) == round((tokens - 1) ** 0.5) ** 2 and (old - 1) == round((old - 1) ** 0.5) ** 2:
+    if (tokens - 1) == round((tokens - 1) ** 0.5) ** 2 and (old - 1) == round(
+        (old - 1) ** 0.5
+    ) ** 2:
         extra = 1
     a, b = round((old - extra) ** 0.5), round((tokens - extra) ** 0.5)
     if a * a != old - extra or b * b != tokens - extra:
@@ -318,7 +407,9 @@ def resample_positions(positions: np.ndarray, tokens: int) -> np.ndarray:
     at = np.linspace(0, a - 1, b)
     average = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(a)))
     grid = np.einsum("ya,xb,abw->yxw", average, average, positions[0, extra:].reshape(a, a, -1))
-    return np.concatenate([positions[:, :extra], grid.reshape(1, b * b, -1)], axis=1).astype(positions.dtype)
+    return np.concatenate([positions[:, :extra], grid.reshape(1, b * b, -1)], axis=1).astype(
+        positions.dtype
+    )
 
 
 def weights_hash(path: str | Path) -> str:
@@ -326,7 +417,9 @@ def weights_hash(path: str | Path) -> str:
     path = Path(path)
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
-        return _digest(f"{file.relative_to(path).as_posix()} {weights_hash(file)}\n".encode() for file in files)
+        return _digest(
+            f"{file.relative_to(path).as_posix()} {weights_hash(file)}\n".encode() for file in files
+        )
     with path.open("rb") as file:
         return _digest(iter(lambda: file.read(1 << 20), b""))
 

@@ -47,7 +47,10 @@ class Entry(NamedTuple):
 
 
 _IMAGENET_COLOURS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-_CLIP_COLOURS = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
+_CLIP_COLOURS = {
+    "mean": (0.48145466, 0.4578275, 0.40821073),
+    "std": (0.26862954, 0.26130258, 0.27577711),
+}
 _TORCHVISION_EYES = Preprocess("shorter_side", 224, crop=224 / 256, **_IMAGENET_COLOURS)
 _SCENES = Path(__file__).parent.parent / "scenes" / "checkpoints"
 _AKAMASTER = "https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models/"
@@ -60,24 +63,55 @@ _BIG_VISION = "https://storage.googleapis.com/big_vision/"
 def _cifar10(config: cifar_resnet.CifarResNetConfig, file: str, parameters: int) -> Entry:
     eyes = Preprocess("none", 32, **_IMAGENET_COLOURS)
     module = partial(cifar_resnet.CifarResNet, config)
-    return Entry(module, eyes, _AKAMASTER + file, parameters, class_names.CIFAR10, cifar_resnet.LAYOUTS)
+    return Entry(
+        module, eyes, _AKAMASTER + file, parameters, class_names.CIFAR10, cifar_resnet.LAYOUTS
+    )
 
 
 def _resnet(config: resnet.ResNetConfig, weights: str, parameters: int) -> Entry:
     names = class_names.IMAGENET if config.num_classes == 1000 else class_names.PLACES365
-    return Entry(partial(resnet.ResNet, config), _TORCHVISION_EYES, weights, parameters, names, resnet.LAYOUTS, resnet.ALIASES)
+    return Entry(
+        partial(resnet.ResNet, config),
+        _TORCHVISION_EYES,
+        weights,
+        parameters,
+        names,
+        resnet.LAYOUTS,
+        resnet.ALIASES,
+    )
 
 
 def _vgg(config: vgg.VGGConfig, file: str, parameters: int) -> Entry:
     eyes, host, names = _TORCHVISION_EYES, _TORCHVISION, class_names.IMAGENET
     if not config.pooled:
-        eyes, host = Preprocess("none", 32, mean=(0.5070, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2761)), _CHENYAOFO
+        eyes, host = (
+            Preprocess("none", 32, mean=(0.5070, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2761)),
+            _CHENYAOFO,
+        )
         names = class_names.CIFAR100
-    return Entry(partial(vgg.VGG, config), eyes, host + file, parameters, names, vgg.layouts(config), vgg.aliases(config))
+    return Entry(
+        partial(vgg.VGG, config),
+        eyes,
+        host + file,
+        parameters,
+        names,
+        vgg.layouts(config),
+        vgg.aliases(config),
+    )
 
 
-def _vit(config: vit.ViTConfig, weights: str, parameters: int, eyes: Preprocess = _TORCHVISION_EYES) -> Entry:
-    return Entry(partial(vit.ViT, config), eyes, weights, parameters, class_names.IMAGENET, vit.layouts(config), vit.aliases(config))
+def _vit(
+    config: vit.ViTConfig, weights: str, parameters: int, eyes: Preprocess = _TORCHVISION_EYES
+) -> Entry:
+    return Entry(
+        partial(vit.ViT, config),
+        eyes,
+        weights,
+        parameters,
+        class_names.IMAGENET,
+        vit.layouts(config),
+        vit.aliases(config),
+    )
 
 
 # Commits of hub repositories; those not listed are taken as they are today.
@@ -121,23 +155,49 @@ def _siglip(config: siglip.SigLIPConfig, size: int, file: str, parameters: int) 
     hub, style = _pinned(f"google/{file}"), file.split("-")[0]
     eyes = Preprocess("squash", size, interpolation="bicubic" if style == "siglip" else "bilinear")
     text = Text(hub, style, config.text.length)
-    return Entry(partial(siglip.SigLIP, config), eyes, hub, parameters, (), siglip.layouts(config), siglip.aliases(config), text=text)
+    return Entry(
+        partial(siglip.SigLIP, config),
+        eyes,
+        hub,
+        parameters,
+        (),
+        siglip.layouts(config),
+        siglip.aliases(config),
+        text=text,
+    )
 
 
-def _scenes_siglip(image: dict[str, int], text: dict[str, int], file: str, parameters: int) -> Entry:
+def _scenes_siglip(
+    image: dict[str, int], text: dict[str, int], file: str, parameters: int
+) -> Entry:
     """One of the two that jaxle carries; jaxle/scenes/train_siglip.py made it."""
     tower = vit.ViTConfig(patch=16, pool="map", activation="gelu_tanh", num_classes=None, **image)
     config = siglip.SigLIPConfig(tower, siglip.TextConfig(vocabulary=1024, length=20, **text))
     return Entry(
-        partial(siglip.SigLIP, config), Preprocess("none", 64), _SCENES / file, parameters, (), siglip.layouts(config),
-        siglip.aliases(config), text=Text(str(_SCENES / "spiece.model"), "siglip", config.text.length),
+        partial(siglip.SigLIP, config),
+        Preprocess("none", 64),
+        _SCENES / file,
+        parameters,
+        (),
+        siglip.layouts(config),
+        siglip.aliases(config),
+        text=Text(str(_SCENES / "spiece.model"), "siglip", config.text.length),
     )
 
 
 def _clip(config: clip.CLIPConfig, size: int, hub: str, parameters: int) -> Entry:
     eyes = Preprocess("shorter_side", size, interpolation="bicubic", **_CLIP_COLOURS)
     text = Text(hub, "clip", config.text.length)
-    return Entry(partial(clip.CLIP, config), eyes, hub, parameters, (), clip.layouts(config), clip.aliases(config), text=text)
+    return Entry(
+        partial(clip.CLIP, config),
+        eyes,
+        hub,
+        parameters,
+        (),
+        clip.layouts(config),
+        clip.aliases(config),
+        text=text,
+    )
 
 
 ZOO: dict[str, Entry] = {
@@ -150,24 +210,40 @@ ZOO: dict[str, Entry] = {
         parameters=172_701,
     ),
     "scenes_siglip_s": _scenes_siglip(
-        {"width": 128, "depth": 3, "mlp_dim": 384, "heads": 4}, {"width": 64, "depth": 2, "mlp_dim": 256, "heads": 4},
-        "siglip_s.npz", 937_346,
+        {"width": 128, "depth": 3, "mlp_dim": 384, "heads": 4},
+        {"width": 64, "depth": 2, "mlp_dim": 256, "heads": 4},
+        "siglip_s.npz",
+        937_346,
     ),
     "scenes_siglip_m": _scenes_siglip(
-        {"width": 160, "depth": 4, "mlp_dim": 352, "heads": 5}, {"width": 80, "depth": 2, "mlp_dim": 256, "heads": 4},
-        "siglip_m.npz", 1_441_634,
+        {"width": 160, "depth": 4, "mlp_dim": 352, "heads": 5},
+        {"width": 80, "depth": 2, "mlp_dim": 256, "heads": 4},
+        "siglip_m.npz",
+        1_441_634,
     ),
     "resnet20_cifar10": _cifar10(cifar_resnet.resnet20(), "resnet20-12fca82f.th", 269_722),
     "resnet32_cifar10": _cifar10(cifar_resnet.resnet32(), "resnet32-d509ac18.th", 464_154),
     "resnet44_cifar10": _cifar10(cifar_resnet.resnet44(), "resnet44-014dd654.th", 658_586),
     "resnet56_cifar10": _cifar10(cifar_resnet.resnet56(), "resnet56-4bfd9763.th", 853_018),
     "resnet110_cifar10": _cifar10(cifar_resnet.resnet110(), "resnet110-1d1ed7c2.th", 1_727_962),
-    "resnet18_imagenet": _resnet(resnet.resnet18(), _TORCHVISION + "resnet18-f37072fd.pth", 11_689_512),
-    "resnet34_imagenet": _resnet(resnet.resnet34(), _TORCHVISION + "resnet34-b627a593.pth", 21_797_672),
-    "resnet50_imagenet": _resnet(resnet.resnet50(), _TORCHVISION + "resnet50-0676ba61.pth", 25_557_032),
-    "resnet101_imagenet": _resnet(resnet.resnet101(), _TORCHVISION + "resnet101-63fe2227.pth", 44_549_160),
-    "resnet152_imagenet": _resnet(resnet.resnet152(), _TORCHVISION + "resnet152-394f9c45.pth", 60_192_808),
-    "resnet18_places365": _resnet(resnet.resnet18(365), _PLACES + "resnet18_places365.pth.tar", 11_363_757),
+    "resnet18_imagenet": _resnet(
+        resnet.resnet18(), _TORCHVISION + "resnet18-f37072fd.pth", 11_689_512
+    ),
+    "resnet34_imagenet": _resnet(
+        resnet.resnet34(), _TORCHVISION + "resnet34-b627a593.pth", 21_797_672
+    ),
+    "resnet50_imagenet": _resnet(
+        resnet.resnet50(), _TORCHVISION + "resnet50-0676ba61.pth", 25_557_032
+    ),
+    "resnet101_imagenet": _resnet(
+        resnet.resnet101(), _TORCHVISION + "resnet101-63fe2227.pth", 44_549_160
+    ),
+    "resnet152_imagenet": _resnet(
+        resnet.resnet152(), _TORCHVISION + "resnet152-394f9c45.pth", 60_192_808
+    ),
+    "resnet18_places365": _resnet(
+        resnet.resnet18(365), _PLACES + "resnet18_places365.pth.tar", 11_363_757
+    ),
     "vgg11_imagenet": _vgg(vgg.imagenet(11, False), "vgg11-8a719046.pth", 132_863_336),
     "vgg13_imagenet": _vgg(vgg.imagenet(13, False), "vgg13-19584684.pth", 133_047_848),
     "vgg16_imagenet": _vgg(vgg.imagenet(16, False), "vgg16-397923af.pth", 138_357_544),
@@ -181,48 +257,114 @@ ZOO: dict[str, Entry] = {
     "vgg16_bn_cifar100": _vgg(vgg.cifar(16), "vgg/cifar100_vgg16_bn-7d8c4031.pt", 15_299_748),
     "vgg19_bn_cifar100": _vgg(vgg.cifar(19), "vgg/cifar100_vgg19_bn-b98f7bd7.pt", 20_612_004),
     # the class token's own position is added to the token (models/vit.py), hence one width less
-    "vit_b_16_imagenet": _vit(vit.of_size("B", 16), _TORCHVISION + "vit_b_16-c867db91.pth", 86_567_656 - 768),
-    "vit_b_32_imagenet": _vit(vit.of_size("B", 32), _TORCHVISION + "vit_b_32-d86f8d99.pth", 88_224_232 - 768),
-    "vit_l_16_imagenet": _vit(vit.of_size("L", 16), _TORCHVISION + "vit_l_16-852ce7e3.pth", 304_326_632 - 1024),
-    "vit_l_32_imagenet": _vit(vit.of_size("L", 32), _TORCHVISION + "vit_l_32-c7638314.pth", 306_535_400 - 1024),
+    "vit_b_16_imagenet": _vit(
+        vit.of_size("B", 16), _TORCHVISION + "vit_b_16-c867db91.pth", 86_567_656 - 768
+    ),
+    "vit_b_32_imagenet": _vit(
+        vit.of_size("B", 32), _TORCHVISION + "vit_b_32-d86f8d99.pth", 88_224_232 - 768
+    ),
+    "vit_l_16_imagenet": _vit(
+        vit.of_size("L", 16), _TORCHVISION + "vit_l_16-852ce7e3.pth", 304_326_632 - 1024
+    ),
+    "vit_l_32_imagenet": _vit(
+        vit.of_size("L", 32), _TORCHVISION + "vit_l_32-c7638314.pth", 306_535_400 - 1024
+    ),
     "vit_small_patch16_224": _vit(
-        vit.of_size("S", 16), "timm/vit_small_patch16_224.augreg_in21k_ft_in1k", 22_050_664 - 384,
+        vit.of_size("S", 16),
+        "timm/vit_small_patch16_224.augreg_in21k_ft_in1k",
+        22_050_664 - 384,
         Preprocess("shorter_side", 224, crop=0.9, interpolation="bicubic"),
     ),
     "vit_base_patch16_224": _vit(
-        vit.of_size("B", 16, epsilon=1e-12), _pinned("google/vit-base-patch16-224"), 86_567_656 - 768, Preprocess("squash", 224),
+        vit.of_size("B", 16, epsilon=1e-12),
+        _pinned("google/vit-base-patch16-224"),
+        86_567_656 - 768,
+        Preprocess("squash", 224),
     ),
     "vit_s16_i1k": _vit(  # arXiv 2205.01580, 90 epochs
-        vit.of_size("S", 16, pool="gap", positions="sincos2d", activation="gelu_tanh", rep_size=True),
-        _BIG_VISION + "vit_s16_i1k_90ep.npz", 22_122_472,
-        Preprocess("shorter_side", 224, crop=224 / 256),  # its authors resized by area, which differs by little
+        vit.of_size(
+            "S", 16, pool="gap", positions="sincos2d", activation="gelu_tanh", rep_size=True
+        ),
+        _BIG_VISION + "vit_s16_i1k_90ep.npz",
+        22_122_472,
+        Preprocess(
+            "shorter_side", 224, crop=224 / 256
+        ),  # its authors resized by area, which differs by little
     ),
-    "siglip_b_16_224": _siglip(siglip.of_size("B", 16), 224, "siglip-base-patch16-224", 203_155_970),
-    "siglip_b_16_256": _siglip(siglip.of_size("B", 16), 256, "siglip-base-patch16-256", 203_202_050),
-    "siglip_b_16_384": _siglip(siglip.of_size("B", 16), 384, "siglip-base-patch16-384", 203_447_810),
-    "siglip_b_16_512": _siglip(siglip.of_size("B", 16), 512, "siglip-base-patch16-512", 203_791_874),
-    "siglip_l_16_256": _siglip(siglip.of_size("L", 16), 256, "siglip-large-patch16-256", 652_150_786),
-    "siglip_l_16_384": _siglip(siglip.of_size("L", 16), 384, "siglip-large-patch16-384", 652_478_466),
-    "siglip_so400m_14_224": _siglip(siglip.of_size("So400m", 14, length=16), 224, "siglip-so400m-patch14-224", 877_360_306),
-    "siglip_so400m_14_384": _siglip(siglip.of_size("So400m", 14), 384, "siglip-so400m-patch14-384", 877_960_498),
-    "siglip_b_16_256_i18n": _siglip(siglip.of_size("B", 16, 250_000), 256, "siglip-base-patch16-256-multilingual", 370_626_050),
-    "siglip2_b_32_256": _siglip(siglip.of_size("B", 32, 256_000), 256, "siglip2-base-patch32-256", 376_856_066),
-    "siglip2_b_16_224": _siglip(siglip.of_size("B", 16, 256_000), 224, "siglip2-base-patch16-224", 375_187_970),
-    "siglip2_b_16_256": _siglip(siglip.of_size("B", 16, 256_000), 256, "siglip2-base-patch16-256", 375_234_050),
-    "siglip2_b_16_384": _siglip(siglip.of_size("B", 16, 256_000), 384, "siglip2-base-patch16-384", 375_479_810),
-    "siglip2_b_16_512": _siglip(siglip.of_size("B", 16, 256_000), 512, "siglip2-base-patch16-512", 375_823_874),
-    "siglip2_l_16_256": _siglip(siglip.of_size("L", 16, 256_000), 256, "siglip2-large-patch16-256", 881_526_786),
-    "siglip2_l_16_384": _siglip(siglip.of_size("L", 16, 256_000), 384, "siglip2-large-patch16-384", 881_854_466),
-    "siglip2_l_16_512": _siglip(siglip.of_size("L", 16, 256_000), 512, "siglip2-large-patch16-512", 882_313_218),
-    "siglip2_so400m_14_224": _siglip(siglip.of_size("So400m", 14, 256_000), 224, "siglip2-so400m-patch14-224", 1_135_463_602),
-    "siglip2_so400m_14_384": _siglip(siglip.of_size("So400m", 14, 256_000), 384, "siglip2-so400m-patch14-384", 1_136_008_498),
-    "siglip2_so400m_16_256": _siglip(siglip.of_size("So400m", 16, 256_000), 256, "siglip2-so400m-patch16-256", 1_135_670_962),
-    "siglip2_so400m_16_384": _siglip(siglip.of_size("So400m", 16, 256_000), 384, "siglip2-so400m-patch16-384", 1_136_039_602),
-    "siglip2_so400m_16_512": _siglip(siglip.of_size("So400m", 16, 256_000), 512, "siglip2-so400m-patch16-512", 1_136_555_698),
+    "siglip_b_16_224": _siglip(
+        siglip.of_size("B", 16), 224, "siglip-base-patch16-224", 203_155_970
+    ),
+    "siglip_b_16_256": _siglip(
+        siglip.of_size("B", 16), 256, "siglip-base-patch16-256", 203_202_050
+    ),
+    "siglip_b_16_384": _siglip(
+        siglip.of_size("B", 16), 384, "siglip-base-patch16-384", 203_447_810
+    ),
+    "siglip_b_16_512": _siglip(
+        siglip.of_size("B", 16), 512, "siglip-base-patch16-512", 203_791_874
+    ),
+    "siglip_l_16_256": _siglip(
+        siglip.of_size("L", 16), 256, "siglip-large-patch16-256", 652_150_786
+    ),
+    "siglip_l_16_384": _siglip(
+        siglip.of_size("L", 16), 384, "siglip-large-patch16-384", 652_478_466
+    ),
+    "siglip_so400m_14_224": _siglip(
+        siglip.of_size("So400m", 14, length=16), 224, "siglip-so400m-patch14-224", 877_360_306
+    ),
+    "siglip_so400m_14_384": _siglip(
+        siglip.of_size("So400m", 14), 384, "siglip-so400m-patch14-384", 877_960_498
+    ),
+    "siglip_b_16_256_i18n": _siglip(
+        siglip.of_size("B", 16, 250_000), 256, "siglip-base-patch16-256-multilingual", 370_626_050
+    ),
+    "siglip2_b_32_256": _siglip(
+        siglip.of_size("B", 32, 256_000), 256, "siglip2-base-patch32-256", 376_856_066
+    ),
+    "siglip2_b_16_224": _siglip(
+        siglip.of_size("B", 16, 256_000), 224, "siglip2-base-patch16-224", 375_187_970
+    ),
+    "siglip2_b_16_256": _siglip(
+        siglip.of_size("B", 16, 256_000), 256, "siglip2-base-patch16-256", 375_234_050
+    ),
+    "siglip2_b_16_384": _siglip(
+        siglip.of_size("B", 16, 256_000), 384, "siglip2-base-patch16-384", 375_479_810
+    ),
+    "siglip2_b_16_512": _siglip(
+        siglip.of_size("B", 16, 256_000), 512, "siglip2-base-patch16-512", 375_823_874
+    ),
+    "siglip2_l_16_256": _siglip(
+        siglip.of_size("L", 16, 256_000), 256, "siglip2-large-patch16-256", 881_526_786
+    ),
+    "siglip2_l_16_384": _siglip(
+        siglip.of_size("L", 16, 256_000), 384, "siglip2-large-patch16-384", 881_854_466
+    ),
+    "siglip2_l_16_512": _siglip(
+        siglip.of_size("L", 16, 256_000), 512, "siglip2-large-patch16-512", 882_313_218
+    ),
+    "siglip2_so400m_14_224": _siglip(
+        siglip.of_size("So400m", 14, 256_000), 224, "siglip2-so400m-patch14-224", 1_135_463_602
+    ),
+    "siglip2_so400m_14_384": _siglip(
+        siglip.of_size("So400m", 14, 256_000), 384, "siglip2-so400m-patch14-384", 1_136_008_498
+    ),
+    "siglip2_so400m_16_256": _siglip(
+        siglip.of_size("So400m", 16, 256_000), 256, "siglip2-so400m-patch16-256", 1_135_670_962
+    ),
+    "siglip2_so400m_16_384": _siglip(
+        siglip.of_size("So400m", 16, 256_000), 384, "siglip2-so400m-patch16-384", 1_136_039_602
+    ),
+    "siglip2_so400m_16_512": _siglip(
+        siglip.of_size("So400m", 16, 256_000), 512, "siglip2-so400m-patch16-512", 1_136_555_698
+    ),
     "clip_vit_b_32": _clip(clip.of_size("B", 32), 224, "openai/clip-vit-base-patch32", 151_277_313),
     "clip_vit_b_16": _clip(clip.of_size("B", 16), 224, "openai/clip-vit-base-patch16", 149_620_737),
-    "clip_vit_l_14": _clip(clip.of_size("L", 14), 224, "openai/clip-vit-large-patch14", 427_616_513),
-    "clip_vit_l_14_336": _clip(clip.of_size("L", 14), 336, "openai/clip-vit-large-patch14-336", 427_944_193),
+    "clip_vit_l_14": _clip(
+        clip.of_size("L", 14), 224, "openai/clip-vit-large-patch14", 427_616_513
+    ),
+    "clip_vit_l_14_336": _clip(
+        clip.of_size("L", 14), 336, "openai/clip-vit-large-patch14-336", 427_944_193
+    ),
 }
 
 
@@ -270,14 +412,18 @@ def load_model(
     if isinstance(preprocess, Mapping):
         valid = [field.name for field in dataclasses.fields(Preprocess)]
         if not {"resize", "size"} <= set(preprocess) <= set(valid):
-            raise ValueError(f"preprocess has the fields {', '.join(preprocess)}; expected resize, size and others of {', '.join(valid)}")
+            raise ValueError(
+                f"preprocess has the fields {', '.join(preprocess)}; expected resize, size and others of {', '.join(valid)}"
+            )
         preprocess = Preprocess(**preprocess)
     if ":" in name:
         entry = _own(name, preprocess)
     elif name in ZOO:
         entry = ZOO[name]
     else:
-        raise ValueError(f"unknown model {name!r}; valid models: {', '.join(ZOO)}; or your own Linen class as 'package.module:Class'")
+        raise ValueError(
+            f"unknown model {name!r}; valid models: {', '.join(ZOO)}; or your own Linen class as 'package.module:Class'"
+        )
     module = _build(entry.module, name, dict(arguments or {}), dtype)
     eyes = preprocess or entry.preprocess
     if image_size is not None:
@@ -288,21 +434,39 @@ def load_model(
     if entry.text:
         shapes.append((1, entry.text.length))
     if random_init_seed is not None:
-        key = jax.random.key(random_init_seed, impl="rbg")  # threefry takes five times as long to compile
+        key = jax.random.key(
+            random_init_seed, impl="rbg"
+        )  # threefry takes five times as long to compile
         variables = _draw(module, key, shapes=tuple(shapes), call=tuple(call.items()))
         digest = f"random_init:{random_init_seed}"
     else:
         if weights is None and entry.weights is None:
-            raise ValueError(f"model {name!r} has no default weights: give a file, or random_init_seed")
+            raise ValueError(
+                f"model {name!r} has no default weights: give a file, or random_init_seed"
+            )
         path = locate(entry.weights if weights is None else weights)
-        expected = jax.eval_shape(partial(_draw.__wrapped__, module, shapes=tuple(shapes), call=tuple(call.items())), jax.random.key(0))
-        variables = convert(read(path), expected, entry.layouts, f"{path} for {name}", resample=resample_positions)
+        expected = jax.eval_shape(
+            partial(_draw.__wrapped__, module, shapes=tuple(shapes), call=tuple(call.items())),
+            jax.random.key(0),
+        )
+        variables = convert(
+            read(path), expected, entry.layouts, f"{path} for {name}", resample=resample_positions
+        )
         digest = weights_hash(path)
-    variables = {kind: jax.tree.map(partial(_cast, kind, dtype), tree) for kind, tree in variables.items()}
+    variables = {
+        kind: jax.tree.map(partial(_cast, kind, dtype), tree) for kind, tree in variables.items()
+    }
     variables = jax.tree.map(jnp.asarray, variables) if mesh is None else place(variables, mesh)
     model = Model(
-        name, module, variables, eyes, entry.class_names if class_names is None else tuple(class_names),
-        entry.aliases if aliases is None else aliases, digest, call, mesh,
+        name,
+        module,
+        variables,
+        eyes,
+        entry.class_names if class_names is None else tuple(class_names),
+        entry.aliases if aliases is None else aliases,
+        digest,
+        call,
+        mesh,
     )
     if (text := entry.text) is None:
         return model
@@ -315,7 +479,9 @@ _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 def _cast(kind: str, dtype: str, leaf):
     """Parameters in the network's dtype; the towers' temperature and bias, scalars, and batch statistics stay float32."""
-    return leaf.astype(_DTYPES[dtype] if kind == "params" and leaf.size > 1 else jnp.float32, copy=False)
+    return leaf.astype(
+        _DTYPES[dtype] if kind == "params" and leaf.size > 1 else jnp.float32, copy=False
+    )
 
 
 def _own(name: str, preprocess: Preprocess | None) -> Entry:
@@ -328,22 +494,37 @@ def _own(name: str, preprocess: Preprocess | None) -> Entry:
     if isinstance(found, Entry):
         return found
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise ValueError(f"{name!r} is {type(found).__name__}; expected a flax.linen.Module class or a jaxle.models.zoo.Entry")
+        raise ValueError(
+            f"{name!r} is {type(found).__name__}; expected a flax.linen.Module class or a jaxle.models.zoo.Entry"
+        )
     if preprocess is None:
-        raise ValueError(f"your own network {name!r} needs `preprocess`: how its pictures are resized and normalised")
+        raise ValueError(
+            f"your own network {name!r} needs `preprocess`: how its pictures are resized and normalised"
+        )
     return Entry(found, preprocess)
 
 
-def _build(make: Callable[..., nn.Module], name: str, arguments: dict[str, Any], dtype: str) -> nn.Module:
+def _build(
+    make: Callable[..., nn.Module], name: str, arguments: dict[str, Any], dtype: str
+) -> nn.Module:
     fields = set(inspect.signature(make).parameters) - {"parent", "name"}
     if unknown := sorted(set(arguments) - fields):
-        raise ValueError(f"{name} takes no argument {unknown[0]!r}; its arguments: {', '.join(sorted(fields)) or 'none'}")
+        raise ValueError(
+            f"{name} takes no argument {unknown[0]!r}; its arguments: {', '.join(sorted(fields)) or 'none'}"
+        )
     if "dtype" in fields:
         arguments.setdefault("dtype", _DTYPES[dtype])
     return make(**arguments)
 
 
 @partial(jax.jit, static_argnums=0, static_argnames=("shapes", "call"))
-def _draw(module: nn.Module, key: jax.Array, shapes: tuple[tuple[int, ...], ...], call: tuple[tuple[str, Any], ...]) -> dict:
-    images, *tokens = (jnp.zeros(shape, jnp.int32 if i else jnp.float32) for i, shape in enumerate(shapes))
+def _draw(
+    module: nn.Module,
+    key: jax.Array,
+    shapes: tuple[tuple[int, ...], ...],
+    call: tuple[tuple[str, Any], ...],
+) -> dict:
+    images, *tokens = (
+        jnp.zeros(shape, jnp.int32 if i else jnp.float32) for i, shape in enumerate(shapes)
+    )
     return module.init(key, images, *tokens, **dict(call))

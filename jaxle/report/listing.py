@@ -20,7 +20,10 @@ def lines(entry: Scored, summary: Mapping[str, Any], n: int) -> Iterator[str]:
     """
     beside = [
         f"{word} {summary[key]:.3f}"
-        for word, key in (("dense ceiling", "mean_ceiling"), ("untrained network", "untrained_mean_correlation"))
+        for word, key in (
+            ("dense ceiling", "mean_ceiling"),
+            ("untrained network", "untrained_mean_correlation"),
+        )
         if key in summary
     ]
     yield (
@@ -37,7 +40,11 @@ def lines(entry: Scored, summary: Mapping[str, Any], n: int) -> Iterator[str]:
         return
     middle = max(0, (len(ranked) - n) // 2)
     shown: set[int] = set()
-    for word, units in (("best", ranked[:n]), ("median", ranked[middle : middle + n]), ("worst", ranked[-n:])):
+    for word, units in (
+        ("best", ranked[:n]),
+        ("median", ranked[middle : middle + n]),
+        ("worst", ranked[-n:]),
+    ):
         for unit in units:
             if unit not in shown:
                 shown.add(unit)
@@ -48,7 +55,11 @@ def lines(entry: Scored, summary: Mapping[str, Any], n: int) -> Iterator[str]:
 
 def _trust(summary: Mapping[str, Any]) -> Iterator[str]:
     if "n_explained" in summary:
-        untrained = f" ({summary['untrained_n_explained']} of the untrained network's)" if "untrained_n_explained" in summary else ""
+        untrained = (
+            f" ({summary['untrained_n_explained']} of the untrained network's)"
+            if "untrained_n_explained" in summary
+            else ""
+        )
         yield f"{summary['n_explained']} neurons explained at q = {summary['q']:g}{untrained}"
     if "retrieval_at_1" in summary:
         yield f"{100 * summary['retrieval_at_1']:.0f} % told from all others by their explanation"

@@ -22,7 +22,15 @@ def say(line: str) -> None:
 def progress(items: Iterable[T], label: str, total: int, done: int = 0) -> Iterator[T]:
     """Yield the items, showing how many of `total` have passed; `done` were there already."""
     if sys.stderr.isatty():
-        yield from tqdm(items, desc=label, total=total, initial=done, file=sys.stderr, leave=False, dynamic_ncols=True)
+        yield from tqdm(
+            items,
+            desc=label,
+            total=total,
+            initial=done,
+            file=sys.stderr,
+            leave=False,
+            dynamic_ncols=True,
+        )
         return
     last = time.monotonic()
     for count, item in enumerate(items, done + 1):

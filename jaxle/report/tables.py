@@ -16,7 +16,14 @@ from jaxle import artifacts
 from jaxle.explanations import Explanations
 
 # columns whose mean over neurons says nothing
-UNMEANT = ("correlation_low", "correlation_high", "retrieval_rank", "p_value", "q_value", "ablation_scored")
+UNMEANT = (
+    "correlation_low",
+    "correlation_high",
+    "retrieval_rank",
+    "p_value",
+    "q_value",
+    "ablation_scored",
+)
 
 
 class Scored(NamedTuple):
@@ -49,7 +56,9 @@ def write_scores(path: epath.PathLike, scored: Iterable[Scored]) -> None:
     artifacts.write_text(path, pd.concat(frames).to_csv(index=False, lineterminator="\n"))
 
 
-def write_concepts(path: epath.PathLike, explanations: Explanations, parts: Mapping[str, np.ndarray]) -> None:
+def write_concepts(
+    path: epath.PathLike, explanations: Explanations, parts: Mapping[str, np.ndarray]
+) -> None:
     """Write concepts.csv: a row per unit and concept of its explanation, in its order: unit, concept, weight, then the parts' columns.
 
     Args:
@@ -57,7 +66,9 @@ def write_concepts(path: epath.PathLike, explanations: Explanations, parts: Mapp
       explanations: one row a neuron.
       parts: column name → (neurons, most) float, as `evaluation.contributions` gives them.
     """
-    neurons, slots = np.nonzero(np.arange(max([1, *explanations.lengths])) < explanations.lengths[:, None])
+    neurons, slots = np.nonzero(
+        np.arange(max([1, *explanations.lengths])) < explanations.lengths[:, None]
+    )
     frame = {
         "unit": explanations.units[neurons],
         "concept": [explanations[k].concepts[i] for k, i in zip(neurons, slots, strict=True)],
@@ -67,16 +78,26 @@ def write_concepts(path: epath.PathLike, explanations: Explanations, parts: Mapp
     artifacts.write_text(path, pd.DataFrame(frame).to_csv(index=False, lineterminator="\n"))
 
 
-def write_impact(workdir: epath.Path, taps: Mapping[str, Mapping[str, np.ndarray]], betas: Sequence[float]) -> None:
+def write_impact(
+    workdir: epath.Path, taps: Mapping[str, Mapping[str, np.ndarray]], betas: Sequence[float]
+) -> None:
     """Write impact.csv (tap, unit, TI at each β, what is lost without the neuron) and impact_curve.csv (tap, share of images, mean TI)."""
     rows, curves = [], []
     for tap, arrays in taps.items():
         shares = {f"top_impact_{beta:g}": arrays["table"][:, i] for i, beta in enumerate(betas)}
         lost = {name: arrays[name] for name in ("accuracy_lost", "loss_gained")}
-        rows.append(pd.DataFrame({"tap": tap, "unit": np.arange(len(arrays["table"])), **shares, **lost}))
-        curves.append(pd.DataFrame({"tap": tap, "share_of_images": arrays["curve_at"], "top_impact": arrays["curve"]}))
+        rows.append(
+            pd.DataFrame({"tap": tap, "unit": np.arange(len(arrays["table"])), **shares, **lost})
+        )
+        curves.append(
+            pd.DataFrame(
+                {"tap": tap, "share_of_images": arrays["curve_at"], "top_impact": arrays["curve"]}
+            )
+        )
     for name, frames in (("impact", rows), ("impact_curve", curves)):
-        artifacts.write_text(workdir / f"{name}.csv", pd.concat(frames).to_csv(index=False, lineterminator="\n"))
+        artifacts.write_text(
+            workdir / f"{name}.csv", pd.concat(frames).to_csv(index=False, lineterminator="\n")
+        )
 
 
 def record(entry: Scored) -> dict[str, Any]:
@@ -110,7 +131,11 @@ def flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested facts under joined names: {"teacher": {"strength": 1}} → {"teacher_strength": 1}."""
     joined = {}
     for name, value in facts.items():
-        joined |= flat(value, f"{prefix}{name}_") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        joined |= (
+            flat(value, f"{prefix}{name}_")
+            if isinstance(value, Mapping)
+            else {f"{prefix}{name}": value}
+        )
     return joined
 
 

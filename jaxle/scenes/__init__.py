@@ -5,4 +5,13 @@ from jaxle.scenes.masks import masks
 from jaxle.scenes.vocabulary import ATTRIBUTES, CLASS_NAMES, CONCEPTS, SUPERCLASSES
 from jaxle.scenes.world import Scenes, render
 
-__all__ = ["ATTRIBUTES", "CLASS_NAMES", "CONCEPTS", "SUPERCLASSES", "Scenes", "captions", "masks", "render"]
+__all__ = [
+    "ATTRIBUTES",
+    "CLASS_NAMES",
+    "CONCEPTS",
+    "SUPERCLASSES",
+    "Scenes",
+    "captions",
+    "masks",
+    "render",
+]

@@ -37,7 +37,9 @@ _SYNONYMS = {
     "dotted": ("dotted", "dotted", "spotted"),
     "checked": ("checked", "checked", "chequered"),
 }
-_SIDES = [(POSITIONS.index(word), word) for word in ("top", "bottom", "left", "right")]  # "at the top left"
+_SIDES = [
+    (POSITIONS.index(word), word) for word in ("top", "bottom", "left", "right")
+]  # "at the top left"
 _MASS = {"jewellery": "piece of jewellery", "food": "piece of food"}
 _BEFORE = {
     "clouds": ("in front of clouds", "against clouds", "among clouds"),
@@ -88,7 +90,9 @@ def _object(scenes: Layout, image: int, slot: int, chance: Chance, pick: Pick) -
     named = chance(0.65)
     if named:
         words.append(colour)
-    phrase = _article(" ".join([*words, _noun(shape, int(scenes.thing[image, slot]), chance, pick)]))
+    phrase = _article(
+        " ".join([*words, _noun(shape, int(scenes.thing[image, slot]), chance, pick)])
+    )
     if not named and _ABOVE[colour] and chance(0.4):
         phrase += f" in {_article(pick(_ABOVE[colour]))}"
     return phrase
@@ -137,5 +141,7 @@ def captions(index: np.ndarray, seed: int) -> list[str]:
         def pick(options: tuple[str, ...], supply=supply) -> str:
             return options[int(next(supply) * len(options))]
 
-        told.append(_sentence(scenes, image, [word for j, word in _SIDES if at[image, j]], chance, pick))
+        told.append(
+            _sentence(scenes, image, [word for j, word in _SIDES if at[image, j]], chance, pick)
+        )
     return told

@@ -25,7 +25,9 @@ def bits(index: np.ndarray, seed: int, stream: int, count: int) -> np.ndarray:
 
     `index`: int (images,). Returns uint64 (images, count), each below 2³²; another `stream` gives independent draws.
     """
-    key = _mix(np.array([seed & 0xFFFFFFFFFFFFFFFF], np.uint64) + np.array([stream], np.uint64) * _STREAM)
+    key = _mix(
+        np.array([seed & 0xFFFFFFFFFFFFFFFF], np.uint64) + np.array([stream], np.uint64) * _STREAM
+    )
     base = _mix(np.asarray(index).astype(np.int64).astype(np.uint64) + key)
     counter = np.arange(1, count + 1, dtype=np.uint64) * _GAMMA
     return _mix(base[:, None] + counter) >> np.uint64(32)
@@ -33,7 +35,9 @@ def bits(index: np.ndarray, seed: int, stream: int, count: int) -> np.ndarray:
 
 def uniform(words: np.ndarray, low: float = 0.0, high: float = 1.0) -> np.ndarray:
     """Turn 32-bit draws into float32 in [low, high)."""
-    return low + (words >> np.uint64(8)).astype(np.float32) * np.float32(2.0**-24) * np.float32(high - low)
+    return low + (words >> np.uint64(8)).astype(np.float32) * np.float32(2.0**-24) * np.float32(
+        high - low
+    )
 
 
 def choice(words: np.ndarray, n: int | np.ndarray) -> np.ndarray:

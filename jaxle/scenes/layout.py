@@ -12,7 +12,18 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxle.scenes import draws
-from jaxle.scenes.vocabulary import ATTRIBUTES, CLASS_NAMES, CLASS_OF, COLOURS, CONCEPTS, IMPLIES, PLACES, POSITIONS, SHAPES, THING_OF
+from jaxle.scenes.vocabulary import (
+    ATTRIBUTES,
+    CLASS_NAMES,
+    CLASS_OF,
+    COLOURS,
+    CONCEPTS,
+    IMPLIES,
+    PLACES,
+    POSITIONS,
+    SHAPES,
+    THING_OF,
+)
 
 SIDE = 64  # pixels
 SLOTS = 3
@@ -45,7 +56,10 @@ def _looks() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 _CELLS, _LOOKS, _FIRST_LOOK = _looks()
-_THINGS, _FIRST_THING = np.bincount(CLASS_OF), np.searchsorted(CLASS_OF, np.arange(len(CLASS_NAMES)))
+_THINGS, _FIRST_THING = (
+    np.bincount(CLASS_OF),
+    np.searchsorted(CLASS_OF, np.arange(len(CLASS_NAMES))),
+)
 
 
 def layout(index: np.ndarray, seed: int) -> Layout:
@@ -58,14 +72,22 @@ def layout(index: np.ndarray, seed: int) -> Layout:
     thing = _FIRST_THING[kind] + draws.choice(words[:, 1], _THINGS[kind])
     main = _CELLS[_FIRST_LOOK[thing] + draws.choice(words[:, 2], _LOOKS[thing])]
     place = main[:, 3]
-    shape = np.stack([main[:, 0], *(draws.choice(words[:, 3 + s], len(SHAPES)) for s in range(2))], axis=1)
-    colour = np.stack([main[:, 1], *(draws.choice(words[:, 5 + s], len(COLOURS)) for s in range(2))], axis=1)
-    texture = np.stack([main[:, 2], *(draws.weighted(words[:, 7 + s], _TEXTURE_SHARES) for s in range(2))], axis=1)
+    shape = np.stack(
+        [main[:, 0], *(draws.choice(words[:, 3 + s], len(SHAPES)) for s in range(2))], axis=1
+    )
+    colour = np.stack(
+        [main[:, 1], *(draws.choice(words[:, 5 + s], len(COLOURS)) for s in range(2))], axis=1
+    )
+    texture = np.stack(
+        [main[:, 2], *(draws.weighted(words[:, 7 + s], _TEXTURE_SHARES) for s in range(2))], axis=1
+    )
 
     # sizes: the others are of a smaller size than the main object
     count = 1 + draws.weighted(words[:, 9], _COUNT_SHARES)
     present = np.arange(SLOTS) < count[:, None]
-    main_size = np.where(count == 1, draws.choice(words[:, 10], 3), 1 + draws.weighted(words[:, 10], (2, 3)))
+    main_size = np.where(
+        count == 1, draws.choice(words[:, 10], 3), 1 + draws.weighted(words[:, 10], (2, 3))
+    )
     other_size = np.where(main_size[:, None] == 2, draws.choice(words[:, 11:13], 2), 0)
     size = np.concatenate([main_size[:, None], other_size], axis=1)
     low, high = _RADII[size, 0], _RADII[size, 1]
@@ -81,8 +103,12 @@ def layout(index: np.ndarray, seed: int) -> Layout:
     for slot in range(1, SLOTS):
         start = 18 + (slot - 1) * _GRID * _GRID
         tickets = draws.uniform(words[:, start : start + _GRID * _GRID])
-        across = margin[:, slot, None] + span[:, slot, None] * (points % _GRID).astype(np.float32) / np.float32(_GRID - 1)
-        down = margin[:, slot, None] + span[:, slot, None] * (points // _GRID).astype(np.float32) / np.float32(_GRID - 1)
+        across = margin[:, slot, None] + span[:, slot, None] * (points % _GRID).astype(
+            np.float32
+        ) / np.float32(_GRID - 1)
+        down = margin[:, slot, None] + span[:, slot, None] * (points // _GRID).astype(
+            np.float32
+        ) / np.float32(_GRID - 1)
         room = np.full(across.shape, np.inf, np.float32)
         for other in range(slot):
             dx, dy = across - x[:, other, None], down - y[:, other, None]

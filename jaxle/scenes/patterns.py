@@ -27,7 +27,9 @@ def _dotted(x: np.ndarray, y: np.ndarray, scale: np.ndarray) -> np.ndarray:
     u, v = x / pitch, y / pitch
     corner_u, corner_v = _sawtooth(u + 0.5), _sawtooth(v + 0.5)
     centre_u, centre_v = _sawtooth(u), _sawtooth(v)
-    nearest = np.minimum(centre_u * centre_u + centre_v * centre_v, corner_u * corner_u + corner_v * corner_v)
+    nearest = np.minimum(
+        centre_u * centre_u + centre_v * centre_v, corner_u * corner_u + corner_v * corner_v
+    )
     return np.clip((0.26 - np.sqrt(nearest)) * pitch + 0.5, 0, 1)
 
 

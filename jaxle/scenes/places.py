@@ -67,7 +67,9 @@ def _clouds(take: Take) -> np.ndarray:
 def _waves(take: Take) -> np.ndarray:
     period = 7 + 3 * take(1, 1)
     sway = 2 * _noise(take(3, 7))
-    return _hump(_ROW.astype(np.float32) / period + sway * 0.8 + take(1, 1)) * (0.65 + 0.35 * _noise(take(5, 5)))
+    return _hump(_ROW.astype(np.float32) / period + sway * 0.8 + take(1, 1)) * (
+        0.65 + 0.35 * _noise(take(5, 5))
+    )
 
 
 def _grass(take: Take) -> np.ndarray:
@@ -94,7 +96,9 @@ def _pebbles(take: Take) -> np.ndarray:
     return np.clip(1.35 - np.sqrt(best) / 4.2, 0, 1) * (0.45 + 0.55 * shade)
 
 
-def _blocks(take: Take, height: int, width: int, shift: int, seam: int, spread: float) -> np.ndarray:
+def _blocks(
+    take: Take, height: int, width: int, shift: int, seam: int, spread: float
+) -> np.ndarray:
     # courses of blocks, every other one shifted, with seams; a tone for each block
     row, column = _ROW + _shift(take, height), _COLUMN + _shift(take, width)
     course = row // height
@@ -153,7 +157,9 @@ def backgrounds(index: np.ndarray, seed: int, place: np.ndarray) -> np.ndarray:
     words = draws.bits(index, seed, 2, 11)
     level = draws.uniform(words[:, 0], 75, 185)
     cast = draws.uniform(words[:, 1:4], -42, 42)
-    contrast = draws.uniform(words[:, 4], 34, 64) * np.where(words[:, 5] & np.uint64(1), 1, -1).astype(np.float32)
+    contrast = draws.uniform(words[:, 4], 34, 64) * np.where(
+        words[:, 5] & np.uint64(1), 1, -1
+    ).astype(np.float32)
     drift = draws.uniform(words[:, 6:9], -12, 12)  # light and dark parts differ a little in hue
     slope = draws.uniform(words[:, 9:11], -0.22, 0.22)
     ramp = (np.arange(SIDE, dtype=np.float32) - np.float32(31.5)) / SIDE

@@ -20,8 +20,14 @@ from typing import NamedTuple
 import numpy as np
 
 KINDS = ("plain", "distractor", "hierarchy", "polysemantic")
-RIVAL, UNRELATED = 0.4, 0.2  # |correlation| from which a column is a distractor, and up to which two are unrelated
-_TRIES, _ROUNDS = 400, 60  # draws of concepts and weights per neuron, and of neurons, before giving up
+RIVAL, UNRELATED = (
+    0.4,
+    0.2,
+)  # |correlation| from which a column is a distractor, and up to which two are unrelated
+_TRIES, _ROUNDS = (
+    400,
+    60,
+)  # draws of concepts and weights per neuron, and of neurons, before giving up
 _FEW = 3000  # images
 _NOISES = np.geomspace(1e-2, 30.0, 25)  # standard deviations tried, in units of the signal's
 
@@ -31,14 +37,22 @@ class Planted(NamedTuple):
 
     activations: np.ndarray  # (images, neurons) float32
     signal: np.ndarray  # (images, neurons) float32: s, before noise and rectification
-    weights: np.ndarray  # (concepts, neurons) float32 on raw columns: w, non-zero on the true concepts only
+    weights: (
+        np.ndarray
+    )  # (concepts, neurons) float32 on raw columns: w, non-zero on the true concepts only
     fitted: np.ndarray  # (concepts, neurons) float32 on raw columns: least squares of the activation on the true concepts
     noise: np.ndarray  # (neurons,) float32: σ
-    ceiling: np.ndarray  # (neurons,) float32: R(a | S), the best that an explanation by the truth can do
+    ceiling: (
+        np.ndarray
+    )  # (neurons,) float32: R(a | S), the best that an explanation by the truth can do
 
 
 def identifiable(
-    concept_probs: np.ndarray, prefer: Sequence[int] | None = None, *, least_left: float = 0.05, least_std: float = 0.14
+    concept_probs: np.ndarray,
+    prefer: Sequence[int] | None = None,
+    *,
+    least_left: float = 0.05,
+    least_std: float = 0.14,
 ) -> np.ndarray:
     """Choose columns over which planted truth is unique; use it before `plant`, and give the search these columns only.
 
@@ -60,15 +74,21 @@ def identifiable(
     x = np.asarray(concept_probs, np.float64)
     order = np.arange(x.shape[1]) if prefer is None else np.asarray(prefer)
     if not np.array_equal(np.sort(order), np.arange(x.shape[1])):
-        raise ValueError(f"prefer must name each of the {x.shape[1]} columns once, got {len(order)} numbers.")
+        raise ValueError(
+            f"prefer must name each of the {x.shape[1]} columns once, got {len(order)} numbers."
+        )
     if not 0 < least_left <= 1:
         raise ValueError(f"least_left must be in (0, 1], got {least_left}.")
     varied = x.std(0) >= max(least_std, 1e-6)
     if not varied.any():
-        raise ValueError(f"no column has a standard deviation of at least {least_std}; the largest has {x.std(0).max():.3g}.")
+        raise ValueError(
+            f"no column has a standard deviation of at least {least_std}; the largest has {x.std(0).max():.3g}."
+        )
     correlations = _correlations(x)
     kept: list[int] = []
-    inverse = np.zeros((0, 0))  # of the kept columns' correlation matrix; its diagonal is the variance inflation
+    inverse = np.zeros(
+        (0, 0)
+    )  # of the kept columns' correlation matrix; its diagonal is the variance inflation
     for j in order[varied[order]]:
         c = correlations[kept, j]
         shadow = inverse @ c
@@ -76,7 +96,9 @@ def identifiable(
         if left < least_left or np.any(np.diag(inverse) + shadow**2 / left > 1 / least_left):
             continue
         corner = -shadow[:, None] / left
-        inverse = np.block([[inverse + corner * corner.T * left, corner], [corner.T, np.full((1, 1), 1 / left)]])
+        inverse = np.block(
+            [[inverse + corner * corner.T * left, corner], [corner.T, np.full((1, 1), 1 / left)]]
+        )
         kept.append(int(j))
     return np.sort(np.array(kept, np.int64))
 
@@ -121,7 +143,11 @@ def plant(
     _check(sizes, n_concepts, kind, ceiling, zeros, least_share)
     rng = np.random.default_rng(seed)
     correlations = _correlations(x)
-    related = np.eye(n_concepts, dtype=bool) if implies is None else np.asarray(implies, bool) | np.asarray(implies, bool).T
+    related = (
+        np.eye(n_concepts, dtype=bool)
+        if implies is None
+        else np.asarray(implies, bool) | np.asarray(implies, bool).T
+    )
     related = related & ~np.eye(n_concepts, dtype=bool)
     z = (x - x.mean(0)) / x.std(0)
 
@@ -129,7 +155,9 @@ def plant(
     signal, activations = np.empty((n_images, len(sizes))), np.empty((n_images, len(sizes)))
     noise, reached = np.empty(len(sizes)), np.zeros(len(sizes))
     open_ = np.arange(len(sizes))
-    for _ in range(_ROUNDS):  # a rectified neuron may miss its ceiling at any noise, or its shares: drawn again
+    for _ in range(
+        _ROUNDS
+    ):  # a rectified neuron may miss its ceiling at any noise, or its shares: drawn again
         for k in open_:
             effects[:, k] = _draw(rng, sizes[k], kind, correlations, related, least_share, negative)
         signal[:, open_] = z @ effects[:, open_]
@@ -138,14 +166,24 @@ def plant(
         true = effects[:, open_] != 0
         keep = np.arange(len(open_))
         sigma = None
-        for step in (max(1, n_images // _FEW), 1):  # most that fall short do so on a few of the images
+        for step in (
+            max(1, n_images // _FEW),
+            1,
+        ):  # most that fall short do so on a few of the images
             part = signal[::step, open_[keep]]
-            a, sigma, r = _reach(z[::step], part, draws[::step, keep], project[keep], ceiling, zeros, sigma)
+            a, sigma, r = _reach(
+                z[::step], part, draws[::step, keep], project[keep], ceiling, zeros, sigma
+            )
             weights, own, other = _shares(z[::step], a, true[:, keep], correlations, project[keep])
             good = (np.abs(r - ceiling) <= 1e-3) & (own >= least_share) & (other <= most_other)
             keep, sigma = keep[good], sigma[good]
         done = open_[keep]
-        activations[:, done], fitted[:, done], noise[done], reached[done] = a[:, good], weights[:, good], sigma, r[good]
+        activations[:, done], fitted[:, done], noise[done], reached[done] = (
+            a[:, good],
+            weights[:, good],
+            sigma,
+            r[good],
+        )
         open_ = np.delete(open_, keep)
         if not len(open_):
             break
@@ -155,14 +193,23 @@ def plant(
             f"of it by each true concept, {most_other:.0%} by others at most, with a share of zeros of {zeros}."
         )
     std = x.std(0)[:, None]
-    return Planted(*(part.astype(np.float32) for part in (activations, signal, effects / std, fitted / std, noise, reached)))
+    return Planted(
+        *(
+            part.astype(np.float32)
+            for part in (activations, signal, effects / std, fitted / std, noise, reached)
+        )
+    )
 
 
-def _check(sizes, n_concepts: int, kind: str, ceiling: float, zeros: float, least_share: float) -> None:
+def _check(
+    sizes, n_concepts: int, kind: str, ceiling: float, zeros: float, least_share: float
+) -> None:
     if kind not in KINDS:
         raise ValueError(f"unknown kind {kind!r}; valid: {', '.join(KINDS)}.")
     if not len(sizes) or min(sizes) < 1 or max(sizes) > n_concepts:
-        raise ValueError(f"sizes must be one or more numbers from 1 to the {n_concepts} concepts, got {tuple(sizes)[:10]}.")
+        raise ValueError(
+            f"sizes must be one or more numbers from 1 to the {n_concepts} concepts, got {tuple(sizes)[:10]}."
+        )
     if kind == "polysemantic" and set(sizes) != {2}:
         raise ValueError(f"a polysemantic neuron has two concepts, got sizes {sorted(set(sizes))}.")
     if not 0 < ceiling < 1 or not 0 <= zeros < 1 or not 0 <= least_share * max(sizes) < 1:
@@ -177,14 +224,22 @@ def _correlations(x: np.ndarray) -> np.ndarray:
     return centred.T @ centred / len(x) / (std[:, None] * std[None, :])
 
 
-def _draw(rng, size: int, kind: str, correlations, related, least_share: float, negative: float) -> np.ndarray:
+def _draw(
+    rng, size: int, kind: str, correlations, related, least_share: float, negative: float
+) -> np.ndarray:
     """(concepts,) standardised weights of one neuron; its signal has variance 1."""
     n_concepts = len(correlations)
     rivals = (np.abs(correlations) >= RIVAL) & ~np.eye(n_concepts, dtype=bool)
-    barred = {"distractor": rivals, "hierarchy": related}.get(kind, np.zeros_like(related))  # beside a true concept
+    barred = {"distractor": rivals, "hierarchy": related}.get(
+        kind, np.zeros_like(related)
+    )  # beside a true concept
     if kind == "polysemantic":
         barred = related | (np.abs(correlations) > UNRELATED)
-    starts = np.flatnonzero(barred.any(1)) if kind in ("distractor", "hierarchy") else np.arange(n_concepts)
+    starts = (
+        np.flatnonzero(barred.any(1))
+        if kind in ("distractor", "hierarchy")
+        else np.arange(n_concepts)
+    )
     for _ in range(_TRIES if len(starts) else 0):
         chosen = [int(rng.choice(starts))]
         while len(chosen) < size:
@@ -205,7 +260,9 @@ def _draw(rng, size: int, kind: str, correlations, related, least_share: float, 
             weights = np.zeros(n_concepts)
             weights[chosen] = effect
             return weights
-    raise ValueError(f"found no {kind} neuron of {size} concepts, each with {least_share:.0%} of the signal, among {n_concepts} columns.")
+    raise ValueError(
+        f"found no {kind} neuron of {size} concepts, each with {least_share:.0%} of the signal, among {n_concepts} columns."
+    )
 
 
 def _projections(correlations: np.ndarray, true: np.ndarray) -> np.ndarray:
@@ -224,7 +281,15 @@ def _cross(z: np.ndarray, a: np.ndarray) -> np.ndarray:
     return z.T @ (a / np.where(spread > 0, spread, 1.0)) / len(a)
 
 
-def _reach(z: np.ndarray, signal: np.ndarray, draws: np.ndarray, project: np.ndarray, ceiling: float, zeros: float, near=None):
+def _reach(
+    z: np.ndarray,
+    signal: np.ndarray,
+    draws: np.ndarray,
+    project: np.ndarray,
+    ceiling: float,
+    zeros: float,
+    near=None,
+):
     """Activations, σ and R reached, with the largest noise at which R is the wanted one, or one close to `near`; all neurons at once."""
 
     def activate(noise):
@@ -249,13 +314,21 @@ def _reach(z: np.ndarray, signal: np.ndarray, draws: np.ndarray, project: np.nda
     return activate(low), low, reached(low)
 
 
-def _shares(z: np.ndarray, activations: np.ndarray, true: np.ndarray, correlations: np.ndarray, project: np.ndarray):
+def _shares(
+    z: np.ndarray,
+    activations: np.ndarray,
+    true: np.ndarray,
+    correlations: np.ndarray,
+    project: np.ndarray,
+):
     """Least squares on the truth (concepts, neurons), standardised columns; the least that a true concept adds to R² and the most that
     another column would, (neurons,) each, as shares of R²."""
     cross = _cross(z, activations)
     weights = np.einsum("kij,jk->ik", project, cross)
     explained = np.sum(weights * cross, axis=0)
-    diagonal = np.diagonal(project, axis1=1, axis2=2).T  # 1 / what the other true concepts leave of a true one
+    diagonal = np.diagonal(
+        project, axis1=1, axis2=2
+    ).T  # 1 / what the other true concepts leave of a true one
     own = np.where(true, weights**2 / np.where(true, diagonal, 1.0), np.inf).min(axis=0)
     rest = cross - correlations @ weights
     left = 1.0 - np.einsum("ji,kil,jl->jk", correlations, project, correlations, optimize=True)

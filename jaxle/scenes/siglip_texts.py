@@ -42,7 +42,11 @@ def _columns(*names: str) -> np.ndarray:
 
 
 _COLOUR_KINDS = tuple(name for name in SUPERCLASSES if name.endswith(" colour"))
-_BEFORE = (_columns(*ATTRIBUTES["size"]), _columns(*ATTRIBUTES["texture"], "patterned"), _columns(*ATTRIBUTES["colour"]))
+_BEFORE = (
+    _columns(*ATTRIBUTES["size"]),
+    _columns(*ATTRIBUTES["texture"], "patterned"),
+    _columns(*ATTRIBUTES["colour"]),
+)
 _NOT_NOUNS = {"patterned", "several objects", *_COLOUR_KINDS}.union(
     *(ATTRIBUTES[name] for name in ("size", "texture", "colour", "position", "count"))
 )
@@ -72,10 +76,14 @@ def words_of(text: str) -> set[str]:
 @functools.cache
 def unknown_words() -> tuple[str, ...]:
     """The words of things that are not in the world: shipped nouns and common words that share none with the world or with `foreign`."""
-    world = set().union(*map(words_of, [*CONCEPTS, *_SYNONYMS, *NEAR, *captions(np.arange(20_000), CORPUS_WORLD)]))
+    world = set().union(
+        *map(words_of, [*CONCEPTS, *_SYNONYMS, *NEAR, *captions(np.arange(20_000), CORPUS_WORLD)])
+    )
     hues = set().union(*map(words_of, gather(["colours", "materials", "textures"]).concepts))
     left_out = world | hues | set().union(*map(words_of, gather(["foreign"]).concepts))
-    return tuple(word for word in gather(["nouns", "common_words"]).concepts if not words_of(word) & left_out)
+    return tuple(
+        word for word in gather(["nouns", "common_words"]).concepts if not words_of(word) & left_out
+    )
 
 
 def corpus() -> list[str]:
@@ -92,7 +100,9 @@ def mentions(texts: list[str]) -> np.ndarray:
     return found
 
 
-def batch(index: np.ndarray, world: int, draw: np.random.Generator, *, short: int, full: int, unknown: int) -> Batch:
+def batch(
+    index: np.ndarray, world: int, draw: np.random.Generator, *, short: int, full: int, unknown: int
+) -> Batch:
     """Make the texts of one step: all concepts, `short` phrases, `full` captions, `unknown` words.
 
     Args:
@@ -109,7 +119,9 @@ def batch(index: np.ndarray, world: int, draw: np.random.Generator, *, short: in
     # phrases: exact, as all of their words must hold of one part of the image
     phrases, asked = _phrases(bears, short, draw)
     count = asked.sum(axis=1)
-    fits = (np.einsum("ipc,tc->ipt", bears.astype(np.float32), asked.astype(np.float32)) == count).any(axis=1)
+    fits = (
+        np.einsum("ipc,tc->ipt", bears.astype(np.float32), asked.astype(np.float32)) == count
+    ).any(axis=1)
 
     # captions: true of their own image, unknown where another has all that they name
     own = draw.choice(n, min(full, n), replace=False)
@@ -130,16 +142,24 @@ def batch(index: np.ndarray, world: int, draw: np.random.Generator, *, short: in
 
 def _dress(noun: str, draw: np.random.Generator) -> str:
     with_article = f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
-    return str(draw.choice((noun, with_article, f"a picture of {with_article}", f"this is {with_article}")))
+    return str(
+        draw.choice((noun, with_article, f"a picture of {with_article}", f"this is {with_article}"))
+    )
 
 
-def _phrases(bears: np.ndarray, number: int, draw: np.random.Generator) -> tuple[list[str], np.ndarray]:
+def _phrases(
+    bears: np.ndarray, number: int, draw: np.random.Generator
+) -> tuple[list[str], np.ndarray]:
     # a noun that holds of an object, behind some of the object's size, texture and colour; and the concepts that each asks for
     texts, asked = [], np.zeros((number, len(CONCEPTS)), bool)
     image, part = np.nonzero(bears[:, :-1, _NOUNS].any(axis=2))
     for row, at in zip(asked, draw.integers(len(image), size=number), strict=True):
         own = bears[image[at], part[at]]
-        chosen = [draw.choice(held) for group in _BEFORE if len(held := group[own[group]]) and draw.random() < 0.5]
+        chosen = [
+            draw.choice(held)
+            for group in _BEFORE
+            if len(held := group[own[group]]) and draw.random() < 0.5
+        ]
         chosen.append(draw.choice(_NOUNS[own[_NOUNS]]))
         row[chosen] = True
         texts.append(_dress(" ".join(CONCEPTS[j] for j in chosen), draw))

@@ -38,7 +38,9 @@ _MODULE = CifarResNet(scenes_resnet(len(CLASS_NAMES)))
 
 def _forward(params, batch_stats, images: jax.Array, classes: jax.Array):
     variables = {"params": params, "batch_stats": batch_stats}
-    logits, updated = _MODULE.apply(variables, PREPROCESS.normalise(images), train=True, mutable=["batch_stats"])
+    logits, updated = _MODULE.apply(
+        variables, PREPROCESS.normalise(images), train=True, mutable=["batch_stats"]
+    )
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, classes).mean()
     return loss, (updated["batch_stats"], jnp.mean(jnp.argmax(logits, axis=1) == classes))
 
@@ -63,11 +65,20 @@ def _optimiser(steps: int, rate: float, decay: float) -> optax.GradientTransform
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _step(optimiser: optax.GradientTransformation, variables, state, images: jax.Array, classes: jax.Array):
+def _step(
+    optimiser: optax.GradientTransformation, variables, state, images: jax.Array, classes: jax.Array
+):
     gradient = jax.value_and_grad(_forward, has_aux=True)
-    (loss, (batch_stats, right)), gradients = gradient(variables["params"], variables["batch_stats"], images, classes)
+    (loss, (batch_stats, right)), gradients = gradient(
+        variables["params"], variables["batch_stats"], images, classes
+    )
     updates, state = optimiser.update(gradients, state, variables["params"])
-    return {"params": optax.apply_updates(variables["params"], updates), "batch_stats": batch_stats}, state, loss, right
+    return (
+        {"params": optax.apply_updates(variables["params"], updates), "batch_stats": batch_stats},
+        state,
+        loss,
+        right,
+    )
 
 
 def accuracy(variables, world: int, n: int) -> float:
@@ -75,11 +86,18 @@ def accuracy(variables, world: int, n: int) -> float:
     right = 0
     for start in range(0, n, 500):
         scenes = render(np.arange(start, min(start + 500, n)), world)
-        right += int(np.sum(np.argmax(np.asarray(_logits(variables, jnp.asarray(scenes.images))), axis=1) == scenes.class_ids))
+        right += int(
+            np.sum(
+                np.argmax(np.asarray(_logits(variables, jnp.asarray(scenes.images))), axis=1)
+                == scenes.class_ids
+            )
+        )
     return right / n
 
 
-def train(steps: int, batch: int, rate: float, decay: float, seed: int, every: int, test_images: int):
+def train(
+    steps: int, batch: int, rate: float, decay: float, seed: int, every: int, test_images: int
+):
     """Train from scratch.
 
     Returns:
@@ -92,25 +110,49 @@ def train(steps: int, batch: int, rate: float, decay: float, seed: int, every: i
 
     for step in range(1, steps + 1):
         scenes = render(np.arange((step - 1) * batch, step * batch), TRAIN_WORLD)
-        variables, state, loss, right = _step(optimiser, variables, state, jnp.asarray(scenes.images), jnp.asarray(scenes.class_ids))
+        variables, state, loss, right = _step(
+            optimiser, variables, state, jnp.asarray(scenes.images), jnp.asarray(scenes.class_ids)
+        )
         recent.append((loss, right))
         if step == steps:
             for start in range(0, 64 * batch, 4 * batch):
                 scenes = render(np.arange(start, start + 4 * batch), TRAIN_WORLD)
-                variables = _settle(variables, jnp.asarray(scenes.images), jnp.asarray(scenes.class_ids))
+                variables = _settle(
+                    variables, jnp.asarray(scenes.images), jnp.asarray(scenes.class_ids)
+                )
         if step % every == 0 or step == steps:
             losses, rights = np.mean(np.array(jax.device_get(recent)), axis=0)
-            share = accuracy(variables, TEST_WORLD, test_images if step == steps else test_images // 4)
-            log.append((step, step * batch, round(time.monotonic() - began), float(losses), float(rights), share))
-            print("  ".join(f"{name} {value:.6g}" for name, value in zip(COLUMNS, log[-1], strict=True)), flush=True)
+            share = accuracy(
+                variables, TEST_WORLD, test_images if step == steps else test_images // 4
+            )
+            log.append(
+                (
+                    step,
+                    step * batch,
+                    round(time.monotonic() - began),
+                    float(losses),
+                    float(rights),
+                    share,
+                )
+            )
+            print(
+                "  ".join(
+                    f"{name} {value:.6g}" for name, value in zip(COLUMNS, log[-1], strict=True)
+                ),
+                flush=True,
+            )
             recent = []
     return variables, log
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     whole = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m jaxle.scenes.train", description=__doc__, formatter_class=whole)
-    parser.add_argument("--checkpoint", type=Path, required=True, help="where to write the checkpoint (.npz)")
+    parser = argparse.ArgumentParser(
+        prog="python -m jaxle.scenes.train", description=__doc__, formatter_class=whole
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, help="where to write the checkpoint (.npz)"
+    )
     parser.add_argument("--log", type=Path, required=True, help="where to write the log (.csv)")
     parser.add_argument("--steps", type=int, default=3200, help="optimiser steps")
     parser.add_argument("--batch", type=int, default=64, help="images a step")
@@ -118,7 +160,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--decay", type=float, default=0.02, help="weight decay of the kernels")
     parser.add_argument("--seed", type=int, default=0, help="seed of the initialisation")
     parser.add_argument("--every", type=int, default=200, help="steps between two lines of the log")
-    parser.add_argument("--test_images", type=int, default=4000, help="held-out images at the end; a quarter of them on the way")
+    parser.add_argument(
+        "--test_images",
+        type=int,
+        default=4000,
+        help="held-out images at the end; a quarter of them on the way",
+    )
     arguments = parser.parse_args(argv)
     for name, least in (("steps", 1), ("batch", 2), ("every", 1), ("test_images", 4)):
         if getattr(arguments, name) < least:
@@ -133,7 +180,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     checkpoint, log_file = arguments.pop("checkpoint"), arguments.pop("log")
     variables, log = train(**arguments)
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(checkpoint, **{name: np.asarray(value) for name, value in traverse_util.flatten_dict(variables, sep="/").items()})
+    np.savez(
+        checkpoint,
+        **{
+            name: np.asarray(value)
+            for name, value in traverse_util.flatten_dict(variables, sep="/").items()
+        },
+    )
     with log_file.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)

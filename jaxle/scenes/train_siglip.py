@@ -57,7 +57,15 @@ TEST_WORLD = 1_000_002
 WORLDS = {"s": 1_000_011, "m": 1_000_012}  # what each trains on
 SEEDS = {"s": 1, "m": 2}
 GROUPS = {"class": CLASS_NAMES, **ATTRIBUTES}
-COLUMNS = ("step", "images", "seconds", "train_loss", "test_auc", "test_ap", *(f"{group}_accuracy" for group in GROUPS))
+COLUMNS = (
+    "step",
+    "images",
+    "seconds",
+    "train_loss",
+    "test_auc",
+    "test_ap",
+    *(f"{group}_accuracy" for group in GROUPS),
+)
 TEXTS = {"short": 24, "full": 16, "unknown": 32}  # a step, besides one for each concept
 TEXT_BATCH = 192  # scenes a step while only texts are learnt
 LOCKED = 0.75  # the share of the image tower's steps in which the text tower stays as it is
@@ -117,7 +125,18 @@ def _know(module: siglip.SigLIP, params, bears):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=(4, 5))
-def _step(tower, module, locked: bool, optimiser: optax.GradientTransformation, params, state, seen, tokens, targets, known):
+def _step(
+    tower,
+    module,
+    locked: bool,
+    optimiser: optax.GradientTransformation,
+    params,
+    state,
+    seen,
+    tokens,
+    targets,
+    known,
+):
     loss = functools.partial(_loss, functools.partial(tower, module), module, locked)
     value, gradients = jax.value_and_grad(loss)(params, seen, tokens, targets, known)
     updates, state = optimiser.update(gradients, state, params)
@@ -126,7 +145,9 @@ def _step(tower, module, locked: bool, optimiser: optax.GradientTransformation, 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _cosines(module, params, images, tokens):
-    embedded, texts = module.apply({"params": params}, images.astype(jnp.float32) / 127.5 - 1, tokens)
+    embedded, texts = module.apply(
+        {"params": params}, images.astype(jnp.float32) / 127.5 - 1, tokens
+    )
     return embedded @ texts.T
 
 
@@ -136,9 +157,14 @@ def _optimiser(steps: int, rate: float, decay: float) -> optax.GradientTransform
     schedule = optax.warmup_cosine_decay_schedule(0.0, rate, max(1, min(200, steps // 10)), steps)
 
     def kernels(params):  # of the image tower: the text tower's would shrink while it is locked
-        return jax.tree.map_with_path(lambda path, parameter: path[0].key == "img" and parameter.ndim > 1, params)
+        return jax.tree.map_with_path(
+            lambda path, parameter: path[0].key == "img" and parameter.ndim > 1, params
+        )
 
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.98, weight_decay=decay, mask=kernels))
+    return optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.adamw(schedule, b2=0.98, weight_decay=decay, mask=kernels),
+    )
 
 
 def ranking(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -151,7 +177,9 @@ def ranking(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndar
     Returns:
       Two float (concepts,); nan where all labels are alike.
     """
-    hits = np.take_along_axis(np.asarray(labels, np.float64), np.argsort(-scores, axis=0, kind="stable"), axis=0)
+    hits = np.take_along_axis(
+        np.asarray(labels, np.float64), np.argsort(-scores, axis=0, kind="stable"), axis=0
+    )
     place = np.arange(1, len(hits) + 1)[:, None]
     present, found = hits.sum(axis=0), np.cumsum(hits, axis=0)
     alike = (present == 0) | (present == len(hits))
@@ -182,11 +210,23 @@ def measure(module, params, tokens: np.ndarray, world: int, n: int) -> tuple[flo
         labels.append(scenes.concept_labels)
     scores, labels = np.concatenate(scores), np.concatenate(labels)
     auc, precision = ranking(scores, labels)
-    return np.nanmean(auc), np.nanmean(precision), *(zero_shot(scores, labels, names) for names in GROUPS.values())
+    return (
+        np.nanmean(auc),
+        np.nanmean(precision),
+        *(zero_shot(scores, labels, names) for names in GROUPS.values()),
+    )
 
 
 def train(
-    model: str, tokenizer: Path, text_steps: int, steps: int, batch: int, rate: float, decay: float, every: int, test_images: int
+    model: str,
+    tokenizer: Path,
+    text_steps: int,
+    steps: int,
+    batch: int,
+    rate: float,
+    decay: float,
+    every: int,
+    test_images: int,
 ) -> Iterator:
     """Train from scratch.
 
@@ -198,11 +238,16 @@ def train(
     draw, words, world = np.random.default_rng(SEEDS[model]), tokenize(CONCEPTS), WORLDS[model]
     key, began = jax.random.key(SEEDS[model]), time.monotonic()
     params = _init(module, key, jnp.zeros((1, 64, 64, 3)), words[:1])
-    params |= {"t": jnp.full((1,), np.log(SCALE), jnp.float32), "b": jnp.full((1,), BIAS, jnp.float32)}
+    params |= {
+        "t": jnp.full((1,), np.log(SCALE), jnp.float32),
+        "b": jnp.full((1,), BIAS, jnp.float32),
+    }
 
     # the text tower, beside the oracle
     reading = {name: params.pop(name) for name in ("txt", "t", "b")}
-    reading["oracle"] = _init(_Oracle(module.config.out), key, jnp.zeros((1, SLOTS + 1, len(CONCEPTS))))
+    reading["oracle"] = _init(
+        _Oracle(module.config.out), key, jnp.zeros((1, SLOTS + 1, len(CONCEPTS)))
+    )
     optimiser = _optimiser(text_steps, rate, decay)
     state = optimiser.init(reading)
     for step in range(text_steps):
@@ -212,7 +257,10 @@ def train(
         given = bears, tokenize(texts.texts), texts.targets, texts.known
         reading, state, loss = _step(_know, module, False, optimiser, reading, state, *given)
         if step % 100 == 99:
-            print(f"text step {step + 1}  seconds {time.monotonic() - began:.0f}  train_loss {float(loss):.6g}", flush=True)
+            print(
+                f"text step {step + 1}  seconds {time.monotonic() - began:.0f}  train_loss {float(loss):.6g}",
+                flush=True,
+            )
 
     # the image tower, then both
     params |= {name: reading[name] for name in ("txt", "t", "b")}
@@ -222,32 +270,68 @@ def train(
         index = np.arange((step - 1) * batch, step * batch)
         texts = siglip_texts.batch(index, world, draw, **TEXTS)
         given = render(index, world).images, tokenize(texts.texts), texts.targets, texts.known
-        params, state, loss = _step(_see, module, step <= LOCKED * steps, optimiser, params, state, *given)
+        params, state, loss = _step(
+            _see, module, step <= LOCKED * steps, optimiser, params, state, *given
+        )
         recent.append(loss)
         if step % every == 0 or step == steps:
             losses, recent = np.mean(jax.device_get(recent)), []
-            tested = measure(module, params, words, TEST_WORLD, test_images if step == steps else max(1, test_images // 4))
+            tested = measure(
+                module,
+                params,
+                words,
+                TEST_WORLD,
+                test_images if step == steps else max(1, test_images // 4),
+            )
             yield (
                 {"params": jax.device_get(params)},
-                (step, step * batch, round(time.monotonic() - began), float(losses), *map(float, tested)),
+                (
+                    step,
+                    step * batch,
+                    round(time.monotonic() - began),
+                    float(losses),
+                    *map(float, tested),
+                ),
             )
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     whole = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m jaxle.scenes.train_siglip", description=__doc__, formatter_class=whole)
-    parser.add_argument("--model", choices=tuple(WORLDS), required=True, help="s, the explainer, or m, the simulator")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="where to write the checkpoint (.npz)")
+    parser = argparse.ArgumentParser(
+        prog="python -m jaxle.scenes.train_siglip", description=__doc__, formatter_class=whole
+    )
+    parser.add_argument(
+        "--model",
+        choices=tuple(WORLDS),
+        required=True,
+        help="s, the explainer, or m, the simulator",
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, help="where to write the checkpoint (.npz)"
+    )
     parser.add_argument("--log", type=Path, required=True, help="where to write the log (.csv)")
-    parser.add_argument("--text_steps", type=int, default=300, help="optimiser steps of the text tower alone")
+    parser.add_argument(
+        "--text_steps", type=int, default=300, help="optimiser steps of the text tower alone"
+    )
     parser.add_argument("--steps", type=int, default=3000, help="optimiser steps")
     parser.add_argument("--batch", type=int, default=128, help="images a step")
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--decay", type=float, default=0.02, help="weight decay of the kernels")
     parser.add_argument("--every", type=int, default=100, help="steps between two lines of the log")
-    parser.add_argument("--test_images", type=int, default=4000, help="held-out images at the end; a quarter of them on the way")
+    parser.add_argument(
+        "--test_images",
+        type=int,
+        default=4000,
+        help="held-out images at the end; a quarter of them on the way",
+    )
     arguments = parser.parse_args(argv)
-    for name, least in (("text_steps", 1), ("steps", 1), ("batch", 2), ("every", 1), ("test_images", 4)):
+    for name, least in (
+        ("text_steps", 1),
+        ("steps", 1),
+        ("batch", 2),
+        ("every", 1),
+        ("test_images", 4),
+    ):
         if getattr(arguments, name) < least:
             parser.error(f"--{name} must be at least {least}, got {getattr(arguments, name)}")
     if arguments.checkpoint.suffix != ".npz":
@@ -269,7 +353,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             siglip.save(checkpoint, variables)
             writer.writerow([f"{value:.6g}" for value in row])
             file.flush()
-            print("  ".join(f"{name} {value:.6g}" for name, value in zip(COLUMNS, row, strict=True)), flush=True)
+            print(
+                "  ".join(f"{name} {value:.6g}" for name, value in zip(COLUMNS, row, strict=True)),
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-SHAPES = ("circle", "oval", "ring", "crescent", "heart", "triangle", "square", "rectangle", "hexagon", "star", "cross")
+SHAPES = (
+    "circle",
+    "oval",
+    "ring",
+    "crescent",
+    "heart",
+    "triangle",
+    "square",
+    "rectangle",
+    "hexagon",
+    "star",
+    "cross",
+)
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "white", "black")
 TEXTURES = ("plain", "striped", "dotted", "checked")
 SIZES = ("small", "medium", "large")
@@ -124,7 +136,11 @@ def _thing_of() -> np.ndarray:
     for number, thing in sorted(enumerate(THINGS), key=lambda pair: pair[1].places != PLACES):
         colours, textures, places = (
             [words.index(word) for word in chosen]
-            for words, chosen in ((COLOURS, thing.colours), (TEXTURES, thing.textures), (PLACES, thing.places))
+            for words, chosen in (
+                (COLOURS, thing.colours),
+                (TEXTURES, thing.textures),
+                (PLACES, thing.places),
+            )
         )
         table[np.ix_([SHAPES.index(thing.shape)], colours, textures, places)] = number
     table.flags.writeable = False

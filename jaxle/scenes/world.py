@@ -40,7 +40,13 @@ _PAINT = {
 _DARK_ACCENT = ("orange", "yellow", "pink", "white")
 _BASE = np.array([_PAINT[name] for name in COLOURS], np.float32)
 _TONE = np.array(
-    [[c * 0.42 for c in _PAINT[name]] if name in _DARK_ACCENT else [c * 0.38 + 152 for c in _PAINT[name]] for name in COLOURS], np.float32
+    [
+        [c * 0.42 for c in _PAINT[name]]
+        if name in _DARK_ACCENT
+        else [c * 0.38 + 152 for c in _PAINT[name]]
+        for name in COLOURS
+    ],
+    np.float32,
 )
 
 
@@ -56,7 +62,9 @@ def check_index(index: np.ndarray) -> np.ndarray:
     """Return `index` as int64 (images,), or raise a ValueError that says what an index of scenes is."""
     index = np.asarray(index)
     if index.ndim != 1 or not (np.issubdtype(index.dtype, np.integer) or index.size == 0):
-        raise ValueError(f"index must be a 1-D array of whole numbers, got {index.dtype} of shape {index.shape}")
+        raise ValueError(
+            f"index must be a 1-D array of whole numbers, got {index.dtype} of shape {index.shape}"
+        )
     if index.size and index.min() < 0:
         raise ValueError(f"index must not be negative, got {index.min()}")
     return index.astype(np.int64)
@@ -85,11 +93,17 @@ def paint(index: np.ndarray, seed: int, scenes: Layout) -> tuple[np.ndarray, np.
     canvas = backgrounds(index, seed, scenes.place)
     owner = np.full((len(index), SIDE, SIDE), -1, np.int8)
     image, slot = np.nonzero(scenes.present)
-    words = draws.bits(index, seed, 3, 24)[image].reshape(len(image), 3, 8)[np.arange(len(image)), slot]
+    words = draws.bits(index, seed, 3, 24)[image].reshape(len(image), 3, 8)[
+        np.arange(len(image)), slot
+    ]
     left, top, coverage, shadow, colour = _objects(scenes, image, slot, words)
 
-    windows = np.lib.stride_tricks.sliding_window_view(canvas, (_PATCH, _PATCH), axis=(2, 3), writeable=True)
-    owners = np.lib.stride_tricks.sliding_window_view(owner, (_PATCH, _PATCH), axis=(1, 2), writeable=True)
+    windows = np.lib.stride_tricks.sliding_window_view(
+        canvas, (_PATCH, _PATCH), axis=(2, 3), writeable=True
+    )
+    owners = np.lib.stride_tricks.sliding_window_view(
+        owner, (_PATCH, _PATCH), axis=(1, 2), writeable=True
+    )
     for number in range(scenes.present.shape[1] - 1, -1, -1):
         of = np.flatnonzero(slot == number)
         at = image[of], top[of], left[of]
@@ -105,7 +119,9 @@ def _objects(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     # each object on a patch of its own: left, top (objects,); coverage, shadow (objects, patch, patch); colour (objects, 3, patch, patch)
     x, y, radius = (values[image, slot] for values in (scenes.x, scenes.y, scenes.radius))
-    left, top = (np.clip(np.floor(v).astype(np.int64) - _PATCH // 2, 0, SIDE - _PATCH) for v in (x, y))
+    left, top = (
+        np.clip(np.floor(v).astype(np.int64) - _PATCH // 2, 0, SIDE - _PATCH) for v in (x, y)
+    )
     lean = draws.choice(words[:, 0], 2 * _TURNS + 1) - _TURNS
     cosine, sine = COSINE[lean][:, None, None], SINE[lean][:, None, None]
     ramp = np.arange(_PATCH, dtype=np.float32) + np.float32(0.5)
@@ -132,7 +148,10 @@ def _objects(
     for number, pattern in enumerate(ACCENT.values(), start=1):
         of = np.flatnonzero(texture == number)
         if len(of):
-            turn_cosine, turn_sine = COSINE[eighth[of]][:, None, None], SINE[eighth[of]][:, None, None]
+            turn_cosine, turn_sine = (
+                COSINE[eighth[of]][:, None, None],
+                SINE[eighth[of]][:, None, None],
+            )
             s, t = u[of] * turn_cosine + v[of] * turn_sine, v[of] * turn_cosine - u[of] * turn_sine
             accent[of] = pattern(s + shift[of, 0], t + shift[of, 1], scale[of])
     number = scenes.colour[image, slot]

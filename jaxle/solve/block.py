@@ -33,7 +33,11 @@ def duality_gap(cross, var, alpha, beta, weights, slope):
     residual = var - jnp.sum(weights * cross, axis=1) - jnp.sum(weights * slope, axis=1) - norm2
     penalty = alpha * jnp.abs(weights)
     slack = jnp.sum(jnp.maximum(penalty - s[:, None] * weights * slope, 0.0), axis=1)
-    return 0.5 * (1 - s) ** 2 * (jnp.maximum(residual, 0.0) + norm2) + slack + 6e-8 * jnp.sum(penalty, axis=1)
+    return (
+        0.5 * (1 - s) ** 2 * (jnp.maximum(residual, 0.0) + norm2)
+        + slack
+        + 6e-8 * jnp.sum(penalty, axis=1)
+    )
 
 
 def solve_block(gram, cross, var, alpha, beta, weights):
@@ -64,7 +68,9 @@ def _fista(gram, cross, alpha, beta, weights):
         z = new + jnp.where(restart, 0.0, (theta - 1) / theta_new) * (new - w)
         return new, z, jnp.where(restart, 1.0, theta_new)
 
-    return jax.lax.fori_loop(0, FISTA_STEPS, body, (weights, weights, jnp.ones_like(weights[:, :1])))[0]
+    return jax.lax.fori_loop(
+        0, FISTA_STEPS, body, (weights, weights, jnp.ones_like(weights[:, :1]))
+    )[0]
 
 
 def _one_by_one(function):
@@ -77,7 +83,9 @@ def _one_by_one(function):
     def split(*batches):
         if jax.sharding.get_abstract_mesh().size <= 1:
             return function(*batches)
-        return jax.lax.platform_dependent(*batches, cpu=lambda *b: jax.lax.map(lambda one: function(*one), b), default=function)
+        return jax.lax.platform_dependent(
+            *batches, cpu=lambda *b: jax.lax.map(lambda one: function(*one), b), default=function
+        )
 
     return split
 
@@ -115,8 +123,12 @@ def _pivot(gram, cross, alpha, beta, signs):
         broken = jnp.where(signs != 0, w * signs < 0, jnp.abs(slope) > alpha + noise)
         count = jnp.sum(broken, axis=1)
         fewer = count < fewest
-        last = jnp.max(jnp.where(broken, jnp.arange(size, dtype=jnp.int32)[None, :], -1), axis=1, keepdims=True)
-        single = jnp.arange(size, dtype=jnp.int32)[None, :] == last  # one at a time is finite when blocks cycle
+        last = jnp.max(
+            jnp.where(broken, jnp.arange(size, dtype=jnp.int32)[None, :], -1), axis=1, keepdims=True
+        )
+        single = (
+            jnp.arange(size, dtype=jnp.int32)[None, :] == last
+        )  # one at a time is finite when blocks cycle
         exchange = broken & ((fewer | (patience > 0))[:, None] | single)
         new = jnp.where(exchange, jnp.where(signs != 0, 0.0, jnp.sign(slope)), signs)
         patience = jnp.where(fewer, 3, jnp.maximum(patience - 1, 0))
@@ -127,7 +139,18 @@ def _pivot(gram, cross, alpha, beta, signs):
         return jnp.any(carry[-2]) & (carry[-1] < MAX_PIVOTS)
 
     zero = jnp.zeros_like(cross)
-    start = (signs, gram, zero, zero, jnp.full(n_slots, size + 1), jnp.full(n_slots, 3), jnp.ones(n_slots, bool), jnp.int32(0))
+    start = (
+        signs,
+        gram,
+        zero,
+        zero,
+        jnp.full(n_slots, size + 1),
+        jnp.full(n_slots, 3),
+        jnp.ones(n_slots, bool),
+        jnp.int32(0),
+    )
     signs, factor, w, slope, *_, is_open, _ = jax.lax.while_loop(unsettled, body, start)
-    refined = w + solve_face(factor, signs, slope - alpha * signs)  # takes away the round-off of the factor
+    refined = w + solve_face(
+        factor, signs, slope - alpha * signs
+    )  # takes away the round-off of the factor
     return jnp.where(is_open[:, None] | ~jnp.isfinite(refined), w, refined)

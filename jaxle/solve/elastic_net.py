@@ -32,9 +32,13 @@ from jaxle.solve.block import ROUND_OFF, duality_gap, solve_block
 from jaxle.solve.moments import HIGHEST, ROWS, WHOLE, Moments, scales, split_jit
 
 WORKING_SET = 64
-WIDTH = 128  # concepts are padded to a multiple, so that sets of nearly one size share their programs
+WIDTH = (
+    128  # concepts are padded to a multiple, so that sets of nearly one size share their programs
+)
 SLOTS = 128  # neurons under way in one batch
-DENSE_SHARE = 8  # rows of G are gathered where the working set is smaller than this part of all concepts
+DENSE_SHARE = (
+    8  # rows of G are gathered where the working set is smaller than this part of all concepts
+)
 UNROLL = 8  # rows of G per pass over the gradient
 IN_FLIGHT = 2  # batches under way, so that one computes while the host books the other
 MAX_ROUNDS = 40  # per neuron and working-set size
@@ -45,9 +49,13 @@ class Solution(NamedTuple):
 
     weights: jax.Array  # (concepts, neurons) float32
     bias: jax.Array  # (neurons,) float32
-    gradient: jax.Array  # (concepts, neurons) float32: signed gradient Xᵀr/n of the fit, the order among zero weights
+    gradient: (
+        jax.Array
+    )  # (concepts, neurons) float32: signed gradient Xᵀr/n of the fit, the order among zero weights
     gap: jax.Array  # (neurons,) float32: duality gap ≥ suboptimality, in units of the objective
-    converged: jax.Array  # (neurons,) bool: gap within tol of the objective at zero, or at float32's round-off
+    converged: (
+        jax.Array
+    )  # (neurons,) bool: gap within tol of the objective at zero, or at float32's round-off
     iterations: jax.Array  # (neurons,) int32: rounds of working set and check
 
 
@@ -100,28 +108,52 @@ def solve(
       ValueError: lam or l1_ratio outside its range.
     """
     if not lam > 0:
-        raise ValueError(f"lam must be greater than 0 (the fit without penalty is least squares), got {lam}.")
+        raise ValueError(
+            f"lam must be greater than 0 (the fit without penalty is least squares), got {lam}."
+        )
     if not 0 < l1_ratio <= 1:
-        raise ValueError(f"l1_ratio must be in (0, 1] (without L1 the fit is ridge), got {l1_ratio}.")
+        raise ValueError(
+            f"l1_ratio must be in (0, 1] (without L1 the fit is ridge), got {l1_ratio}."
+        )
     n_devices = 1 if mesh is None else mesh.shape["data"]
     n_neurons = moments.cross.shape[1]
     n_local = -(-n_neurons // n_devices)
-    problem, sizes = _standardise(moments, jnp.float32(lam * l1_ratio), jnp.float32(lam * (1 - l1_ratio)), standardise, n_local * n_devices)
-    weights0 = None if start is None else _start(start.weights, sizes, standardise, n_local * n_devices)
+    problem, sizes = _standardise(
+        moments,
+        jnp.float32(lam * l1_ratio),
+        jnp.float32(lam * (1 - l1_ratio)),
+        standardise,
+        n_local * n_devices,
+    )
+    weights0 = (
+        None if start is None else _start(start.weights, sizes, standardise, n_local * n_devices)
+    )
     weights, slope, *certificate = _queue(problem, weights0, tol, mesh, n_devices)
     gap, converged, rounds = (jnp.asarray(part.reshape(-1)[:n_neurons]) for part in certificate)
-    return Solution(*_finish(weights, slope, gap, problem, sizes, moments.mean_x, moments.mean_y, standardise), converged, rounds)
+    return Solution(
+        *_finish(weights, slope, gap, problem, sizes, moments.mean_x, moments.mean_y, standardise),
+        converged,
+        rounds,
+    )
 
 
 def lam_max(moments: Moments, l1_ratio: float, *, standardise: bool = True) -> jax.Array:
     """The smallest λ at which a neuron's weights are all zero, max_j |c_j| / η: (neurons,) float32; use it to start a path."""
     size = scales(moments)
-    cross = jnp.abs(moments.cross) * (size.inv_y[None, :] * size.inv_x[:, None] if standardise else (size.inv_x[:, None] > 0))
+    cross = jnp.abs(moments.cross) * (
+        size.inv_y[None, :] * size.inv_x[:, None] if standardise else (size.inv_x[:, None] > 0)
+    )
     return jnp.max(cross, axis=0) / l1_ratio
 
 
 def path(
-    moments: Moments, lams, l1_ratio: float, *, tol: float = 1e-6, standardise: bool = True, mesh: Mesh | None = None
+    moments: Moments,
+    lams,
+    l1_ratio: float,
+    *,
+    tol: float = 1e-6,
+    standardise: bool = True,
+    mesh: Mesh | None = None,
 ) -> list[Solution]:
     """Solve for a decreasing sequence of λ, each started from the one before; arguments as in `solve`.
 
@@ -134,7 +166,9 @@ def path(
     solutions = []
     for lam in lams:
         start = solutions[-1] if solutions else None
-        solutions.append(solve(moments, lam, l1_ratio, tol=tol, standardise=standardise, start=start, mesh=mesh))
+        solutions.append(
+            solve(moments, lam, l1_ratio, tol=tol, standardise=standardise, start=start, mesh=mesh)
+        )
     return solutions
 
 
@@ -142,14 +176,22 @@ def path(
 def _standardise(moments: Moments, l1, l2, standardise: bool, n_padded: int):
     size = scales(moments)
     gram = moments.gram * size.inv_x[:, None] * size.inv_x[None, :]
-    gram = jnp.where(jnp.eye(len(gram), dtype=bool), jnp.where(size.inv_x > 0, 1.0, 0.0)[:, None], gram)
+    gram = jnp.where(
+        jnp.eye(len(gram), dtype=bool), jnp.where(size.inv_x > 0, 1.0, 0.0)[:, None], gram
+    )
     cross = (moments.cross * size.inv_x[:, None] * size.inv_y[None, :]).T
     a = jnp.ones_like(size.inv_x) if standardise else jnp.where(size.inv_x > 0, size.inv_x, 1.0)
     t = jnp.ones_like(size.inv_y) if standardise else jnp.where(size.inv_y > 0, size.inv_y, 1.0)
     pad, wide = (0, n_padded - len(t)), (0, -len(a) % WIDTH)
     var, l1, l2 = jnp.where(size.inv_y > 0, 1.0, 0.0), l1 * a, l2 * a**2
-    rates = (jnp.pad(l1, wide, constant_values=1.0), jnp.pad(l2, wide), jnp.pad(t, pad, constant_values=1.0))
-    return Problem(jnp.pad(gram, (wide, wide)), jnp.pad(cross, (pad, wide)), jnp.pad(var, pad), *rates), size
+    rates = (
+        jnp.pad(l1, wide, constant_values=1.0),
+        jnp.pad(l2, wide),
+        jnp.pad(t, pad, constant_values=1.0),
+    )
+    return Problem(
+        jnp.pad(gram, (wide, wide)), jnp.pad(cross, (pad, wide)), jnp.pad(var, pad), *rates
+    ), size
 
 
 @functools.partial(jax.jit, static_argnames=("standardise", "n_padded"))
@@ -174,27 +216,45 @@ def _queue(problem: Problem, weights0, tol: float, mesh: Mesh | None, n_devices:
     """Pass all neurons through the slots, with working sets that grow where a support does; every device has its own queue."""
     n_rows, n_concepts = problem.cross.shape
     n_local, warm = n_rows // n_devices, weights0 is not None
-    weights, slope = jnp.zeros((n_rows, n_concepts), jnp.float32), jnp.zeros((n_rows, n_concepts), jnp.float32)
-    gap, converged, rounds = (np.zeros((n_devices, n_local), dtype) for dtype in (np.float32, bool, np.int32))
+    weights, slope = (
+        jnp.zeros((n_rows, n_concepts), jnp.float32),
+        jnp.zeros((n_rows, n_concepts), jnp.float32),
+    )
+    gap, converged, rounds = (
+        np.zeros((n_devices, n_local), dtype) for dtype in (np.float32, bool, np.int32)
+    )
     waiting = [list(range(n_local - 1, -1, -1)) for _ in range(n_devices)]
     size = WORKING_SET
     while any(waiting):
         n_slots = max(4, SLOTS * WORKING_SET**2 // size**2)
-        ids, age = np.full((IN_FLIGHT, n_devices, n_slots), -1, np.int32), np.zeros((IN_FLIGHT, n_devices, n_slots), np.int32)
+        ids, age = (
+            np.full((IN_FLIGHT, n_devices, n_slots), -1, np.int32),
+            np.zeros((IN_FLIGHT, n_devices, n_slots), np.int32),
+        )
         slots = [_empty(n_devices * n_slots, n_concepts, size) for _ in range(IN_FLIGHT)]
         reports, grown = [None] * IN_FLIGHT, [[] for _ in range(n_devices)]
         for batch in itertools.cycle(range(IN_FLIGHT)):
             if reports[batch] is not None:
-                slot_gap, solved, stuck, full = (np.asarray(part).reshape(n_devices, n_slots) for part in reports[batch])
+                slot_gap, solved, stuck, full = (
+                    np.asarray(part).reshape(n_devices, n_slots) for part in reports[batch]
+                )
                 age[batch] += 1
                 grow = ~solved & ~stuck & (full | (age[batch] >= MAX_ROUNDS))
                 ready = (ids[batch] >= 0) & (solved | stuck | grow)
                 if ready.any():
-                    weights, slope = _store(mesh)(weights, slope, np.where(ready, ids[batch], n_local).reshape(-1), slots[batch])
+                    weights, slope = _store(mesh)(
+                        weights,
+                        slope,
+                        np.where(ready, ids[batch], n_local).reshape(-1),
+                        slots[batch],
+                    )
                 for device, slot in zip(*np.nonzero(ready), strict=True):
                     number = ids[batch, device, slot]
                     rounds[device, number] += age[batch, device, slot]
-                    gap[device, number], converged[device, number] = slot_gap[device, slot], solved[device, slot]
+                    gap[device, number], converged[device, number] = (
+                        slot_gap[device, slot],
+                        solved[device, slot],
+                    )
                     if grow[device, slot] and size < n_concepts:
                         grown[device].append(number)
                 ids[batch][ready] = -1
@@ -204,9 +264,13 @@ def _queue(problem: Problem, weights0, tol: float, mesh: Mesh | None, n_devices:
             reports[batch] = None
             if (ids[batch] >= 0).any():
                 if free.any():
-                    slots[batch] = _refill(mesh, warm)(problem, weights0, slots[batch], ids[batch].reshape(-1), free.reshape(-1))
+                    slots[batch] = _refill(mesh, warm)(
+                        problem, weights0, slots[batch], ids[batch].reshape(-1), free.reshape(-1)
+                    )
                     age[batch][free] = 0
-                slots[batch], reports[batch] = _round(mesh)(problem.gram, problem.l1, problem.l2, slots[batch], jnp.float32(tol))
+                slots[batch], reports[batch] = _round(mesh)(
+                    problem.gram, problem.l1, problem.l2, slots[batch], jnp.float32(tol)
+                )
             elif all(report is None for report in reports):
                 break
         waiting, size = grown, min(4 * size, n_concepts)
@@ -217,7 +281,14 @@ def _empty(n_slots: int, n_concepts: int, size: int) -> Slots:
     zeros = functools.partial(jnp.zeros, dtype=jnp.float32)
     index = jnp.zeros((n_slots, size), jnp.int32)
     wide = (n_slots, n_concepts)
-    return Slots(zeros(wide), zeros(n_slots), jnp.ones(n_slots, jnp.float32), zeros(wide), index, zeros((n_slots, size)))
+    return Slots(
+        zeros(wide),
+        zeros(n_slots),
+        jnp.ones(n_slots, jnp.float32),
+        zeros(wide),
+        index,
+        zeros((n_slots, size)),
+    )
 
 
 def _dense(index, weights, n_concepts: int):
@@ -230,16 +301,23 @@ def _slope(gram, l2, cross, index, weights):
     dense = _dense(index, weights, len(gram))
     if DENSE_SHARE * index.shape[1] > len(gram):
         return dense, cross - jnp.matmul(dense, gram, precision=HIGHEST) - l2[None, :] * dense
-    _, order = jax.lax.top_k(jnp.abs(weights), index.shape[1])  # the loop ends with the largest support
+    _, order = jax.lax.top_k(
+        jnp.abs(weights), index.shape[1]
+    )  # the loop ends with the largest support
     pad = ((0, 0), (0, -order.shape[1] % UNROLL))
     index, weights = (jnp.pad(jnp.take_along_axis(z, order, axis=1), pad) for z in (index, weights))
 
     def body(j, slope):
-        rows = [weights[:, j * UNROLL + i][:, None] * gram[index[:, j * UNROLL + i]] for i in range(UNROLL)]
+        rows = [
+            weights[:, j * UNROLL + i][:, None] * gram[index[:, j * UNROLL + i]]
+            for i in range(UNROLL)
+        ]
         return slope - functools.reduce(jnp.add, rows)
 
     count = jnp.max(jnp.sum(weights != 0, axis=1))
-    return dense, jax.lax.fori_loop(0, (count + UNROLL - 1) // UNROLL, body, cross - l2[None, :] * dense)
+    return dense, jax.lax.fori_loop(
+        0, (count + UNROLL - 1) // UNROLL, body, cross - l2[None, :] * dense
+    )
 
 
 def _fill(problem: Problem, weights0, slots: Slots, ids, free) -> Slots:
@@ -254,26 +332,37 @@ def _fill(problem: Problem, weights0, slots: Slots, ids, free) -> Slots:
         index = jax.lax.top_k(jnp.abs(dense), slots.index.shape[1])[1]
         weights = jnp.take_along_axis(dense, index, axis=1)
         _, slope = _slope(problem.gram, problem.l2, cross, index, weights)
-    new = Slots(cross, jnp.where(used, problem.var[row], 0.0), problem.unit[row], slope, index, weights)
-    return jax.tree.map(lambda a, b: jnp.where(free if a.ndim == 1 else free[:, None], a, b), new, slots)
+    new = Slots(
+        cross, jnp.where(used, problem.var[row], 0.0), problem.unit[row], slope, index, weights
+    )
+    return jax.tree.map(
+        lambda a, b: jnp.where(free if a.ndim == 1 else free[:, None], a, b), new, slots
+    )
 
 
 def _work(gram, l1, l2, slots: Slots, tol):
     """One round: new working sets, their solution, and the check against all concepts."""
     n_slots, size = slots.index.shape
     dense = _dense(slots.index, slots.weights, len(gram))
-    _, index = jax.lax.top_k(jnp.where(dense != 0, jnp.inf, jnp.abs(slots.slope) / l1[None, :]), size)
+    _, index = jax.lax.top_k(
+        jnp.where(dense != 0, jnp.inf, jnp.abs(slots.slope) / l1[None, :]), size
+    )
     weights = jnp.take_along_axis(dense, index, axis=1)
     block = gram[index[:, :, None], index[:, None, :]]
     cross = jnp.take_along_axis(slots.cross, index, axis=1)
-    weights = solve_block(block, cross, slots.var, l1[index] * slots.unit[:, None], l2[index], weights)
+    weights = solve_block(
+        block, cross, slots.var, l1[index] * slots.unit[:, None], l2[index], weights
+    )
 
     dense, slope = _slope(gram, l2, slots.cross, index, weights)
     alpha = l1[None, :] * slots.unit[:, None]
     gap = duality_gap(slots.cross, slots.var, alpha, l2[None, :], dense, slope)
     norm = jnp.sum(jnp.abs(dense), axis=1)
     noise = ROUND_OFF * (1 + norm)
-    broken = jnp.where(dense != 0, jnp.abs(slope - alpha * jnp.sign(dense)), jnp.abs(slope) - alpha) > noise[:, None]
+    broken = (
+        jnp.where(dense != 0, jnp.abs(slope - alpha * jnp.sign(dense)), jnp.abs(slope) - alpha)
+        > noise[:, None]
+    )
     stuck = ~jnp.any(broken, axis=1)  # optimal as far as float32 can tell
     solved = (gap <= 0.5 * tol * slots.var) | (stuck & (gap <= 10 * noise * norm))
     full = jnp.sum(weights != 0, axis=1) >= size - size // 8

@@ -59,13 +59,18 @@ def exchange(
     if rounds < 1 or (selected < 0).all():
         return selected
     program = _program(mesh, weights is not None, rounds)
-    parts = [np.asarray(program(gram, rows, selected[neurons])) for neurons, gram, rows in blocks(moments, weights, mesh, block)]
+    parts = [
+        np.asarray(program(gram, rows, selected[neurons]))
+        for neurons, gram, rows in blocks(moments, weights, mesh, block)
+    ]
     return np.concatenate(parts)[: len(selected)]
 
 
 @functools.cache
 def _program(mesh: Mesh | None, dense: bool, rounds: int):
-    return split_jit(functools.partial(_exchange, dense=dense, rounds=rounds), mesh, (WHOLE, ROWS, ROWS), ROWS)
+    return split_jit(
+        functools.partial(_exchange, dense=dense, rounds=rounds), mesh, (WHOLE, ROWS, ROWS), ROWS
+    )
 
 
 def _exchange(gram, rows, selected, *, dense: bool, rounds: int):
@@ -74,8 +79,17 @@ def _exchange(gram, rows, selected, *, dense: bool, rounds: int):
     (n, m), slots = cross.shape, selected.shape[1]
     left = jnp.broadcast_to(jnp.diagonal(gram)[None, :], (n, m))
     zeros = functools.partial(jnp.zeros, dtype=jnp.float32)
-    chosen = Chosen(jnp.full((n, slots), -1, jnp.int32), zeros((n, slots, slots)), zeros((n, slots, m)), zeros((n, slots)), left, cross)
-    chosen = jax.lax.fori_loop(0, slots, lambda t, c: _put(gram, cross, c, t, selected[:, t]), chosen)
+    chosen = Chosen(
+        jnp.full((n, slots), -1, jnp.int32),
+        zeros((n, slots, slots)),
+        zeros((n, slots, m)),
+        zeros((n, slots)),
+        left,
+        cross,
+    )
+    chosen = jax.lax.fori_loop(
+        0, slots, lambda t, c: _put(gram, cross, c, t, selected[:, t]), chosen
+    )
 
     def turn(t, chosen):
         old = chosen.index[:, t]
@@ -89,7 +103,9 @@ def _exchange(gram, rows, selected, *, dense: bool, rounds: int):
         better = jax.lax.fori_loop(0, slots, turn, chosen)
         return better, jnp.any(better.index != chosen.index), i + 1
 
-    carry = jax.lax.while_loop(lambda c: c[1] & (c[2] < rounds), round_, (chosen, jnp.bool_(True), jnp.int32(0)))
+    carry = jax.lax.while_loop(
+        lambda c: c[1] & (c[2] < rounds), round_, (chosen, jnp.bool_(True), jnp.int32(0))
+    )
     return carry[0].index
 
 
@@ -99,10 +115,21 @@ def _take(chosen: Chosen, t) -> Chosen:
     own = p[:, t][:, None]
     inv = jnp.where(own > 0, 1 / jnp.where(own > 0, own, 1.0), 0.0)
     w = _combine(p, chosen.rows)
-    inverse = (chosen.inverse - p[:, :, None] * (p * inv)[:, None, :]).at[:, t].set(0.0).at[:, :, t].set(0.0)
+    inverse = (
+        (chosen.inverse - p[:, :, None] * (p * inv)[:, None, :])
+        .at[:, t]
+        .set(0.0)
+        .at[:, :, t]
+        .set(0.0)
+    )
     cov = chosen.cov + w * (jnp.sum(p * chosen.cross, axis=1, keepdims=True) * inv)
     return Chosen(
-        chosen.index.at[:, t].set(-1), inverse, chosen.rows.at[:, t].set(0.0), chosen.cross.at[:, t].set(0.0), chosen.left + w**2 * inv, cov
+        chosen.index.at[:, t].set(-1),
+        inverse,
+        chosen.rows.at[:, t].set(0.0),
+        chosen.cross.at[:, t].set(0.0),
+        chosen.left + w**2 * inv,
+        cov,
     )
 
 
@@ -114,8 +141,14 @@ def _put(gram, cross, chosen: Chosen, t, place) -> Chosen:
         return jnp.take_along_axis(z, j[:, None], axis=1)
 
     left = at(chosen.left)
-    inv = jnp.where(used & (left > PIVOT), 1 / jnp.where(left > PIVOT, left, 1.0), 0.0)  # 0: nothing moves
-    q = jnp.sum(chosen.inverse * jnp.take_along_axis(chosen.rows, j[:, None, None], axis=2)[:, :, 0][:, None, :], axis=2)
+    inv = jnp.where(
+        used & (left > PIVOT), 1 / jnp.where(left > PIVOT, left, 1.0), 0.0
+    )  # 0: nothing moves
+    q = jnp.sum(
+        chosen.inverse
+        * jnp.take_along_axis(chosen.rows, j[:, None, None], axis=2)[:, :, 0][:, None, :],
+        axis=2,
+    )
     rest = gram[j] - _combine(q, chosen.rows)
     q = q.at[:, t].set(-1.0)
     return Chosen(
@@ -130,4 +163,6 @@ def _put(gram, cross, chosen: Chosen, t, place) -> Chosen:
 
 def _combine(weights, rows):
     """Σ_s weights[k, s] rows[k, s, :], added slot by slot in float32."""
-    return functools.reduce(jnp.add, [weights[:, s, None] * rows[:, s] for s in range(weights.shape[1])])
+    return functools.reduce(
+        jnp.add, [weights[:, s, None] * rows[:, s] for s in range(weights.shape[1])]
+    )

@@ -53,26 +53,48 @@ def fold_moments(
     if n_folds < 2:
         raise ValueError(f"n_folds must be at least 2, got {n_folds}.")
     train_parts, val_parts = deal(split_train, n_folds, seed), deal(split_val, n_folds, seed)[::-1]
-    width = targets.shape[1] + (features(split_train[:1]) if callable(features) else features).shape[1]
+    width = (
+        targets.shape[1] + (features(split_train[:1]) if callable(features) else features).shape[1]
+    )
     train, val, folds = None, None, []
     for train_rows, val_rows in zip(train_parts, val_parts, strict=True):
         parts = []
         if len(train_rows):
-            parts.append(second_moments(features, targets, train_rows, mesh=mesh, tile_rows=_tile_rows(train_parts, width, mesh)))
+            parts.append(
+                second_moments(
+                    features,
+                    targets,
+                    train_rows,
+                    mesh=mesh,
+                    tile_rows=_tile_rows(train_parts, width, mesh),
+                )
+            )
             train = parts[-1] if train is None else merge([train, parts[-1]])
         if len(val_rows):
-            parts.append(second_moments(features, targets, val_rows, mesh=mesh, tile_rows=_tile_rows(val_parts, width, mesh)))
+            parts.append(
+                second_moments(
+                    features,
+                    targets,
+                    val_rows,
+                    mesh=mesh,
+                    tile_rows=_tile_rows(val_parts, width, mesh),
+                )
+            )
             val = parts[-1] if val is None else merge([val, parts[-1]])
         if parts:
             folds.append(merge(parts))
     if train is None or val is None:
-        raise ValueError(f"folds need images in both train and val, got {len(split_train)} and {len(split_val)}.")
+        raise ValueError(
+            f"folds need images in both train and val, got {len(split_train)} and {len(split_val)}."
+        )
     return Folds(train, val, tuple(folds))
 
 
 def deal(rows: np.ndarray, n_folds: int, seed: int) -> list[np.ndarray]:
     """The rows in `n_folds` parts that differ in size by at most one, at random; each keeps the order in which files are read fastest."""
-    bits = np.random.Philox(key=np.array([seed, n_folds], np.uint64)).random_raw(len(rows))  # a raw stream: NumPy never changes it
+    bits = np.random.Philox(key=np.array([seed, n_folds], np.uint64)).random_raw(
+        len(rows)
+    )  # a raw stream: NumPy never changes it
     order = np.argsort(bits, kind="stable")
     return [np.sort(np.asarray(rows)[order[i::n_folds]]) for i in range(n_folds)]
 

@@ -28,7 +28,14 @@ FLAT = 1e-6  # of a prediction's variance: what float32 moments of a fold cannot
 BLOCK = 256  # neurons per program and device
 
 
-def path(moments: Moments, weights: jax.Array | None = None, *, most: int, mesh: Mesh | None = None, block: int = BLOCK) -> np.ndarray:
+def path(
+    moments: Moments,
+    weights: jax.Array | None = None,
+    *,
+    most: int,
+    mesh: Mesh | None = None,
+    block: int = BLOCK,
+) -> np.ndarray:
     """The concepts of every neuron in the order in which forward selection takes them, of either sign.
 
     Args:
@@ -43,7 +50,9 @@ def path(moments: Moments, weights: jax.Array | None = None, *, most: int, mesh:
     """
     most_possible = min(most, moments.cross.shape[0])
     program = _program(mesh, weights is not None, most_possible)
-    parts = [np.asarray(program(gram, rows)) for _, gram, rows in blocks(moments, weights, mesh, block)]
+    parts = [
+        np.asarray(program(gram, rows)) for _, gram, rows in blocks(moments, weights, mesh, block)
+    ]
     selected = np.concatenate(parts)[: moments.cross.shape[1]]
     return np.pad(selected, ((0, 0), (0, most - most_possible)), constant_values=-1)
 
@@ -63,7 +72,11 @@ def blocks(
     source = moments.cross if weights is None else jnp.asarray(weights)
     for begin in range(0, n_neurons, block):
         neurons = np.minimum(np.arange(begin, begin + block), n_neurons - 1)
-        yield neurons, gram, _rows(source, size.inv_x if weights is None else size.std_x, size.inv_y, neurons)
+        yield (
+            neurons,
+            gram,
+            _rows(source, size.inv_x if weights is None else size.std_x, size.inv_y, neurons),
+        )
 
 
 def cross_of_fit(gram, rows):
@@ -90,10 +103,16 @@ def judge(folds: tuple[Moments, ...], selected: np.ndarray) -> np.ndarray:
         raise ValueError(f"judging a path needs at least 2 folds, got {len(folds)}.")
     used = selected >= 0
     index, neurons = np.where(used, selected, 0), np.arange(len(selected), dtype=np.int32)
-    parts = [[np.asarray(part, np.float64) for part in _gather(fold, index, neurons)] for fold in folds]
+    parts = [
+        [np.asarray(part, np.float64) for part in _gather(fold, index, neurons)] for fold in folds
+    ]
     mean = np.zeros(selected.shape)
     for i, own in enumerate(parts):
-        others = [(fold.n, *part) for j, (fold, part) in enumerate(zip(folds, parts, strict=True)) if j != i]
+        others = [
+            (fold.n, *part)
+            for j, (fold, part) in enumerate(zip(folds, parts, strict=True))
+            if j != i
+        ]
         mean += _prefix_correlations(_pooled(others), own, used)
     return np.where(used, mean / len(folds), -np.inf)
 
@@ -101,7 +120,9 @@ def judge(folds: tuple[Moments, ...], selected: np.ndarray) -> np.ndarray:
 def lengths(rho: np.ndarray, min_gain: float) -> np.ndarray:
     """(neurons,) int32: the length of largest ρ̄ − min_gain · length, the shortest of equals; 0 where ρ̄ is not positive there."""
     length = np.argmax(rho - min_gain * np.arange(1, rho.shape[1] + 1), axis=1)
-    return np.where(np.take_along_axis(rho, length[:, None], axis=1)[:, 0] > 0, length + 1, 0).astype(np.int32)
+    return np.where(
+        np.take_along_axis(rho, length[:, None], axis=1)[:, 0] > 0, length + 1, 0
+    ).astype(np.int32)
 
 
 def gain_for(rho: np.ndarray, mean_length: float, live: np.ndarray) -> float:
@@ -129,7 +150,9 @@ def gain_for(rho: np.ndarray, mean_length: float, live: np.ndarray) -> float:
 def _standardise(moments: Moments):
     size = scales(moments)
     gram = moments.gram * size.inv_x[:, None] * size.inv_x[None, :]
-    return jnp.where(jnp.eye(len(gram), dtype=bool), jnp.where(size.inv_x > 0, 1.0, 0.0)[:, None], gram), size
+    return jnp.where(
+        jnp.eye(len(gram), dtype=bool), jnp.where(size.inv_x > 0, 1.0, 0.0)[:, None], gram
+    ), size
 
 
 @jax.jit
@@ -146,7 +169,11 @@ def gains(left, cov):
     """What each concept would explain (neurons, concepts), −1 where it depends on those chosen; the most; which one, the first of ties."""
     gain = jnp.where(left > PIVOT, cov**2 / jnp.where(left > PIVOT, left, 1.0), -1.0)
     best = jnp.max(gain, axis=1)
-    return gain, best, jnp.argmax(gain >= jnp.maximum(best - TIE, 0.99 * best)[:, None], axis=1).astype(jnp.int32)
+    return (
+        gain,
+        best,
+        jnp.argmax(gain >= jnp.maximum(best - TIE, 0.99 * best)[:, None], axis=1).astype(jnp.int32),
+    )
 
 
 def _forward(gram, rows, *, dense: bool, most: int):
@@ -163,14 +190,22 @@ def _forward(gram, rows, *, dense: bool, most: int):
         def at(z):
             return jnp.take_along_axis(z, place[:, None], axis=1)
 
-        root = jnp.where(active[:, None], 1 / jnp.sqrt(jnp.where(active[:, None], at(left), 1.0)), 0.0)  # 0: nothing moves
+        root = jnp.where(
+            active[:, None], 1 / jnp.sqrt(jnp.where(active[:, None], at(left), 1.0)), 0.0
+        )  # 0: nothing moves
 
         def project(s, row):
             return row - at(basis[s]) * basis[s]
 
         u = jax.lax.fori_loop(0, t, project, gram[place]) * root
         cov = cov - u * (at(cov) * root)
-        return left - u**2, cov, basis.at[t].set(u), selected.at[:, t].set(jnp.where(active, place, -1)), active
+        return (
+            left - u**2,
+            cov,
+            basis.at[t].set(u),
+            selected.at[:, t].set(jnp.where(active, place, -1)),
+            active,
+        )
 
     blank = jnp.full((n, most), -1, jnp.int32)
     basis = jnp.zeros((most, n, m), jnp.float32)
@@ -181,14 +216,22 @@ def _forward(gram, rows, *, dense: bool, most: int):
 @jax.jit
 def _gather(moments: Moments, index, neurons):
     gram = moments.gram[index[:, :, None], index[:, None, :]]
-    return gram, moments.cross[index, neurons[:, None]], moments.mean_x[index], moments.mean_y, moments.var_y
+    return (
+        gram,
+        moments.cross[index, neurons[:, None]],
+        moments.mean_x[index],
+        moments.mean_y,
+        moments.var_y,
+    )
 
 
 def _pooled(parts):
     """(gram, cross, mean of x) of the union of image sets, from each one's (n, gram, cross, mean of x, mean of y, …)."""
     share = np.array([part[0] for part in parts], np.float64)
     share /= share.sum()
-    mean_x, mean_y = (sum(a * part[i] for a, part in zip(share, parts, strict=True)) for i in (3, 4))
+    mean_x, mean_y = (
+        sum(a * part[i] for a, part in zip(share, parts, strict=True)) for i in (3, 4)
+    )
     gram, cross = np.zeros_like(parts[0][1]), np.zeros_like(parts[0][2])
     for a, (_, part_gram, part_cross, part_x, part_y, _) in zip(share, parts, strict=True):
         dx, dy = part_x - mean_x, part_y - mean_y
@@ -204,19 +247,35 @@ def _prefix_correlations(train, test, used):
     alive = used & (var > (CONSTANT * mean_x) ** 2)
     scale = np.where(alive, 1 / np.sqrt(np.where(alive, var, 1.0)), 0.0)
     gram, cross = gram * scale[:, :, None] * scale[:, None, :], cross * scale
-    test_scale = np.where(np.diagonal(test_gram, axis1=1, axis2=2) > (CONSTANT * test_mean) ** 2, scale, 0.0)
-    test_gram, test_cross = test_gram * test_scale[:, :, None] * test_scale[:, None, :], test_cross * test_scale
-    basis = np.zeros_like(gram)  # row t: the direction that concept t adds, in terms of the concepts
+    test_scale = np.where(
+        np.diagonal(test_gram, axis1=1, axis2=2) > (CONSTANT * test_mean) ** 2, scale, 0.0
+    )
+    test_gram, test_cross = (
+        test_gram * test_scale[:, :, None] * test_scale[:, None, :],
+        test_cross * test_scale,
+    )
+    basis = np.zeros_like(
+        gram
+    )  # row t: the direction that concept t adds, in terms of the concepts
     for t in range(gram.shape[1]):
         shared = np.einsum("kst,kt->ks", basis, gram[:, :, t])
         left = gram[:, t, t] - np.sum(shared**2, axis=1)
         direction = -np.einsum("ks,kst->kt", shared, basis)
         direction[:, t] += 1.0
-        basis[:, t] = np.where(left > PIVOT, 1 / np.sqrt(np.where(left > PIVOT, left, 1.0)), 0.0)[:, None] * direction
+        basis[:, t] = (
+            np.where(left > PIVOT, 1 / np.sqrt(np.where(left > PIVOT, left, 1.0)), 0.0)[:, None]
+            * direction
+        )
     coefficient = np.einsum("kst,kt->ks", basis, cross)
     cov = np.cumsum(coefficient * np.einsum("kst,kt->ks", basis, test_cross), axis=1)
-    scatter = (basis @ test_gram @ np.swapaxes(basis, 1, 2)) * coefficient[:, :, None] * coefficient[:, None, :]
+    scatter = (
+        (basis @ test_gram @ np.swapaxes(basis, 1, 2))
+        * coefficient[:, :, None]
+        * coefficient[:, None, :]
+    )
     spread = np.diagonal(np.cumsum(np.cumsum(scatter, axis=1), axis=2), axis1=1, axis2=2)
-    varies = (spread > FLAT * np.cumsum(coefficient**2, axis=1)) & (test_var > (CONSTANT * test_mean_y) ** 2)[:, None]
+    varies = (spread > FLAT * np.cumsum(coefficient**2, axis=1)) & (
+        test_var > (CONSTANT * test_mean_y) ** 2
+    )[:, None]
     rho = cov / np.sqrt(np.where(varies, spread * test_var[:, None], 1.0))
     return np.where(varies, np.clip(rho, -1.0, 1.0), 0.0)

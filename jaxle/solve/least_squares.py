@@ -59,7 +59,19 @@ def start(train: Moments, val: Moments, neurons, index, most: int) -> Pool:
     zero = jnp.zeros(len(index), jnp.float32)
     square = jnp.zeros((index.shape[0], most, most), jnp.float32)
     return Pool(
-        index, size, alive, cov, val_var, val_cov, jnp.zeros_like(cov), basis, basis, square, zero, zero, val.var_y[neurons] * unit**2
+        index,
+        size,
+        alive,
+        cov,
+        val_var,
+        val_cov,
+        jnp.zeros_like(cov),
+        basis,
+        basis,
+        square,
+        zero,
+        zero,
+        val.var_y[neurons] * unit**2,
     )
 
 
@@ -93,15 +105,28 @@ def choose(pool: Pool, train_gram, val_gram, place, slot, active) -> Pool:
 
     concept = at(pool.index)
     scale = at(pool.size) * pool.size
-    root = jnp.where(active, 1 / jnp.sqrt(jnp.where(active, at(pool.var)[:, 0], 1.0)), 0.0)[:, None]  # 0: nothing moves
+    root = jnp.where(active, 1 / jnp.sqrt(jnp.where(active, at(pool.var)[:, 0], 1.0)), 0.0)[
+        :, None
+    ]  # 0: nothing moves
     old = column(pool.basis)[:, :, None]  # what the chosen one shares with those before
     u = (train_gram[concept, pool.index] * scale - jnp.sum(old * pool.basis, axis=1)) * root
     v = (val_gram[concept, pool.index] * scale - jnp.sum(old * pool.val_basis, axis=1)) * root
-    shared = (column(pool.val_basis) - jnp.sum(old * pool.val_gram, axis=1)) * root  # covariance of the new q with the old ones on val
+    shared = (
+        column(pool.val_basis) - jnp.sum(old * pool.val_gram, axis=1)
+    ) * root  # covariance of the new q with the old ones on val
     q_var = at(pool.val_var) * root**2
     q_cov, z, fit_q = at(pool.val_cov) * root, at(pool.cov) * root, at(pool.val_fit) * root
-    rest = v - jnp.sum(pool.basis * shared[:, :, None], axis=1)  # covariance of x̃ and the new q on val
-    square = pool.val_gram.at[:, slot, :].add(shared).at[:, :, slot].add(shared).at[:, slot, slot].add(q_var[:, 0])
+    rest = v - jnp.sum(
+        pool.basis * shared[:, :, None], axis=1
+    )  # covariance of x̃ and the new q on val
+    square = (
+        pool.val_gram.at[:, slot, :]
+        .add(shared)
+        .at[:, :, slot]
+        .add(shared)
+        .at[:, slot, slot]
+        .add(q_var[:, 0])
+    )
     return pool._replace(
         var=pool.var - u**2,
         cov=pool.cov - u * z,
@@ -128,8 +153,12 @@ def refit(train: Moments, val: Moments, selected: np.ndarray):
     """
     used = selected >= 0
     index, neurons = np.where(used, selected, 0), np.arange(len(selected), dtype=np.int32)
-    block, val_block, cross, val_cross = (np.asarray(part, np.float64) for part in _gather(train, val, index, neurons))
-    mean_x, mean_y, var_y = (np.asarray(part, np.float64) for part in (train.mean_x, train.mean_y, val.var_y))
+    block, val_block, cross, val_cross = (
+        np.asarray(part, np.float64) for part in _gather(train, val, index, neurons)
+    )
+    mean_x, mean_y, var_y = (
+        np.asarray(part, np.float64) for part in (train.mean_x, train.mean_y, val.var_y)
+    )
     std = np.where(used, np.sqrt(np.maximum(np.diagonal(block, axis1=1, axis2=2), 0)), 1.0)
     both = used[:, :, None] & used[:, None, :]
     matrix = np.where(both, block / (std[:, :, None] * std[:, None, :]), np.eye(selected.shape[1]))
@@ -144,4 +173,9 @@ def refit(train: Moments, val: Moments, selected: np.ndarray):
 @jax.jit
 def _gather(train: Moments, val: Moments, index, neurons):
     pair = index[:, :, None], index[:, None, :]
-    return train.gram[pair], val.gram[pair], train.cross[index, neurons[:, None]], val.cross[index, neurons[:, None]]
+    return (
+        train.gram[pair],
+        val.gram[pair],
+        train.cross[index, neurons[:, None]],
+        val.cross[index, neurons[:, None]],
+    )

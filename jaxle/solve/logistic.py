@@ -30,7 +30,12 @@ class Fitted(NamedTuple):
     converged: bool  # False: the groups are separated (f tends to 0 at infinity) or passes ran out
 
 
-def fit(tiles: Callable[[], Iterable[tuple[jax.Array, jax.Array]]], *, tol: float = 1e-8, max_evaluations: int = 60) -> Fitted:
+def fit(
+    tiles: Callable[[], Iterable[tuple[jax.Array, jax.Array]]],
+    *,
+    tol: float = 1e-8,
+    max_evaluations: int = 60,
+) -> Fitted:
     """Fit slope and intercept; use it for Platt scaling of any score.
 
     Args:
@@ -46,13 +51,17 @@ def fit(tiles: Callable[[], Iterable[tuple[jax.Array, jax.Array]]], *, tol: floa
     """
     n, mean, var, start, share = _discriminant(tiles)
     null = np.array([0.0, np.log(share) - np.log1p(-share)])
-    unit = np.sqrt(var) if var > 0 else 1.0  # x is centred and scaled, so that the step is well determined in float32
+    unit = (
+        np.sqrt(var) if var > 0 else 1.0
+    )  # x is centred and scaled, so that the step is well determined in float32
     best, evaluations = None, 1
     point = start
     while evaluations < max_evaluations:
         value, gradient, hessian = _evaluate(tiles, n, mean, unit, point)
         evaluations += 1
-        if best is None and not value <= _entropy(share) * (1 + ROUND_OFF):  # the discriminant overshoots: begin from slope 0
+        if best is None and not value <= _entropy(share) * (
+            1 + ROUND_OFF
+        ):  # the discriminant overshoots: begin from slope 0
             best, point = (np.inf, None, None), null
             continue
         if best is not None and best[1] is not None and value > best[0] * (1 + ROUND_OFF):
@@ -65,10 +74,18 @@ def fit(tiles: Callable[[], Iterable[tuple[jax.Array, jax.Array]]], *, tol: floa
         point = point - step
     value, point, gain = best
     slope, intercept = point[0] / unit, point[1] - point[0] * mean / unit
-    return Fitted(float(slope), float(intercept), float(value), evaluations, bool(gain <= tol * value and value >= LEAST))
+    return Fitted(
+        float(slope),
+        float(intercept),
+        float(value),
+        evaluations,
+        bool(gain <= tol * value and value >= LEAST),
+    )
 
 
-def loss(tiles: Callable[[], Iterable[tuple[jax.Array, jax.Array]]], slope: float, intercept: float) -> float:
+def loss(
+    tiles: Callable[[], Iterable[tuple[jax.Array, jax.Array]]], slope: float, intercept: float
+) -> float:
     """f at given constants, in nats a pair: one pass."""
     total = sum((_sums(x, y, 0.0, 1.0, slope, intercept) for x, y in tiles()), start=np.zeros(7))
     return float(total[1] / total[0])
@@ -84,7 +101,9 @@ def _discriminant(tiles):
     if n == 0:
         raise ValueError("a logistic fit needs at least one pair, got none.")
     if not 0 < n_1 < n:
-        raise ValueError(f"a logistic fit needs both labels, got {n_1:.0f} ones among {n:.0f} pairs.")
+        raise ValueError(
+            f"a logistic fit needs both labels, got {n_1:.0f} ones among {n:.0f} pairs."
+        )
     mean, share = sum_x / n, n_1 / n
     var = max(sum_xx / n - mean**2, 0.0)
     mean_1, mean_0 = sum_1 / n_1, (sum_x - sum_1) / (n - n_1)
@@ -106,7 +125,9 @@ def _evaluate(tiles, n, mean, unit, point):
 
 
 def _sums(x, y, mean, unit, slope, intercept):
-    return _rows_to_sum(_row_sums(x, y, *(jnp.float32(number) for number in (mean, unit, slope, intercept))))
+    return _rows_to_sum(
+        _row_sums(x, y, *(jnp.float32(number) for number in (mean, unit, slope, intercept)))
+    )
 
 
 def _rows_to_sum(rows):
@@ -124,10 +145,14 @@ def _row_sums(x, y, mean, unit, slope, intercept):
     p = jax.nn.sigmoid(z)
     r, w = p - y, p * (1 - p)
     loss = jnp.logaddexp(0.0, jnp.where(y > 0, -z, z))
-    return jnp.stack([jnp.sum(part, axis=1) for part in (jnp.ones_like(z), loss, r, r * u, w, w * u, w * u * u)])
+    return jnp.stack(
+        [jnp.sum(part, axis=1) for part in (jnp.ones_like(z), loss, r, r * u, w, w * u, w * u * u)]
+    )
 
 
 @jax.jit
 def _group_sums(x, y, shift):
     u = x - shift
-    return jnp.stack([jnp.sum(part, axis=1) for part in (jnp.ones_like(u), y, u, u * u, y * u, y * u * u)])
+    return jnp.stack(
+        [jnp.sum(part, axis=1) for part in (jnp.ones_like(u), y, u, u * u, y * u, y * u * u)]
+    )

@@ -41,7 +41,9 @@ class Moments(NamedTuple):
 
     def neurons(self, index) -> Moments:
         """The same moments for some neurons only: a slice or an int array."""
-        return self._replace(mean_y=self.mean_y[index], cross=self.cross[:, index], var_y=self.var_y[index])
+        return self._replace(
+            mean_y=self.mean_y[index], cross=self.cross[:, index], var_y=self.var_y[index]
+        )
 
 
 class Scales(NamedTuple):
@@ -78,12 +80,18 @@ def second_moments(
       ValueError: no rows, or arrays of unequal length.
     """
     if not callable(features) and features.shape[0] != targets.shape[0]:
-        raise ValueError(f"features and targets must describe the same images, got {features.shape[0]} and {targets.shape[0]} rows.")
+        raise ValueError(
+            f"features and targets must describe the same images, got {features.shape[0]} and {targets.shape[0]} rows."
+        )
     n = targets.shape[0] if index is None else len(index)
     if n == 0:
         raise ValueError("second moments need at least one image, got an empty index.")
     n_devices = 1 if mesh is None else mesh.shape["data"]
-    n_concepts = features(_rows(index, 0, 1, n)).shape[1] if callable(features) and tile_rows is None else None
+    n_concepts = (
+        features(_rows(index, 0, 1, n)).shape[1]
+        if callable(features) and tile_rows is None
+        else None
+    )
     width = targets.shape[1] + (n_concepts or (0 if callable(features) else features.shape[1]))
     rows = tile_rows or _tile_rows(n, width, n_devices)
     rows = -(-rows // n_devices) * n_devices
@@ -92,7 +100,9 @@ def second_moments(
     for start in range(0, n, rows):
         index_tile = _rows(index, start, rows, n)
         x, y = _read(features, index_tile), _read(targets, index_tile)
-        jax.block_until_ready(state)  # at most two tiles at a time: calls run ahead of the device, and each would hold its own
+        jax.block_until_ready(
+            state
+        )  # at most two tiles at a time: calls run ahead of the device, and each would hold its own
         if mesh is not None:
             split = NamedSharding(mesh, ROWS)
             x, y = jax.device_put(x, split), jax.device_put(y, split)
@@ -127,7 +137,9 @@ def scales(moments: Moments) -> Scales:
         alive = std > CONSTANT * jnp.abs(mean)
         return jnp.where(alive, std, 0.0), jnp.where(alive, 1.0 / jnp.where(alive, std, 1.0), 0.0)
 
-    return Scales(*invert(jnp.diagonal(moments.gram), moments.mean_x), *invert(moments.var_y, moments.mean_y))
+    return Scales(
+        *invert(jnp.diagonal(moments.gram), moments.mean_x), *invert(moments.var_y, moments.mean_y)
+    )
 
 
 def block_size(n_concepts: int, n_devices: int = 1) -> int:
@@ -148,10 +160,15 @@ def blocks(moments: Moments, size: int) -> Iterator[tuple[int, Moments]]:
     moments = jax.tree.map(jnp.asarray, moments)
     for start in range(0, n_neurons, size):
         start = min(start, n_neurons - size)
-        yield start, moments if size == n_neurons else moments._replace(**_some(moments, start, size))
+        yield (
+            start,
+            moments if size == n_neurons else moments._replace(**_some(moments, start, size)),
+        )
 
 
-def correlate(features, targets, weights, bias=None, index=None, *, tile_rows: int | None = None) -> jax.Array:
+def correlate(
+    features, targets, weights, bias=None, index=None, *, tile_rows: int | None = None
+) -> jax.Array:
     """Pearson's correlation of the linear prediction X W + b with each target over some images, streamed; use it to score dense fits.
 
     Args:
@@ -188,7 +205,9 @@ def _some(moments: Moments, start, size: int):
 def split_jit(function, mesh: Mesh | None, in_specs, out_specs, donate=()):
     """jit, each device of the mesh's axis `data` running `function` on its own rows; without a mesh the specs are not used."""
     if mesh is not None:
-        function = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+        function = jax.shard_map(
+            function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
+        )
     return jax.jit(function, donate_argnums=donate)
 
 
@@ -198,7 +217,11 @@ def _rows(index, start: int, rows: int, n: int):
     if index is None and stop - start == rows:
         return slice(start, stop)
     numbers = np.arange(start, stop) if index is None else np.asarray(index[start:stop])
-    return np.concatenate([numbers, np.full(rows - len(numbers), numbers[-1])]) if len(numbers) < rows else numbers
+    return (
+        np.concatenate([numbers, np.full(rows - len(numbers), numbers[-1])])
+        if len(numbers) < rows
+        else numbers
+    )
 
 
 def _read(source, rows):
@@ -250,7 +273,9 @@ def _shifted(x, shift, first, count):
 @jax.jit
 def _tile_mean(x, y, count):
     def mean(z):
-        return jnp.sum(_shifted(z, jnp.zeros(z.shape[1], jnp.float32), 0, count), axis=0) / jnp.minimum(count, z.shape[0])
+        return jnp.sum(
+            _shifted(z, jnp.zeros(z.shape[1], jnp.float32), 0, count), axis=0
+        ) / jnp.minimum(count, z.shape[0])
 
     return mean(x), mean(y)
 
@@ -259,7 +284,9 @@ def _add_tile(state, shift, x, y, count, first):
     """Add one device's part of a tile; its rows are numbers first, first + 1, … of the tile."""
     sum_x, sum_y, triangle, cross, norm_y = state
     y = _shifted(y, shift[1], first, count)
-    parts = [_shifted(x[:, a:b], shift[0][a:b], first, count) for a, b in _bounds(x.shape[1])]  # contiguous, so no product copies
+    parts = [
+        _shifted(x[:, a:b], shift[0][a:b], first, count) for a, b in _bounds(x.shape[1])
+    ]  # contiguous, so no product copies
 
     def add(total, a, b):
         return total + jax.lax.dot_general(a, b, (((0,), (0,)), ((), ())), precision=HIGHEST)[None]
@@ -267,7 +294,10 @@ def _add_tile(state, shift, x, y, count, first):
     return (
         sum_x + jnp.concatenate([jnp.sum(part, axis=0) for part in parts])[None, :],
         sum_y + jnp.sum(y, axis=0)[None, :],
-        tuple(tuple(add(t, parts[i], parts[i + j]) for j, t in enumerate(row)) for i, row in enumerate(triangle)),
+        tuple(
+            tuple(add(t, parts[i], parts[i + j]) for j, t in enumerate(row))
+            for i, row in enumerate(triangle)
+        ),
         tuple(add(t, part, y) for t, part in zip(cross, parts, strict=True)),
         norm_y + jnp.sum(y * y, axis=0)[None, :],
     )
@@ -276,18 +306,31 @@ def _add_tile(state, shift, x, y, count, first):
 @functools.cache
 def _accumulate(mesh: Mesh | None):
     def local(state, shift, x, y, count):
-        return _add_tile(state, shift, x, y, count, 0 if mesh is None else jax.lax.axis_index("data") * x.shape[0])
+        return _add_tile(
+            state,
+            shift,
+            x,
+            y,
+            count,
+            0 if mesh is None else jax.lax.axis_index("data") * x.shape[0],
+        )
 
     return split_jit(local, mesh, (ROWS, WHOLE, ROWS, ROWS, WHOLE), ROWS, donate=0)
 
 
 @jax.jit
 def _centre(state, shift, n):
-    sum_x, sum_y, triangle, cross, norm_y = jax.tree.map(lambda part: jnp.sum(part, axis=0) / n, state)
+    sum_x, sum_y, triangle, cross, norm_y = jax.tree.map(
+        lambda part: jnp.sum(part, axis=0) / n, state
+    )
     gram, bounds = jnp.zeros((len(sum_x), len(sum_x)), jnp.float32), _bounds(len(sum_x))
-    for i, row in enumerate(triangle):  # block by block into one array, so that no second matrix of this size is made
+    for i, row in enumerate(
+        triangle
+    ):  # block by block into one array, so that no second matrix of this size is made
         for (a, b), (c, d), block in zip([bounds[i]] * len(row), bounds[i:], row, strict=True):
-            block = (jnp.triu(block) + jnp.triu(block, 1).T if a == c else block) - sum_x[a:b, None] * sum_x[None, c:d]
+            block = (jnp.triu(block) + jnp.triu(block, 1).T if a == c else block) - sum_x[
+                a:b, None
+            ] * sum_x[None, c:d]
             gram = gram.at[a:b, c:d].set(block)
             gram = gram if a == c else gram.at[c:d, a:b].set(block.T)
     cross = jnp.concatenate(cross) - sum_x[:, None] * sum_y[None, :]
@@ -299,11 +342,19 @@ def _merge(one, other, a, b):
     dx, dy = one[0] - other[0], one[1] - other[1]
     gram = a * one[2] + b * other[2] + a * b * dx[:, None] * dx[None, :]
     cross = a * one[3] + b * other[3] + a * b * dx[:, None] * dy[None, :]
-    return a * one[0] + b * other[0], a * one[1] + b * other[1], gram, cross, a * one[4] + b * other[4] + a * b * dy**2
+    return (
+        a * one[0] + b * other[0],
+        a * one[1] + b * other[1],
+        gram,
+        cross,
+        a * one[4] + b * other[4] + a * b * dy**2,
+    )
 
 
 def _predict(x, y, weights, bias):
-    return jnp.matmul(x.astype(jnp.float32), weights, precision=HIGHEST) + bias[None, :], y.astype(jnp.float32)
+    return jnp.matmul(x.astype(jnp.float32), weights, precision=HIGHEST) + bias[None, :], y.astype(
+        jnp.float32
+    )
 
 
 @jax.jit
@@ -323,4 +374,8 @@ def _add_prediction(sums, shift, x, y, weights, bias, count):
 def _correlation(means):
     s, y, ss, yy, sy = means
     spread = (ss - s**2) * (yy - y**2)
-    return jnp.where(spread > 0, jnp.clip((sy - s * y) / jnp.sqrt(jnp.where(spread > 0, spread, 1.0)), -1.0, 1.0), 0.0)
+    return jnp.where(
+        spread > 0,
+        jnp.clip((sy - s * y) / jnp.sqrt(jnp.where(spread > 0, spread, 1.0)), -1.0, 1.0),
+        0.0,
+    )

@@ -22,7 +22,9 @@ from jax.sharding import Mesh
 
 from jaxle.solve.moments import HIGHEST, ROWS, WHOLE, Moments, block_size, blocks, scales, split_jit
 
-STRENGTHS = tuple(10.0**e for e in (-3, -2.5, -2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5))  # in units of a standardised concept's variance
+STRENGTHS = tuple(
+    10.0**e for e in (-3, -2.5, -2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5)
+)  # in units of a standardised concept's variance
 MOST_FREEDOM = 0.5  # of the images: where a fit has more degrees of freedom, GCV says little and the strength is not considered
 
 
@@ -50,11 +52,17 @@ def solve(train: Moments, val: Moments, strengths: tuple[float, ...] = STRENGTHS
     """
     _check_strengths(strengths)
     gram, cross, size = _standardise(train)
-    best = (jnp.zeros_like(cross), jnp.zeros_like(train.mean_y), jnp.full_like(train.mean_y, -jnp.inf))
+    best = (
+        jnp.zeros_like(cross),
+        jnp.zeros_like(train.mean_y),
+        jnp.full_like(train.mean_y, -jnp.inf),
+    )
     for strength in strengths:
         best = _improve(best, gram, cross, size, val, jnp.float32(strength))
     weights, strength, rho = best
-    return Dense(weights, train.mean_y - jnp.matmul(train.mean_x, weights, precision=HIGHEST), strength, rho)
+    return Dense(
+        weights, train.mean_y - jnp.matmul(train.mean_x, weights, precision=HIGHEST), strength, rho
+    )
 
 
 def _check_strengths(strengths: tuple[float, ...]) -> None:
@@ -71,7 +79,13 @@ class Teacher(NamedTuple):
     freedom: jax.Array  # (neurons,) float32: degrees of freedom f(δ)
 
 
-def teach(moments: Moments, strengths: tuple[float, ...] = STRENGTHS, *, mesh: Mesh | None = None, block: int | None = None) -> Teacher:
+def teach(
+    moments: Moments,
+    strengths: tuple[float, ...] = STRENGTHS,
+    *,
+    mesh: Mesh | None = None,
+    block: int | None = None,
+) -> Teacher:
     """Ridge with each neuron's own strength by generalised cross-validation; use it where one image set both fits and chooses.
 
     The eigendecomposition is float64 on the host, the products with it float32. With more concepts than images, strengths whose fit has
@@ -103,14 +117,27 @@ def teach(moments: Moments, strengths: tuple[float, ...] = STRENGTHS, *, mesh: M
     grid, freedom = grid[allowed], freedom[allowed]
     rest = np.maximum(1 - (1 + freedom) / moments.n, 1.0 / (1 + moments.n))
     shrink = (values[:, None] + 2 * grid[None, :]) / (values[:, None] + grid[None, :]) ** 2
-    table = [jnp.asarray(part, jnp.float32) for part in (vectors, values, shrink, grid, 1 / rest**2)]
+    table = [
+        jnp.asarray(part, jnp.float32) for part in (vectors, values, shrink, grid, 1 / rest**2)
+    ]
     program = _program(mesh)
     weights, chosen = np.zeros((n_concepts, n_neurons), np.float32), np.zeros(n_neurons, np.int32)
     block = min(n_neurons, block or block_size(n_concepts, n_devices))
     for start, some in blocks(moments, block):
-        part, best = program(_cross_rows(some, size.inv_x, -(-block // n_devices) * n_devices), *table)
-        weights[:, start : start + block], chosen[start : start + block] = np.asarray(part)[:block].T, np.asarray(best)[:block]
-    return _raw(weights, moments, size, jnp.asarray(grid[chosen], jnp.float32), jnp.asarray(freedom[chosen], jnp.float32))
+        part, best = program(
+            _cross_rows(some, size.inv_x, -(-block // n_devices) * n_devices), *table
+        )
+        weights[:, start : start + block], chosen[start : start + block] = (
+            np.asarray(part)[:block].T,
+            np.asarray(best)[:block],
+        )
+    return _raw(
+        weights,
+        moments,
+        size,
+        jnp.asarray(grid[chosen], jnp.float32),
+        jnp.asarray(freedom[chosen], jnp.float32),
+    )
 
 
 def _eigen(gram, inv_x):
@@ -123,7 +150,9 @@ def _eigen(gram, inv_x):
 @functools.partial(jax.jit, static_argnames="n_padded")
 def _cross_rows(moments: Moments, inv_x, n_padded: int):
     inv_y = scales(moments).inv_y
-    return jnp.pad((moments.cross * inv_x[:, None] * inv_y[None, :]).T, ((0, n_padded - len(inv_y)), (0, 0)))
+    return jnp.pad(
+        (moments.cross * inv_x[:, None] * inv_y[None, :]).T, ((0, n_padded - len(inv_y)), (0, 0))
+    )
 
 
 @functools.cache
@@ -134,7 +163,9 @@ def _program(mesh: Mesh | None):
 def _teach(cross, vectors, values, shrink, grid, inflation):
     """Standardised weights (neurons, concepts), and the place of each one's strength in the grid."""
     z = jnp.matmul(cross, vectors, precision=HIGHEST)
-    residual = jnp.maximum(1 - jnp.matmul(z**2, shrink, precision=HIGHEST), 1e-6)  # 1e-6: what float32 resolves
+    residual = jnp.maximum(
+        1 - jnp.matmul(z**2, shrink, precision=HIGHEST), 1e-6
+    )  # 1e-6: what float32 resolves
     best = jnp.argmin(residual * inflation[None, :], axis=1).astype(jnp.int32)
     filtered = z / (values[None, :] + grid[best][:, None])
     return jnp.matmul(filtered, vectors.T, precision=HIGHEST), best
@@ -143,7 +174,12 @@ def _teach(cross, vectors, values, shrink, grid, inflation):
 @jax.jit
 def _raw(weights, moments: Moments, size, strength, freedom):
     weights = weights * size.inv_x[:, None] * size.std_y[None, :]
-    return Teacher(weights, moments.mean_y - jnp.matmul(moments.mean_x, weights, precision=HIGHEST), strength, freedom)
+    return Teacher(
+        weights,
+        moments.mean_y - jnp.matmul(moments.mean_x, weights, precision=HIGHEST),
+        strength,
+        freedom,
+    )
 
 
 @jax.jit
@@ -156,10 +192,20 @@ def _standardise(train: Moments):
 @functools.partial(jax.jit, donate_argnums=0)
 def _improve(best, gram, cross, size, val: Moments, strength):
     """Solve at one strength; keep it for the neurons whose validation correlation it raises."""
-    factor = jnp.linalg.cholesky(gram + strength * jnp.eye(len(gram), dtype=jnp.float32), symmetrize_input=False)
-    weights = jax.scipy.linalg.cho_solve((factor, True), cross) * size.inv_x[:, None] * size.std_y[None, :]
+    factor = jnp.linalg.cholesky(
+        gram + strength * jnp.eye(len(gram), dtype=jnp.float32), symmetrize_input=False
+    )
+    weights = (
+        jax.scipy.linalg.cho_solve((factor, True), cross)
+        * size.inv_x[:, None]
+        * size.std_y[None, :]
+    )
     spread = jnp.sum(weights * jnp.matmul(val.gram, weights, precision=HIGHEST), axis=0) * val.var_y
     cov = jnp.sum(weights * val.cross, axis=0)
     rho = jnp.where(spread > 0, cov / jnp.sqrt(jnp.where(spread > 0, spread, 1.0)), 0.0)
     better = rho > best[2]
-    return jnp.where(better[None, :], weights, best[0]), jnp.where(better, strength, best[1]), jnp.where(better, rho, best[2])
+    return (
+        jnp.where(better[None, :], weights, best[0]),
+        jnp.where(better, strength, best[1]),
+        jnp.where(better, rho, best[2]),
+    )

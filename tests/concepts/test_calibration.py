@@ -50,7 +50,9 @@ def test_no_higher_than_the_papers_grid_search_in_a_hundredth_of_its_evaluations
     index = np.arange(5, 105)
 
     def cosines(rows, columns):
-        return (images[rows] @ texts[columns].T * np.float32(factor) + np.float32(offset)).astype(np.float32)
+        return (images[rows] @ texts[columns].T * np.float32(factor) + np.float32(offset)).astype(
+            np.float32
+        )
 
     found = calibrate(cosines, labels.rows, index)
     rare = labels.rows(index).mean(0) <= 0.3
@@ -58,15 +60,23 @@ def test_no_higher_than_the_papers_grid_search_in_a_hundredth_of_its_evaluations
     columns = np.flatnonzero(rare)
     grid, scale, shift = grid_search(cosines(index, columns), labels.rows(index, columns))
     assert found.quality.nll <= grid * (1 + 1e-6)
-    assert found.evaluations < len(GRID_SCALES) * len(GRID_SHIFTS) / 100 and found.evaluations <= 15 and found.converged
-    np.testing.assert_allclose(assess(cosines, labels.rows, index, scale, shift, columns).nll, grid, rtol=1e-5)
+    assert (
+        found.evaluations < len(GRID_SCALES) * len(GRID_SHIFTS) / 100
+        and found.evaluations <= 15
+        and found.converged
+    )
+    np.testing.assert_allclose(
+        assess(cosines, labels.rows, index, scale, shift, columns).nll, grid, rtol=1e-5
+    )
 
 
 def test_the_constants_that_made_the_labels_come_back():
     rng = np.random.default_rng(0)
     x = rng.normal(0.05, 0.04, (4000, 60)).astype(np.float32)
     y = (rng.random(x.shape) < 1 / (1 + np.exp(-60 * (x - 0.09)))).astype(np.uint8)
-    found = calibrate(lambda i, j: x[i][:, j], lambda i, j: y[i] if j is None else y[i][:, j], np.arange(4000))
+    found = calibrate(
+        lambda i, j: x[i][:, j], lambda i, j: y[i] if j is None else y[i][:, j], np.arange(4000)
+    )
     np.testing.assert_allclose([found.scale, found.shift], [60, -0.09], rtol=0.02)
     quality = found.quality
     assert quality.ece < 0.01 and quality.count.sum() == y.size
@@ -78,21 +88,43 @@ def test_the_constants_that_made_the_labels_come_back():
 def test_quality_by_definition():
     rng = np.random.default_rng(1)
     x, y = rng.normal(0, 0.1, (53, 7)).astype(np.float32), rng.integers(0, 2, (53, 7))
-    quality = assess(lambda i, j: x[i][:, j], lambda i, j: y[i] if j is None else y[i][:, j], np.arange(53), 20.0, -0.02)
+    quality = assess(
+        lambda i, j: x[i][:, j],
+        lambda i, j: y[i] if j is None else y[i][:, j],
+        np.arange(53),
+        20.0,
+        -0.02,
+    )
     p = 1 / (1 + np.exp(-20 * (x.astype(np.float64) - 0.02)))
-    np.testing.assert_allclose(quality.nll, -np.mean(np.where(y == 1, np.log(p), np.log1p(-p))), rtol=1e-5)
+    np.testing.assert_allclose(
+        quality.nll, -np.mean(np.where(y == 1, np.log(p), np.log1p(-p))), rtol=1e-5
+    )
     np.testing.assert_allclose(quality.brier, np.mean((p - y) ** 2), rtol=1e-5)
     where = np.minimum((p * BINS).astype(int), BINS - 1)
-    ece = sum(abs(p[where == b].mean() - y[where == b].mean()) * (where == b).mean() for b in range(BINS) if (where == b).any())
+    ece = sum(
+        abs(p[where == b].mean() - y[where == b].mean()) * (where == b).mean()
+        for b in range(BINS)
+        if (where == b).any()
+    )
     np.testing.assert_allclose(quality.ece, ece, rtol=1e-4)
     assert np.array_equal(quality.count, np.bincount(where.ravel(), minlength=BINS))
     for b in np.flatnonzero(quality.count):
-        np.testing.assert_allclose([quality.predicted[b], quality.observed[b]], [p[where == b].mean(), y[where == b].mean()], rtol=1e-4)
+        np.testing.assert_allclose(
+            [quality.predicted[b], quality.observed[b]],
+            [p[where == b].mean(), y[where == b].mean()],
+            rtol=1e-4,
+        )
 
 
 def test_empty_bins_are_nan_and_do_not_count():
     x = np.full((10, 2), 0.5, np.float32)
-    quality = assess(lambda i, j: x[i][:, j], lambda i, j: np.ones((len(i), 2), np.float32), np.arange(10), 0.0, 0.0)
+    quality = assess(
+        lambda i, j: x[i][:, j],
+        lambda i, j: np.ones((len(i), 2), np.float32),
+        np.arange(10),
+        0.0,
+        0.0,
+    )
     assert quality.count[BINS // 2] == 20 and np.isnan(quality.predicted).sum() == BINS - 1
     np.testing.assert_allclose(quality.ece, 0.5)
 
@@ -100,7 +132,9 @@ def test_empty_bins_are_nan_and_do_not_count():
 @pytest.mark.parametrize("mesh", [None, 8])
 def test_tiles_of_two_towers(mesh):
     labels, texts, images = world(1.0)
-    made = ContrastiveConcepts.make(labels.concepts, images, texts, 1.0, 0.0, mesh=mesh and make_mesh())
+    made = ContrastiveConcepts.make(
+        labels.concepts, images, texts, 1.0, 0.0, mesh=mesh and make_mesh()
+    )
     found = calibrate(made.cosines, labels.rows, np.arange(104))
     plain = calibrate(lambda i, j: images[i] @ texts[j].T, labels.rows, np.arange(104))
     np.testing.assert_allclose([found.scale, found.shift], [plain.scale, plain.shift], rtol=1e-4)
@@ -109,7 +143,11 @@ def test_tiles_of_two_towers(mesh):
 def test_perfect_labels_are_said_to_have_no_best_scale():
     labels, _, _ = world(1.0)
     found = calibrate(labels.rows, labels.rows, np.arange(110))
-    assert not found.converged and "no finite scale is best" in found.source and found.quality.nll < 1e-3
+    assert (
+        not found.converged
+        and "no finite scale is best" in found.source
+        and found.quality.nll < 1e-3
+    )
 
 
 def test_an_encoder_that_points_the_wrong_way_is_named():
@@ -119,14 +157,23 @@ def test_an_encoder_that_points_the_wrong_way_is_named():
 
 
 def test_known_constants_say_so():
-    assert known("siglip_so400m_14_384")[:2] == (58.0, -0.13) and known("siglip_l_16_384")[:2] == (60.0, -0.09)
+    assert known("siglip_so400m_14_384")[:2] == (58.0, -0.13) and known("siglip_l_16_384")[:2] == (
+        60.0,
+        -0.09,
+    )
     assert known("clip_vit_l_14_336")[:2] == (58.0, -0.25)
     for name in KNOWN:
         made = known(name, trained=(117.0, -0.1))
-        assert f"known constants of {name}" in made.source and "no labels" in made.source and made.quality is None
+        assert (
+            f"known constants of {name}" in made.source
+            and "no labels" in made.source
+            and made.quality is None
+        )
     assert known("siglip_b_16_224", trained=(117.3, -0.11))[:2] == (117.3, -0.11)
     assert "was trained with" in known("siglip_b_16_224", trained=(117.3, -0.11)).source
-    with pytest.raises(ValueError, match="no calibration is known for siglip_b_16_224; known: siglip_so400m_14_384"):
+    with pytest.raises(
+        ValueError, match="no calibration is known for siglip_b_16_224; known: siglip_so400m_14_384"
+    ):
         known("siglip_b_16_224")
 
 
@@ -140,7 +187,12 @@ def test_bad_input_is_named():
         calibrate(cosines, labels.rows, np.arange(0))
     with pytest.raises(ValueError, match="each of the 15 label concepts holds of more than 0%"):
         calibrate(cosines, labels.rows, np.arange(110), max_share=0.0)
-    with pytest.raises(ValueError, match="none of the 15 label concepts of at most 30% of the images holds of any image"):
+    with pytest.raises(
+        ValueError,
+        match="none of the 15 label concepts of at most 30% of the images holds of any image",
+    ):
         calibrate(cosines, lambda i, j: labels.rows(i, j) * 0, np.arange(110))
     with pytest.raises(ValueError, match="all alike"):
-        calibrate(lambda i, j: np.full((len(i), len(j)), 0.2, np.float32), labels.rows, np.arange(110))
+        calibrate(
+            lambda i, j: np.full((len(i), len(j)), 0.2, np.float32), labels.rows, np.arange(110)
+        )

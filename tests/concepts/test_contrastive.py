@@ -19,7 +19,9 @@ WORDS = [f"word {j}" for j in range(37)]
 
 
 def dense(scale=60.0, shift=-0.09):
-    return 1 / (1 + np.exp(-scale * (IMAGES.astype(np.float64) @ TEXTS.T.astype(np.float64) + shift)))
+    return 1 / (
+        1 + np.exp(-scale * (IMAGES.astype(np.float64) @ TEXTS.T.astype(np.float64) + shift))
+    )
 
 
 def test_rows_are_the_equation():
@@ -29,7 +31,9 @@ def test_rows_are_the_equation():
     for asked in (None, slice(None), slice(4, 9), columns):
         tile = made.rows(index, asked)
         assert isinstance(tile, jax.Array) and tile.dtype == np.float32
-        np.testing.assert_allclose(tile, dense()[index][:, slice(None) if asked is None else asked], rtol=2e-5, atol=1e-7)
+        np.testing.assert_allclose(
+            tile, dense()[index][:, slice(None) if asked is None else asked], rtol=2e-5, atol=1e-7
+        )
     np.testing.assert_allclose(made.cosines(index), (IMAGES @ TEXTS.T)[index], atol=1e-6)
     np.testing.assert_allclose(made.rows(slice(5, 9)), dense()[5:9], rtol=2e-5, atol=1e-7)
 
@@ -44,8 +48,13 @@ def test_memory_maps_and_meshes_give_the_same(tmp_path):
     np.save(tmp_path / "images.npy", IMAGES)
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
     made = ContrastiveConcepts.make(WORDS, mapped, TEXTS, 60.0, -0.09, mesh=make_mesh())
-    for index in (np.arange(80), np.arange(7)):  # rows that divide among the devices, and rows that do not
-        np.testing.assert_allclose(made.rows(index, np.arange(5, 20)), dense()[index][:, 5:20], rtol=2e-5, atol=1e-7)
+    for index in (
+        np.arange(80),
+        np.arange(7),
+    ):  # rows that divide among the devices, and rows that do not
+        np.testing.assert_allclose(
+            made.rows(index, np.arange(5, 20)), dense()[index][:, 5:20], rtol=2e-5, atol=1e-7
+        )
     assert len(made.rows(np.arange(80)).sharding.device_set) == 8
 
 
@@ -53,7 +62,10 @@ def test_memory_maps_and_meshes_give_the_same(tmp_path):
 def test_moments_and_screening_of_tiles_equal_those_of_the_matrix(mesh):
     mesh = mesh and make_mesh()
     made = ContrastiveConcepts.make(WORDS, IMAGES, TEXTS, 60.0, -0.09, mesh=mesh)
-    targets, index = np.random.default_rng(2).normal(size=(101, 5)).astype(np.float32), np.arange(3, 90)
+    targets, index = (
+        np.random.default_rng(2).normal(size=(101, 5)).astype(np.float32),
+        np.arange(3, 90),
+    )
     kept = np.arange(1, 37, 2)
     ours = second_moments(lambda i: made.rows(i, kept), targets, index, mesh=mesh, tile_rows=16)
     other = second_moments(dense().astype(np.float32)[:, kept], targets, index, tile_rows=16)
@@ -74,7 +86,9 @@ def test_prompts_are_averaged_and_bare_names_are_not_touched():
         return np.stack([table[text] for text in texts])
 
     bare = embed_prompts(embed, ("dog", "cat {x}"))
-    assert list(table) == ["dog", "cat {x}"] and np.array_equal(bare, np.stack(list(table.values())))
+    assert list(table) == ["dog", "cat {x}"] and np.array_equal(
+        bare, np.stack(list(table.values()))
+    )
     both = embed_prompts(embed, ("dog", "cat {x}"), ("a {}.", "{} in the snow"))
     assert "cat {x} in the snow" in table and "a dog." in table
     mean = table["a dog."] + table["dog in the snow"]
@@ -91,11 +105,17 @@ def test_bad_templates_are_named(template):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"text_embeddings": TEXTS[:, :20]}, r"text embeddings are \(37, 20\); expected \(37 concepts, 24 numbers"),
+        (
+            {"text_embeddings": TEXTS[:, :20]},
+            r"text embeddings are \(37, 20\); expected \(37 concepts, 24 numbers",
+        ),
         ({"concepts": WORDS[:-1]}, r"expected \(36 concepts, 24 numbers"),
         ({"concepts": [*WORDS[:-1], "word 0"]}, "concepts repeat: word 0"),
         ({"image_embeddings": IMAGES * 2}, "image embedding 0 has length 2; expected 1"),
-        ({"text_embeddings": np.where(np.arange(37)[:, None] == 5, 0, TEXTS)}, "text embedding 5 has length 0; expected 1"),
+        (
+            {"text_embeddings": np.where(np.arange(37)[:, None] == 5, 0, TEXTS)},
+            "text embedding 5 has length 0; expected 1",
+        ),
         (
             {"image_embeddings": np.where(np.arange(101)[:, None] == 7, np.nan, IMAGES)},
             "image embeddings must be finite, got nan at image 7",
@@ -104,7 +124,9 @@ def test_bad_templates_are_named(template):
     ],
 )
 def test_bad_input_is_named(change, message):
-    good = dict(concepts=WORDS, image_embeddings=IMAGES, text_embeddings=TEXTS, scale=60.0, shift=-0.09)
+    good = dict(
+        concepts=WORDS, image_embeddings=IMAGES, text_embeddings=TEXTS, scale=60.0, shift=-0.09
+    )
     with pytest.raises(ValueError, match=message):
         ContrastiveConcepts.make(**{**good, **change})
 

@@ -9,11 +9,18 @@ CLASSES = ("cat", "dog", "deer", "frog", "car", "ship")
 
 
 def classes_of(hierarchy, name):
-    return {CLASSES[row] for row in np.flatnonzero(hierarchy.membership[:, hierarchy.names.index(name)])}
+    return {
+        CLASSES[row] for row in np.flatnonzero(hierarchy.membership[:, hierarchy.names.index(name)])
+    }
 
 
 def test_nested_superclasses_reach_their_classes_in_any_order_of_definition():
-    given = {"animal": ["mammal", "frog"], "mammal": ("pet", "deer"), "pet": ["cat", "dog"], "vehicle": ["car", "ship"]}
+    given = {
+        "animal": ["mammal", "frog"],
+        "mammal": ("pet", "deer"),
+        "pet": ["cat", "dog"],
+        "vehicle": ["car", "ship"],
+    }
     hierarchy = resolve_superclasses(given, CLASSES)
     assert hierarchy.names == ("animal", "mammal", "pet", "vehicle")
     assert hierarchy.membership.shape == (6, 4) and hierarchy.membership.dtype == bool
@@ -44,7 +51,9 @@ def test_single_full_and_repeated_sets_are_dropped_with_their_reason():
 
 
 def test_a_class_reached_twice_counts_once():
-    hierarchy = resolve_superclasses({"pet": ["cat", "dog"], "animal": ["pet", "cat", "deer"]}, CLASSES)
+    hierarchy = resolve_superclasses(
+        {"pet": ["cat", "dog"], "animal": ["pet", "cat", "deer"]}, CLASSES
+    )
     assert classes_of(hierarchy, "animal") == {"cat", "dog", "deer"}
 
 
@@ -54,21 +63,29 @@ def test_no_superclasses_give_no_columns():
 
 
 def test_two_hundred_levels_deep():
-    chain = {f"level {k}": [f"level {k + 1}", "cat"] for k in range(200)} | {"level 200": ["dog", "deer"]}
+    chain = {f"level {k}": [f"level {k + 1}", "cat"] for k in range(200)} | {
+        "level 200": ["dog", "deer"]
+    }
     assert classes_of(resolve_superclasses(chain, CLASSES), "level 0") == {"cat", "dog", "deer"}
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"a": ["b", "cat"], "b": ["c", "dog"], "c": ["a"]}, "superclasses contain themselves: a → b → c → a$"),
+        (
+            {"a": ["b", "cat"], "b": ["c", "dog"], "c": ["a"]},
+            "superclasses contain themselves: a → b → c → a$",
+        ),
         ({"x": ["a", "cat"], "a": ["a", "dog"]}, "superclasses contain themselves: a → a$"),
         (
             {"pet": ["cta", "dog"], "vehicle": ["car", "plane"]},
             r"neither class nor superclass: cta in pet \(did you mean cat\?\), plane in vehicle",
         ),
         ({"pet": []}, "superclasses without members: pet;"),
-        ({"cat": ["dog", "deer"], "frog": ["cat", "dog"]}, "superclasses bear the names of classes: cat, frog;"),
+        (
+            {"cat": ["dog", "deer"], "frog": ["cat", "dog"]},
+            "superclasses bear the names of classes: cat, frog;",
+        ),
         ({"pet": "cat"}, "superclasses with a text for members: pet; expected a list"),
     ],
 )

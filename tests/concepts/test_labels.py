@@ -13,7 +13,11 @@ WHOLE = np.array([[0, 0, 1, 0], [1, 0, 0, 1], [0, 1, 0, 1], [0, 1, 0, 1], [1, 0,
 
 def test_classes_then_superclasses():
     made = LabelConcepts.make(LABELS, CLASSES, SUPERCLASSES)
-    assert made.concepts == ("cat", "dog", "car", "animal") and list(made.dropped) == ["everything"] and len(made) == 5
+    assert (
+        made.concepts == ("cat", "dog", "car", "animal")
+        and list(made.dropped) == ["everything"]
+        and len(made) == 5
+    )
     rows = made.rows(np.arange(5))
     assert rows.dtype == np.float32
     assert np.array_equal(rows, WHOLE)
@@ -26,8 +30,14 @@ def test_rows_and_columns_are_picked(annotated, columns):
         made = LabelConcepts.make(None, (), None, (["a", "b", "c", "d"], WHOLE.astype(np.uint8)))
     else:
         made = LabelConcepts.make(LABELS, CLASSES, SUPERCLASSES)
-    picked = WHOLE[[4, 0, 4]] if columns is None else WHOLE[[4, 0, 4]][:, columns if isinstance(columns, slice) else np.array(columns, int)]
-    given = columns if columns is None or isinstance(columns, slice) else np.array(columns, np.int64)
+    picked = (
+        WHOLE[[4, 0, 4]]
+        if columns is None
+        else WHOLE[[4, 0, 4]][:, columns if isinstance(columns, slice) else np.array(columns, int)]
+    )
+    given = (
+        columns if columns is None or isinstance(columns, slice) else np.array(columns, np.int64)
+    )
     got = made.rows(np.array([4, 0, 4]), given)
     assert got.dtype == np.float32 and np.array_equal(got, picked)
 
@@ -62,8 +72,17 @@ def test_memory_grows_with_classes_not_with_images():
             r"annotations are uint8 of shape \(5, 4\); expected uint8 \(images, 1 concepts\)",
         ),
         ({"annotations": (("a", "b", "c", "d"), WHOLE)}, "annotations are float32"),
-        ({"annotations": (("a", "b", "a", "d"), WHOLE.astype(bool))}, "annotated concepts repeat: a"),
-        ({"annotations": (("a", "b", "c", "d"), WHOLE.astype(bool)), "superclasses": SUPERCLASSES}, "annotated image by image"),
+        (
+            {"annotations": (("a", "b", "a", "d"), WHOLE.astype(bool))},
+            "annotated concepts repeat: a",
+        ),
+        (
+            {
+                "annotations": (("a", "b", "c", "d"), WHOLE.astype(bool)),
+                "superclasses": SUPERCLASSES,
+            },
+            "annotated image by image",
+        ),
     ],
 )
 def test_mistakes_are_named(arguments, message):

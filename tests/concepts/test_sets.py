@@ -12,8 +12,14 @@ def write(tmp_path, content, name="words.txt"):
 
 
 def test_a_union_keeps_order_first_spelling_and_origin(tmp_path):
-    words = write(tmp_path, "# animals\n\n  Sea   Lion \nzebra\n\t# not this\nGolden_Retriever\nzebra\n")
-    found = gather(["classes", words, "superclasses"], classes=("golden_retriever", "cat"), superclasses=("dog", "ZEBRA"))
+    words = write(
+        tmp_path, "# animals\n\n  Sea   Lion \nzebra\n\t# not this\nGolden_Retriever\nzebra\n"
+    )
+    found = gather(
+        ["classes", words, "superclasses"],
+        classes=("golden_retriever", "cat"),
+        superclasses=("dog", "ZEBRA"),
+    )
     assert found.concepts == ("golden retriever", "cat", "Sea Lion", "zebra", "dog")
     assert found.origin == ("classes", "classes", words, words, "superclasses")
     assert found.repeated == {words: 2, "superclasses": 1}
@@ -28,8 +34,15 @@ def test_the_order_of_sets_decides(tmp_path):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_set_is_whole(name):
     found = gather([name])
-    least, most = {"nouns": (3000, 8000), "common_words": (8000, 20_000), "textures": (47, 47), "scenes": (365, 365)}.get(name, (30, 1000))
-    assert least <= len(found.concepts) <= most and not found.repeated and set(found.origin) == {name}
+    least, most = {
+        "nouns": (3000, 8000),
+        "common_words": (8000, 20_000),
+        "textures": (47, 47),
+        "scenes": (365, 365),
+    }.get(name, (30, 1000))
+    assert (
+        least <= len(found.concepts) <= most and not found.repeated and set(found.origin) == {name}
+    )
     assert all(re.fullmatch(r"[a-z][a-z '’-]*", concept) for concept in found.concepts)
 
 
@@ -44,7 +57,10 @@ def test_shipped_sets_hold_what_they_say():
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path):
-    assert gather([write(tmp_path, "\ufeffcafé\r\nnaïve art\r\n".encode())]).concepts == ("café", "naïve art")
+    assert gather([write(tmp_path, "\ufeffcafé\r\nnaïve art\r\n".encode())]).concepts == (
+        "café",
+        "naïve art",
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,7 +68,10 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path):
     [
         ([], "expected a list of one or more of classes, superclasses, annotations, nouns"),
         ("nouns", "expected a list of one or more of classes"),
-        (["textuers"], "unknown concept set 'textuers' .did you mean textures.*valid: classes, superclasses, annotations, .*file:PATH"),
+        (
+            ["textuers"],
+            "unknown concept set 'textuers' .did you mean textures.*valid: classes, superclasses, annotations, .*file:PATH",
+        ),
         (["classes"], "concept set classes holds no concept; the data have none"),
         (["file:/nowhere/words.txt"], "cannot read concepts from /nowhere/words.txt: No such file"),
         (["file:/"], "cannot read concepts from /: Is a directory"),
@@ -70,7 +89,10 @@ def test_bad_files_are_named(tmp_path):
         gather([write(tmp_path, b"dog\n" + "café".encode("latin-1")[3:] + b"\n")])
     with pytest.raises(ValueError, match="not text .a zero byte at character 3."):
         gather([write(tmp_path, "dog\0cat\n")])
-    with pytest.raises(ValueError, match=r"line 2 of file:.*words.txt has 1,000 characters .xxxx.*expected at most 200"):
+    with pytest.raises(
+        ValueError,
+        match=r"line 2 of file:.*words.txt has 1,000 characters .xxxx.*expected at most 200",
+    ):
         gather([write(tmp_path, "dog\n" + "x" * 1000 + "\n")])
     assert gather([write(tmp_path, "x" * LONGEST)]).concepts == ("x" * LONGEST,)
 
@@ -80,7 +102,9 @@ def test_a_file_of_ten_megabytes_is_read_or_refused(tmp_path):
     found = gather([few])
     assert len(found.concepts) == 50_000 and found.repeated[few] == 390_000
     many = write(tmp_path, "".join(f"concept number {i:07d}\n" for i in range(440_000)))
-    with pytest.raises(ValueError, match=f"words.txt hold 440,000 concepts; expected at most {MOST:,}"):
+    with pytest.raises(
+        ValueError, match=f"words.txt hold 440,000 concepts; expected at most {MOST:,}"
+    ):
         gather([many])
 
 

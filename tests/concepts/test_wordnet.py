@@ -23,7 +23,12 @@ def test_classes_of_imagenet_are_in_the_order_of_its_labels_and_readable(imagene
     )
     assert len(set(names)) == 1000 and not any("_" in name for name in names)
     assert [names[134], names[517], names[638], names[639]] == [
-        *("crane (wading bird)", "crane (lifting device)", "maillot (tights)", "maillot (swimsuit)"),
+        *(
+            "crane (wading bird)",
+            "crane (lifting device)",
+            "maillot (tights)",
+            "maillot (swimsuit)",
+        ),
     ]
 
 
@@ -33,21 +38,41 @@ def above(described, name):
 
 def test_spot_checks(imagenet):
     assert above(imagenet, "golden retriever") == [
-        *("retriever", "sporting dog", "hunting dog", "dog", "canine", "carnivore", "placental", "mammal", "vertebrate"),
+        *(
+            "retriever",
+            "sporting dog",
+            "hunting dog",
+            "dog",
+            "canine",
+            "carnivore",
+            "placental",
+            "mammal",
+            "vertebrate",
+        ),
         *("domestic animal", "animal", "organism", "whole", "object", "physical entity"),
     ]
     assert {"big cat", "feline", "carnivore"} <= set(above(imagenet, "tiger"))
-    assert {"string", "stringed instrument", "musical instrument"} & set(above(imagenet, "acoustic guitar"))
+    assert {"string", "stringed instrument", "musical instrument"} & set(
+        above(imagenet, "acoustic guitar")
+    )
     assert {"edible fruit", "produce"} <= set(above(imagenet, "strawberry"))
-    assert "motor vehicle" in str(above(imagenet, "fire engine")) and "dog" not in above(imagenet, "timber wolf")
+    assert "motor vehicle" in str(above(imagenet, "fire engine")) and "dog" not in above(
+        imagenet, "timber wolf"
+    )
 
 
 def test_the_rules_of_the_method_hold(imagenet):
     sets = [frozenset(members) for members in imagenet.superclasses.values()]
     assert all(1 < len(members) < 1000 for members in sets)
     assert len(set(sets)) == len(sets) == 395
-    why = collections.Counter(reason.split(",")[0].split(" as ")[0] for reason in imagenet.dropped.values())
-    assert why == {"it has a single class": 388, "it has the same classes": 76, "it has all classes": 1}
+    why = collections.Counter(
+        reason.split(",")[0].split(" as ")[0] for reason in imagenet.dropped.values()
+    )
+    assert why == {
+        "it has a single class": 388,
+        "it has the same classes": 76,
+        "it has all classes": 1,
+    }
     assert not set(imagenet.superclasses) & set(imagenet.class_names)
 
 
@@ -74,12 +99,19 @@ def test_members_are_every_class_below_by_an_independent_walk(imagenet):
         found.add(synset)
         todo += below[synset]
     names = dict(zip(wordnet.imagenet(), imagenet.class_names, strict=True))
-    assert set(imagenet.superclasses["dog"]) == {names[synset] for synset in found if synset in names}
+    assert set(imagenet.superclasses["dog"]) == {
+        names[synset] for synset in found if synset in names
+    }
     assert len(imagenet.superclasses["dog"]) == 118
 
 
 def test_a_subset_drops_what_it_makes_single_and_follows_its_own_order():
-    ids = ("n02123045", "n02099601", "n02099712", "n02085620")  # tabby, golden and Labrador retriever, Chihuahua
+    ids = (
+        "n02123045",
+        "n02099601",
+        "n02099712",
+        "n02085620",
+    )  # tabby, golden and Labrador retriever, Chihuahua
     described = wordnet.describe(ids)
     assert described.class_names == ("tabby", "golden retriever", "Labrador retriever", "Chihuahua")
     assert described.superclasses == {
@@ -89,7 +121,9 @@ def test_a_subset_drops_what_it_makes_single_and_follows_its_own_order():
 
 
 def test_a_class_above_another_class_belongs_to_its_own_superclass():
-    described = wordnet.describe(("n02084071", "n02099601", "n02123045"))  # dog, golden retriever, tabby
+    described = wordnet.describe(
+        ("n02084071", "n02099601", "n02123045")
+    )  # dog, golden retriever, tabby
     assert described.superclasses == {"dog (canine)": ("dog", "golden retriever")}
 
 
@@ -98,7 +132,10 @@ def test_they_are_columns_of_the_label_matrix(imagenet):
     made = LabelConcepts.make(labels, imagenet.class_names, imagenet.superclasses)
     assert len(made.concepts) == 1395 and made.dropped == {}
     tile = made.rows(np.array([207]))
-    assert {made.concepts[j] for j in np.flatnonzero(tile[0])} == {"golden retriever", *above(imagenet, "golden retriever")}
+    assert {made.concepts[j] for j in np.flatnonzero(tile[0])} == {
+        "golden retriever",
+        *above(imagenet, "golden retriever"),
+    }
 
 
 def test_cifar_by_wordnet_and_by_its_coarse_labels():
@@ -106,9 +143,17 @@ def test_cifar_by_wordnet_and_by_its_coarse_labels():
     described = wordnet.describe([name.replace(" ", "_") for name in fine])
     assert described.class_names == fine and len(fine) == 100
     assert described.superclasses["fish"] == ("aquarium fish", "flatfish", "ray", "shark", "trout")
-    assert described.superclasses["tree"] == ("maple tree", "oak tree", "palm tree", "pine tree", "willow tree")
+    assert described.superclasses["tree"] == (
+        "maple tree",
+        "oak tree",
+        "palm tree",
+        "pine tree",
+        "willow tree",
+    )
     coarse = wordnet.coarse(fine)
-    assert len(coarse) == 19 and sorted(name for members in coarse.values() for name in members) == sorted(fine)
+    assert len(coarse) == 19 and sorted(
+        name for members in coarse.values() for name in members
+    ) == sorted(fine)
     assert len(coarse["vehicles"]) == 10 and coarse["fish"] == described.superclasses["fish"]
     ten = wordnet.describe(tuple(wordnet._classes("cifar10")))
     assert ten.superclasses["carnivore"] == ("cat", "dog")
@@ -137,7 +182,9 @@ def test_classes_without_a_coarse_label_are_named():
 def test_thousands_of_classes_that_are_above_one_another():
     ids = list(wordnet._graph())[:4000]
     described = wordnet.describe(ids)
-    assert len({*described.class_names, *described.superclasses}) == 4000 + len(described.superclasses)
+    assert len({*described.class_names, *described.superclasses}) == 4000 + len(
+        described.superclasses
+    )
     assert len(described.superclasses) > 300
 
 

@@ -23,17 +23,35 @@ def folder(tmp_path):
 def test_everything(folder):
     source = ArraysSource(folder)
     image, label = source[2]
-    assert len(source) == 5 and np.array_equal(image, IMAGES[2]) and label == 2 and isinstance(label, int)
-    assert source.class_names == ("cat", "dog", "car") and source.labels.dtype == np.int32 and source.labels.tolist() == LABELS.tolist()
+    assert (
+        len(source) == 5
+        and np.array_equal(image, IMAGES[2])
+        and label == 2
+        and isinstance(label, int)
+    )
+    assert (
+        source.class_names == ("cat", "dog", "car")
+        and source.labels.dtype == np.int32
+        and source.labels.tolist() == LABELS.tolist()
+    )
     concepts, matrix = source.annotations
-    assert concepts == ("fur", "wheel") and matrix.dtype == np.uint8 and np.array_equal(matrix, CONCEPT_LABELS)
+    assert (
+        concepts == ("fur", "wheel")
+        and matrix.dtype == np.uint8
+        and np.array_equal(matrix, CONCEPT_LABELS)
+    )
     assert isinstance(source._images, np.memmap) and isinstance(matrix, np.memmap)
 
 
 def test_pictures_alone(tmp_path):
     np.save(tmp_path / "images.npy", IMAGES)
     source = ArraysSource(tmp_path)
-    assert source[4][1] == -1 and source.labels is None and source.class_names == () and source.annotations is None
+    assert (
+        source[4][1] == -1
+        and source.labels is None
+        and source.class_names == ()
+        and source.annotations is None
+    )
 
 
 def test_classes_without_names_are_called_by_their_number(folder):
@@ -50,17 +68,33 @@ def test_true_and_false_are_concept_labels_too(folder):
 @pytest.mark.parametrize(
     ("name", "array", "message"),
     [
-        ("images.npy", IMAGES.astype(np.float32), r"images.npy is float32 of shape \(5, 4, 3, 3\); expected uint8"),
+        (
+            "images.npy",
+            IMAGES.astype(np.float32),
+            r"images.npy is float32 of shape \(5, 4, 3, 3\); expected uint8",
+        ),
         ("images.npy", IMAGES[:, :, :, 0], r"images.npy is uint8 of shape \(5, 4, 3\)"),
         ("images.npy", IMAGES[:0], r"images.npy is uint8 of shape \(0, 4, 3, 3\)"),
         ("images.npy", np.array([{}], object), "cannot read .*images.npy: .*Python objects"),
-        ("labels.npy", LABELS[:4], r"labels.npy is int64 of shape \(4,\); expected whole numbers \(5,\)"),
+        (
+            "labels.npy",
+            LABELS[:4],
+            r"labels.npy is int64 of shape \(4,\); expected whole numbers \(5,\)",
+        ),
         ("labels.npy", LABELS.astype(float), "labels.npy is float64"),
         ("labels.npy", LABELS + 1, "labels.npy holds 3 at 2; expected 0 to 2"),
         ("labels.npy", LABELS - 1, "labels.npy holds -1 at 1; expected 0 to 2"),
-        ("concept_labels.npy", CONCEPT_LABELS[:, :1], r"concept_labels.npy is uint8 of shape \(5, 1\); expected uint8 or bool \(5, 2\)"),
+        (
+            "concept_labels.npy",
+            CONCEPT_LABELS[:, :1],
+            r"concept_labels.npy is uint8 of shape \(5, 1\); expected uint8 or bool \(5, 2\)",
+        ),
         ("concept_labels.npy", CONCEPT_LABELS * 0.5, "concept_labels.npy is float64"),
-        ("concept_labels.npy", CONCEPT_LABELS * np.uint8(2), "concept_labels.npy holds 2; expected 0 and 1 only"),
+        (
+            "concept_labels.npy",
+            CONCEPT_LABELS * np.uint8(2),
+            "concept_labels.npy holds 2; expected 0 and 1 only",
+        ),
     ],
 )
 def test_unusable_arrays(folder, name, array, message):
@@ -92,7 +126,11 @@ def test_fingerprint_tells_contents_not_places(folder):
     before = ArraysSource(folder).fingerprint_fields()
     assert ArraysSource(str(folder) + "/").fingerprint_fields() == before
     seen = [before]
-    for name, array in [("images.npy", IMAGES + np.uint8(1)), ("labels.npy", LABELS[::-1]), ("concept_labels.npy", CONCEPT_LABELS[::-1])]:
+    for name, array in [
+        ("images.npy", IMAGES + np.uint8(1)),
+        ("labels.npy", LABELS[::-1]),
+        ("concept_labels.npy", CONCEPT_LABELS[::-1]),
+    ]:
         np.save(folder / name, array)
         seen.append(ArraysSource(folder).fingerprint_fields())
     (folder / "classes.txt").write_text("cat\ndog\nbus\n")

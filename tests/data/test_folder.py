@@ -16,7 +16,13 @@ def folder(tmp_path):
         path = tmp_path / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (5, 4), (40 * i, 0, 0)).save(path)
-    for name in ["dog/.hidden.png", "dog/notes.txt", "README.md", ".git/x.png", "cat/.thumbs/t.jpg"]:
+    for name in [
+        "dog/.hidden.png",
+        "dog/notes.txt",
+        "README.md",
+        ".git/x.png",
+        "cat/.thumbs/t.jpg",
+    ]:
         path = tmp_path / "photos" / name
         path.parent.mkdir(exist_ok=True)
         path.write_text("no picture")
@@ -29,7 +35,12 @@ def test_classes_and_pictures_in_the_order_of_their_names(folder):
     assert source.labels.dtype == np.int32 and source.labels.tolist() == [0, 0, 1, 1]
     assert [int(source[i][0][0, 0, 0]) // 38 for i in range(len(source))] == [2, 3, 1, 0]
     image, label = source[3]
-    assert image.shape == (4, 5, 3) and image.dtype == np.uint8 and label == 1 and isinstance(label, int)
+    assert (
+        image.shape == (4, 5, 3)
+        and image.dtype == np.uint8
+        and label == 1
+        and isinstance(label, int)
+    )
     assert source.annotations is None
     with pytest.raises(IndexError):
         source[4]

@@ -21,16 +21,27 @@ def test_a_folder_source_of_the_first_classes(tmp_path):
 
 
 def test_four_pictures_a_class_or_more_where_classes_are_few(tmp_path):
-    assert np.bincount(FolderSource(generate_folder(tmp_path, 48, NAMES, size=(24, 24))).labels).tolist() == [4] * 12
-    assert np.bincount(FolderSource(generate_folder(tmp_path, 13, NAMES[:3], size=(24, 24))).labels).tolist() == [5, 4, 4]
+    assert (
+        np.bincount(
+            FolderSource(generate_folder(tmp_path, 48, NAMES, size=(24, 24))).labels
+        ).tolist()
+        == [4] * 12
+    )
+    assert np.bincount(
+        FolderSource(generate_folder(tmp_path, 13, NAMES[:3], size=(24, 24))).labels
+    ).tolist() == [5, 4, 4]
     assert len(FolderSource(generate_folder(tmp_path, 2, NAMES, size=(24, 24)))) == 2
     assert len(FolderSource(generate_folder(tmp_path, 8, (), size=(24, 24))).class_names) == 2
 
 
 def test_pictures_depend_on_seed_and_place_alone(tmp_path):
     np.testing.assert_array_equal(draw(3, 5, (30, 40)), draw(3, 5, (30, 40)))
-    assert not np.array_equal(draw(3, 5, (30, 40)), draw(3, 6, (30, 40))) and not np.array_equal(draw(3, 5, (30, 40)), draw(4, 5, (30, 40)))
-    first, again = (generate_folder(tmp_path / name, 6, NAMES, seed=1, size=(24, 32)) for name in "ab")
+    assert not np.array_equal(draw(3, 5, (30, 40)), draw(3, 6, (30, 40))) and not np.array_equal(
+        draw(3, 5, (30, 40)), draw(4, 5, (30, 40))
+    )
+    first, again = (
+        generate_folder(tmp_path / name, 6, NAMES, seed=1, size=(24, 32)) for name in "ab"
+    )
     assert FolderSource(first).fingerprint_fields() == FolderSource(again).fingerprint_fields()
     for one, other in zip(sorted(first.rglob("*.jpg")), sorted(again.rglob("*.jpg")), strict=True):
         assert one.read_bytes() == other.read_bytes()

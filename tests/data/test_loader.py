@@ -40,13 +40,18 @@ def test_every_image_once_in_order(n, batch_size):
         assert len(rows) == batch_size or rows[-1] == n - 1
         assert list(images) == ["small", "large"]
         for name, fit in FITS.items():
-            assert images[name].shape == (len(rows), fit.size, fit.size, 3) and images[name].dtype == np.uint8
+            assert (
+                images[name].shape == (len(rows), fit.size, fit.size, 3)
+                and images[name].dtype == np.uint8
+            )
             assert (images[name] == rows[:, None, None, None]).all()
         index.extend(rows.tolist())
     assert index == sorted(source.read) == list(range(n))
 
 
-@pytest.mark.parametrize(("start", "stop"), [(0, 50), (13, 50), (13, None), (90, 100), (100, 100), (99, None), (0, 0)])
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, 50), (13, 50), (13, None), (90, 100), (100, 100), (99, None), (0, 0)]
+)
 def test_any_range(start, stop):
     index = [int(i) for rows, _ in batches(Numbers(100), FITS, 16, start, stop) for i in rows]
     assert index == list(range(start, 100 if stop is None else stop))
@@ -64,7 +69,9 @@ def test_interrupted_pass_goes_on():
 @pytest.mark.parametrize("batch_size", [16, 100])
 def test_error_comes_after_all_images_before_it(broken, batch_size):
     index = []
-    with pytest.raises(ValueError, match=f"^cannot decode image {broken}.jpg: it is broken$") as caught:
+    with pytest.raises(
+        ValueError, match=f"^cannot decode image {broken}.jpg: it is broken$"
+    ) as caught:
         for rows, images in batches(Numbers(101, {broken, 100}), FITS, batch_size):
             assert (images["small"] == rows[:, None, None, None]).all()
             index.extend(rows.tolist())
@@ -101,7 +108,11 @@ def test_same_resize_is_done_once():
 
 
 def test_no_network_still_gives_the_index():
-    assert [rows.tolist() for rows, images in batches(Numbers(5), {}, 2) if images == {}] == [[0, 1], [2, 3], [4]]
+    assert [rows.tolist() for rows, images in batches(Numbers(5), {}, 2) if images == {}] == [
+        [0, 1],
+        [2, 3],
+        [4],
+    ]
 
 
 def test_reading_stays_a_few_batches_ahead():
@@ -127,7 +138,9 @@ def test_mistakes_are_named_at_the_call(options, message):
         batches(Numbers(10), FITS, **({"batch_size": 4} | options))
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::ResourceWarning", "ignore::DeprecationWarning")  # of Grain's processes
+@pytest.mark.filterwarnings(
+    "ignore::UserWarning", "ignore::ResourceWarning", "ignore::DeprecationWarning"
+)  # of Grain's processes
 def test_worker_processes_give_the_same(test_data):
     source, fits = FolderSource(test_data / "photos"), {"a": Preprocess("shorter_side", 32)}
     source._files[70] = "absent.jpg"

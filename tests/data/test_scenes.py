@@ -15,10 +15,18 @@ def test_source_gives_what_the_renderer_makes():
         assert np.array_equal(image, scenes.images[i]) and label == scenes.class_ids[i]
     assert np.array_equal(source.labels, scenes.class_ids) and source.labels.dtype == np.int32
     concepts, matrix = source.annotations
-    assert concepts == CONCEPTS and matrix.dtype == np.uint8 and np.array_equal(matrix, scenes.concept_labels)
+    assert (
+        concepts == CONCEPTS
+        and matrix.dtype == np.uint8
+        and np.array_equal(matrix, scenes.concept_labels)
+    )
 
 
 def test_fingerprint_tells_worlds_apart_and_renders_few():
     fields = ScenesSource(10**9, seed=3).fingerprint_fields()
     assert fields == ScenesSource(10**9, seed=3).fingerprint_fields()
-    assert fields != ScenesSource(10**9, seed=4).fingerprint_fields() != ScenesSource(10**8, seed=4).fingerprint_fields()
+    assert (
+        fields
+        != ScenesSource(10**9, seed=4).fingerprint_fields()
+        != ScenesSource(10**8, seed=4).fingerprint_fields()
+    )

@@ -15,7 +15,9 @@ def arrays(tmp_path):
     folder.mkdir()
     np.save(folder / "images.npy", IMAGES)
     np.save(folder / "labels.npy", np.arange(30) % 3)
-    np.save(folder / "concept_labels.npy", (np.arange(30)[:, None] >> np.arange(5) & 1).astype(np.uint8))
+    np.save(
+        folder / "concept_labels.npy", (np.arange(30)[:, None] >> np.arange(5) & 1).astype(np.uint8)
+    )
     (folder / "concepts.txt").write_text("a\nb\nc\nd\ne\n")
     return folder
 
@@ -26,7 +28,11 @@ def test_each_kind(arrays, tmp_path):
         Image.new("RGB", (3, 3)).save(tmp_path / name)
     assert open_source(f"folder:{tmp_path}/val").class_names == ("cat", "dog")
     assert open_source(f"folder:{tmp_path}/val", "test").class_names == ("cat", "dog")
-    assert len(open_source(f"arrays:{arrays}")) == len(open_source(f"arrays:{arrays}", split="test", limit=30)) == 30
+    assert (
+        len(open_source(f"arrays:{arrays}"))
+        == len(open_source(f"arrays:{arrays}", split="test", limit=30))
+        == 30
+    )
     assert len(open_source("scenes")) == 6000 and len(open_source("scenes", limit=7)) == 7
 
 
@@ -42,7 +48,9 @@ def test_limit_takes_a_seeded_subset_in_order(arrays):
         assert len(index) == 10 and np.all(np.diff(index) > 0)
         assert source.labels.tolist() == (index % 3).tolist() == [source[i][1] for i in range(10)]
         concepts, matrix = source.annotations
-        assert concepts == ("a", "b", "c", "d", "e") and np.array_equal(matrix, index[:, None] >> np.arange(5) & 1)
+        assert concepts == ("a", "b", "c", "d", "e") and np.array_equal(
+            matrix, index[:, None] >> np.arange(5) & 1
+        )
         return index.tolist()
 
     assert chosen(0) == chosen(0) != chosen(1)
@@ -50,7 +58,11 @@ def test_limit_takes_a_seeded_subset_in_order(arrays):
 
 def test_fingerprint_tells_subsets_apart(arrays):
     def fields(**options):
-        return tuple(sorted(open_source(f"arrays:{arrays}", **options).fingerprint_fields().items(), key=str).__repr__())
+        return tuple(
+            sorted(
+                open_source(f"arrays:{arrays}", **options).fingerprint_fields().items(), key=str
+            ).__repr__()
+        )
 
     assert fields(limit=10) == fields(limit=10)
     assert len({fields(limit=10), fields(limit=10, seed=1), fields(limit=11), fields()}) == 4
@@ -68,7 +80,10 @@ def test_subset_of_a_source_without_labels(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("imagenet",), "data source is 'imagenet'; expected one of tfds:NAME, folder:PATH, arrays:PATH, scenes"),
+        (
+            ("imagenet",),
+            "data source is 'imagenet'; expected one of tfds:NAME, folder:PATH, arrays:PATH, scenes",
+        ),
         (("foldr:/tmp",), "data source is 'foldr:/tmp'; expected one of tfds:NAME"),
         (("folder:",), "data source is 'folder:'; expected"),
         (("",), "data source is ''; expected"),

@@ -24,7 +24,9 @@ def test_sizes_of_the_paper():
 
 
 def test_seed_decides_and_nothing_else():
-    assert all(np.array_equal(a, b) for a, b in zip(make_split(100, 7), make_split(100, 7), strict=True))
+    assert all(
+        np.array_equal(a, b) for a, b in zip(make_split(100, 7), make_split(100, 7), strict=True)
+    )
     assert not np.array_equal(make_split(100, 7).test, make_split(100, 8).test)
 
 

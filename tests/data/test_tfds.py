@@ -55,7 +55,9 @@ def prepared(tmp_path_factory):
         "words": ({"id": tfds.features.Text()}, lambda v: {"id": f"{v}"}),
     }
     for name, (features, example) in sets.items():
-        builder(name, features, example)(data_dir=folder, file_format="array_record").download_and_prepare()
+        builder(name, features, example)(
+            data_dir=folder, file_format="array_record"
+        ).download_and_prepare()
     return folder
 
 
@@ -64,14 +66,24 @@ def test_pictures_labels_and_names(prepared):
     assert len(source) == 5 and source.class_names == ("cat", "dog") and source.annotations is None
     seen = [source[i] for i in range(5)]
     assert sorted(int(image[0, 0, 0]) for image, _ in seen) == COLOURS["test"]
-    assert all(image.shape == (8, 9, 3) and image.dtype == np.uint8 and label == image[0, 0, 0] // 10 % 2 for image, label in seen)
-    assert source.labels.dtype == np.int32 and source.labels.tolist() == [label for _, label in seen]
+    assert all(
+        image.shape == (8, 9, 3) and image.dtype == np.uint8 and label == image[0, 0, 0] // 10 % 2
+        for image, label in seen
+    )
+    assert source.labels.dtype == np.int32 and source.labels.tolist() == [
+        label for _, label in seen
+    ]
     assert len(TfdsSource("pets:1.0.0", "test[:40%]", prepared)) == 2
 
 
 def test_other_features(prepared):
     source = TfdsSource("plain", "train", prepared)
-    assert source[0][0].shape == (8, 9, 3) and source[0][1] == -1 and source.labels is None and source.class_names == ()
+    assert (
+        source[0][0].shape == (8, 9, 3)
+        and source[0][1] == -1
+        and source.labels is None
+        and source.class_names == ()
+    )
     with pytest.raises(ValueError, match="tfds:words has no image feature; its features are id"):
         TfdsSource("words", "train", prepared)
 
@@ -82,7 +94,10 @@ def test_source_travels_to_worker_processes(prepared):
 
 
 def test_fingerprint_tells_splits_apart(prepared):
-    fields = [TfdsSource("pets", split, prepared).fingerprint_fields() for split in ("train", "test", "test[:3]", "test")]
+    fields = [
+        TfdsSource("pets", split, prepared).fingerprint_fields()
+        for split in ("train", "test", "test[:3]", "test")
+    ]
     assert fields[1] == fields[3] and fields[0] != fields[1] != fields[2]
     assert fields[1]["name"] == "pets/1.0.0" and fields[1]["images"] == 5
 
@@ -90,14 +105,20 @@ def test_fingerprint_tells_splits_apart(prepared):
 def test_damaged_record_is_named(prepared, monkeypatch):
     source = TfdsSource("pets", "test", prepared)
     source._records = [{"image": b"text", "label": 0}]
-    with pytest.raises(ValueError, match="cannot decode image record 0 of tfds:pets/1.0.0 test: not a picture"):
+    with pytest.raises(
+        ValueError, match="cannot decode image record 0 of tfds:pets/1.0.0 test: not a picture"
+    ):
         source[0]
 
 
 def test_wrong_names(prepared):
-    with pytest.raises(ValueError, match="tfds:pets has no split 'val'; expected one of train, test"):
+    with pytest.raises(
+        ValueError, match="tfds:pets has no split 'val'; expected one of train, test"
+    ):
         TfdsSource("pets", "val", prepared)
-    with pytest.raises(ValueError, match="tfds:pets has no split None; expected one of train, test"):
+    with pytest.raises(
+        ValueError, match="tfds:pets has no split None; expected one of train, test"
+    ):
         TfdsSource("pets", None, prepared)
     with pytest.raises(ValueError, match="tfds:no_such_data is not known to tensorflow_datasets"):
         TfdsSource("no_such_data", "test", prepared)
@@ -108,9 +129,13 @@ def test_data_set_that_cannot_be_prepared_names_the_command(tmp_path):
         raise ConnectionError("Name or service not known\nand a long story")
 
     builder("far_away", {"image": tfds.features.Image()}, no_network, in_catalogue=True)
-    with pytest.raises(ValueError, match="tfds:far_away is not prepared in .*far_away.*Name or service not known") as caught:
+    with pytest.raises(
+        ValueError, match="tfds:far_away is not prepared in .*far_away.*Name or service not known"
+    ) as caught:
         TfdsSource("far_away", "test", tmp_path)
-    assert "tfds build far_away --file_format=array_record" in str(caught.value) and "\n" not in str(caught.value)
+    assert "tfds build far_away --file_format=array_record" in str(
+        caught.value
+    ) and "\n" not in str(caught.value)
 
 
 def test_tensorflow_stays_unimported(prepared):

@@ -17,13 +17,19 @@ def random_model(module: nn.Module, aliases=None) -> Model:
     """A network of random weights on 16×16 images, whose logits are large enough for losses to differ."""
     variables = jax.jit(module.init)(jax.random.key(1, impl="rbg"), jnp.zeros((1, 16, 16, 3)))
     head = "linear" if "linear" in variables["params"] else "head"
-    variables["params"][head]["kernel"] = 0.7 * jax.random.normal(jax.random.key(2), variables["params"][head]["kernel"].shape)
+    variables["params"][head]["kernel"] = 0.7 * jax.random.normal(
+        jax.random.key(2), variables["params"][head]["kernel"].shape
+    )
     return Model("random", module, variables, Preprocess("none", 16), (), aliases or {}, "random")
 
 
 @pytest.fixture(scope="session")
 def small_resnet():
-    return random_model(cifar_resnet.CifarResNet(cifar_resnet.CifarResNetConfig(blocks=(1, 1, 1), widths=(4, 6, 8), num_classes=5)))
+    return random_model(
+        cifar_resnet.CifarResNet(
+            cifar_resnet.CifarResNetConfig(blocks=(1, 1, 1), widths=(4, 6, 8), num_classes=5)
+        )
+    )
 
 
 @pytest.fixture(scope="session")
@@ -47,15 +53,25 @@ def resnet20(test_data, torch):
 @pytest.fixture(scope="session")
 def cifar10(test_data):
     """2,400 real test images in random order, and their labels."""
-    files = [file for c in class_names.CIFAR10 for file in sorted((test_data / "cifar10/test" / c).iterdir())[:240]]
+    files = [
+        file
+        for c in class_names.CIFAR10
+        for file in sorted((test_data / "cifar10/test" / c).iterdir())[:240]
+    ]
     files = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
-    return np.stack([decode(file) for file in files]), np.array([class_names.CIFAR10.index(file.parent.name) for file in files])
+    return np.stack([decode(file) for file in files]), np.array(
+        [class_names.CIFAR10.index(file.parent.name) for file in files]
+    )
 
 
 def losses(logits, labels, temperature):
     """Cross-entropy in float64, image by image."""
     z = np.asarray(logits, np.float64) / temperature
-    return np.log(np.exp(z - z.max(-1, keepdims=True)).sum(-1)) + z.max(-1) - z[..., np.arange(len(labels)), labels]
+    return (
+        np.log(np.exp(z - z.max(-1, keepdims=True)).sum(-1))
+        + z.max(-1)
+        - z[..., np.arange(len(labels)), labels]
+    )
 
 
 @pytest.fixture(scope="session")
@@ -70,8 +86,13 @@ def brute_force():
             return value.at[..., k].set(v)
 
         def run(variables, image, k, v):
-            images, found = model.preprocess.normalise(image[None]), taps.resolve(tap, model.sites, model.aliases)
-            edited, _ = taps.forward(model.module, variables, images, replace={found: lambda value: put(value, k, v)})
+            images, found = (
+                model.preprocess.normalise(image[None]),
+                taps.resolve(tap, model.sites, model.aliases),
+            )
+            edited, _ = taps.forward(
+                model.module, variables, images, replace={found: lambda value: put(value, k, v)}
+            )
             return edited[0], model.module.apply(variables, images)[0]
 
         return jax.jit(run)
@@ -80,7 +101,9 @@ def brute_force():
         after, before = np.empty((2, len(neurons), len(images), 5 if len(images[0]) == 16 else 10))
         for j, k in enumerate(neurons):
             for i, image in enumerate(images):
-                after[j, i], before[j, i] = network(model, tap, pool)(model.variables, image, int(k), np.float32(values[i, j]))
+                after[j, i], before[j, i] = network(model, tap, pool)(
+                    model.variables, image, int(k), np.float32(values[i, j])
+                )
         change = losses(after, labels, temperature) - losses(before, labels, temperature)
         return change.T, (before.argmax(-1) == labels).T, (after.argmax(-1) == labels).T
 

@@ -21,7 +21,12 @@ HIDDEN = "encoder.layers.encoder_layer_1.mlp[1]"
 
 @functools.cache
 def cached_tail(model, tap, pool, some):
-    return open_tail(model, tap, pool, np.frombuffer(some, np.uint8).reshape(4, model.preprocess.size, model.preprocess.size, 3))
+    return open_tail(
+        model,
+        tap,
+        pool,
+        np.frombuffer(some, np.uint8).reshape(4, model.preprocess.size, model.preprocess.size, 3),
+    )
 
 
 def scores(model, tap, pool, data, simulated, val=VAL, test=TEST, **options):
@@ -29,13 +34,26 @@ def scores(model, tap, pool, data, simulated, val=VAL, test=TEST, **options):
     images, labels = data
     if not {"tail", "memory"} & options.keys():
         options["tail"] = cached_tail(model, tap, pool, images[:4].tobytes())
-    return ablation_scores(model, tap, pool, lambda i: images[i], labels, simulated[val], simulated[test], val, test, **options)
+    return ablation_scores(
+        model,
+        tap,
+        pool,
+        lambda i: images[i],
+        labels,
+        simulated[val],
+        simulated[test],
+        val,
+        test,
+        **options,
+    )
 
 
 def simulation(model, tap, pool, data, seed=0):
     """Half signal, half noise, in the activation's units; and the activation."""
     q = model.activations(data[0], tap, pool)
-    return 0.6 * q + 0.4 * q.mean(0) + 0.5 * q.std(0) * np.random.default_rng(seed).standard_normal(q.shape), q
+    return 0.6 * q + 0.4 * q.mean(0) + 0.5 * q.std(0) * np.random.default_rng(seed).standard_normal(
+        q.shape
+    ), q
 
 
 def plain_adam(value_and_gradient, start):
@@ -56,7 +74,10 @@ def softmax(z):
 def test_a_linear_tail_is_found_and_nothing_else_is(small_resnet, small_vit, small_images):
     kinds = {}
     for model, tap, pool in (
-        *((small_resnet, tap, "avg") for tap in ("layer2", "layer3", "linear:in", "linear", "layer3/0/bn2")),
+        *(
+            (small_resnet, tap, "avg")
+            for tap in ("layer2", "layer3", "linear:in", "linear", "layer3/0/bn2")
+        ),
         *((small_resnet, tap, "max") for tap in ("layer3", "linear:in")),
         *((small_vit, tap, "first") for tap in ("Transformer", HIDDEN, "blocks[1]", "head:in")),
         (small_vit, "Transformer", "avg"),
@@ -71,9 +92,15 @@ def test_a_linear_tail_is_found_and_nothing_else_is(small_resnet, small_vit, sma
         ("head:in", "first"),
     }
     assert {key for key, weights in kinds.items() if weights is not None} == linear
-    np.testing.assert_allclose(kinds["layer3", "avg"], small_resnet.variables["params"]["linear"]["kernel"], rtol=1e-5)
-    np.testing.assert_array_equal(kinds["linear", "avg"], np.eye(5))  # after this tap no parameters remain
-    np.testing.assert_allclose(kinds["Transformer", "first"], small_vit.variables["params"]["head"]["kernel"], rtol=1e-5)
+    np.testing.assert_allclose(
+        kinds["layer3", "avg"], small_resnet.variables["params"]["linear"]["kernel"], rtol=1e-5
+    )
+    np.testing.assert_array_equal(
+        kinds["linear", "avg"], np.eye(5)
+    )  # after this tap no parameters remain
+    np.testing.assert_allclose(
+        kinds["Transformer", "first"], small_vit.variables["params"]["head"]["kernel"], rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,9 +108,22 @@ def test_a_linear_tail_is_found_and_nothing_else_is(small_resnet, small_vit, sma
     [
         *(
             ("small_resnet", tap, pool)
-            for tap, pool in (("layer3", "avg"), ("layer2", "avg"), ("layer1/0/conv1", "max"), ("linear:in", "none"))
+            for tap, pool in (
+                ("layer3", "avg"),
+                ("layer2", "avg"),
+                ("layer1/0/conv1", "max"),
+                ("linear:in", "none"),
+            )
         ),
-        *(("small_vit", tap, pool) for tap, pool in ((HIDDEN, "first"), (HIDDEN, "avg"), ("blocks[0]", "max"), ("Transformer", "first"))),
+        *(
+            ("small_vit", tap, pool)
+            for tap, pool in (
+                (HIDDEN, "first"),
+                (HIDDEN, "avg"),
+                ("blocks[0]", "max"),
+                ("Transformer", "first"),
+            )
+        ),
     ],
 )
 def test_every_way_to_edit_a_neuron_agrees(network, tap, pool, request, small_images, brute_force):
@@ -94,7 +134,10 @@ def test_every_way_to_edit_a_neuron_agrees(network, tap, pool, request, small_im
 def check_edits(model, tap, pool, images, labels, neurons, brute_force):
     tail = open_tail(model, tap, pool, images[:4])
     q = model.activations(images, tap, pool)[:, neurons]
-    s, mean = np.float32(0.5 * q + q.std() * np.random.default_rng(0).standard_normal(q.shape)), np.float32(q.mean(0))
+    s, mean = (
+        np.float32(0.5 * q + q.std() * np.random.default_rng(0).standard_normal(q.shape)),
+        np.float32(q.mean(0)),
+    )
     ways = [tail] if tail.path == "suffix" else [tail, dataclasses.replace(tail, weights=None)]
     values = np.hstack([s, np.broadcast_to(mean, q.shape), 0 * q])
     columns = np.tile(neurons, 3)
@@ -103,14 +146,23 @@ def check_edits(model, tap, pool, images, labels, neurons, brute_force):
     for way in ways:
         found, found_right = [], []
         for rows, seen in see(way, lambda i: images[i], labels, np.arange(n)):
-            padded = np.pad(values[rows], ((0, len(seen.labels) - (rows.stop - rows.start)), (0, 0)))
+            padded = np.pad(
+                values[rows], ((0, len(seen.labels) - (rows.stop - rows.start)), (0, 0))
+            )
             delta, still = change(way, seen, padded, columns, 1.3, "right")
             found.append(np.asarray(delta)[: rows.stop - rows.start])
             found_right.append(np.asarray(still)[: rows.stop - rows.start])
         found = np.concatenate(found)
-        np.testing.assert_allclose(found, expected, atol=3e-6 * max(1, np.abs(model.logits(images)).max()), err_msg=way.path)
+        np.testing.assert_allclose(
+            found,
+            expected,
+            atol=3e-6 * max(1, np.abs(model.logits(images)).max()),
+            err_msg=way.path,
+        )
         np.testing.assert_array_equal(np.concatenate(found_right), right)
-        alpha, wanted = (1 - np.abs(x[:, :k]).sum(0) / np.abs(x[:, k : 2 * k]).sum(0) for x in (found, expected))
+        alpha, wanted = (
+            1 - np.abs(x[:, :k]).sum(0) / np.abs(x[:, k : 2 * k]).sum(0) for x in (found, expected)
+        )
         np.testing.assert_allclose(alpha, wanted, atol=1e-5, err_msg=way.path)
     assert np.abs(expected).max() > 1e-3
     return alpha, wanted
@@ -118,18 +170,36 @@ def check_edits(model, tap, pool, images, labels, neurons, brute_force):
 
 def test_every_way_to_edit_a_neuron_agrees_on_trained_weights(resnet20, cifar10, brute_force):
     images, labels = cifar10
-    check_edits(resnet20, "layer3", "avg", images[:40], labels[:40], np.array([0, 17, 40, 63]), brute_force)
+    check_edits(
+        resnet20, "layer3", "avg", images[:40], labels[:40], np.array([0, 17, 40, 63]), brute_force
+    )
     check_edits(resnet20, "layer2", "avg", images[:24], labels[:24], np.array([5, 30]), brute_force)
 
 
 @pytest.mark.parametrize("optim", ["best", "reference"])
-def test_a_perfect_simulation_scores_exactly_1_and_the_mean_exactly_0(optim, small_resnet, small_images):
-    tail, (images, labels) = open_tail(small_resnet, "layer3", "avg", small_images[0][:4]), small_images
-    tiles = [seen for split in (VAL, TEST) for _, seen in see(tail, lambda i: images[i], labels, split)]
-    q = np.concatenate([np.asarray(seen.activations) for seen in tiles])  # the very numbers that the score sees
+def test_a_perfect_simulation_scores_exactly_1_and_the_mean_exactly_0(
+    optim, small_resnet, small_images
+):
+    tail, (images, labels) = (
+        open_tail(small_resnet, "layer3", "avg", small_images[0][:4]),
+        small_images,
+    )
+    tiles = [
+        seen for split in (VAL, TEST) for _, seen in see(tail, lambda i: images[i], labels, split)
+    ]
+    q = np.concatenate(
+        [np.asarray(seen.activations) for seen in tiles]
+    )  # the very numbers that the score sees
     perfect = scores(small_resnet, "layer3", "avg", small_images, q, optim=optim)
     assert perfect.path == "linear" and perfect.n_without_effect == 0
-    for part in (perfect.optim, perfect.norm, perfect.val_optim, perfect.val_norm, perfect.optim_scale, perfect.norm_scale):
+    for part in (
+        perfect.optim,
+        perfect.norm,
+        perfect.val_optim,
+        perfect.val_norm,
+        perfect.optim_scale,
+        perfect.norm_scale,
+    ):
         np.testing.assert_array_equal(part, 1)
     mean = np.broadcast_to(q[VAL].mean(0, dtype=np.float64), q.shape)
     mean = scores(small_resnet, "layer3", "avg", small_images, mean, optim=optim)
@@ -152,7 +222,11 @@ def test_norm_is_the_closed_form(small_resnet, small_images):
     for j, k in enumerate(found.neurons):
         rho = np.corrcoef(s[VAL, k], q[VAL, k])[0, 1]
         c = rho * q[VAL, k].std() / s[VAL, k].std()
-        np.testing.assert_allclose([found.norm_scale[j], found.norm_shift[j]], [c, q[VAL, k].mean() - c * s[VAL, k].mean()], rtol=1e-4)
+        np.testing.assert_allclose(
+            [found.norm_scale[j], found.norm_shift[j]],
+            [c, q[VAL, k].mean() - c * s[VAL, k].mean()],
+            rtol=1e-4,
+        )
     assert (found.n_val, found.n_test, found.path) == (36, 24, "suffix")
     np.testing.assert_allclose(rho, pearson(s[VAL], q[VAL])[k], atol=1e-5)
 
@@ -163,7 +237,9 @@ def plain_linear(logits, weights, q, s, labels, temperature):
 
     def loss(v):
         new = (z + (v - q)[:, None] * weights) / temperature
-        return np.log(np.exp(new).sum(1)) - (new * y).sum(1), ((softmax(new) - y) * weights).sum(1) / temperature
+        return np.log(np.exp(new).sum(1)) - (new * y).sum(1), ((softmax(new) - y) * weights).sum(
+            1
+        ) / temperature
 
     before, at_mean = loss(q)[0], loss(np.full_like(q, q.mean()))[0]
 
@@ -177,12 +253,18 @@ def plain_linear(logits, weights, q, s, labels, temperature):
 
 def check_reference(model, tap, data, neurons, val, test):
     s, q = simulation(model, tap, "avg", data)
-    found = scores(model, tap, "avg", data, s, val, test, optim="reference", neurons=neurons, temperature=1.1)
+    found = scores(
+        model, tap, "avg", data, s, val, test, optim="reference", neurons=neurons, temperature=1.1
+    )
     weights = np.float64(model.variables["params"]["linear"]["kernel"])
     logits = model.logits(data[0][val])
     for j, k in enumerate(neurons):
-        expected = plain_linear(logits, weights[k], np.float64(q[val, k]), s[val, k], data[1][val], 1.1)
-        np.testing.assert_allclose([found.optim_scale[j], found.optim_shift[j]], expected, atol=1e-4)
+        expected = plain_linear(
+            logits, weights[k], np.float64(q[val, k]), s[val, k], data[1][val], 1.1
+        )
+        np.testing.assert_allclose(
+            [found.optim_scale[j], found.optim_shift[j]], expected, atol=1e-4
+        )
 
 
 def test_reference_is_the_papers_loop_on_a_linear_tail(small_resnet, small_images):
@@ -190,27 +272,54 @@ def test_reference_is_the_papers_loop_on_a_linear_tail(small_resnet, small_image
 
 
 def test_reference_is_the_papers_loop_on_trained_weights(resnet20, cifar10):
-    check_reference(resnet20, "layer3", cifar10, np.array([3, 20, 50]), np.arange(300), np.arange(300, 400))
+    check_reference(
+        resnet20, "layer3", cifar10, np.array([3, 20, 50]), np.arange(300), np.arange(300, 400)
+    )
 
 
 def test_reference_is_the_papers_loop_by_the_suffix(small_vit, small_images):
     """The score to 1e-4; (c, d) less closely, as round-off decides on which side of |ΔL| = 0 an image lies that the map hits exactly."""
     images, labels = small_images
-    louder = jax.tree.map(lambda x: x, small_vit.variables)  # the neuron's effect well above round-off
+    louder = jax.tree.map(
+        lambda x: x, small_vit.variables
+    )  # the neuron's effect well above round-off
     dense = louder["params"]["Transformer"]["encoderblock_1"]["MlpBlock_0"]["Dense_1"]
     dense["kernel"] = 20 * dense["kernel"]
     small_vit = dataclasses.replace(small_vit, variables=louder)
     s, q = simulation(small_vit, HIDDEN, "first", small_images)
     k, temperature = 5, 0.9
-    found = scores(small_vit, HIDDEN, "first", small_images, s, optim="reference", neurons=np.array([k]), temperature=temperature)
-    x, tap = small_vit.preprocess.normalise(images[VAL]), taps.resolve(HIDDEN, small_vit.sites, small_vit.aliases)
+    found = scores(
+        small_vit,
+        HIDDEN,
+        "first",
+        small_images,
+        s,
+        optim="reference",
+        neurons=np.array([k]),
+        temperature=temperature,
+    )
+    x, tap = (
+        small_vit.preprocess.normalise(images[VAL]),
+        taps.resolve(HIDDEN, small_vit.sites, small_vit.aliases),
+    )
 
     def loss(v):
-        z, _ = taps.forward(small_vit.module, small_vit.variables, x, replace={tap: lambda value: value.at[:, 0, k].set(v)})
+        z, _ = taps.forward(
+            small_vit.module,
+            small_vit.variables,
+            x,
+            replace={tap: lambda value: value.at[:, 0, k].set(v)},
+        )
         return -jax.nn.log_softmax(z / temperature)[np.arange(len(x)), labels[VAL]]
 
     before, at_mean = loss(q[VAL, k]), loss(np.full(len(x), q[VAL, k].mean()))
-    ratio = jax.jit(jax.value_and_grad(lambda p: abs(loss(p[0] * s[VAL, k] + p[1]) - before).sum() / abs(at_mean - before).sum()))
+    ratio = jax.jit(
+        jax.value_and_grad(
+            lambda p: (
+                abs(loss(p[0] * s[VAL, k] + p[1]) - before).sum() / abs(at_mean - before).sum()
+            )
+        )
+    )
     expected = plain_adam(lambda p: np.float64(ratio(np.float32(p))[1]), (1, 0))
     np.testing.assert_allclose([found.optim_scale[0], found.optim_shift[0]], expected, atol=0.01)
     np.testing.assert_allclose(found.val_optim[0], 1 - ratio(np.float32(expected))[0], atol=1e-4)
@@ -218,13 +327,24 @@ def test_reference_is_the_papers_loop_by_the_suffix(small_vit, small_images):
 
 
 @pytest.mark.parametrize(
-    ("network", "tap", "pool"), [("small_resnet", "layer3", "avg"), ("small_resnet", "layer2", "avg"), ("small_vit", HIDDEN, "first")]
+    ("network", "tap", "pool"),
+    [
+        ("small_resnet", "layer3", "avg"),
+        ("small_resnet", "layer2", "avg"),
+        ("small_vit", HIDDEN, "first"),
+    ],
 )
-def test_default_is_never_below_the_paper_on_validation_images(network, tap, pool, request, small_images):
+def test_default_is_never_below_the_paper_on_validation_images(
+    network, tap, pool, request, small_images
+):
     model = request.getfixturevalue(network)
     s, q = simulation(model, tap, pool, small_images)
-    s = s * np.geomspace(0.02, 50, s.shape[1])  # units far from the activation's, where the paper's steps are too small or too large
-    best, reference = (scores(model, tap, pool, small_images, s, optim=optim) for optim in ("best", "reference"))
+    s = s * np.geomspace(
+        0.02, 50, s.shape[1]
+    )  # units far from the activation's, where the paper's steps are too small or too large
+    best, reference = (
+        scores(model, tap, pool, small_images, s, optim=optim) for optim in ("best", "reference")
+    )
     assert (best.val_optim >= reference.val_optim).all()
     assert best.val_optim.mean() > reference.val_optim.mean() + 0.01
     assert (best.val_optim >= best.val_norm - 1e-6).all()
@@ -236,11 +356,21 @@ def test_default_beats_the_paper_on_real_images(resnet20, cifar10):
     train, val, test = np.split(np.arange(2400), [1200, 1800])
     q = resnet20.activations(images, "layer3")
     probs = np.eye(10)[labels]
-    probs = np.hstack([probs, np.stack([probs[:, [0, 1, 8, 9]].sum(1), probs[:, 2:8].sum(1), probs[:, [1, 9]].sum(1)], 1)])
+    probs = np.hstack(
+        [
+            probs,
+            np.stack(
+                [probs[:, [0, 1, 8, 9]].sum(1), probs[:, 2:8].sum(1), probs[:, [1, 9]].sum(1)], 1
+            ),
+        ]
+    )
     names = [f"concept {j}" for j in range(probs.shape[1])]
     explanations = jaxle.explain(q, probs, names, split=jaxle.Split(train, val, test))
     s = jaxle.simulate(explanations, probs, names)
-    best, reference = (scores(resnet20, "layer3", "avg", cifar10, s, val, test, optim=optim) for optim in ("best", "reference"))
+    best, reference = (
+        scores(resnet20, "layer3", "avg", cifar10, s, val, test, optim=optim)
+        for optim in ("best", "reference")
+    )
     print(f"test: best {best.optim.mean():.4f}, reference {reference.optim.mean():.4f}, norm {best.norm.mean():.4f}; "
           f"val: {best.val_optim.mean():.4f}, {reference.val_optim.mean():.4f}, {best.val_norm.mean():.4f}")  # fmt: skip
     assert (best.val_optim >= reference.val_optim).all()
@@ -260,7 +390,9 @@ def test_memory_subset_and_devices_change_nothing(small_resnet, small_images):
     s, _ = simulation(small_resnet, "layer2", "avg", small_images)
     plain = scores(small_resnet, "layer2", "avg", small_images, s)
     mesh = make_mesh()
-    spread = dataclasses.replace(small_resnet, mesh=mesh, variables=jax.device_put(small_resnet.variables, replicated(mesh)))
+    spread = dataclasses.replace(
+        small_resnet, mesh=mesh, variables=jax.device_put(small_resnet.variables, replicated(mesh))
+    )
     tight = scores(small_resnet, "layer2", "avg", small_images, s, memory=20_000)
     some = scores(small_resnet, "layer2", "avg", small_images, s, neurons=np.array([4, 2]))
     eight = scores(spread, "layer2", "avg", small_images, s)
@@ -274,7 +406,17 @@ def test_only_the_suffix_is_limited_to_some_images(small_resnet, small_images):
     s3, s2 = (simulation(small_resnet, tap, "avg", small_images)[0] for tap in ("layer3", "layer2"))
     linear = scores(small_resnet, "layer3", "avg", small_images, s3, max_images=10)
     few, again, other = (
-        scores(small_resnet, "layer2", "avg", small_images, s2, max_images=10, seed=seed, neurons=np.arange(2)) for seed in (0, 0, 1)
+        scores(
+            small_resnet,
+            "layer2",
+            "avg",
+            small_images,
+            s2,
+            max_images=10,
+            seed=seed,
+            neurons=np.arange(2),
+        )
+        for seed in (0, 0, 1)
     )
     assert (linear.n_val, linear.n_test, few.n_val, few.n_test) == (36, 24, 10, 10)
     np.testing.assert_array_equal(few.optim, again.optim)
@@ -283,7 +425,9 @@ def test_only_the_suffix_is_limited_to_some_images(small_resnet, small_images):
 
 def test_neurons_without_effect_and_constant_simulations_are_defined(small_resnet, small_images):
     kernel = small_resnet.variables["params"]["linear"]["kernel"]
-    params = small_resnet.variables["params"] | {"linear": small_resnet.variables["params"]["linear"] | {"kernel": kernel.at[3].set(0)}}
+    params = small_resnet.variables["params"] | {
+        "linear": small_resnet.variables["params"]["linear"] | {"kernel": kernel.at[3].set(0)}
+    }
     model = dataclasses.replace(small_resnet, variables=small_resnet.variables | {"params": params})
     s, q = simulation(model, "layer3", "avg", small_images)
     s[:, 5] = 7.0
@@ -293,7 +437,9 @@ def test_neurons_without_effect_and_constant_simulations_are_defined(small_resne
         assert found.n_without_effect == 1
         np.testing.assert_array_equal([found.optim, found.norm], 0)
         assert (found.optim_scale[1], found.norm_scale[1]) == (0, 0)
-        np.testing.assert_allclose([found.optim_shift[1], found.norm_shift[1]], q[VAL, 5].mean(), rtol=1e-6)
+        np.testing.assert_allclose(
+            [found.optim_shift[1], found.norm_shift[1]], q[VAL, 5].mean(), rtol=1e-6
+        )
 
 
 def test_one_test_image_and_one_validation_image(small_resnet, small_images):
@@ -326,15 +472,35 @@ def test_best_is_kept_whatever_the_last_step_does():
         ({"pool": "first"}, "pool 'first' takes the first of"),
         ({"max_images": 0}, "max_images must be at least 1"),
         ({"neurons": np.array([8])}, "numbers from 0 to 7"),
-        ({"simulated_val": np.zeros((36, 5))}, "simulated_val must have 8 columns, one a neuron of 'layer3', got 5"),
-        ({"simulated_test": np.zeros((5, 8))}, "simulated_test must have 24 rows, one an image, got 5"),
+        (
+            {"simulated_val": np.zeros((36, 5))},
+            "simulated_val must have 8 columns, one a neuron of 'layer3', got 5",
+        ),
+        (
+            {"simulated_test": np.zeros((5, 8))},
+            "simulated_test must have 24 rows, one an image, got 5",
+        ),
         ({"simulated_val": np.full((36, 8), np.inf)}, "simulated_val must be finite"),
-        ({"test_index": np.arange(0), "simulated_test": np.zeros((0, 8))}, "simulated_test must be a non-empty array"),
+        (
+            {"test_index": np.arange(0), "simulated_test": np.zeros((0, 8))},
+            "simulated_test must be a non-empty array",
+        ),
     ],
 )
 def test_bad_input(options, message, small_resnet, small_images):
     images, labels = small_images
-    given = {"model": small_resnet, "tap": "layer3", "pool": "avg", "images": lambda i: images[i], "labels": labels, "val_index": VAL}
-    given |= {"test_index": TEST, "simulated_val": np.zeros((36, 8)), "simulated_test": np.zeros((24, 8))}
+    given = {
+        "model": small_resnet,
+        "tap": "layer3",
+        "pool": "avg",
+        "images": lambda i: images[i],
+        "labels": labels,
+        "val_index": VAL,
+    }
+    given |= {
+        "test_index": TEST,
+        "simulated_val": np.zeros((36, 8)),
+        "simulated_test": np.zeros((24, 8)),
+    }
     with pytest.raises(ValueError, match=message):
         ablation_scores(**given | options)

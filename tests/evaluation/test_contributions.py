@@ -15,27 +15,37 @@ NAMES = ["cat", "dog", "ski", "sky", "sea"]
 
 
 def table(*rows) -> Explanations:
-    return Explanations(tuple(Explanation(k, tuple(w), tuple(w.values()), 0.3) for k, w in enumerate(rows)))
+    return Explanations(
+        tuple(Explanation(k, tuple(w), tuple(w.values()), 0.3) for k, w in enumerate(rows))
+    )
 
 
 def test_equals_the_definition_on_images():
     rng = np.random.default_rng(0)
     probs = (rng.random((300, 5)) ** 2).astype(np.float32)
     probs[:, 1] = 0.5 * probs[:, 0] + 0.5 * probs[:, 1]  # concepts that overlap
-    explanations = table({"dog": 3.0, "cat": -1.0, "sea": 0.5}, {"ski": 2.0}, {"sky": 1.0, "sea": -1.0})
+    explanations = table(
+        {"dog": 3.0, "cat": -1.0, "sea": 0.5}, {"ski": 2.0}, {"sky": 1.0, "sea": -1.0}
+    )
     simulated = jaxle.simulate(explanations, probs, NAMES)
     activations = (simulated + 0.3 * rng.normal(size=simulated.shape)).astype(np.float32)
     got = contributions(explanations, NAMES, second_moments(probs, activations))
     for k, row in enumerate(explanations):
-        terms = np.stack([w * probs[:, NAMES.index(c)] for c, w in zip(row.concepts, row.weights, strict=True)])
+        terms = np.stack(
+            [w * probs[:, NAMES.index(c)] for c, w in zip(row.concepts, row.weights, strict=True)]
+        )
         s, a = terms.sum(0), activations[:, k]
         rho = np.corrcoef(s, a)[0, 1]
         assert got.correlation[k] == pytest.approx(rho, abs=1e-5)
         for j, term in enumerate(terms):
-            assert got.share[k, j] == pytest.approx(np.cov(term, s, bias=True)[0, 1] / s.var(), abs=1e-5)
+            assert got.share[k, j] == pytest.approx(
+                np.cov(term, s, bias=True)[0, 1] / s.var(), abs=1e-5
+            )
             without = np.corrcoef(s - term, a)[0, 1] if len(terms) > 1 else 0.0
             assert got.leave_one_out[k, j] == pytest.approx(rho - without, abs=1e-5)
-        assert (got.share[k, len(terms) :] == 0).all() and (got.leave_one_out[k, len(terms) :] == 0).all()
+        assert (got.share[k, len(terms) :] == 0).all() and (
+            got.leave_one_out[k, len(terms) :] == 0
+        ).all()
     np.testing.assert_allclose(got.share.sum(1), 1, atol=1e-12)
 
 
@@ -43,13 +53,19 @@ def test_unexplained_dead_and_constant_are_zero():
     probs = np.random.default_rng(0).random((40, 5)).astype(np.float32)
     probs[:, 4] = 1
     explanations = table({}, {"sea": 2.0}, {"cat": 1.0}, {"cat": 1.0, "sea": 1.0})
-    activations = np.stack([probs[:, 0], probs[:, 0], np.zeros(40), probs[:, 0]], 1).astype(np.float32)
+    activations = np.stack([probs[:, 0], probs[:, 0], np.zeros(40), probs[:, 0]], 1).astype(
+        np.float32
+    )
     got = contributions(explanations, NAMES, second_moments(probs, activations))
     np.testing.assert_allclose(got.share, [[0, 0], [0, 0], [1, 0], [1, 0]], atol=1e-6)
     np.testing.assert_allclose(got.leave_one_out, [[0, 0], [0, 0], [0, 0], [1, 0]], atol=1e-6)
-    one = contributions(explanations, NAMES, second_moments(probs[:1], activations[:1]))  # one image
+    one = contributions(
+        explanations, NAMES, second_moments(probs[:1], activations[:1])
+    )  # one image
     assert not np.any(one.share) and not np.any(one.leave_one_out)
-    with pytest.raises(ValueError, match="lack 1 concepts that the explanations use, such as .'cat'"):
+    with pytest.raises(
+        ValueError, match="lack 1 concepts that the explanations use, such as .'cat'"
+    ):
         contributions(explanations, ["tree", *NAMES[1:]], second_moments(probs, activations))
     with pytest.raises(ValueError, match="do not fit 4 concepts and 4 neurons"):
         contributions(explanations, NAMES[1:], second_moments(probs, activations))
@@ -59,22 +75,46 @@ def test_strong_concepts_are_chosen_again_and_weak_ones_less():
     rng = np.random.default_rng(0)
     n, names = 1000, [f"c{j}" for j in range(12)]
     probs = (rng.random((n, 12)) < 0.2).astype(np.float32)
-    activations = np.stack([probs[:, 0] + 0.2 * probs[:, 1], np.zeros(n)], 1) + [0.7, 0] * rng.normal(size=(n, 2))
+    activations = np.stack([probs[:, 0] + 0.2 * probs[:, 1], np.zeros(n)], 1) + [
+        0.7,
+        0,
+    ] * rng.normal(size=(n, 2))
     activations, split = activations.astype(np.float32), make_split(n, 0)
     rows = lambda index, columns=slice(None): probs[index][:, columns]  # noqa: E731
-    options = {"search": "top_k", "max_concepts": 3, "n_candidates": 3, "min_gain": 0.02, "dead_threshold": 0.01}
+    options = {
+        "search": "top_k",
+        "max_concepts": 3,
+        "n_candidates": 3,
+        "min_gain": 0.02,
+        "dead_threshold": 0.01,
+    }
 
     def refit(measured):
         return linear.select(
-            measured, linear.rank(measured, 0.05, 0.99, pool_size=30), names, linear.maximum(activations), split, **options
+            measured,
+            linear.rank(measured, 0.05, 0.99, pool_size=30),
+            names,
+            linear.maximum(activations),
+            split,
+            **options,
         )
 
     measured = linear.measure(rows, 12, activations, split, 0.0)
     explanations = refit(measured)
-    got = selection_frequency(explanations, lambda draw: resampled(measured, rows, activations, split, draw), refit, draws=10)
+    got = selection_frequency(
+        explanations,
+        lambda draw: resampled(measured, rows, activations, split, draw),
+        refit,
+        draws=10,
+    )
     frequency = dict(zip(explanations[0].concepts, got.frequency[0], strict=True))
     assert frequency["c0"] == 1 and min(frequency.values()) < 0.9
-    assert 0.3 < got.overlap[0] < 1 and got.overlap[1] == 1 and not got.frequency[1].any() and got.draws == 10
+    assert (
+        0.3 < got.overlap[0] < 1
+        and got.overlap[1] == 1
+        and not got.frequency[1].any()
+        and got.draws == 10
+    )
     same = selection_frequency(explanations, lambda draw: measured, refit, draws=1)
     assert same.frequency[0].tolist() == [1, 1, 1] and same.overlap.tolist() == [1, 1]
     with pytest.raises(ValueError, match="draws must be at least 1, got 0"):
@@ -83,7 +123,11 @@ def test_strong_concepts_are_chosen_again_and_weak_ones_less():
 
 def test_resampling_stays_within_folds():
     rng = np.random.default_rng(0)
-    probs, activations, split = rng.random((60, 4), np.float32), np.arange(60, dtype=np.float32)[:, None], make_split(60, 0)
+    probs, activations, split = (
+        rng.random((60, 4), np.float32),
+        np.arange(60, dtype=np.float32)[:, None],
+        make_split(60, 0),
+    )
     seen = []
 
     def rows(index, columns=slice(None)):
@@ -95,9 +139,15 @@ def test_resampling_stays_within_folds():
     got = resampled(measured, rows, activations, split, 0)
     parts = [part for pair in fold_rows(split, 3) for part in pair]
     assert all(any(set(index) <= set(part) for part in parts) for index in seen)
-    assert (got.train.n, got.val.n, sum(fold.n for fold in got.folds)) == (measured.train.n, measured.val.n, 48)
+    assert (got.train.n, got.val.n, sum(fold.n for fold in got.folds)) == (
+        measured.train.n,
+        measured.val.n,
+        48,
+    )
     again, other = (resampled(measured, rows, activations, split, draw) for draw in (0, 1))
     np.testing.assert_array_equal(got.train.cross, again.train.cross)
     assert not np.allclose(got.train.cross, other.train.cross)
-    for fold, parts in zip(measured.folds, fold_rows(split, 3), strict=True):  # the folds that the explainer cut
+    for fold, parts in zip(
+        measured.folds, fold_rows(split, 3), strict=True
+    ):  # the folds that the explainer cut
         assert float(fold.mean_y[0]) == pytest.approx(np.concatenate(parts).mean(), rel=1e-5)

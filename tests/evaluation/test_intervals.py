@@ -31,17 +31,26 @@ def test_equals_resampling_rows_by_hand():
     rho, rho_b = np.array(rho), np.array(rho_b)
     got = bootstrap(simulated, activations, draws=40, seed=7)
     standard = [scipy.stats.zscore(x, axis=0) for x in (activations, simulated, other)]
-    u, u_b = (standard[0] * s - (standard[0] * s).mean(0) * (standard[0] ** 2 + s**2) / 2 for s in standard[1:])
+    u, u_b = (
+        standard[0] * s - (standard[0] * s).mean(0) * (standard[0] ** 2 + s**2) / 2
+        for s in standard[1:]
+    )
 
     def quantile(u):
         freedom = 2 * 50 / (scipy.stats.moment(u, 4) / scipy.stats.moment(u, 2) ** 2 - 1)
         return np.sqrt(1 + 1 / freedom) * scipy.stats.t.ppf(0.975, freedom)
 
     half, centre = quantile(u) * np.arctanh(rho).std(0, ddof=1), np.arctanh(got.correlation)
-    np.testing.assert_allclose([got.low, got.high], np.tanh([centre - half, centre + half]), atol=5e-6)
-    np.testing.assert_allclose(got.mean_high - got.mean, quantile(u.mean(1)) * rho.mean(1).std(ddof=1), atol=5e-6)
+    np.testing.assert_allclose(
+        [got.low, got.high], np.tanh([centre - half, centre + half]), atol=5e-6
+    )
+    np.testing.assert_allclose(
+        got.mean_high - got.mean, quantile(u.mean(1)) * rho.mean(1).std(ddof=1), atol=5e-6
+    )
     both = paired(simulated, other, activations, draws=40, seed=7)
-    np.testing.assert_allclose(both.high - both.difference, quantile(u - u_b) * (rho - rho_b).std(0, ddof=1), atol=5e-6)
+    np.testing.assert_allclose(
+        both.high - both.difference, quantile(u - u_b) * (rho - rho_b).std(0, ddof=1), atol=5e-6
+    )
 
 
 @pytest.mark.parametrize("draws, n", [(300, 17), (2, 1000), (5, 1)])
@@ -71,7 +80,10 @@ def test_paired_intervals_cover_the_true_difference():
     rng = np.random.default_rng(0)
     a = rng.normal(size=(300, 2500))
     shared = rng.normal(size=a.shape)
-    better, worse = (r * a + np.sqrt(1 - r**2) * (0.8 * shared + 0.6 * rng.normal(size=a.shape)) for r in (0.6, 0.5))
+    better, worse = (
+        r * a + np.sqrt(1 - r**2) * (0.8 * shared + 0.6 * rng.normal(size=a.shape))
+        for r in (0.6, 0.5)
+    )
     got = paired(better, worse, a, draws=300)
     assert 0.93 <= np.mean((got.low <= 0.1) & (0.1 <= got.high)) <= 0.97
     alone = bootstrap(better, a, draws=300)
@@ -92,9 +104,15 @@ def test_the_mean_of_neurons_that_share_their_images_is_covered():
 def test_blocks_change_nothing(monkeypatch):
     simulated, activations = pairs("skewed", 0.5, 60, 11, 0)
     live = np.arange(11) % 3 > 0
-    whole = bootstrap(simulated, activations, draws=50, live=live), paired(simulated, -activations, activations, draws=50, live=live)
+    whole = (
+        bootstrap(simulated, activations, draws=50, live=live),
+        paired(simulated, -activations, activations, draws=50, live=live),
+    )
     monkeypatch.setattr(intervals, "BLOCK_BYTES", 60 * 4 * 16)  # four neurons, sixteen draws
-    parts = bootstrap(simulated, activations, draws=50, live=live), paired(simulated, -activations, activations, draws=50, live=live)
+    parts = (
+        bootstrap(simulated, activations, draws=50, live=live),
+        paired(simulated, -activations, activations, draws=50, live=live),
+    )
     for one, other in zip(whole, parts, strict=True):
         for x, y in zip(one, other, strict=True):
             np.testing.assert_allclose(x, y, atol=1e-5)
@@ -102,7 +120,10 @@ def test_blocks_change_nothing(monkeypatch):
 
 def test_scale_and_shift_of_the_simulation_do_not_matter():
     simulated, activations = pairs("normal", 0.6, 100, 4, 0)
-    one, other = bootstrap(simulated, activations, draws=60), bootstrap(1000 * simulated + 5, 0.01 * activations - 3, draws=60)
+    one, other = (
+        bootstrap(simulated, activations, draws=60),
+        bootstrap(1000 * simulated + 5, 0.01 * activations - 3, draws=60),
+    )
     np.testing.assert_allclose(one.low, other.low, atol=1e-4)
 
 
@@ -119,7 +140,12 @@ def test_means_are_over_live_neurons():
 def test_awkward_inputs_have_defined_values():
     rng = np.random.default_rng(0)
     one_image = bootstrap(rng.normal(size=(1, 2)), rng.normal(size=(1, 2)), draws=20)
-    assert one_image.correlation.tolist() == one_image.low.tolist() == one_image.high.tolist() == [0, 0]
+    assert (
+        one_image.correlation.tolist()
+        == one_image.low.tolist()
+        == one_image.high.tolist()
+        == [0, 0]
+    )
     constant = bootstrap(np.ones((30, 1)), rng.normal(size=(30, 1)), draws=20)
     assert (constant.mean, constant.mean_low, constant.mean_high) == (0, 0, 0)
     a = rng.normal(size=(30, 1))
@@ -128,7 +154,10 @@ def test_awkward_inputs_have_defined_values():
     spike = np.zeros((30, 1))
     spike[3] = 1  # a third of the draws misses the only image on which it fires
     got = bootstrap(spike, spike + 0.01 * a, draws=50)
-    assert np.isfinite(np.concatenate(got[:3])).all() and got.low[0] < got.correlation[0] <= got.high[0] <= 1
+    assert (
+        np.isfinite(np.concatenate(got[:3])).all()
+        and got.low[0] < got.correlation[0] <= got.high[0] <= 1
+    )
     two = paired(a, a, a, draws=20)
     assert two.share_a_better == 0.5 and (two.mean, two.mean_low, two.mean_high) == (0, 0, 0)
 

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
-from sklearn.metrics import average_precision_score, f1_score, jaccard_score, precision_recall_curve, r2_score
+from sklearn.metrics import (
+    average_precision_score,
+    f1_score,
+    jaccard_score,
+    precision_recall_curve,
+    r2_score,
+)
 from sklearn.metrics.pairwise import cosine_similarity
 
 from jaxle.evaluation import metrics as room
@@ -30,7 +36,9 @@ def split(x):
 def test_equals_scikit_learn_ties_included(monkeypatch):
     s, a = problem()
     (s_val, s), (a_val, a) = split(s), split(a)
-    monkeypatch.setattr(room, "BLOCK_BYTES", 4 * 250 * 4)  # four neurons a block, the last reaches back
+    monkeypatch.setattr(
+        room, "BLOCK_BYTES", 4 * 250 * 4
+    )  # four neurons a block, the last reaches back
     got = metrics(s_val, a_val, s, a)
     for k in range(6):
         top = np.sort(a_val[:, k])[-int(round(0.05 * 250)) - 1]
@@ -44,10 +52,15 @@ def test_equals_scikit_learn_ties_included(monkeypatch):
         predicted = s[:, k] > got.simulated_threshold[k]
         chosen = f1_score(positive_val, s_val[:, k] > got.simulated_threshold[k])
         assert chosen == pytest.approx(f1.max(), abs=1e-6)
-        assert got.simulated_threshold[k] in s_val[:, k] and s_val[s_val[:, k] > got.simulated_threshold[k], k].min() in thresholds
+        assert (
+            got.simulated_threshold[k] in s_val[:, k]
+            and s_val[s_val[:, k] > got.simulated_threshold[k], k].min() in thresholds
+        )
         assert got.f1[k] == pytest.approx(f1_score(positive, predicted), abs=1e-6)
         assert got.iou[k] == pytest.approx(jaccard_score(positive, predicted), abs=1e-6)
-        assert got.cosine[k] == pytest.approx(cosine_similarity(a[:, [k]].T, s[:, [k]].T)[0, 0], abs=1e-5)
+        assert got.cosine[k] == pytest.approx(
+            cosine_similarity(a[:, [k]].T, s[:, [k]].T)[0, 0], abs=1e-5
+        )
         line = LinearRegression().fit(s_val[:, [k]], a_val[:, k])
         assert got.r2[k] == pytest.approx(r2_score(a[:, k], line.predict(s[:, [k]])), abs=1e-4)
 
@@ -56,7 +69,11 @@ def test_what_counts_as_positive():
     """Top α; of a neuron that is mostly zero only what is above zero; of a label all of it."""
     s, a = problem(4000)
     rate = metrics(*split(s)[:1], *split(a)[:1], *split(s)[:1], *split(a)[:1]).base_rate
-    np.testing.assert_allclose(rate, (a[::2] > 0).mean(0) * [0, 0, 1, 1, 1, 1] + np.array([0.05, 0.05, 0, 0, 0, 0]), atol=1e-6)
+    np.testing.assert_allclose(
+        rate,
+        (a[::2] > 0).mean(0) * [0, 0, 1, 1, 1, 1] + np.array([0.05, 0.05, 0, 0, 0, 0]),
+        atol=1e-6,
+    )
 
 
 def test_perfect_simulation_scores_one_and_scale_does_not_matter():
@@ -74,7 +91,9 @@ def test_perfect_simulation_scores_one_and_scale_does_not_matter():
 
 def test_large_values_do_not_overflow():
     s, a = problem()
-    np.testing.assert_allclose(metrics(s, a, 1e30 * s, 1e30 * a).cosine, metrics(s, a, s, a).cosine, atol=1e-5)
+    np.testing.assert_allclose(
+        metrics(s, a, 1e30 * s, 1e30 * a).cosine, metrics(s, a, s, a).cosine, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("n", [1, 2, 30])
@@ -89,8 +108,12 @@ def test_dead_constant_and_few_images_are_defined(n):
     for name in ("auprc", "f1", "iou", "r2", "base_rate"):
         assert (getattr(got, name)[:2] == 0).all(), name
     np.testing.assert_allclose(got.r2[2:4], 0, atol=1e-5)
-    assert np.isinf(got.activation_threshold[:2]).all() and np.isinf(got.simulated_threshold[:2]).all()
-    one = metrics(simulated[:, 4:], activations[:, 4:], simulated[:, 4:], activations[:, 4:])  # one neuron
+    assert (
+        np.isinf(got.activation_threshold[:2]).all() and np.isinf(got.simulated_threshold[:2]).all()
+    )
+    one = metrics(
+        simulated[:, 4:], activations[:, 4:], simulated[:, 4:], activations[:, 4:]
+    )  # one neuron
     np.testing.assert_allclose(np.stack(one[:6])[:, 0], np.stack(got[:6])[:, 4], atol=1e-6)
 
 
@@ -100,5 +123,8 @@ def test_bad_input_is_refused():
         metrics(ones, ones, ones, ones, alpha=1.5)
     with pytest.raises(ValueError, match="same neurons, got 3 and 2 columns"):
         metrics(np.ones((4, 3)), np.ones((4, 3)), ones, ones)
-    with pytest.raises(ValueError, match="simulated_val and activations must describe the same images, got 4 and 5 rows"):
+    with pytest.raises(
+        ValueError,
+        match="simulated_val and activations must describe the same images, got 4 and 5 rows",
+    ):
         metrics(ones, np.ones((5, 2)), ones, ones)

@@ -8,13 +8,26 @@ import jaxle
 from jaxle.data.splits import make_split
 from jaxle.evaluation import nulls
 from jaxle.evaluation.discoveries import benjamini_hochberg, p_values
-from jaxle.evaluation.nulls import nonsense_names, permute, permute_and_refit, reassign, shuffled_rows, swap
+from jaxle.evaluation.nulls import (
+    nonsense_names,
+    permute,
+    permute_and_refit,
+    reassign,
+    shuffled_rows,
+    swap,
+)
 from jaxle.explainers import linear, preconditioned
 from jaxle.solve.moments import second_moments
 
 N_CONCEPTS = 40
 NAMES = [f"c{j}" for j in range(N_CONCEPTS)]
-OPTIONS = {"search": "greedy", "max_concepts": 5, "n_candidates": 10, "min_gain": 0.02, "dead_threshold": -np.inf}
+OPTIONS = {
+    "search": "greedy",
+    "max_concepts": 5,
+    "n_candidates": 10,
+    "min_gain": 0.02,
+    "dead_threshold": -np.inf,
+}
 
 
 # --- swap ---
@@ -27,7 +40,9 @@ def test_swap_equals_the_full_matrix_by_hand(monkeypatch):
     c = np.corrcoef(a.T, s.T)[:7, 7:]
     off = (c.sum(1) - np.diag(c)) / 6
     rank = 1 + (c > np.diag(c)[:, None]).sum(1)
-    monkeypatch.setattr(nulls, "BLOCK_BYTES", 4 * 7 * 3)  # three neurons a block, the last reaches back
+    monkeypatch.setattr(
+        nulls, "BLOCK_BYTES", 4 * 7 * 3
+    )  # three neurons a block, the last reaches back
     got = swap(s, a)
     np.testing.assert_allclose(got.correlation, np.diag(c), atol=1e-6)
     np.testing.assert_allclose(got.off_diagonal, off, atol=1e-6)
@@ -35,7 +50,9 @@ def test_swap_equals_the_full_matrix_by_hand(monkeypatch):
     np.testing.assert_array_equal(got.rank, rank)
     assert len(set(rank.tolist())) > 2
     assert (got.retrieval_at_1, got.mrr) == pytest.approx(((rank == 1).mean(), (1 / rank).mean()))
-    assert (got.mean_off_diagonal, got.mean_specificity) == pytest.approx((off.mean(), (np.diag(c) - off).mean()), abs=1e-6)
+    assert (got.mean_off_diagonal, got.mean_specificity) == pytest.approx(
+        (off.mean(), (np.diag(c) - off).mean()), abs=1e-6
+    )
 
 
 def test_swap_of_one_explanation_for_all_is_chance():
@@ -62,8 +79,12 @@ def test_swap_leaves_dead_neurons_out_and_defines_the_rest():
 
 
 def test_p_values_count_ties_and_never_vanish():
-    np.testing.assert_allclose(p_values(np.array([5, 2, 0.0]), np.array([[1, 2], [3, 0]])), [1 / 5, 3 / 5, 1])
-    np.testing.assert_array_equal(p_values(np.array([5.0, 5.0]), np.zeros(9), np.array([True, False])), [0.1, 1])
+    np.testing.assert_allclose(
+        p_values(np.array([5, 2, 0.0]), np.array([[1, 2], [3, 0]])), [1 / 5, 3 / 5, 1]
+    )
+    np.testing.assert_array_equal(
+        p_values(np.array([5.0, 5.0]), np.zeros(9), np.array([True, False])), [0.1, 1]
+    )
     np.testing.assert_array_equal(p_values(np.ones(3), np.zeros((0, 3))), 1)
     with pytest.raises(ValueError, match="null must be finite, got nan"):
         p_values(np.ones(2), np.array([np.nan]))
@@ -74,9 +95,29 @@ def test_benjamini_hochberg_equals_scipy_and_its_paper():
     p = np.concatenate([rng.random(60), 1e-4 * rng.random(20)])
     got = benjamini_hochberg(p)
     np.testing.assert_allclose(got.q_values, false_discovery_control(p), rtol=1e-12)
-    paper = np.array([0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.324, 0.4262, 0.5719, 0.6528, 0.759, 1.0])
+    paper = np.array(
+        [
+            0.0001,
+            0.0004,
+            0.0019,
+            0.0095,
+            0.0201,
+            0.0278,
+            0.0298,
+            0.0344,
+            0.0459,
+            0.324,
+            0.4262,
+            0.5719,
+            0.6528,
+            0.759,
+            1.0,
+        ]
+    )
     found = benjamini_hochberg(paper)  # Benjamini & Hochberg 1995, section 3.2: the first four
-    assert (found.n_found, found.threshold, found.found.sum()) == (4, 0.0095, 4) and found.found[:4].all()
+    assert (found.n_found, found.threshold, found.found.sum()) == (4, 0.0095, 4) and found.found[
+        :4
+    ].all()
 
 
 def test_dead_neurons_are_not_tested():
@@ -86,7 +127,10 @@ def test_dead_neurons_are_not_tested():
     assert got.found.tolist() == [True, False, True] and got.q_values[1] == 1
     none = benjamini_hochberg(np.ones(3), live=np.zeros(3, bool))
     assert (none.n_found, none.threshold) == (0, 0)
-    for bad, words in (((np.array([2.0]),), "p-value from 0 to 1"), ((p, 1.5), "q must lie between 0 and 1, got 1.5")):
+    for bad, words in (
+        ((np.array([2.0]),), "p-value from 0 to 1"),
+        ((p, 1.5), "q must lie between 0 and 1, got 1.5"),
+    ):
         with pytest.raises(ValueError, match=words):
             benjamini_hochberg(*bad)
 
@@ -100,7 +144,11 @@ def problem(seed: int, n_planted: int = 0, n: int = 2000, n_neurons: int = 240):
     probs = (rng.random((n, N_CONCEPTS)) < 0.2).astype(np.float32)
     noise = rng.normal(size=(n, n_neurons))
     kind = np.arange(n_neurons) % 3
-    activations = np.where(kind == 0, noise, np.where(kind == 1, rng.exponential(size=noise.shape), np.maximum(noise - 1, 0)))
+    activations = np.where(
+        kind == 0,
+        noise,
+        np.where(kind == 1, rng.exponential(size=noise.shape), np.maximum(noise - 1, 0)),
+    )
     activations[:, :n_planted] += 0.8 * probs[:, rng.integers(N_CONCEPTS, size=n_planted)]
     return probs, activations.astype(np.float32), kind, make_split(n, seed)
 
@@ -113,7 +161,12 @@ def fitted(probs, activations, split, permutations, refit=None, folds=0, seed=0)
 
     def greedy(measured):
         return linear.select(
-            measured, linear.rank(measured, 0.05, 0.99, pool_size=50), NAMES, np.ones(activations.shape[1]), split, **OPTIONS
+            measured,
+            linear.rank(measured, 0.05, 0.99, pool_size=50),
+            NAMES,
+            np.ones(activations.shape[1]),
+            split,
+            **OPTIONS,
         )
 
     def simulate(explanations):
@@ -122,7 +175,9 @@ def fitted(probs, activations, split, permutations, refit=None, folds=0, seed=0)
     refit = refit or greedy
     measured = linear.measure(rows, N_CONCEPTS, activations, split, 0.0, folds=folds)
     observed = jaxle.correlation(simulate(refit(measured)), activations[split.test])
-    return observed, permute_and_refit(measured, rows, activations, split, refit, simulate, permutations=permutations, seed=seed)
+    return observed, permute_and_refit(
+        measured, rows, activations, split, refit, simulate, permutations=permutations, seed=seed
+    )
 
 
 def test_moments_of_permuted_activations_equal_a_full_pass(monkeypatch):
@@ -133,7 +188,9 @@ def test_moments_of_permuted_activations_equal_a_full_pass(monkeypatch):
     monkeypatch.setattr(nulls, "BLOCK_BYTES", 4 * 49 * 64)  # several tiles, the last not full
     taken, source = np.random.default_rng(0).permutation(split.train), np.arange(len(activations))
     source[split.train] = taken
-    got = reassign(measured.train, lambda i: probs[i], lambda i: activations[source[i]], split.train)
+    got = reassign(
+        measured.train, lambda i: probs[i], lambda i: activations[source[i]], split.train
+    )
     moved = activations.copy()
     moved[split.train] = activations[taken]
     for x, y in zip(got[1:], second_moments(probs, moved, split.train)[1:], strict=True):
@@ -142,9 +199,15 @@ def test_moments_of_permuted_activations_equal_a_full_pass(monkeypatch):
     assert len(permuted.folds) == 3 and permuted.train.gram is measured.train.gram
     for part, n in ((permuted.train, len(split.train)), (permuted.val, len(split.val))):
         assert part.n == n and not np.allclose(part.cross, measured.train.cross, atol=1e-3)
-    total = sum(fold.n * np.asarray(fold.mean_y) for fold in permuted.folds)  # the same activations, in other places
-    np.testing.assert_allclose(total, activations[np.concatenate([split.train, split.val])].sum(0), rtol=1e-6)
-    parts = permuted.train.n * np.asarray(permuted.train.mean_y) + permuted.val.n * np.asarray(permuted.val.mean_y)
+    total = sum(
+        fold.n * np.asarray(fold.mean_y) for fold in permuted.folds
+    )  # the same activations, in other places
+    np.testing.assert_allclose(
+        total, activations[np.concatenate([split.train, split.val])].sum(0), rtol=1e-6
+    )
+    parts = permuted.train.n * np.asarray(permuted.train.mean_y) + permuted.val.n * np.asarray(
+        permuted.val.mean_y
+    )
     np.testing.assert_allclose(total, parts, rtol=1e-6)
 
 
@@ -152,9 +215,17 @@ def test_neurons_that_fire_alike_are_permuted_apart():
     probs, activations, _, split = problem(0, n=300, n_neurons=9)
     alike = np.repeat(activations[:, :1], 9, axis=1)
     rows = lambda index, columns=slice(None): probs[index][:, columns]  # noqa: E731
-    cross = np.asarray(permute(linear.measure(rows, N_CONCEPTS, alike, split, 0.0), rows, alike, split, 0, 0).train.cross)
+    cross = np.asarray(
+        permute(
+            linear.measure(rows, N_CONCEPTS, alike, split, 0.0), rows, alike, split, 0, 0
+        ).train.cross
+    )
     assert np.abs(np.corrcoef(cross.T) - np.eye(9)).max() < 0.6
-    again = np.asarray(permute(linear.measure(rows, N_CONCEPTS, alike, split, 0.0), rows, alike, split, 0, 0).train.cross)
+    again = np.asarray(
+        permute(
+            linear.measure(rows, N_CONCEPTS, alike, split, 0.0), rows, alike, split, 0, 0
+        ).train.cross
+    )
     np.testing.assert_array_equal(cross, again)
 
 
@@ -164,11 +235,15 @@ def test_p_values_are_uniform_when_there_is_nothing_to_find():
     p = p_values(observed, null.test_correlation)
     assert kstest(p, "uniform").pvalue > 0.01
     assert benjamini_hochberg(p).n_found == 0
-    assert null.val_correlation.mean() > 0.1 > abs(null.test_correlation.mean()) * 10  # the search's optimism stays on val
+    assert (
+        null.val_correlation.mean() > 0.1 > abs(null.test_correlation.mean()) * 10
+    )  # the search's optimism stays on val
     # pooling is sound: within each distribution of activations the pooled null gives uniform p-values, and has the same spread
     for which in range(3):
         assert kstest(p[kind == which], "uniform").pvalue > 0.01
-        assert null.test_correlation[:, kind == which].std() == pytest.approx(1 / np.sqrt(len(split.test)), rel=0.08)
+        assert null.test_correlation[:, kind == which].std() == pytest.approx(
+            1 / np.sqrt(len(split.test)), rel=0.08
+        )
 
 
 def test_planted_neurons_are_found_with_few_false_discoveries():
@@ -186,7 +261,15 @@ def test_works_with_the_search_that_judges_by_folds():
     probs, activations, _, split = problem(0, n_planted=20, n_neurons=60)
 
     def refit(measured):
-        return preconditioned.explain(measured, NAMES, np.ones(60), split, max_concepts=3, min_gain=0.02, dead_threshold=-np.inf)
+        return preconditioned.explain(
+            measured,
+            NAMES,
+            np.ones(60),
+            split,
+            max_concepts=3,
+            min_gain=0.02,
+            dead_threshold=-np.inf,
+        )
 
     observed, null = fitted(probs, activations, split, 3, refit, folds=5)
     p = p_values(observed, null.test_correlation)
@@ -195,7 +278,9 @@ def test_works_with_the_search_that_judges_by_folds():
 
 def test_permutations_are_seeded_and_differ():
     probs, activations, _, split = problem(0, n=300, n_neurons=6)
-    one, again, other = (fitted(probs, activations, split, 2, seed=seed)[1].test_correlation for seed in (0, 0, 1))
+    one, again, other = (
+        fitted(probs, activations, split, 2, seed=seed)[1].test_correlation for seed in (0, 0, 1)
+    )
     np.testing.assert_array_equal(one, again)
     assert one.shape == (2, 6) and not np.allclose(one[0], one[1]) and not np.allclose(one, other)
 
@@ -206,10 +291,16 @@ def test_few_images_dead_and_constant_neurons_are_defined(n, n_neurons):
     activations[:, 0] = 0
     probs[:2, :10] = [[0.0], [1.0]]
     split = split._replace(
-        train=np.sort(np.concatenate([split.train, split.val, split.test]))[:-2], val=np.array([n - 2]), test=np.array([n - 1])
+        train=np.sort(np.concatenate([split.train, split.val, split.test]))[:-2],
+        val=np.array([n - 2]),
+        test=np.array([n - 1]),
     )
     observed, null = fitted(probs, activations, split, 2)
-    assert (observed == 0).all() and (null.test_correlation == 0).all() and np.isfinite(null.val_correlation).all()
+    assert (
+        (observed == 0).all()
+        and (null.test_correlation == 0).all()
+        and np.isfinite(null.val_correlation).all()
+    )
     assert (p_values(observed, null.test_correlation) == 1).all()
 
 
@@ -218,7 +309,11 @@ def test_few_images_dead_and_constant_neurons_are_defined(n, n_neurons):
 
 def test_nonsense_names_are_new_seeded_and_pronounceable():
     names = nonsense_names(8438, 0, avoid=())
-    assert len(set(names)) == 8438 and names == nonsense_names(8438, 0) and names != nonsense_names(8438, 1)
+    assert (
+        len(set(names)) == 8438
+        and names == nonsense_names(8438, 0)
+        and names != nonsense_names(8438, 1)
+    )
     assert all(name.isalpha() and name.islower() and 4 <= len(name) <= 12 for name in names)
     avoided = nonsense_names(100, 0, avoid=[name.upper() for name in names[:50]])
     assert not set(avoided) & set(names[:50])
@@ -229,5 +324,7 @@ def test_shuffled_labels_keep_their_company_and_lose_their_images():
     rows = shuffled_rows(lambda index, columns=slice(None): probs[index][:, columns], 400, 0)
     moved = rows(np.arange(400))
     np.testing.assert_allclose(moved.T @ moved, probs.T @ probs)
-    np.testing.assert_array_equal(rows(np.array([3, 9]), np.array([1, 4])), moved[[3, 9]][:, [1, 4]])
+    np.testing.assert_array_equal(
+        rows(np.array([3, 9]), np.array([1, 4])), moved[[3, 9]][:, [1, 4]]
+    )
     assert abs(np.corrcoef(moved.ravel(), probs.ravel())[0, 1]) < 0.05

@@ -18,10 +18,22 @@ def labels():
 @pytest.mark.parametrize("noise, seed", [(0.1, 0), (0.5, 0), (0.5, 1)])
 def test_reported_metrics_pass_and_auc_over_top_and_random_images_fails(labels, noise, seed):
     found = self_test(known_neurons(labels, noise=noise), labels, seed=seed)
-    assert {name for name, verdict in found.items() if verdict.passes} == {"correlation", "cosine", "auprc", "f1", "iou"}
+    assert {name for name, verdict in found.items() if verdict.passes} == {
+        "correlation",
+        "cosine",
+        "auprc",
+        "f1",
+        "iou",
+    }
     auc = found["auc_top_and_random"]
-    assert auc.share_doubled < 0.75  # labels twice too wide go unnoticed for a quarter of the concepts or more
-    assert all(min(found[name].share_halved, found[name].share_doubled) > 0.95 for name in found if name != "auc_top_and_random")
+    assert (
+        auc.share_doubled < 0.75
+    )  # labels twice too wide go unnoticed for a quarter of the concepts or more
+    assert all(
+        min(found[name].share_halved, found[name].share_doubled) > 0.95
+        for name in found
+        if name != "auc_top_and_random"
+    )
 
 
 def test_labels_are_halved_and_doubled_exactly(labels):

@@ -5,7 +5,11 @@ import pytest
 from jaxle import Explanation, Explanations, correlation, simulate
 
 TABLE = Explanations(
-    (Explanation(0, ("ski", "dog"), (2.0, -1.0), 0.5), Explanation(1, (), (), 0.25), Explanation(2, ("dog",), (1.0,), 0.0))
+    (
+        Explanation(0, ("ski", "dog"), (2.0, -1.0), 0.5),
+        Explanation(1, (), (), 0.25),
+        Explanation(2, ("dog",), (1.0,), 0.0),
+    )
 )
 CONCEPTS = ["cat", "dog", "ski"]
 
@@ -20,11 +24,19 @@ def test_closed_form(kind):
 def test_order_of_concepts_and_unused_ones_do_not_matter():
     probs = np.random.default_rng(0).random((40, 3), np.float32)
     order = [2, 0, 1]
-    np.testing.assert_array_equal(simulate(TABLE, probs, CONCEPTS), simulate(TABLE, probs[:, order], [CONCEPTS[i] for i in order]))
+    np.testing.assert_array_equal(
+        simulate(TABLE, probs, CONCEPTS),
+        simulate(TABLE, probs[:, order], [CONCEPTS[i] for i in order]),
+    )
 
 
 @pytest.mark.parametrize(
-    "concepts, words", [(["cat", "dog"], "got 2 names"), (["dog", "dog", "ski"], "2 of them different"), (["a", "b", "c"], "lacks")]
+    "concepts, words",
+    [
+        (["cat", "dog"], "got 2 names"),
+        (["dog", "dog", "ski"], "2 of them different"),
+        (["a", "b", "c"], "lacks"),
+    ],
 )
 def test_names_that_do_not_fit_are_refused(concepts, words):
     with pytest.raises(ValueError, match=words):
@@ -43,5 +55,7 @@ def test_correlation_of_one_image_is_zero_and_shapes_are_checked():
         correlation(np.ones((4, 2)), np.ones((4, 3)))
     with pytest.raises(ValueError, match="got 4 and 5 rows"):
         correlation(np.ones((4, 2)), np.ones((5, 2)))
-    with pytest.raises(ValueError, match="activations must be finite, got nan at image 1, neuron 0"):
+    with pytest.raises(
+        ValueError, match="activations must be finite, got nan at image 1, neuron 0"
+    ):
         correlation(np.ones((2, 1)), np.array([[0.0], [np.nan]]))

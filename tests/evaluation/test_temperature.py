@@ -19,7 +19,9 @@ def predictions():
 
 def loss(logits, labels, temperature):
     z = logits / temperature
-    return (np.log(np.exp(z - z.max(1, keepdims=True)).sum(1)) + z.max(1) - z[np.arange(len(z)), labels]).mean()
+    return (
+        np.log(np.exp(z - z.max(1, keepdims=True)).sum(1)) + z.max(1) - z[np.arange(len(z)), labels]
+    ).mean()
 
 
 def test_two_classes_in_closed_form():
@@ -31,7 +33,12 @@ def test_two_classes_in_closed_form():
 
 def test_it_is_the_best_of_all_temperatures(predictions):
     found = fit_temperature(*predictions)
-    best = minimize_scalar(lambda t: loss(*predictions, t), bounds=(0.1, 10), method="bounded", options={"xatol": 1e-10})
+    best = minimize_scalar(
+        lambda t: loss(*predictions, t),
+        bounds=(0.1, 10),
+        method="bounded",
+        options={"xatol": 1e-10},
+    )
     np.testing.assert_allclose(found.value, best.x, rtol=1e-6)
     np.testing.assert_allclose(found.loss, best.fun, rtol=1e-12)
     assert abs(found.value - 3) < 0.15
@@ -40,13 +47,17 @@ def test_it_is_the_best_of_all_temperatures(predictions):
 def test_scale_and_shift_of_the_logits(predictions):
     logits, labels = predictions
     expected = fit_temperature(logits, labels).value
-    np.testing.assert_allclose(fit_temperature(2 * logits + 100, labels).value, 2 * expected, rtol=1e-9)
+    np.testing.assert_allclose(
+        fit_temperature(2 * logits + 100, labels).value, 2 * expected, rtol=1e-9
+    )
     assert abs(fit_temperature(logits.astype(np.float32), labels).value - expected) < 1e-5
 
 
 def test_defined_where_no_temperature_is_best():
     eye = np.eye(3)
-    perfect, wrong, flat = (fit_temperature(z, np.arange(3)) for z in (9 * eye, -9 * eye, 0 * eye + 2))
+    perfect, wrong, flat = (
+        fit_temperature(z, np.arange(3)) for z in (9 * eye, -9 * eye, 0 * eye + 2)
+    )
     assert (perfect.value, perfect.capped) == (LEAST, True)
     assert (wrong.value, wrong.capped) == (MOST, True)
     assert (flat.value, flat.capped) == (1.0, False)

@@ -16,7 +16,9 @@ def planted(n=1500, n_concepts=30, n_neurons=6, noise=0.3, seed=0):
     rng = np.random.default_rng(seed)
     probs = (rng.random((n, n_concepts)) < 0.2).astype(np.float32)
     truth = np.stack([rng.choice(n_concepts, 2, replace=False) for _ in range(n_neurons)])
-    activations = np.stack([2 * probs[:, a] + probs[:, b] for a, b in truth], 1) + noise * rng.normal(size=(n, n_neurons))
+    activations = np.stack(
+        [2 * probs[:, a] + probs[:, b] for a, b in truth], 1
+    ) + noise * rng.normal(size=(n, n_neurons))
     return (activations + 1).astype(np.float32), probs, truth
 
 
@@ -28,9 +30,16 @@ def restated(activations, probs, split, lam=0.05 / 0.99, l1_ratio=0.99, r=10, v=
     standard = (x - x.mean(0)) / x.std(0)
     result = []
     for k in range(activations.shape[1]):
-        y, y_val = activations[split.train, k].astype(np.float64), activations[split.val, k].astype(np.float64)
+        y, y_val = (
+            activations[split.train, k].astype(np.float64),
+            activations[split.val, k].astype(np.float64),
+        )
         target = (y - y.mean()) / y.std()
-        w = ElasticNet(alpha=lam, l1_ratio=l1_ratio, tol=1e-12, max_iter=100_000).fit(standard, target).coef_
+        w = (
+            ElasticNet(alpha=lam, l1_ratio=l1_ratio, tol=1e-12, max_iter=100_000)
+            .fit(standard, target)
+            .coef_
+        )
         gradient = standard.T @ (target - standard @ w) / len(y)
         order = sorted(range(len(w)), key=lambda j: (-w[j], -gradient[j], j))
         chosen, rejected, best = [], set(), 0.0
@@ -61,7 +70,9 @@ def test_equals_the_procedure_restated_in_numpy(noise):
     activations, probs, _ = planted(noise=noise)
     split = make_split(len(probs), 0)
     for got, (names, weights, bias, rho) in zip(
-        jaxle.explain(activations, probs, NAMES, split=split), restated(activations, probs, split), strict=True
+        jaxle.explain(activations, probs, NAMES, split=split),
+        restated(activations, probs, split),
+        strict=True,
     ):
         assert list(got.concepts) == names
         np.testing.assert_allclose(got.weights, weights, rtol=1e-5)
@@ -107,7 +118,10 @@ def test_kinds_of_array(kind, tmp_path):
     elif kind == "float64":
         activations, probs = activations.astype(np.float64), probs.astype(np.float64)
     else:
-        activations, probs = (jnp.asarray(z, jnp.bfloat16 if kind == "bfloat16" else None) for z in (activations, probs))
+        activations, probs = (
+            jnp.asarray(z, jnp.bfloat16 if kind == "bfloat16" else None)
+            for z in (activations, probs)
+        )
     found = jaxle.explain(activations, probs, NAMES)
     assert [set(row.concepts) for row in found] == [{NAMES[a], NAMES[b]} for a, b in truth]
 
@@ -121,10 +135,16 @@ def test_top_k_takes_as_many_as_asked():
 def test_dead_and_constant_neurons_are_flagged_and_leave_the_others_alone():
     activations, probs, _ = planted()
     alone = jaxle.explain(activations, probs, NAMES)
-    dead = np.stack([np.zeros(len(probs)), np.full(len(probs), 5.0), 1e-3 * probs[:, 0]], 1).astype(np.float32)
+    dead = np.stack([np.zeros(len(probs)), np.full(len(probs), 5.0), 1e-3 * probs[:, 0]], 1).astype(
+        np.float32
+    )
     found = jaxle.explain(np.concatenate([dead, activations], 1), probs, NAMES)
     assert [found[k].flag for k in range(3)] == ["dead", "constant", "dead"]
-    assert found[0].concepts == found[1].concepts == () and found[1].bias == 5.0 and found[2].concepts == ("c0",)
+    assert (
+        found[0].concepts == found[1].concepts == ()
+        and found[1].bias == 5.0
+        and found[2].concepts == ("c0",)
+    )
     assert [row.concepts for row in found.rows[3:]] == [row.concepts for row in alone]
     assert jaxle.explain(dead, probs, NAMES, dead_threshold=1e-4)[2].flag == ""
 
@@ -153,13 +173,19 @@ def test_a_concept_constant_on_train_is_screened_out():
 def test_fewer_images_than_concepts(n):
     activations, probs, _ = planted(n=n, noise=0.1)
     found = jaxle.explain(activations, probs, NAMES, min_top5=0)
-    assert len(found) == 6 and all(np.isfinite([*row.weights, row.bias, row.val_correlation]).all() for row in found)
+    assert len(found) == 6 and all(
+        np.isfinite([*row.weights, row.bias, row.val_correlation]).all() for row in found
+    )
 
 
 def test_one_neuron_and_one_concept():
     x = np.random.default_rng(0).random((200, 1)).astype(np.float32)
     row = jaxle.explain(3 * x + 1, x, ["c"])[0]
-    assert row.concepts == ("c",) and row.weights[0] == pytest.approx(3, rel=1e-4) and row.bias == pytest.approx(1, rel=1e-4)
+    assert (
+        row.concepts == ("c",)
+        and row.weights[0] == pytest.approx(3, rel=1e-4)
+        and row.bias == pytest.approx(1, rel=1e-4)
+    )
 
 
 def test_the_fewest_images():
@@ -169,7 +195,10 @@ def test_the_fewest_images():
         jaxle.explain(y, x, ["c"], min_top5=0)
     split = Split(np.array([0, 1]), np.array([2, 3]), np.array([4]))
     row = jaxle.explain(
-        np.array([[1.0], [3.0], [1.0], [3.0], [1.0]], np.float32), np.array([[0.0], [1.0], [0.0], [1.0], [0.0]]), ["c"], split=split
+        np.array([[1.0], [3.0], [1.0], [3.0], [1.0]], np.float32),
+        np.array([[0.0], [1.0], [0.0], [1.0], [0.0]]),
+        ["c"],
+        split=split,
     )[0]
     assert (
         row.concepts == ("c",)
@@ -184,26 +213,68 @@ def test_dependent_columns_are_harmless():
     both = np.concatenate([probs, probs[:, :5], 1 - probs[:, :5]], 1)  # duplicates, and complements
     names = [*NAMES, *[f"again {j}" for j in range(5)], *[f"not {j}" for j in range(5)]]
     found = jaxle.explain(activations, both, names)
-    rho = jaxle.correlation(jaxle.simulate(found, both, names)[found.split.test], activations[found.split.test])
+    rho = jaxle.correlation(
+        jaxle.simulate(found, both, names)[found.split.test], activations[found.split.test]
+    )
     assert rho.min() > 0.9 and max(abs(w) for row in found for w in row.weights) < 10
 
 
 @pytest.mark.parametrize(
     "change, words",
     [
-        (lambda a, p: (a[:-1], p, NAMES, {}), "activations and concept_probs must describe the same images, got 1499 and 1500 rows"),
-        (lambda a, p: (np.where(a > 3, np.nan, a), p, NAMES, {}), "activations must be finite, got nan at image"),
-        (lambda a, p: (a, np.where(p > 0, np.inf, p), NAMES, {}), "concept_probs must be finite, got inf at image"),
-        (lambda a, p: (a[:, 0], p, NAMES, {}), "activations must be a non-empty array of shape (images, neurons), got shape (1500,)"),
-        (lambda a, p: (a, p, NAMES[:-1], {}), "concepts must name the 30 columns of concept_probs, got 29 names"),
-        (lambda a, p: (a, p, [*NAMES[:-1], "c0"], {}), "concepts must be different names, got 'c0' twice"),
-        (lambda a, p: (a, p, NAMES, {"search": "best"}), "unknown search 'best'; valid: greedy, top_k"),
+        (
+            lambda a, p: (a[:-1], p, NAMES, {}),
+            "activations and concept_probs must describe the same images, got 1499 and 1500 rows",
+        ),
+        (
+            lambda a, p: (np.where(a > 3, np.nan, a), p, NAMES, {}),
+            "activations must be finite, got nan at image",
+        ),
+        (
+            lambda a, p: (a, np.where(p > 0, np.inf, p), NAMES, {}),
+            "concept_probs must be finite, got inf at image",
+        ),
+        (
+            lambda a, p: (a[:, 0], p, NAMES, {}),
+            "activations must be a non-empty array of shape (images, neurons), got shape (1500,)",
+        ),
+        (
+            lambda a, p: (a, p, NAMES[:-1], {}),
+            "concepts must name the 30 columns of concept_probs, got 29 names",
+        ),
+        (
+            lambda a, p: (a, p, [*NAMES[:-1], "c0"], {}),
+            "concepts must be different names, got 'c0' twice",
+        ),
+        (
+            lambda a, p: (a, p, NAMES, {"search": "best"}),
+            "unknown search 'best'; valid: greedy, top_k",
+        ),
         (lambda a, p: (a, p, NAMES, {"lam": -1}), "lam must be a positive number, got -1"),
         (lambda a, p: (a, p, NAMES, {"l1_ratio": 2}), "l1_ratio must be a number in"),
-        (lambda a, p: (a, p, NAMES, {"max_concepts": 0}), "max_concepts must be a whole number of at least 1"),
+        (
+            lambda a, p: (a, p, NAMES, {"max_concepts": 0}),
+            "max_concepts must be a whole number of at least 1",
+        ),
         (lambda a, p: (a, 0.1 * p, NAMES, {}), "none of the 30 concepts passes screening"),
-        (lambda a, p: (a, p, NAMES, {"split": Split(np.arange(10), np.arange(5, 20), np.arange(20, 30))}), ""),
-        (lambda a, p: (a, p, NAMES, {"split": Split(np.arange(10), np.arange(10, 20), np.arange(20, 3000))}), ""),
+        (
+            lambda a, p: (
+                a,
+                p,
+                NAMES,
+                {"split": Split(np.arange(10), np.arange(5, 20), np.arange(20, 30))},
+            ),
+            "",
+        ),
+        (
+            lambda a, p: (
+                a,
+                p,
+                NAMES,
+                {"split": Split(np.arange(10), np.arange(10, 20), np.arange(20, 3000))},
+            ),
+            "",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(change, words):

@@ -20,7 +20,11 @@ def planted(n=900, n_concepts=40, n_neurons=64, noise=0.8, seed=0):
     probs = (common + 2 * rng.normal(size=(n, n_concepts)) > 1.5).astype(np.float32)
     truth = np.stack([rng.choice(n_concepts, 3, replace=False) for _ in range(n_neurons)])
     weights = rng.uniform(0.5, 2, truth.shape) * rng.choice([-1, 1], truth.shape)
-    activations = np.einsum("nki,ki->nk", probs[:, truth], weights) + noise * rng.normal(size=(n, n_neurons)) + 4
+    activations = (
+        np.einsum("nki,ki->nk", probs[:, truth], weights)
+        + noise * rng.normal(size=(n, n_neurons))
+        + 4
+    )
     return activations.astype(np.float32), probs, truth
 
 
@@ -36,7 +40,10 @@ def restated(activations, probs, split, max_concepts, min_gain, teacher=True):
     standard = (x - x.mean(0)) / x.std(0)
     parts = zip(folds.deal(split.train, 5, 0), folds.deal(split.val, 5, 0)[::-1], strict=True)
     parts = [np.isin(both, np.concatenate(pair)) for pair in parts]
-    hats = [np.linalg.solve(standard.T @ standard / n + s * np.eye(x.shape[1]), standard.T / n) for s in ridge.STRENGTHS]
+    hats = [
+        np.linalg.solve(standard.T @ standard / n + s * np.eye(x.shape[1]), standard.T / n)
+        for s in ridge.STRENGTHS
+    ]
     result = []
     for k in range(activations.shape[1]):
         y = activations[both, k].astype(np.float64)
@@ -44,7 +51,10 @@ def restated(activations, probs, split, max_concepts, min_gain, teacher=True):
         close = False
         if teacher:
             fits = [standard @ (hat @ target) for hat in hats]
-            gcv = [np.mean((target - f) ** 2) / (1 - (1 + np.sum(standard.T * h)) / n) ** 2 for f, h in zip(fits, hats, strict=True)]
+            gcv = [
+                np.mean((target - f) ** 2) / (1 - (1 + np.sum(standard.T * h)) / n) ** 2
+                for f, h in zip(fits, hats, strict=True)
+            ]
             close |= np.diff(np.sort(gcv)[:2])[0] < 1e-6
             target = fits[int(np.argmin(gcv))]
             target = target / target.std()
@@ -84,9 +94,13 @@ def test_equals_the_procedure_restated_in_numpy_on_64_neurons(teacher):
     activations, probs, _ = planted()
     split = make_split(len(probs), 0)
     options = {"max_concepts": 6, "min_gain": 0.01, "teacher": teacher, "exchanges": 0}
-    found = jaxle.explain(activations, probs, NAMES, split=split, search="preconditioned", **options)
+    found = jaxle.explain(
+        activations, probs, NAMES, split=split, search="preconditioned", **options
+    )
     exempt = 0
-    for got, (chosen, weights, bias, rho, close) in zip(found, restated(activations, probs, split, 6, 0.01, teacher), strict=True):
+    for got, (chosen, weights, bias, rho, close) in zip(
+        found, restated(activations, probs, split, 6, 0.01, teacher), strict=True
+    ):
         if close:
             exempt += 1
             continue
@@ -100,14 +114,31 @@ def test_equals_the_procedure_restated_in_numpy_on_64_neurons(teacher):
 def test_finds_what_was_planted_of_either_sign_and_uses_val_too():
     activations, probs, truth = planted(noise=0.5)
     found = jaxle.explain(activations, probs, NAMES, search="preconditioned")
-    assert np.mean([set(row.concepts) >= {NAMES[j] for j in t} for row, t in zip(found, truth, strict=True)]) > 0.9
+    assert (
+        np.mean(
+            [
+                set(row.concepts) >= {NAMES[j] for j in t}
+                for row, t in zip(found, truth, strict=True)
+            ]
+        )
+        > 0.9
+    )
     assert any(w < 0 for row in found for w in row.weights) and found.facts["n_folds"] == 5
     test = found.split.test
     rho = jaxle.correlation(jaxle.simulate(found, probs, NAMES)[test], activations[test])
     greedy = jaxle.explain(activations, probs, NAMES)
-    matched = jaxle.explain(activations, probs, NAMES, search="preconditioned", mean_length=float(greedy.lengths.mean()))
-    rho_greedy, rho_matched = (jaxle.correlation(jaxle.simulate(e, probs, NAMES)[test], activations[test]) for e in (greedy, matched))
-    assert rho.mean() > 0.85 and matched.lengths.mean() <= greedy.lengths.mean() and rho_matched.mean() > rho_greedy.mean()
+    matched = jaxle.explain(
+        activations, probs, NAMES, search="preconditioned", mean_length=float(greedy.lengths.mean())
+    )
+    rho_greedy, rho_matched = (
+        jaxle.correlation(jaxle.simulate(e, probs, NAMES)[test], activations[test])
+        for e in (greedy, matched)
+    )
+    assert (
+        rho.mean() > 0.85
+        and matched.lengths.mean() <= greedy.lengths.mean()
+        and rho_matched.mean() > rho_greedy.mean()
+    )
 
 
 def test_exchanges_keep_the_lengths_and_are_judged_on_the_folds_again():
@@ -115,13 +146,19 @@ def test_exchanges_keep_the_lengths_and_are_judged_on_the_folds_again():
     split = make_split(len(probs), 0)
     got = measured(activations, probs, split)
     weights = preconditioned.teach(got).weights
-    (before, _), (after, _) = (preconditioned.search(got, weights, max_concepts=6, min_gain=0.0, exchanges=n) for n in (0, 3))
+    (before, _), (after, _) = (
+        preconditioned.search(got, weights, max_concepts=6, min_gain=0.0, exchanges=n)
+        for n in (0, 3)
+    )
     np.testing.assert_array_equal(before.count, after.count)
     changed = [k for k in range(64) if set(before.selected[k]) != set(after.selected[k])]
     assert changed
     for k in changed:
         folds_rho = forward.judge(got.folds, after.selected)[k, after.count[k] - 1]
-        assert after.val_correlation[k] == pytest.approx(folds_rho, abs=1e-6) and folds_rho != before.val_correlation[k]
+        assert (
+            after.val_correlation[k] == pytest.approx(folds_rho, abs=1e-6)
+            and folds_rho != before.val_correlation[k]
+        )
 
 
 def test_never_looks_at_test_images():
@@ -129,7 +166,10 @@ def test_never_looks_at_test_images():
     split = make_split(len(probs), 0)
     before = jaxle.explain(activations, probs, NAMES, split=split, search="preconditioned")
     activations[split.test], probs[split.test] = 3.0, 0.5
-    assert jaxle.explain(activations, probs, NAMES, split=split, search="preconditioned").rows == before.rows
+    assert (
+        jaxle.explain(activations, probs, NAMES, split=split, search="preconditioned").rows
+        == before.rows
+    )
 
 
 def test_one_neuron_at_a_time_equals_all_at_once_and_scale_carries_over():
@@ -146,17 +186,34 @@ def test_mean_length_counts_live_neurons_only():
     activations[:, :5] = 0.005 * probs[:, :5]  # dead, each explained by one concept
     found = jaxle.explain(activations, probs, NAMES, search="preconditioned", mean_length=2.0)
     live = np.array([row.flag != "dead" for row in found])
-    assert live.sum() == 7 and 1.5 < found.lengths[live].mean() <= 2.0 and found.facts["mean_length"] == found.lengths[live].mean()
-    assert jaxle.explain(activations, probs, NAMES, search="preconditioned", min_gain=found.facts["min_gain"]).rows == found.rows
+    assert (
+        live.sum() == 7
+        and 1.5 < found.lengths[live].mean() <= 2.0
+        and found.facts["mean_length"] == found.lengths[live].mean()
+    )
+    assert (
+        jaxle.explain(
+            activations, probs, NAMES, search="preconditioned", min_gain=found.facts["min_gain"]
+        ).rows
+        == found.rows
+    )
 
 
 def test_dead_and_constant_neurons_are_flagged_and_leave_the_others_alone():
     activations, probs, _ = planted(n_neurons=12)
     alone = jaxle.explain(activations, probs, NAMES, search="preconditioned")
-    dead = np.stack([np.zeros(len(probs)), np.full(len(probs), 5.0), 1e-3 * probs[:, 0]], 1).astype(np.float32)
-    found = jaxle.explain(np.concatenate([dead, activations[:, 3:]], 1), probs, NAMES, search="preconditioned")
+    dead = np.stack([np.zeros(len(probs)), np.full(len(probs), 5.0), 1e-3 * probs[:, 0]], 1).astype(
+        np.float32
+    )
+    found = jaxle.explain(
+        np.concatenate([dead, activations[:, 3:]], 1), probs, NAMES, search="preconditioned"
+    )
     assert [found[k].flag for k in range(3)] == ["dead", "constant", "dead"]
-    assert found[0].concepts == found[1].concepts == () and found[1].bias == 5.0 and found[2].concepts == ("c0",)
+    assert (
+        found[0].concepts == found[1].concepts == ()
+        and found[1].bias == 5.0
+        and found[2].concepts == ("c0",)
+    )
     assert [row.concepts for row in found.rows[3:]] == [row.concepts for row in alone.rows[3:]]
 
 
@@ -164,22 +221,33 @@ def test_dead_and_constant_neurons_are_flagged_and_leave_the_others_alone():
 def test_fewer_images_than_concepts(n):
     activations, probs, _ = planted(n=n, n_neurons=6)
     found = jaxle.explain(activations, probs, NAMES, min_top5=0, search="preconditioned")
-    assert len(found) == 6 and all(np.isfinite([*row.weights, row.bias, row.val_correlation]).all() for row in found)
+    assert len(found) == 6 and all(
+        np.isfinite([*row.weights, row.bias, row.val_correlation]).all() for row in found
+    )
 
 
 def test_one_neuron_and_one_concept():
     x = np.random.default_rng(0).random((200, 1)).astype(np.float32)
     row = jaxle.explain(3 * x + 1, x, ["c"], search="preconditioned")[0]
-    assert row.concepts == ("c",) and row.weights[0] == pytest.approx(3, rel=1e-4) and row.bias == pytest.approx(1, rel=1e-4)
+    assert (
+        row.concepts == ("c",)
+        and row.weights[0] == pytest.approx(3, rel=1e-4)
+        and row.bias == pytest.approx(1, rel=1e-4)
+    )
     assert row.val_correlation == pytest.approx(1, abs=1e-5)
 
 
 def test_what_nothing_explains_is_flagged():
     rng = np.random.default_rng(0)
-    probs, activations = (rng.random((400, 3)) < 0.5).astype(np.float32), rng.random((400, 12)).astype(np.float32)
+    probs, activations = (
+        (rng.random((400, 3)) < 0.5).astype(np.float32),
+        rng.random((400, 12)).astype(np.float32),
+    )
     found = jaxle.explain(activations, probs, NAMES[:3], search="preconditioned")
     unexplained = [row for row in found if row.flag == "unexplained"]
-    assert unexplained and all(row.concepts == () and row.val_correlation == 0 for row in unexplained)
+    assert unexplained and all(
+        row.concepts == () and row.val_correlation == 0 for row in unexplained
+    )
     assert all(row.val_correlation > 0 for row in found if row.concepts)
 
 
@@ -187,17 +255,37 @@ def test_dependent_columns_are_harmless():
     """Classes, superclasses that are their sums, duplicates and complements."""
     rng = np.random.default_rng(0)
     member = np.eye(12)
-    member = np.concatenate([member, *(member[:, i : i + 4].sum(1, keepdims=True) for i in range(0, 12, 4)), member[:, :2], 1 - member], 1)
+    member = np.concatenate(
+        [
+            member,
+            *(member[:, i : i + 4].sum(1, keepdims=True) for i in range(0, 12, 4)),
+            member[:, :2],
+            1 - member,
+        ],
+        1,
+    )
     probs = member[rng.integers(0, 12, 1000)].astype(np.float32)
-    activations = (probs @ rng.normal(size=(len(member[0]), 9)) + rng.normal(size=(1000, 9)) + 9).astype(np.float32)
+    activations = (
+        probs @ rng.normal(size=(len(member[0]), 9)) + rng.normal(size=(1000, 9)) + 9
+    ).astype(np.float32)
     names = [f"c{j}" for j in range(probs.shape[1])]
-    found = jaxle.explain(activations, probs, names, search="preconditioned", max_concepts=30, min_gain=0.0)
+    found = jaxle.explain(
+        activations, probs, names, search="preconditioned", max_concepts=30, min_gain=0.0
+    )
     test = found.split.test
     design = np.column_stack([member[:, :11], np.ones(12)])
-    table = np.linalg.lstsq(design[probs[:, :12].argmax(1)][found.split.train], activations[found.split.train], rcond=None)[0]
+    table = np.linalg.lstsq(
+        design[probs[:, :12].argmax(1)][found.split.train],
+        activations[found.split.train],
+        rcond=None,
+    )[0]
     best = jaxle.correlation((design @ table)[probs[test, :12].argmax(1)], activations[test])
     rho = jaxle.correlation(jaxle.simulate(found, probs, names)[test], activations[test])
-    assert (rho > best - 0.05).all() and max(abs(w) for row in found for w in row.weights) < 100 and found.lengths.max() <= 11
+    assert (
+        (rho > best - 0.05).all()
+        and max(abs(w) for row in found for w in row.weights) < 100
+        and found.lengths.max() <= 11
+    )
 
 
 def test_a_concept_in_one_fold_only_is_handled():
@@ -206,7 +294,9 @@ def test_a_concept_in_one_fold_only_is_handled():
     probs[:, 0] = 0
     probs[folds.deal(split.train, 5, 0)[1][:2], 0] = 1
     activations[:, 0] = 5 * probs[:, 0] + 1
-    found = jaxle.explain(activations, probs, NAMES, split=split, search="preconditioned", min_top5=0)
+    found = jaxle.explain(
+        activations, probs, NAMES, split=split, search="preconditioned", min_top5=0
+    )
     assert all(np.isfinite([*row.weights, row.bias, row.val_correlation]).all() for row in found)
     # no fit outside that fold can know the concept and no other fold can test it: its neuron has nothing that holds on unseen images
     assert found[0].val_correlation < 0.5
@@ -217,7 +307,15 @@ def test_one_device_equals_eight():
     split = make_split(len(probs), 0)
     maxima = linear.maximum(activations)
     one, eight = (
-        preconditioned.explain(measured(activations, probs, split, mesh), NAMES, maxima, split, mesh=mesh, mean_length=2.5, **OPTIONS)
+        preconditioned.explain(
+            measured(activations, probs, split, mesh),
+            NAMES,
+            maxima,
+            split,
+            mesh=mesh,
+            mean_length=2.5,
+            **OPTIONS,
+        )
         for mesh in (None, make_mesh())
     )
     for a, b in zip(one, eight, strict=True):
@@ -233,7 +331,10 @@ def test_the_teacher_is_the_ceiling_and_can_be_kept_between_the_steps():
     kept = ridge.Teacher(*(np.asarray(part) for part in teacher))
     found = preconditioned.select(got, NAMES, maxima, split, teacher=kept, **OPTIONS)
     assert found.rows == preconditioned.explain(got, NAMES, maxima, split, **OPTIONS).rows
-    assert np.asarray(teacher.weights).shape == (40, 12) and set(found.facts["teacher"]) > {"median_strength", "mean_freedom"}
+    assert np.asarray(teacher.weights).shape == (40, 12) and set(found.facts["teacher"]) > {
+        "median_strength",
+        "mean_freedom",
+    }
     dense = probs[split.test] @ kept.weights + kept.bias
     assert jaxle.correlation(dense, activations[split.test]).mean() > 0.5
 
@@ -241,11 +342,26 @@ def test_the_teacher_is_the_ceiling_and_can_be_kept_between_the_steps():
 @pytest.mark.parametrize(
     "options, words",
     [
-        ({"search": "greedy", "mean_length": 3}, "mean_length needs search='preconditioned', got search='greedy'"),
-        ({"search": "preconditioned", "mean_length": 0.5}, "mean_length must be a number of at least 1, or None, got 0.5"),
-        ({"search": "preconditioned", "mean_length": True}, "mean_length must be a number of at least 1, or None, got True"),
-        ({"search": "preconditioned", "teacher": "ridge"}, "teacher must be True or False, got 'ridge'"),
-        ({"search": "precondition"}, "unknown search 'precondition'; valid: greedy, top_k, preconditioned"),
+        (
+            {"search": "greedy", "mean_length": 3},
+            "mean_length needs search='preconditioned', got search='greedy'",
+        ),
+        (
+            {"search": "preconditioned", "mean_length": 0.5},
+            "mean_length must be a number of at least 1, or None, got 0.5",
+        ),
+        (
+            {"search": "preconditioned", "mean_length": True},
+            "mean_length must be a number of at least 1, or None, got True",
+        ),
+        (
+            {"search": "preconditioned", "teacher": "ridge"},
+            "teacher must be True or False, got 'ridge'",
+        ),
+        (
+            {"search": "precondition"},
+            "unknown search 'precondition'; valid: greedy, top_k, preconditioned",
+        ),
     ],
 )
 def test_bad_options_are_one_sentence(options, words):

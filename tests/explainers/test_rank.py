@@ -11,22 +11,34 @@ RNG = np.random.default_rng(0)
 
 def lexsorted(weights, gradient, pool):
     numbers = np.arange(len(weights))
-    return np.stack([np.lexsort((numbers, -gradient[:, k], -weights[:, k]))[:pool] for k in range(weights.shape[1])])
+    return np.stack(
+        [
+            np.lexsort((numbers, -gradient[:, k], -weights[:, k]))[:pool]
+            for k in range(weights.shape[1])
+        ]
+    )
 
 
 def test_orders_by_weight_then_signed_gradient_then_index():
     weights = RNG.choice([-0.5, -1e-7, 0, 0, 0, 0, 1e-7, 0.25, 0.25, 1], (60, 9)).astype(np.float32)
     gradient = RNG.choice([-0.05, -0.0, 0.0, 0.01, 0.05], (60, 9)).astype(np.float32)
-    np.testing.assert_array_equal(rank.order(weights, gradient, 60), lexsorted(weights, gradient + 0.0, 60))
+    np.testing.assert_array_equal(
+        rank.order(weights, gradient, 60), lexsorted(weights, gradient + 0.0, 60)
+    )
     gradient = np.where(
         weights == 0, gradient, 0.05 * np.sign(weights) + 0.001 * weights
     )  # at an optimum equal weights have equal gradients
     for pool in (25, 3):
-        np.testing.assert_array_equal(rank.order(weights, gradient, pool), lexsorted(weights, gradient + 0.0, pool))
+        np.testing.assert_array_equal(
+            rank.order(weights, gradient, pool), lexsorted(weights, gradient + 0.0, pool)
+        )
 
 
 def test_a_pool_larger_than_the_set_is_the_whole_set():
-    assert rank.order(np.zeros((4, 2), np.float32), np.zeros((4, 2), np.float32), 100).tolist() == [[0, 1, 2, 3]] * 2
+    assert (
+        rank.order(np.zeros((4, 2), np.float32), np.zeros((4, 2), np.float32), 100).tolist()
+        == [[0, 1, 2, 3]] * 2
+    )
 
 
 def test_blocks_and_devices_change_nothing():
@@ -35,7 +47,12 @@ def test_blocks_and_devices_change_nothing():
     moments = second_moments(features, targets)
     whole = rank.candidates(moments, 0.05, 0.99, pool=20)
     assert whole.order.shape == (11, 20) and whole.converged.all() and (whole.support > 0).all()
-    for other in (rank.candidates(moments, 0.05, 0.99, pool=20, block=4), rank.candidates(moments, 0.05, 0.99, pool=20, mesh=make_mesh())):
+    for other in (
+        rank.candidates(moments, 0.05, 0.99, pool=20, block=4),
+        rank.candidates(moments, 0.05, 0.99, pool=20, mesh=make_mesh()),
+    ):
         np.testing.assert_array_equal(other.support, whole.support)
         for k in range(11):
-            np.testing.assert_array_equal(other.order[k, : whole.support[k]], whole.order[k, : whole.support[k]])
+            np.testing.assert_array_equal(
+                other.order[k, : whole.support[k]], whole.order[k, : whole.support[k]]
+            )

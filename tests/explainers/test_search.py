@@ -16,16 +16,26 @@ def problem(kind, n_neurons=12, seed=0):
     rng = np.random.default_rng(seed)
     if kind == "one_hot":
         member = np.eye(20)
-        labels = np.concatenate([member, *(member[:, i : i + 4].sum(1, keepdims=True) for i in range(0, 20, 2))], 1)
+        labels = np.concatenate(
+            [member, *(member[:, i : i + 4].sum(1, keepdims=True) for i in range(0, 20, 2))], 1
+        )
         features = labels[rng.integers(0, 20, 700)]
     else:
         features = 1 / (1 + np.exp(-2 * rng.normal(size=(700, 8)) @ rng.normal(size=(8, 30))))
-    truth = np.where(rng.random((features.shape[1], n_neurons)) < 0.2, rng.normal(size=(features.shape[1], n_neurons)), 0)
-    return features.astype(np.float32), (features @ truth + 0.4 * rng.normal(size=(700, n_neurons))).astype(np.float32)
+    truth = np.where(
+        rng.random((features.shape[1], n_neurons)) < 0.2,
+        rng.normal(size=(features.shape[1], n_neurons)),
+        0,
+    )
+    return features.astype(np.float32), (
+        features @ truth + 0.4 * rng.normal(size=(700, n_neurons))
+    ).astype(np.float32)
 
 
 def moments(features, targets):
-    return second_moments(features[:500], targets[:500]), second_moments(features[500:], targets[500:])
+    return second_moments(features[:500], targets[:500]), second_moments(
+        features[500:], targets[500:]
+    )
 
 
 def read_aloud(features, targets, order, k, n_candidates, max_concepts, min_gain):
@@ -37,9 +47,13 @@ def read_aloud(features, targets, order, k, n_candidates, max_concepts, min_gain
         rho = []
         for c in candidates:
             columns = [*selected, c]
-            beta = np.linalg.lstsq(np.column_stack([x[:500][:, columns], np.ones(500)]), y[:500], rcond=None)[0]
+            beta = np.linalg.lstsq(
+                np.column_stack([x[:500][:, columns], np.ones(500)]), y[:500], rcond=None
+            )[0]
             s = x[500:][:, columns] @ beta[:-1]
-            rho.append(np.corrcoef(s, y[500:])[0, 1] if s.std() > 1e-12 and y[500:].std() > 0 else 0.0)
+            rho.append(
+                np.corrcoef(s, y[500:])[0, 1] if s.std() > 1e-12 and y[500:].std() > 0 else 0.0
+            )
         needed = best + min_gain if selected else 0.0
         top = sorted(rho)[::-1]
         close |= any(abs(r - needed) < 1e-6 for r in rho) or len(rho) > 1 and top[0] - top[1] < 1e-6
@@ -53,11 +67,15 @@ def read_aloud(features, targets, order, k, n_candidates, max_concepts, min_gain
 
 
 @pytest.mark.parametrize("kind", ["one_hot", "sigmoid"])
-@pytest.mark.parametrize("limits", [LIMITS, {"n_candidates": 2, "max_concepts": 6, "min_gain": 0.0}])
+@pytest.mark.parametrize(
+    "limits", [LIMITS, {"n_candidates": 2, "max_concepts": 6, "min_gain": 0.0}]
+)
 def test_greedy_equals_the_method_read_aloud(kind, limits):
     features, targets = problem(kind)
     train, val = moments(features, targets)
-    order = rank.candidates(train, 0.05 / 0.99, 0.99, pool=limits["n_candidates"] * limits["max_concepts"]).order
+    order = rank.candidates(
+        train, 0.05 / 0.99, 0.99, pool=limits["n_candidates"] * limits["max_concepts"]
+    ).order
     found = greedy(train, val, order, **limits)
     exempt = 0
     for k in range(targets.shape[1]):
@@ -74,7 +92,14 @@ def test_a_planted_pair_is_found_with_its_weights_and_bias():
     features, _ = problem("sigmoid")
     targets = (2 * features[:, [3]] + features[:, [7]] - 1).astype(np.float32)
     train, val = moments(features, targets)
-    found = greedy(train, val, np.array([[3, 7, 0, 1, 2]], np.int32), n_candidates=5, max_concepts=4, min_gain=0.01)
+    found = greedy(
+        train,
+        val,
+        np.array([[3, 7, 0, 1, 2]], np.int32),
+        n_candidates=5,
+        max_concepts=4,
+        min_gain=0.01,
+    )
     assert found.selected.tolist() == [[3, 7, -1, -1]] and found.count.tolist() == [2]
     np.testing.assert_allclose(found.weights[0], [2, 1, 0, 0], atol=1e-4)
     np.testing.assert_allclose([found.bias[0], found.val_correlation[0]], [-1, 1], atol=1e-4)
@@ -96,9 +121,13 @@ def test_a_neuron_without_a_helpful_candidate_ends_unexplained():
     targets[:, 1] = 2.5  # a constant neuron
     found = greedy(*moments(features, targets), np.zeros((2, 1), np.int32), **LIMITS)
     assert found.count.tolist() == [1, 0]
-    reverse = moments(features, np.concatenate([targets[:500], -targets[500:]]))  # on val it points the other way
+    reverse = moments(
+        features, np.concatenate([targets[:500], -targets[500:]])
+    )  # on val it points the other way
     found = greedy(*reverse, np.zeros((2, 1), np.int32), **LIMITS)
-    assert found.count.tolist() == [0, 0] and (found.selected == -1).all() and not found.weights.any()
+    assert (
+        found.count.tolist() == [0, 0] and (found.selected == -1).all() and not found.weights.any()
+    )
     np.testing.assert_allclose(found.bias, targets[:500].mean(0), rtol=1e-6)
 
 
@@ -106,14 +135,23 @@ def test_the_last_concept_kept_is_the_one_chosen_and_not_the_one_tried_last():
     features, _ = problem("sigmoid", seed=1)
     targets = (features[:, [3]] + 0.9 * features[:, [7]]).astype(np.float32)
     train, val = moments(features, targets)
-    found = greedy(train, val, np.array([[3, 7, 0, 1, 2]], np.int32), n_candidates=5, max_concepts=2, min_gain=0.01)
+    found = greedy(
+        train,
+        val,
+        np.array([[3, 7, 0, 1, 2]], np.int32),
+        n_candidates=5,
+        max_concepts=2,
+        min_gain=0.01,
+    )
     assert found.selected.tolist() == [[3, 7]]
 
 
 def test_top_k_passes_over_a_superclass_that_is_the_sum_of_classes_before_it():
     features, targets = problem("one_hot")
     train, val = moments(features, targets)
-    found = top_k(train, val, np.tile(np.array([[0, 1, 2, 3, 20, 5]], np.int32), (12, 1)), max_concepts=6)
+    found = top_k(
+        train, val, np.tile(np.array([[0, 1, 2, 3, 20, 5]], np.int32), (12, 1)), max_concepts=6
+    )
     assert (found.selected == np.array([0, 1, 2, 3, 5, -1])).all() and (found.count == 5).all()
 
 
@@ -122,7 +160,11 @@ def test_a_pool_of_r_times_v_is_enough():
     train, val = moments(features, targets)
     order = rank.candidates(train, 0.05 / 0.99, 0.99, pool=30).order
     limits = {"n_candidates": 3, "max_concepts": 4, "min_gain": 0.001}
-    for part, whole in zip(greedy(train, val, order[:, :12], **limits), greedy(train, val, order, **limits), strict=True):
+    for part, whole in zip(
+        greedy(train, val, order[:, :12], **limits),
+        greedy(train, val, order, **limits),
+        strict=True,
+    ):
         np.testing.assert_allclose(part, whole, atol=1e-6)
 
 

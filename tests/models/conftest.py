@@ -67,11 +67,15 @@ class Parity:
             close(edited, whole)
 
     @staticmethod
-    def hook_agrees(torch, module, variables, images, aliases, alias, torch_module, hooked, channels_axis: int):
+    def hook_agrees(
+        torch, module, variables, images, aliases, alias, torch_module, hooked, channels_axis: int
+    ):
         """Channel 1 replaced by 0.5 at an alias gives what a torch forward hook gives, and not the unchanged logits."""
         tap = taps.resolve(alias, taps.sites(module, variables, images), aliases)
         replaced = jax.jit(
-            lambda variables, images: taps.forward(module, variables, images, replace={tap: lambda v: v.at[..., 1].set(0.5)})[0]
+            lambda variables, images: taps.forward(
+                module, variables, images, replace={tap: lambda v: v.at[..., 1].set(0.5)}
+            )[0]
         )(variables, images)
 
         def hook(_, __, output):
@@ -85,14 +89,19 @@ class Parity:
         handle.remove()
         expected = getattr(expected, "logits", expected).numpy()
         close(replaced, expected)
-        assert np.abs(expected - np.asarray(jax.jit(module.apply)(variables, images))).max() > 1e-3 * np.abs(expected).max()
+        assert (
+            np.abs(expected - np.asarray(jax.jit(module.apply)(variables, images))).max()
+            > 1e-3 * np.abs(expected).max()
+        )
 
     @staticmethod
     def recorded(module, variables, images, aliases, names):
         """Alias → value, all in one forward pass, and the output."""
         found = taps.sites(module, variables, images)
         chosen = {name: taps.resolve(name, found, aliases) for name in names}
-        output, values = jax.jit(lambda v, x: taps.forward(module, v, x, record=chosen.values()))(variables, images)
+        output, values = jax.jit(lambda v, x: taps.forward(module, v, x, record=chosen.values()))(
+            variables, images
+        )
         return {name: values[tap] for name, tap in chosen.items()}, output
 
 

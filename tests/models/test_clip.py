@@ -14,21 +14,38 @@ from jaxle.models.siglip import TextConfig
 IMAGES = np.random.default_rng(0).normal(size=(3, 32, 32, 3)).astype(np.float32)
 TOKENS = np.random.default_rng(1).integers(1, 48, (4, 10), dtype=np.int32)
 TOKENS[np.arange(4), [9, 3, 6, 5]] = 49  # the end of text; what follows it must not matter
-CONFIG = clip.CLIPConfig(8, 24, 2, 3, 12, TextConfig(width=16, depth=2, mlp_dim=64, heads=2, vocabulary=50, length=10))
+CONFIG = clip.CLIPConfig(
+    8, 24, 2, 3, 12, TextConfig(width=16, depth=2, mlp_dim=64, heads=2, vocabulary=50, length=10)
+)
 
 
 def hub_clip(torch, parity, tmp_path, config, size):
     from transformers import CLIPConfig, CLIPModel
 
     text = config.text
-    net = CLIPModel(CLIPConfig(
-        text_config={"hidden_size": text.width, "num_hidden_layers": text.depth, "num_attention_heads": text.heads,
-                     "intermediate_size": text.mlp_dim, "vocab_size": text.vocabulary, "max_position_embeddings": text.length,
-                     "eos_token_id": text.vocabulary - 1, "bos_token_id": text.vocabulary - 2},
-        vision_config={"hidden_size": config.width, "num_hidden_layers": config.depth, "num_attention_heads": config.heads,
-                       "intermediate_size": 4 * config.width, "image_size": size, "patch_size": config.patch},
-        projection_dim=config.out,
-    ))
+    net = CLIPModel(
+        CLIPConfig(
+            text_config={
+                "hidden_size": text.width,
+                "num_hidden_layers": text.depth,
+                "num_attention_heads": text.heads,
+                "intermediate_size": text.mlp_dim,
+                "vocab_size": text.vocabulary,
+                "max_position_embeddings": text.length,
+                "eos_token_id": text.vocabulary - 1,
+                "bos_token_id": text.vocabulary - 2,
+            },
+            vision_config={
+                "hidden_size": config.width,
+                "num_hidden_layers": config.depth,
+                "num_attention_heads": config.heads,
+                "intermediate_size": 4 * config.width,
+                "image_size": size,
+                "patch_size": config.patch,
+            },
+            projection_dim=config.out,
+        )
+    )
     parity.randomise(torch, net).save_pretrained(tmp_path)
     return net, weights.read(tmp_path / "model.safetensors")
 
@@ -44,38 +61,61 @@ def open_clip_names(source):
             block, rest = f"{prefix}transformer.resblocks.{match[1]}.", match[2]
             if rest.startswith("self_attn.q_proj."):
                 kind = rest.rsplit(".", 1)[1]
-                parts = [source[name.replace("q_proj", part)] for part in ("q_proj", "k_proj", "v_proj")]
+                parts = [
+                    source[name.replace("q_proj", part)] for part in ("q_proj", "k_proj", "v_proj")
+                ]
                 renamed[f"{block}attn.in_proj_{kind}"] = np.concatenate(parts)
             elif "_proj." not in rest or "out_proj" in rest:
-                for old, new in {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj",
-                                 "self_attn.out_proj": "attn.out_proj"}.items():
+                for old, new in {
+                    "layer_norm1": "ln_1",
+                    "layer_norm2": "ln_2",
+                    "mlp.fc1": "mlp.c_fc",
+                    "mlp.fc2": "mlp.c_proj",
+                    "self_attn.out_proj": "attn.out_proj",
+                }.items():
                     rest = rest.replace(old, new)
                 renamed[block + rest] = tensor
-    for old, new in {"vision_model.embeddings.class_embedding": "visual.class_embedding", "logit_scale": "logit_scale",
-                     "vision_model.embeddings.position_embedding.weight": "visual.positional_embedding",
-                     "vision_model.embeddings.patch_embedding.weight": "visual.conv1.weight",
-                     "text_model.embeddings.token_embedding.weight": "token_embedding.weight",
-                     "text_model.embeddings.position_embedding.weight": "positional_embedding"}.items():
+    for old, new in {
+        "vision_model.embeddings.class_embedding": "visual.class_embedding",
+        "logit_scale": "logit_scale",
+        "vision_model.embeddings.position_embedding.weight": "visual.positional_embedding",
+        "vision_model.embeddings.patch_embedding.weight": "visual.conv1.weight",
+        "text_model.embeddings.token_embedding.weight": "token_embedding.weight",
+        "text_model.embeddings.position_embedding.weight": "positional_embedding",
+    }.items():
         renamed[new] = source[old]
-    for old, new in {"vision_model.pre_layrnorm": "visual.ln_pre", "vision_model.post_layernorm": "visual.ln_post",
-                     "text_model.final_layer_norm": "ln_final"}.items():
+    for old, new in {
+        "vision_model.pre_layrnorm": "visual.ln_pre",
+        "vision_model.post_layernorm": "visual.ln_post",
+        "text_model.final_layer_norm": "ln_final",
+    }.items():
         renamed |= {f"{new}.{kind}": source[f"{old}.{kind}"] for kind in ("weight", "bias")}
-    return renamed | {"visual.proj": source["visual_projection.weight"].T, "text_projection": source["text_projection.weight"].T}
+    return renamed | {
+        "visual.proj": source["visual_projection.weight"].T,
+        "text_projection": source["text_projection.weight"].T,
+    }
 
 
 def load(module, source, images, tokens):
     shapes = jax.eval_shape(module.init, jax.random.key(0), images, tokens)
-    return jax.tree.map(jnp.asarray, weights.convert(source, shapes, clip.layouts(module.config), "test"))
+    return jax.tree.map(
+        jnp.asarray, weights.convert(source, shapes, clip.layouts(module.config), "test")
+    )
 
 
 def embeddings(torch, net, images, tokens):
     with torch.no_grad():
-        out = net(pixel_values=torch.tensor(images).permute(0, 3, 1, 2), input_ids=torch.tensor(tokens, dtype=torch.long))
+        out = net(
+            pixel_values=torch.tensor(images).permute(0, 3, 1, 2),
+            input_ids=torch.tensor(tokens, dtype=torch.long),
+        )
     return out.image_embeds.numpy(), out.text_embeds.numpy(), out.logits_per_image.numpy()
 
 
 MODULE = clip.CLIP(CONFIG)
-EMBED_TEXTS = jax.jit(lambda variables, tokens: MODULE.apply(variables, tokens, method="embed_texts"))
+EMBED_TEXTS = jax.jit(
+    lambda variables, tokens: MODULE.apply(variables, tokens, method="embed_texts")
+)
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +129,17 @@ def test_transformers_layout_stage_by_stage_and_every_alias(parity, torch, hub):
     net, _, variables = hub
     held = []
     vision = net.vision_model
-    parts = (vision.pre_layrnorm, vision.encoder.layers[0], vision.encoder.layers[1].mlp.activation_fn)
-    handles = [p.register_forward_hook(lambda _, __, out: held.append((out[0] if isinstance(out, tuple) else out).numpy())) for p in parts]
+    parts = (
+        vision.pre_layrnorm,
+        vision.encoder.layers[0],
+        vision.encoder.layers[1].mlp.activation_fn,
+    )
+    handles = [
+        p.register_forward_hook(
+            lambda _, __, out: held.append((out[0] if isinstance(out, tuple) else out).numpy())
+        )
+        for p in parts
+    ]
     z_image, z_text, logits = embeddings(torch, net, IMAGES, TOKENS)
     for handle in handles:
         handle.remove()
@@ -106,16 +155,25 @@ def test_transformers_layout_stage_by_stage_and_every_alias(parity, torch, hub):
     parity.every_alias(MODULE, variables, IMAGES, aliases)
 
     def embed(pixels):
-        return net(pixel_values=pixels, input_ids=torch.tensor(TOKENS, dtype=torch.long)).image_embeds
+        return net(
+            pixel_values=pixels, input_ids=torch.tensor(TOKENS, dtype=torch.long)
+        ).image_embeds
 
     hidden = vision.encoder.layers[1].mlp.activation_fn
-    parity.hook_agrees(torch, MODULE, variables, IMAGES, aliases, "img.blocks[1].mlp.act", embed, hidden, 2)
+    parity.hook_agrees(
+        torch, MODULE, variables, IMAGES, aliases, "img.blocks[1].mlp.act", embed, hidden, 2
+    )
 
 
 def test_open_clips_names_hold_the_same_network(hub):
     _, source, variables = hub
-    numbers = {"text_model.embeddings.position_ids": np.arange(10)[None], "vision_model.embeddings.position_ids": np.arange(17)[None]}
-    jit_archive = {name: np.array(1) for name in ("input_resolution", "context_length", "vocab_size")}
+    numbers = {
+        "text_model.embeddings.position_ids": np.arange(10)[None],
+        "vision_model.embeddings.position_ids": np.arange(17)[None],
+    }
+    jit_archive = {
+        name: np.array(1) for name in ("input_resolution", "context_length", "vocab_size")
+    }
     for other in (open_clip_names(source) | jit_archive, source | numbers):
         jax.tree.map(np.testing.assert_array_equal, load(MODULE, other, IMAGES, TOKENS), variables)
 
@@ -146,9 +204,22 @@ def test_full_size(parity, torch, tmp_path, size, patch, pixels):
     (tmp_path / "model.safetensors").unlink()
     held = []
     for part in (net.vision_model.pre_layrnorm, net.vision_model.encoder.layers[config.depth // 2]):
-        part.register_forward_hook(lambda _, __, out: held.append((out[0] if isinstance(out, tuple) else out).numpy()))
+        part.register_forward_hook(
+            lambda _, __, out: held.append((out[0] if isinstance(out, tuple) else out).numpy())
+        )
     z_image, z_text, _ = embeddings(torch, net, images, tokens)
-    values, image = parity.recorded(module, variables, images, {}, ["img/pre_norm", f"img/Transformer/encoderblock_{config.depth // 2}"])
+    values, image = parity.recorded(
+        module,
+        variables,
+        images,
+        {},
+        ["img/pre_norm", f"img/Transformer/encoderblock_{config.depth // 2}"],
+    )
     text = jax.jit(lambda v, x: module.apply(v, x, method="embed_texts"))(variables, tokens)
-    shares = [parity.close(a, b) for a, b in zip((*values.values(), image, text), (*held, z_image, z_text), strict=True)]
-    print(f"\nCLIP-{size}/{patch}-{pixels}: stem {shares[0]:.1e}, block {shares[1]:.1e}, image {shares[2]:.1e}, text {shares[3]:.1e}")
+    shares = [
+        parity.close(a, b)
+        for a, b in zip((*values.values(), image, text), (*held, z_image, z_text), strict=True)
+    ]
+    print(
+        f"\nCLIP-{size}/{patch}-{pixels}: stem {shares[0]:.1e}, block {shares[1]:.1e}, image {shares[2]:.1e}, text {shares[3]:.1e}"
+    )

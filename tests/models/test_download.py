@@ -62,16 +62,23 @@ def test_a_wrong_hash_leaves_nothing_behind(server, tmp_path):
 
 
 def test_offline_or_absent_names_the_file_to_bring(server, tmp_path, monkeypatch):
-    with pytest.raises(ConnectionError, match="404.*bring the file from .*absent and pass its path as weights"):
+    with pytest.raises(
+        ConnectionError, match="404.*bring the file from .*absent and pass its path as weights"
+    ):
         download.locate(f"{server}absent")
     assert cached(tmp_path) == []
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ConnectionError, match=r"offline \(HF_HUB_OFFLINE is set\): bring the file from .*net.pth"):
+    with pytest.raises(
+        ConnectionError, match=r"offline \(HF_HUB_OFFLINE is set\): bring the file from .*net.pth"
+    ):
         download.locate(f"{server}net.pth")
 
 
 def test_a_broken_connection_leaves_nothing_behind(server, tmp_path):
-    with pytest.raises(ConnectionError, match=f"broke after {len(DATA)} of {len(DATA) + 1} bytes.*bring the file from .*cut.pth"):
+    with pytest.raises(
+        ConnectionError,
+        match=f"broke after {len(DATA)} of {len(DATA) + 1} bytes.*bring the file from .*cut.pth",
+    ):
         download.locate(f"{server}cut.pth")
     assert cached(tmp_path) == []
 
@@ -99,19 +106,37 @@ def test_hub_ids_with_dots_revisions_files_and_shards(monkeypatch, tmp_path):
     asked = a_hub(monkeypatch, tmp_path, {"model.safetensors": b"x", "other.bin": b"y"})
     assert download.locate("timm/vit_small_patch16_224.augreg_in21k").name == "model.safetensors"
     assert download.locate("org/name@abc123:other.bin").name == "other.bin"
-    assert asked == [("timm/vit_small_patch16_224.augreg_in21k", "model.safetensors", None), ("org/name", "other.bin", "abc123")]
-    index = b'{"weight_map": {"a": "one.safetensors", "b": "two.safetensors", "c": "one.safetensors"}}'
-    files = {"model.safetensors.index.json": index, "one.safetensors": b"1", "two.safetensors": b"2"}
+    assert asked == [
+        ("timm/vit_small_patch16_224.augreg_in21k", "model.safetensors", None),
+        ("org/name", "other.bin", "abc123"),
+    ]
+    index = (
+        b'{"weight_map": {"a": "one.safetensors", "b": "two.safetensors", "c": "one.safetensors"}}'
+    )
+    files = {
+        "model.safetensors.index.json": index,
+        "one.safetensors": b"1",
+        "two.safetensors": b"2",
+    }
     asked = a_hub(monkeypatch, tmp_path, files)
     assert download.locate("org/large") == tmp_path
-    assert [name for _, name, _ in asked] == ["model.safetensors.index.json", "one.safetensors", "two.safetensors"]
+    assert [name for _, name, _ in asked] == [
+        "model.safetensors.index.json",
+        "one.safetensors",
+        "two.safetensors",
+    ]
     a_hub(monkeypatch, tmp_path, {})
     with pytest.raises(ValueError, match="'org/empty' holds none of model.safetensors, "):
         download.locate("org/empty")
 
 
 def test_offline_takes_whichever_file_is_in_the_cache(monkeypatch, tmp_path):
-    a_hub(monkeypatch, tmp_path, {"pytorch_model.bin": b"x"}, offline=("model.safetensors", "model.safetensors.index.json"))
+    a_hub(
+        monkeypatch,
+        tmp_path,
+        {"pytorch_model.bin": b"x"},
+        offline=("model.safetensors", "model.safetensors.index.json"),
+    )
     assert download.locate("org/name").name == "pytorch_model.bin"
 
 
@@ -120,12 +145,18 @@ def test_a_hub_id_without_network_names_the_file_to_bring(monkeypatch, tmp_path)
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ConnectionError, match="some-org/some-model.*bring model.safetensors from https://huggingface.co/some-org/some-model"):
+    with pytest.raises(
+        ConnectionError,
+        match="some-org/some-model.*bring model.safetensors from https://huggingface.co/some-org/some-model",
+    ):
         download.locate("some-org/some-model@abc123")
 
 
 def test_a_local_path_is_taken_as_it_is_and_an_absent_one_is_an_error(tmp_path):
     (tmp_path / "w.npz").write_bytes(b"")
     assert download.locate(tmp_path / "w.npz") == tmp_path / "w.npz"
-    with pytest.raises(ValueError, match="absent.npz do not exist; expected a file or folder, an https:// address, or a hub id"):
+    with pytest.raises(
+        ValueError,
+        match="absent.npz do not exist; expected a file or folder, an https:// address, or a hub id",
+    ):
         download.locate(tmp_path / "absent.npz")

@@ -13,10 +13,26 @@ from jaxle.models.weights import Layout, Rename, convert, fused_attention, read
 
 TINY_VIT = vit.ViTConfig(patch=8, width=24, depth=2, mlp_dim=40, heads=3, num_classes=7)
 TINY_SIGLIP = siglip.SigLIPConfig(
-    vit.ViTConfig(patch=16, width=24, depth=1, mlp_dim=40, heads=2, pool="map", activation="gelu_tanh", num_classes=None),
+    vit.ViTConfig(
+        patch=16,
+        width=24,
+        depth=1,
+        mlp_dim=40,
+        heads=2,
+        pool="map",
+        activation="gelu_tanh",
+        num_classes=None,
+    ),
     siglip.TextConfig(width=16, depth=1, mlp_dim=32, heads=4, vocabulary=800, length=12),
 )
-TINY_CLIP = clip.CLIPConfig(16, 24, 2, 2, 12, clip.TextConfig(width=16, depth=1, mlp_dim=32, heads=4, vocabulary=1000, length=12))
+TINY_CLIP = clip.CLIPConfig(
+    16,
+    24,
+    2,
+    2,
+    12,
+    clip.TextConfig(width=16, depth=1, mlp_dim=32, heads=4, vocabulary=1000, length=12),
+)
 
 
 def siglip_entry(style):
@@ -29,11 +45,19 @@ def siglip_entry(style):
 
 
 SMALL = {
-    "vit": zoo.Entry(partial(vit.ViT, TINY_VIT), Preprocess("none", 32), layouts=vit.layouts(TINY_VIT), class_names=tuple("abcdefg")),
+    "vit": zoo.Entry(
+        partial(vit.ViT, TINY_VIT),
+        Preprocess("none", 32),
+        layouts=vit.layouts(TINY_VIT),
+        class_names=tuple("abcdefg"),
+    ),
     "siglip": siglip_entry("siglip"),
     "siglip2": siglip_entry("siglip2"),
     "clip": zoo.Entry(
-        partial(clip.CLIP, TINY_CLIP), Preprocess("none", 32), layouts=clip.layouts(TINY_CLIP), text=zoo.Text("no/body", "clip", 12)
+        partial(clip.CLIP, TINY_CLIP),
+        Preprocess("none", 32),
+        layouts=clip.layouts(TINY_CLIP),
+        text=zoo.Text("no/body", "clip", 12),
     ),
 }
 
@@ -50,15 +74,23 @@ def small_entries():
 def test_strictly_loaded(name, tmp_path):
     path = generated.generate(name, tmp_path)
     loaded = zoo.load_model(name, path)
-    assert path.suffix == (".npz" if name == "siglip2" else ".safetensors") and len(loaded.weights_hash) == 64
+    assert (
+        path.suffix == (".npz" if name == "siglip2" else ".safetensors")
+        and len(loaded.weights_hash) == 64
+    )
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(loaded.variables))
-    for stats in jax.tree.leaves(loaded.variables.get("batch_stats", {}), is_leaf=lambda node: "mean" in node):
+    for stats in jax.tree.leaves(
+        loaded.variables.get("batch_stats", {}), is_leaf=lambda node: "mean" in node
+    ):
         assert (stats["mean"] == 0).all() and (stats["var"] == 1).all()
 
 
 @pytest.mark.parametrize("name", ["vit", "siglip", "clip", "resnet20_cifar10"])
 def test_values_are_those_of_the_initialisers(name, tmp_path):
-    loaded, drawn = zoo.load_model(name, generated.generate(name, tmp_path, seed=3)), zoo.load_model(name, random_init_seed=3)
+    loaded, drawn = (
+        zoo.load_model(name, generated.generate(name, tmp_path, seed=3)),
+        zoo.load_model(name, random_init_seed=3),
+    )
     same = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7)
     jax.tree.map(same, loaded.variables, drawn.variables)
 
@@ -78,17 +110,32 @@ def test_the_tokenizer_beside_it_reads_words(name, tmp_path):
 def test_names_and_shapes_are_torchvisions(tmp_path):
     tensors = read(generated.generate("resnet18_places365", tmp_path))
     assert len(tensors) == 102  # 20 convolutions, 20 batch norms of 4 tensors, a dense layer of 2
-    assert tensors["conv1.weight"].shape == (64, 3, 7, 7) and tensors["layer2.0.downsample.0.weight"].shape == (128, 64, 1, 1)
-    assert tensors["layer4.1.bn2.running_var"].shape == (512,) and tensors["fc.weight"].shape == (365, 512)
+    assert tensors["conv1.weight"].shape == (64, 3, 7, 7) and tensors[
+        "layer2.0.downsample.0.weight"
+    ].shape == (128, 64, 1, 1)
+    assert tensors["layer4.1.bn2.running_var"].shape == (512,) and tensors["fc.weight"].shape == (
+        365,
+        512,
+    )
     tensors = read(generated.generate("vgg11_bn_cifar100", tmp_path))
-    assert tensors["features.0.weight"].shape == (64, 3, 3, 3) and tensors["features.26.running_mean"].shape == (512,)
-    assert tensors["classifier.0.weight"].shape == (512, 512) and tensors["classifier.6.bias"].shape == (100,)
+    assert tensors["features.0.weight"].shape == (64, 3, 3, 3) and tensors[
+        "features.26.running_mean"
+    ].shape == (512,)
+    assert tensors["classifier.0.weight"].shape == (512, 512) and tensors[
+        "classifier.6.bias"
+    ].shape == (100,)
 
 
 def test_names_and_shapes_are_transformers(torch, tmp_path):
     from transformers import CLIPConfig, CLIPModel
 
-    text = {"hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 32, "num_attention_heads": 4, "vocab_size": 1000}
+    text = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "intermediate_size": 32,
+        "num_attention_heads": 4,
+        "vocab_size": 1000,
+    }
     image = {
         "hidden_size": 24,
         "num_hidden_layers": 2,
@@ -98,10 +145,14 @@ def test_names_and_shapes_are_transformers(torch, tmp_path):
         "image_size": 32,
     }
     text |= {"max_position_embeddings": 12}
-    theirs = CLIPModel(CLIPConfig(text_config=text, vision_config=image, projection_dim=12)).state_dict()
+    theirs = CLIPModel(
+        CLIPConfig(text_config=text, vision_config=image, projection_dim=12)
+    ).state_dict()
     ours = read(generated.generate("clip", tmp_path))
     assert {name: tensor.shape for name, tensor in ours.items()} == {
-        name: tuple(tensor.shape) for name, tensor in theirs.items() if not name.endswith("position_ids")
+        name: tuple(tensor.shape)
+        for name, tensor in theirs.items()
+        if not name.endswith("position_ids")
     }
 
 
@@ -114,7 +165,11 @@ def test_the_pooled_vggs_first_dense_layer_is_put_in_torchs_order():
     layout = vgg.layouts(config)["torchvision"]
     tensors = generated.published(variables, layout)
     assert tensors["classifier.0.weight"].shape == (5, 6 * 3 * 3)
-    jax.tree.map(np.testing.assert_array_equal, convert(tensors, variables, {"torchvision": layout}, "w"), variables)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        convert(tensors, variables, {"torchvision": layout}, "w"),
+        variables,
+    )
 
 
 def test_whole_ones_are_kept_and_others_made_again(tmp_path):
@@ -124,7 +179,9 @@ def test_whole_ones_are_kept_and_others_made_again(tmp_path):
     path.write_bytes(content[:1000])
     assert generated.generate("siglip", tmp_path).read_bytes() == content
     (path.parent / "spiece.model").unlink()
-    assert generated.generate("siglip", tmp_path) == path and (path.parent / "spiece.model").is_file()
+    assert (
+        generated.generate("siglip", tmp_path) == path and (path.parent / "spiece.model").is_file()
+    )
     (path.parent / "manifest.json").unlink()  # as a killed run leaves it
     assert generated.generate("siglip", tmp_path).read_bytes() == content
     assert generated.generate("siglip", tmp_path, seed=1).read_bytes() != content
@@ -135,14 +192,30 @@ def test_what_cannot_be_generated_is_one_sentence(tmp_path):
         generated.generate("resnet21", tmp_path)
     fused = {"params": {"a": {"query": {"kernel": np.zeros((4, 2, 2), np.float32)}}}}
     rows = fused_attention("x", "a", 2, "w", "b", "o")
-    with pytest.raises(ValueError, match=r"no row of the layout gives back params/a/query/kernel \(4, 2, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"no row of the layout gives back params/a/query/kernel \(4, 2, 2\)"
+    ):
         generated.published(fused, Layout(rows))
     with pytest.raises(ValueError, match="gives back params/b"):
-        generated.published({"params": {"b": np.zeros(3, np.float32)}}, Layout((Rename("c", "params/a"),)))
+        generated.published(
+            {"params": {"b": np.zeros(3, np.float32)}}, Layout((Rename("c", "params/a"),))
+        )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["resnet50_imagenet", "vgg16_bn_cifar100", "vit_b_16_imagenet", "clip_vit_l_14_336", "siglip_l_16_384"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet50_imagenet",
+        "vgg16_bn_cifar100",
+        "vit_b_16_imagenet",
+        "clip_vit_l_14_336",
+        "siglip_l_16_384",
+    ],
+)
 def test_full_size(name, tmp_path):
     loaded = zoo.load_model(name, generated.generate(name, tmp_path))
-    assert sum(leaf.size for leaf in jax.tree.leaves(loaded.variables["params"])) == zoo.ZOO[name].parameters
+    assert (
+        sum(leaf.size for leaf in jax.tree.leaves(loaded.variables["params"]))
+        == zoo.ZOO[name].parameters
+    )

@@ -1,13 +1,13 @@
 """Every entry's parameter count beside the one its authors or the file's host publish; `test_zoo` counts the network's own parameters.
 
-    torchvision       `num_params` of the weights, https://docs.pytorch.org/vision/stable/models.html (torchvision/models/*.py)
-    timm              `param_count`, M, https://github.com/huggingface/pytorch-image-models/blob/main/results/results-imagenet.csv
-    mteb              `n_parameters` of the hub's files, mteb/models/model_implementations/siglip_models.py of
-                      https://github.com/embeddings-benchmark/mteb, SigLIP 2 included
-    open_clip         `mparams`, https://github.com/mlfoundations/open_clip/blob/main/docs/model_profile.csv
-    akamaster         https://github.com/akamaster/pytorch_resnet_cifar10#proper-resnet-implementation-for-cifar10cifar100-in-pytorch
-    chenyaofo         https://github.com/chenyaofo/pytorch-cifar-models#cifar-100
-    big_vision        no count: the shape of https://github.com/google-research/big_vision/blob/main/big_vision/configs/vit_s16_i1k.py
+torchvision       `num_params` of the weights, https://docs.pytorch.org/vision/stable/models.html (torchvision/models/*.py)
+timm              `param_count`, M, https://github.com/huggingface/pytorch-image-models/blob/main/results/results-imagenet.csv
+mteb              `n_parameters` of the hub's files, mteb/models/model_implementations/siglip_models.py of
+                  https://github.com/embeddings-benchmark/mteb, SigLIP 2 included
+open_clip         `mparams`, https://github.com/mlfoundations/open_clip/blob/main/docs/model_profile.csv
+akamaster         https://github.com/akamaster/pytorch_resnet_cifar10#proper-resnet-implementation-for-cifar10cifar100-in-pytorch
+chenyaofo         https://github.com/chenyaofo/pytorch-cifar-models#cifar-100
+big_vision        no count: the shape of https://github.com/google-research/big_vision/blob/main/big_vision/configs/vit_s16_i1k.py
 """
 
 import pytest
@@ -15,34 +15,81 @@ import pytest
 from jaxle.models import zoo
 
 EXACT = {  # torchvision; mteb
-    "resnet18_imagenet": 11_689_512, "resnet34_imagenet": 21_797_672, "resnet50_imagenet": 25_557_032,
-    "resnet101_imagenet": 44_549_160, "resnet152_imagenet": 60_192_808,
-    "vgg11_imagenet": 132_863_336, "vgg13_imagenet": 133_047_848, "vgg16_imagenet": 138_357_544, "vgg19_imagenet": 143_667_240,
-    "vgg11_bn_imagenet": 132_868_840, "vgg13_bn_imagenet": 133_053_736, "vgg16_bn_imagenet": 138_365_992, "vgg19_bn_imagenet": 143_678_248,
-    "vit_b_16_imagenet": 86_567_656, "vit_b_32_imagenet": 88_224_232, "vit_l_16_imagenet": 304_326_632, "vit_l_32_imagenet": 306_535_400,
-    "siglip_b_16_224": 203_155_970, "siglip_b_16_256": 203_202_050, "siglip_b_16_384": 203_447_810, "siglip_b_16_512": 203_791_874,
-    "siglip_l_16_256": 652_150_786, "siglip_l_16_384": 652_478_466, "siglip_b_16_256_i18n": 370_626_050,
-    "siglip_so400m_14_224": 877_360_306, "siglip_so400m_14_384": 877_960_498,
-    "siglip2_b_32_256": 376_856_066, "siglip2_b_16_224": 375_187_970, "siglip2_b_16_256": 375_234_050,
-    "siglip2_b_16_384": 375_479_810, "siglip2_b_16_512": 375_823_874,
-    "siglip2_l_16_256": 881_526_786, "siglip2_l_16_384": 881_854_466, "siglip2_l_16_512": 882_313_218,
-    "siglip2_so400m_14_224": 1_135_463_602, "siglip2_so400m_14_384": 1_136_008_498, "siglip2_so400m_16_256": 1_135_670_962,
-    "siglip2_so400m_16_384": 1_136_039_602, "siglip2_so400m_16_512": 1_136_555_698,
+    "resnet18_imagenet": 11_689_512,
+    "resnet34_imagenet": 21_797_672,
+    "resnet50_imagenet": 25_557_032,
+    "resnet101_imagenet": 44_549_160,
+    "resnet152_imagenet": 60_192_808,
+    "vgg11_imagenet": 132_863_336,
+    "vgg13_imagenet": 133_047_848,
+    "vgg16_imagenet": 138_357_544,
+    "vgg19_imagenet": 143_667_240,
+    "vgg11_bn_imagenet": 132_868_840,
+    "vgg13_bn_imagenet": 133_053_736,
+    "vgg16_bn_imagenet": 138_365_992,
+    "vgg19_bn_imagenet": 143_678_248,
+    "vit_b_16_imagenet": 86_567_656,
+    "vit_b_32_imagenet": 88_224_232,
+    "vit_l_16_imagenet": 304_326_632,
+    "vit_l_32_imagenet": 306_535_400,
+    "siglip_b_16_224": 203_155_970,
+    "siglip_b_16_256": 203_202_050,
+    "siglip_b_16_384": 203_447_810,
+    "siglip_b_16_512": 203_791_874,
+    "siglip_l_16_256": 652_150_786,
+    "siglip_l_16_384": 652_478_466,
+    "siglip_b_16_256_i18n": 370_626_050,
+    "siglip_so400m_14_224": 877_360_306,
+    "siglip_so400m_14_384": 877_960_498,
+    "siglip2_b_32_256": 376_856_066,
+    "siglip2_b_16_224": 375_187_970,
+    "siglip2_b_16_256": 375_234_050,
+    "siglip2_b_16_384": 375_479_810,
+    "siglip2_b_16_512": 375_823_874,
+    "siglip2_l_16_256": 881_526_786,
+    "siglip2_l_16_384": 881_854_466,
+    "siglip2_l_16_512": 882_313_218,
+    "siglip2_so400m_14_224": 1_135_463_602,
+    "siglip2_so400m_14_384": 1_136_008_498,
+    "siglip2_so400m_16_256": 1_135_670_962,
+    "siglip2_so400m_16_384": 1_136_039_602,
+    "siglip2_so400m_16_512": 1_136_555_698,
 }
 MILLIONS = {  # open_clip; timm (vit_base: the same network, .orig_in21k_ft_in1k); akamaster; chenyaofo: digits as printed
-    "siglip_b_16_224": "203.16", "siglip_b_16_256": "203.20", "siglip_b_16_384": "203.45", "siglip_b_16_512": "203.79",
-    "siglip_l_16_256": "652.15", "siglip_l_16_384": "652.48", "siglip_b_16_256_i18n": "370.63",
-    "siglip_so400m_14_224": "877.36", "siglip_so400m_14_384": "877.96",
-    "clip_vit_b_32": "151.28", "clip_vit_b_16": "149.62", "clip_vit_l_14": "427.62", "clip_vit_l_14_336": "427.94",
-    "vit_small_patch16_224": "22.05", "vit_base_patch16_224": "86.57",
-    "resnet20_cifar10": "0.27", "resnet32_cifar10": "0.46", "resnet44_cifar10": "0.66", "resnet56_cifar10": "0.85",
+    "siglip_b_16_224": "203.16",
+    "siglip_b_16_256": "203.20",
+    "siglip_b_16_384": "203.45",
+    "siglip_b_16_512": "203.79",
+    "siglip_l_16_256": "652.15",
+    "siglip_l_16_384": "652.48",
+    "siglip_b_16_256_i18n": "370.63",
+    "siglip_so400m_14_224": "877.36",
+    "siglip_so400m_14_384": "877.96",
+    "clip_vit_b_32": "151.28",
+    "clip_vit_b_16": "149.62",
+    "clip_vit_l_14": "427.62",
+    "clip_vit_l_14_336": "427.94",
+    "vit_small_patch16_224": "22.05",
+    "vit_base_patch16_224": "86.57",
+    "resnet20_cifar10": "0.27",
+    "resnet32_cifar10": "0.46",
+    "resnet44_cifar10": "0.66",
+    "resnet56_cifar10": "0.85",
     "resnet110_cifar10": "1.7",
-    "vgg11_bn_cifar100": "9.80", "vgg13_bn_cifar100": "9.99", "vgg16_bn_cifar100": "15.30", "vgg19_bn_cifar100": "20.61",
+    "vgg11_bn_cifar100": "9.80",
+    "vgg13_bn_cifar100": "9.99",
+    "vgg16_bn_cifar100": "15.30",
+    "vgg19_bn_cifar100": "20.61",
 }
 DERIVED = {
-    "resnet18_places365": EXACT["resnet18_imagenet"] - (1000 - 365) * (512 + 1),  # the same network, other classes
+    "resnet18_places365": EXACT["resnet18_imagenet"]
+    - (1000 - 365) * (512 + 1),  # the same network, other classes
     # patches, twelve blocks (two norms, four projections, mlp), last norm, `rep_size`, head; sin-cos positions have no parameters
-    "vit_s16_i1k": (16 * 16 * 3 + 1) * 384 + 12 * (4 * 384 + 4 * 385 * 384 + 385 * 1536 + 1537 * 384) + 2 * 384 + 385 * 384 + 385 * 1000,
+    "vit_s16_i1k": (16 * 16 * 3 + 1) * 384
+    + 12 * (4 * 384 + 4 * 385 * 384 + 385 * 1536 + 1537 * 384)
+    + 2 * 384
+    + 385 * 384
+    + 385 * 1000,
 }
 
 
@@ -50,7 +97,9 @@ def published_form(name: str) -> int:
     """The class token's own position is added to the token in models/vit.py; published networks keep both."""
     entry = zoo.ZOO[name]
     config = getattr(entry.module(), "config", None)
-    return entry.parameters + (config.width if name.startswith("vit_") and config.pool == "tok" else 0)
+    return entry.parameters + (
+        config.width if name.startswith("vit_") and config.pool == "tok" else 0
+    )
 
 
 @pytest.mark.parametrize("name", EXACT | DERIVED)

@@ -25,7 +25,9 @@ def torch_resnet(torch, config):
                 setattr(self, f"conv{i}", nn.Conv2d(a, b, size, step, size // 2, bias=False))
                 setattr(self, f"bn{i}", nn.BatchNorm2d(b))
             if stride > 1 or inside != outside:
-                self.downsample = nn.Sequential(nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside))
+                self.downsample = nn.Sequential(
+                    nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside)
+                )
 
         def forward(self, x):
             h = x
@@ -37,7 +39,10 @@ def torch_resnet(torch, config):
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
-            self.conv1, self.bn1 = nn.Conv2d(3, config.width, 7, 2, 3, bias=False), nn.BatchNorm2d(config.width)
+            self.conv1, self.bn1 = (
+                nn.Conv2d(3, config.width, 7, 2, 3, bias=False),
+                nn.BatchNorm2d(config.width),
+            )
             self.maxpool = nn.MaxPool2d(3, 2, 1)
             inside = config.width
             for i, blocks in enumerate(config.blocks):
@@ -60,7 +65,10 @@ def torch_resnet(torch, config):
 def outputs(torch, net, images, *modules):
     """What modules give on a forward pass, channels last, and the logits."""
     held = []
-    handles = [m.register_forward_hook(lambda _, __, out: held.append(out.permute(0, 2, 3, 1).numpy())) for m in modules]
+    handles = [
+        m.register_forward_hook(lambda _, __, out: held.append(out.permute(0, 2, 3, 1).numpy()))
+        for m in modules
+    ]
     with torch.no_grad():
         logits = net(torch.tensor(images).permute(0, 3, 1, 2)).numpy()
     for handle in handles:
@@ -77,24 +85,40 @@ def test_torchvisions_layout_stage_by_stage(parity, torch, bottleneck):
     variables = parity.variables(module, IMAGES, source, resnet.LAYOUTS)
     names = ("conv1", "layer1", "layer2", "layer3", "layer4")
     values, logits = parity.recorded(module, variables, IMAGES, resnet.ALIASES, names)
-    held, expected = outputs(torch, net, IMAGES, net.maxpool, net.layer1, net.layer2, net.layer3, net.layer4)
+    held, expected = outputs(
+        torch, net, IMAGES, net.maxpool, net.layer1, net.layer2, net.layer3, net.layer4
+    )
     for name, value in zip(names, held, strict=True):
         parity.close(values[name], value)
     parity.close(logits, expected)
     for name in ("layer2", "layer4"):
-        parity.hook_agrees(torch, module, variables, IMAGES, resnet.ALIASES, name, net, getattr(net, name), 1)
+        parity.hook_agrees(
+            torch, module, variables, IMAGES, resnet.ALIASES, name, net, getattr(net, name), 1
+        )
     if not bottleneck:
-        parity.every_alias(module, variables, IMAGES, {**resnet.ALIASES, **{name: name for name in names[1:]}})
+        parity.every_alias(
+            module, variables, IMAGES, {**resnet.ALIASES, **{name: name for name in names[1:]}}
+        )
 
 
 def test_transformers_layout(parity, torch, tmp_path):
     from transformers import ResNetConfig, ResNetForImageClassification
 
-    config = ResNetConfig(embedding_size=8, hidden_sizes=[32, 64, 128, 256], depths=[1, 2, 1, 1], layer_type="bottleneck", num_labels=7)
+    config = ResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[32, 64, 128, 256],
+        depths=[1, 2, 1, 1],
+        layer_type="bottleneck",
+        num_labels=7,
+    )
     net = parity.randomise(torch, ResNetForImageClassification(config))
     net.save_pretrained(tmp_path)
-    module = resnet.ResNet(resnet.ResNetConfig((1, 2, 1, 1), bottleneck=True, width=8, num_classes=7))
-    variables = parity.variables(module, IMAGES, weights.read(tmp_path / "model.safetensors"), resnet.LAYOUTS)
+    module = resnet.ResNet(
+        resnet.ResNetConfig((1, 2, 1, 1), bottleneck=True, width=8, num_classes=7)
+    )
+    variables = parity.variables(
+        module, IMAGES, weights.read(tmp_path / "model.safetensors"), resnet.LAYOUTS
+    )
     with torch.no_grad():
         expected = net(torch.tensor(IMAGES).permute(0, 3, 1, 2)).logits.numpy()
     parity.close(jax.jit(module.apply)(variables, IMAGES), expected)
@@ -106,8 +130,16 @@ def test_full_size(parity, torch, name):
     net = parity.randomise(torch, torch_resnet(torch, config))
     images = np.random.default_rng(1).normal(size=(1, 224, 224, 3)).astype(np.float32)
     module = resnet.ResNet(config)
-    variables = parity.variables(module, images, {key: t.numpy() for key, t in net.state_dict().items()}, resnet.LAYOUTS)
+    variables = parity.variables(
+        module, images, {key: t.numpy() for key, t in net.state_dict().items()}, resnet.LAYOUTS
+    )
     values, logits = parity.recorded(module, variables, images, resnet.ALIASES, ("conv1", "layer2"))
     (stem, middle), expected = outputs(torch, net, images, net.maxpool, net.layer2)
-    shares = parity.close(values["conv1"], stem), parity.close(values["layer2"], middle), parity.close(logits, expected)
-    print(f"\n{name}: stem {shares[0]:.1e}, layer2 {shares[1]:.1e}, logits {shares[2]:.1e} of the scale")
+    shares = (
+        parity.close(values["conv1"], stem),
+        parity.close(values["layer2"], middle),
+        parity.close(logits, expected),
+    )
+    print(
+        f"\n{name}: stem {shares[0]:.1e}, layer2 {shares[1]:.1e}, logits {shares[2]:.1e} of the scale"
+    )

@@ -26,7 +26,9 @@ class Around(nn.Module):
 
 @pytest.fixture(scope="module")
 def small():
-    module = cifar_resnet.CifarResNet(cifar_resnet.CifarResNetConfig(blocks=(1, 1, 1), widths=(4, 8, 16)))
+    module = cifar_resnet.CifarResNet(
+        cifar_resnet.CifarResNetConfig(blocks=(1, 1, 1), widths=(4, 8, 16))
+    )
     x = jax.random.normal(jax.random.key(0), (3, 16, 16, 3))
     return module, jax.jit(module.init)(jax.random.key(1, impl="rbg"), x), x
 
@@ -44,7 +46,9 @@ def test_every_tap_of_a_residual_network_gives_the_logits_back(small):
             continue  # what leaves the module before it
         suffix = Suffix(module, tap, (x,))
         carried = suffix.record(variables, x)
-        np.testing.assert_array_equal(carried.value, taps.forward(module, variables, x, record=[tap])[1][tap], err_msg=name)
+        np.testing.assert_array_equal(
+            carried.value, taps.forward(module, variables, x, record=[tap])[1][tap], err_msg=name
+        )
         np.testing.assert_array_equal(suffix(variables, carried), expected, err_msg=name)
 
 
@@ -57,7 +61,9 @@ def test_what_goes_round_the_tap_is_recorded_and_nothing_else():
     assert [a.shape for a in head.record(variables, x).around] == [(5, 3)]
     np.testing.assert_allclose(block(variables, carried), module.apply(variables, x), rtol=1e-6)
     edited = carried._replace(value=carried.value.at[:, 2].set(1.5))
-    whole, _ = taps.forward(module, variables, x, replace={taps.Tap("block"): lambda value: value.at[:, 2].set(1.5)})
+    whole, _ = taps.forward(
+        module, variables, x, replace={taps.Tap("block"): lambda value: value.at[:, 2].set(1.5)}
+    )
     np.testing.assert_allclose(block(variables, edited), whole, rtol=1e-6)
     assert not np.allclose(whole, module.apply(variables, x))
 
@@ -67,9 +73,15 @@ def test_an_edited_channel_equals_replacing_it_in_the_whole_forward_pass_under_v
     tap = taps.Tap("layer2/0")
     suffix = Suffix(module, tap, (x,))
     carried = suffix.record(variables, x)
-    zeroed = jax.jit(jax.vmap(lambda k: suffix(variables, carried._replace(value=carried.value.at[..., k].set(0)))))(jnp.arange(8))
+    zeroed = jax.jit(
+        jax.vmap(
+            lambda k: suffix(variables, carried._replace(value=carried.value.at[..., k].set(0)))
+        )
+    )(jnp.arange(8))
     for k in (0, 5):
-        whole, _ = taps.forward(module, variables, x, replace={tap: lambda value, k=k: value.at[..., k].set(0)})
+        whole, _ = taps.forward(
+            module, variables, x, replace={tap: lambda value, k=k: value.at[..., k].set(0)}
+        )
         np.testing.assert_allclose(zeroed[k], whole, rtol=1e-4, atol=1e-5)
     assert not np.allclose(zeroed[0], zeroed[5])
 
@@ -77,35 +89,66 @@ def test_an_edited_channel_equals_replacing_it_in_the_whole_forward_pass_under_v
 def test_the_cost_is_that_of_the_layers_after_the_tap(small):
     """Against the convolutions' own count, pixels × 9 × in × out; what is not convolution is small."""
     module, variables, x = small
-    cost = {"stem": 256 * 27 * 4, "layer1": 2 * 256 * 9 * 4 * 4, "layer2": 64 * 9 * 8 * (4 + 8), "layer3": 16 * 9 * 16 * (8 + 16)}
+    cost = {
+        "stem": 256 * 27 * 4,
+        "layer1": 2 * 256 * 9 * 4 * 4,
+        "layer2": 64 * 9 * 8 * (4 + 8),
+        "layer3": 16 * 9 * 16 * (8 + 16),
+    }
     whole = flops(module.apply, variables, x)
-    for name, later in {"layer1": ("layer2", "layer3"), "layer2": ("layer3",), "linear:in": ()}.items():
+    for name, later in {
+        "layer1": ("layer2", "layer3"),
+        "layer2": ("layer3",),
+        "linear:in": (),
+    }.items():
         suffix = Suffix(module, taps.resolve(name, taps.sites(module, variables, x)), (x,))
         carried = jax.eval_shape(suffix.record, variables, x)
         after, before = flops(suffix, variables, carried), flops(suffix.record, variables, x)
         assert abs(after / whole - sum(cost[stage] for stage in later) / sum(cost.values())) < 0.06
         assert abs(after + before - whole) < 0.05 * whole
 
+
 def multiplied(module, variables, x, tap):
     """Flops of the kernels and attentions met after a tap, from the shapes of kernels and of what they read and give alone."""
     found = taps.sites(module, variables, x)
     place = {site: i for i, site in enumerate(found)}
-    kernels = {path[:-1]: leaf for path, leaf in traverse_util.flatten_dict(variables["params"]).items() if path[-1] == "kernel"}
+    kernels = {
+        path[:-1]: leaf
+        for path, leaf in traverse_util.flatten_dict(variables["params"]).items()
+        if path[-1] == "kernel"
+    }
 
-    def width(path):  # what one position gives: heads and their width together in an attention's projections
+    def width(
+        path,
+    ):  # what one position gives: heads and their width together in an attention's projections
         kernel = kernels[path]
-        return kernel.shape[-2] * kernel.shape[-1] if path[-1] in ("query", "key", "value") else kernel.shape[-1]
+        return (
+            kernel.shape[-2] * kernel.shape[-1]
+            if path[-1] in ("query", "key", "value")
+            else kernel.shape[-1]
+        )
 
     total = 0
     for path, kernel in kernels.items():
         after, before = taps.Tap("/".join(path), "out"), taps.Tap("/".join(path), "in")
-        if place.get(after, -1) < place[tap]:  # before the tap, or of the text tower, which images never meet
+        if (
+            place.get(after, -1) < place[tap]
+        ):  # before the tap, or of the text tower, which images never meet
             continue
         given = found[after].shape
-        if kernel.ndim == 4 and len(given) == 3:  # a convolution: pairs of a pixel and a kernel's place that lie inside the image
+        if (
+            kernel.ndim == 4 and len(given) == 3
+        ):  # a convolution: pairs of a pixel and a kernel's place that lie inside the image
             inside = found[before].shape[0]
-            stride, pad = -(-inside // given[0]), 0 if inside == given[0] * kernel.shape[0] else kernel.shape[0] // 2
-            reads = sum(0 <= o * stride - pad + k < inside for o in range(given[0]) for k in range(kernel.shape[0]))
+            stride, pad = (
+                -(-inside // given[0]),
+                0 if inside == given[0] * kernel.shape[0] else kernel.shape[0] // 2,
+            )
+            reads = sum(
+                0 <= o * stride - pad + k < inside
+                for o in range(given[0])
+                for k in range(kernel.shape[0])
+            )
             total += 2 * reads**2 * kernel.shape[2] * kernel.shape[3]
         else:
             total += 2 * kernel.size * int(np.prod(given)) // width(path)
@@ -117,12 +160,16 @@ def multiplied(module, variables, x, tap):
 
 TEXT = siglip.TextConfig(width=64, depth=1, mlp_dim=64, heads=2, vocabulary=20, length=4)
 # tanh GELU: XLA counts some seventy flops an element for the exact one's erf
-VIT = vit.ViTConfig(patch=8, width=64, depth=2, mlp_dim=256, heads=2, activation="gelu_tanh", num_classes=11)
+VIT = vit.ViTConfig(
+    patch=8, width=64, depth=2, mlp_dim=256, heads=2, activation="gelu_tanh", num_classes=11
+)
 RESNET = resnet.ResNetConfig((1, 1, 1, 1), bottleneck=True, width=16, num_classes=11)
 CIFAR = cifar_resnet.CifarResNetConfig(blocks=(1, 1, 1), widths=(16, 32, 64))
 SIGLIP = siglip.SigLIPConfig(dataclasses.replace(VIT, pool="map", num_classes=None), TEXT)
 CLIP = clip.CLIPConfig(8, 64, 2, 2, 64, TEXT)
-VGG = vgg.VGGConfig((1, 2), batch_norm=True, widths=(16, 32), pooled=4, dense_width=64, num_classes=7)
+VGG = vgg.VGGConfig(
+    (1, 2), batch_norm=True, widths=(16, 32), pooled=4, dense_width=64, num_classes=7
+)
 SHRUNKEN = {  # module, aliases, the taps among them
     "resnet": (resnet.ResNet(RESNET), resnet.ALIASES, ("conv1", "layer2")),
     "vgg": (vgg.VGG(VGG), vgg.aliases(VGG), ("features[2]", "classifier[1]")),
@@ -152,8 +199,17 @@ def test_any_number_of_images_and_gradients(small):
     module, variables, x = small
     suffix = Suffix(module, taps.Tap("layer3"), (x,))
     for n in (1, 2):
-        np.testing.assert_allclose(suffix(variables, suffix.record(variables, x[:n])), module.apply(variables, x[:n]), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            suffix(variables, suffix.record(variables, x[:n])),
+            module.apply(variables, x[:n]),
+            rtol=1e-5,
+            atol=1e-6,
+        )
     carried = suffix.record(variables, x)
-    gradient = jax.grad(lambda value: suffix(variables, carried._replace(value=value))[:, 0].sum())(carried.value)
-    expected = jnp.broadcast_to(variables["params"]["linear"]["kernel"][:, 0] / 16, carried.value.shape)
+    gradient = jax.grad(lambda value: suffix(variables, carried._replace(value=value))[:, 0].sum())(
+        carried.value
+    )
+    expected = jnp.broadcast_to(
+        variables["params"]["linear"]["kernel"][:, 0] / 16, carried.value.shape
+    )
     np.testing.assert_allclose(gradient, expected, rtol=1e-5)

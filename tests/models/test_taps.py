@@ -51,7 +51,16 @@ def twice():
 def test_listing_is_in_the_order_of_a_forward_pass_and_leaves_the_images_axis_out(twice):
     module, variables, x = twice
     found = taps.sites(module, variables, x)
-    names = ["shared#0:in", "shared#0", "norm:in", "norm", "shared#1:in", "shared#1", "head:in", "head"]
+    names = [
+        "shared#0:in",
+        "shared#0",
+        "norm:in",
+        "norm",
+        "shared#1:in",
+        "shared#1",
+        "head:in",
+        "head",
+    ]
     assert list(taps.names(found)) == names
     assert [found[tap].shape for tap in found] == [(6,)] * 7 + [(3,)]
 
@@ -59,12 +68,16 @@ def test_listing_is_in_the_order_of_a_forward_pass_and_leaves_the_images_axis_ou
 def test_recording_gives_the_values_that_flow_there(twice):
     module, variables, x = twice
     record = [Tap("shared", "out", 0), Tap("shared", "in", 1), Tap("head", "in"), Tap("norm")]
-    output, values = jax.jit(lambda variables, x: taps.forward(module, variables, x, record=record))(variables, x)
+    output, values = jax.jit(
+        lambda variables, x: taps.forward(module, variables, x, record=record)
+    )(variables, x)
     p = variables["params"]
     first = x @ p["shared"]["kernel"] + p["shared"]["bias"][None]
     np.testing.assert_allclose(values[record[0]], first, atol=1e-6)
     np.testing.assert_array_equal(values[record[1]], values[record[3]])
-    np.testing.assert_allclose(output, values[record[2]] @ p["head"]["kernel"] + p["head"]["bias"][None], atol=1e-6)
+    np.testing.assert_allclose(
+        output, values[record[2]] @ p["head"]["kernel"] + p["head"]["bias"][None], atol=1e-6
+    )
     np.testing.assert_allclose(output, module.apply(variables, x), atol=1e-6)
 
 
@@ -74,10 +87,20 @@ def test_replacing_by_an_array_or_a_function(twice):
     zeros = jnp.zeros((5, 6))
     output, values = taps.forward(module, variables, x, record=[hidden], replace={hidden: zeros})
     np.testing.assert_array_equal(values[hidden], zeros)
-    np.testing.assert_allclose(output, jnp.broadcast_to(variables["params"]["head"]["bias"], (5, 3)), atol=1e-6)
+    np.testing.assert_allclose(
+        output, jnp.broadcast_to(variables["params"]["head"]["bias"], (5, 3)), atol=1e-6
+    )
     second = Tap("shared", "out", 1)
-    output, values = taps.forward(module, variables, x, record=[hidden], replace={second: lambda value: value.at[:, 2].set(7.0)})
-    assert np.allclose(values[hidden][:, 2], 7.0, atol=1e-4) and not np.allclose(values[hidden][:, 1], 7.0, atol=1e-1)
+    output, values = taps.forward(
+        module,
+        variables,
+        x,
+        record=[hidden],
+        replace={second: lambda value: value.at[:, 2].set(7.0)},
+    )
+    assert np.allclose(values[hidden][:, 2], 7.0, atol=1e-4) and not np.allclose(
+        values[hidden][:, 1], 7.0, atol=1e-1
+    )
 
 
 def test_the_same_in_one_forward_and_in_several(twice):
@@ -85,7 +108,9 @@ def test_the_same_in_one_forward_and_in_several(twice):
     every = taps.names(taps.sites(module, variables, x)).values()
     _, together = taps.forward(module, variables, x, record=every)
     for tap in every:
-        np.testing.assert_array_equal(together[tap], taps.forward(module, variables, x, record=[tap])[1][tap])
+        np.testing.assert_array_equal(
+            together[tap], taps.forward(module, variables, x, record=[tap])[1][tap]
+        )
 
 
 def test_resolving_names_numbers_and_aliases(twice):
@@ -94,9 +119,13 @@ def test_resolving_names_numbers_and_aliases(twice):
     assert taps.resolve("shared#1:in", found) == Tap("shared", "in", 1)
     assert taps.resolve("head#0", found) == Tap("head")
     assert taps.resolve("mlp[1]", found, {"mlp[1]": "head:in"}) == Tap("head", "in")
-    with pytest.raises(ValueError, match="tap 'shared' is called 2 times; say which: shared#0, shared#1"):
+    with pytest.raises(
+        ValueError, match="tap 'shared' is called 2 times; say which: shared#0, shared#1"
+    ):
         taps.resolve("shared", found)
-    with pytest.raises(ValueError, match="unknown tap 'shard'; valid taps: mlp, shared#0, norm, shared#1, head"):
+    with pytest.raises(
+        ValueError, match="unknown tap 'shard'; valid taps: mlp, shared#0, norm, shared#1, head"
+    ):
         taps.resolve("shard", found, {"mlp": "head"})
     with pytest.raises(ValueError, match="never reached tap 'shared#2'"):
         taps.forward(module, variables, x, record=[Tap("shared", "out", 2)])
@@ -108,7 +137,9 @@ def test_taps_inside_lifted_transforms_are_refused_with_a_sentence():
     found = taps.sites(module, variables, x)
     valid = taps.names(found)
     assert {"head", "head:in"} <= set(valid) and not any("inner" in name for name in valid)
-    with pytest.raises(ValueError, match="'stack/inner' lies inside nn.scan, nn.remat or another lifted transform"):
+    with pytest.raises(
+        ValueError, match="'stack/inner' lies inside nn.scan, nn.remat or another lifted transform"
+    ):
         taps.resolve("stack/inner", found)
     with pytest.raises(ValueError, match="lies inside nn.scan, nn.remat"):
         taps.forward(module, variables, x, record=[Tap("stack/inner")])
@@ -118,7 +149,9 @@ def test_a_deep_networks_error_lists_shallow_taps_first():
     module = nn.Sequential([nn.Dense(4) for _ in range(100)])
     x = jnp.ones((2, 4))
     found = taps.sites(module, jax.eval_shape(module.init, jax.random.key(0), x), x)
-    with pytest.raises(ValueError, match=r"layers_0, .*and 20 deeper ones \(model.taps lists all\)"):
+    with pytest.raises(
+        ValueError, match=r"layers_0, .*and 20 deeper ones \(model.taps lists all\)"
+    ):
         taps.resolve("none", found)
 
 
@@ -134,5 +167,8 @@ def test_pooling():
     assert taps.pool(value.astype(jnp.bfloat16), "none").dtype == jnp.float32
     with pytest.raises(ValueError, match="unknown pool 'mean'; valid pools: avg, max, first, none"):
         taps.pool(value, "mean")
-    with pytest.raises(ValueError, match=r"pool 'first' takes the first of \(images, tokens, neurons\); got shape \(2, 2, 3, 2\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"pool 'first' takes the first of \(images, tokens, neurons\); got shape \(2, 2, 3, 2\)",
+    ):
         taps.pool(value, "first")

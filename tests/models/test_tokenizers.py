@@ -8,8 +8,21 @@ import pytest
 
 from jaxle.models import tokenizers
 
-TEXTS = ["A photo of a RED square!", "dog's bed, and more…", "  two   spaces\tand\na tab ", "", "!?", "a cat", "blue " * 40, "Zürich, ÉTÉ"]
-WORDS = ["a photo of a red square on a blue background", "zürich: the dog's bed is warm, été after été", "two spaces and a cat"] * 30
+TEXTS = [
+    "A photo of a RED square!",
+    "dog's bed, and more…",
+    "  two   spaces\tand\na tab ",
+    "",
+    "!?",
+    "a cat",
+    "blue " * 40,
+    "Zürich, ÉTÉ",
+]
+WORDS = [
+    "a photo of a red square on a blue background",
+    "zürich: the dog's bed is warm, été after été",
+    "two spaces and a cat",
+] * 30
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +32,14 @@ def spiece(tmp_path_factory):
 
     held = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(WORDS), model_writer=held, vocab_size=90, hard_vocab_limit=False, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
+        sentence_iterator=iter(WORDS),
+        model_writer=held,
+        vocab_size=90,
+        hard_vocab_limit=False,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
         minloglevel=2,
     )
     folder = tmp_path_factory.mktemp("siglip")
@@ -35,8 +55,13 @@ def gemma(tmp_path_factory):
     trained = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     trained.normalizer = normalizers.Replace(" ", "▁")
     trained.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
-    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"] + [f"<0x{byte:02X}>" for byte in range(256)]
-    trained.train_from_iterator([text.lower() for text in WORDS], trainers.BpeTrainer(vocab_size=340, special_tokens=special))
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"] + [
+        f"<0x{byte:02X}>" for byte in range(256)
+    ]
+    trained.train_from_iterator(
+        [text.lower() for text in WORDS],
+        trainers.BpeTrainer(vocab_size=340, special_tokens=special),
+    )
     folder = tmp_path_factory.mktemp("gemma")
     trained.save(str(folder / "tokenizer.json"))
     return folder
@@ -48,21 +73,35 @@ def clip(tmp_path_factory):
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
     trained = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    trained.normalizer, trained.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trained.normalizer, trained.pre_tokenizer = (
+        normalizers.Lowercase(),
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+    )
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trained.train_from_iterator(WORDS, trainers.BpeTrainer(vocab_size=700, initial_alphabet=alphabet, end_of_word_suffix="</w>"))
+    trained.train_from_iterator(
+        WORDS,
+        trainers.BpeTrainer(vocab_size=700, initial_alphabet=alphabet, end_of_word_suffix="</w>"),
+    )
     model = json.loads(trained.to_str())["model"]
     vocabulary = dict(model["vocab"])
-    for token in [f"{letter}</w>" for letter in sorted(alphabet)] + ["<|startoftext|>", "<|endoftext|>"]:
+    for token in [f"{letter}</w>" for letter in sorted(alphabet)] + [
+        "<|startoftext|>",
+        "<|endoftext|>",
+    ]:
         vocabulary.setdefault(token, len(vocabulary))
     folder = tmp_path_factory.mktemp("clip")
     (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(merge) for merge in model["merges"]), encoding="utf-8")
+    (folder / "merges.txt").write_text(
+        "#version: 0.2\n" + "\n".join(" ".join(merge) for merge in model["merges"]),
+        encoding="utf-8",
+    )
     return folder
 
 
 def padded(tokenizer, length):
-    return np.array(tokenizer(TEXTS, padding="max_length", truncation=True, max_length=length)["input_ids"])
+    return np.array(
+        tokenizer(TEXTS, padding="max_length", truncation=True, max_length=length)["input_ids"]
+    )
 
 
 def test_siglips_are_transformers(spiece):
@@ -71,20 +110,30 @@ def test_siglips_are_transformers(spiece):
     tokens = tokenizers.load_tokenizer(spiece, "siglip", 16)(TEXTS)
     assert tokens.dtype == np.int32 and tokens.shape == (len(TEXTS), 16)
     np.testing.assert_array_equal(tokens, padded(SiglipTokenizer(str(spiece / "spiece.model")), 16))
-    assert (tokens[3] == 1).all() and (tokens[:, -1] == 1).all()  # nothing but ends; the end kept where the text is cut
-    np.testing.assert_array_equal(tokens, tokenizers.load_tokenizer(spiece / "spiece.model", "siglip", 16)(TEXTS))
+    assert (tokens[3] == 1).all() and (
+        tokens[:, -1] == 1
+    ).all()  # nothing but ends; the end kept where the text is cut
+    np.testing.assert_array_equal(
+        tokens, tokenizers.load_tokenizer(spiece / "spiece.model", "siglip", 16)(TEXTS)
+    )
 
 
 def test_underscores_are_spaces_as_in_big_vision(spiece):
     tokenize = tokenizers.load_tokenizer(spiece, "siglip", 16)
-    np.testing.assert_array_equal(tokenize(["red_square", "A_Photo-of"]), tokenize(["red square", "a photoof"]))
+    np.testing.assert_array_equal(
+        tokenize(["red_square", "A_Photo-of"]), tokenize(["red square", "a photoof"])
+    )
 
 
 def test_siglip_2s_are_transformers(gemma):
     from transformers import Siglip2Tokenizer
 
     model = json.loads((gemma / "tokenizer.json").read_text(encoding="utf-8"))["model"]
-    theirs = Siglip2Tokenizer(vocab=model["vocab"], merges=[tuple(merge) for merge in model["merges"]], padding_side="right")
+    theirs = Siglip2Tokenizer(
+        vocab=model["vocab"],
+        merges=[tuple(merge) for merge in model["merges"]],
+        padding_side="right",
+    )
     expected = [(ids + [1])[:20] for ids in theirs(TEXTS, add_special_tokens=False)["input_ids"]]
     tokens = tokenizers.load_tokenizer(gemma, "siglip2", 20)(TEXTS)
     for row, ids in zip(tokens, expected, strict=True):
@@ -103,7 +152,9 @@ def test_clips_are_transformers_up_to_the_end_token(clip):
     after = np.arange(24)[None] > np.argmax(expected, axis=1)[:, None]
     np.testing.assert_array_equal(tokens, np.where(after, 0, expected))
     theirs.save_pretrained(clip / "saved")
-    np.testing.assert_array_equal(tokens, tokenizers.load_tokenizer(clip / "saved", "clip", 24)(TEXTS))
+    np.testing.assert_array_equal(
+        tokens, tokenizers.load_tokenizer(clip / "saved", "clip", 24)(TEXTS)
+    )
 
 
 UNREADABLE = {
@@ -116,8 +167,24 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("style", UNREADABLE)
 def test_texts_of_which_no_token_is_left(style, spiece, gemma, clip):
-    tokenize = tokenizers.load_tokenizer({"siglip": spiece, "siglip2": gemma, "clip": clip}[style], style, 16)
-    texts = ["a cat", "", "!!!", "_", "＿", "☃", "\t \n", "…", "\ue000", "red !!!", "a ☃", "blue " * 40, "été"]
+    tokenize = tokenizers.load_tokenizer(
+        {"siglip": spiece, "siglip2": gemma, "clip": clip}[style], style, 16
+    )
+    texts = [
+        "a cat",
+        "",
+        "!!!",
+        "_",
+        "＿",
+        "☃",
+        "\t \n",
+        "…",
+        "\ue000",
+        "red !!!",
+        "a ☃",
+        "blue " * 40,
+        "été",
+    ]
     assert tokenizers.unreadable(tokenize, texts) == UNREADABLE[style]
     assert tokenizers.unreadable(tokenize, []) == []
     assert tokenizers.unreadable(tokenize, texts[::-1]) == UNREADABLE[style][::-1]
@@ -125,17 +192,26 @@ def test_texts_of_which_no_token_is_left(style, spiece, gemma, clip):
 
 def test_what_is_wrong_is_one_sentence(spiece, gemma, clip, tmp_path):
     load = tokenizers.load_tokenizer
-    with pytest.raises(ValueError, match="unknown tokenizer style 'bert'; valid styles: siglip, siglip2, clip"):
+    with pytest.raises(
+        ValueError, match="unknown tokenizer style 'bert'; valid styles: siglip, siglip2, clip"
+    ):
         load(spiece, "bert", 16)
-    with pytest.raises(ValueError, match="holds no tokenizer; expected one of spiece.model, sentencepiece.model"):
+    with pytest.raises(
+        ValueError, match="holds no tokenizer; expected one of spiece.model, sentencepiece.model"
+    ):
         load(tmp_path, "siglip", 16)
     with pytest.raises(ValueError, match="has no token '<eos>'; it is not of style 'siglip2'"):
         load(spiece / "spiece.model", "siglip2", 16)
     with pytest.raises(ValueError, match=r"has no token '<\|startoftext\|>'"):
         load(gemma, "clip", 16)
-    for name, damage in {"spiece.model": (spiece / "spiece.model").read_bytes()[:1000], "tokenizer.json": b'{"version": '}.items():
+    for name, damage in {
+        "spiece.model": (spiece / "spiece.model").read_bytes()[:1000],
+        "tokenizer.json": b'{"version": ',
+    }.items():
         (tmp_path / name).write_bytes(damage)
-        with pytest.raises(ValueError, match=f"{name} cannot be read, it may be damaged or truncated"):
+        with pytest.raises(
+            ValueError, match=f"{name} cannot be read, it may be damaged or truncated"
+        ):
             load(tmp_path / name, "siglip", 16)
     (tmp_path / "tokenizer.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ValueError, match="no tokenizer of Hugging Face's"):
@@ -154,7 +230,12 @@ def test_offline_names_the_file_to_bring(monkeypatch, tmp_path):
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ConnectionError, match="bring spiece.model from https://huggingface.co/some/siglip and pass its path as tokenizer"):
+    with pytest.raises(
+        ConnectionError,
+        match="bring spiece.model from https://huggingface.co/some/siglip and pass its path as tokenizer",
+    ):
         tokenizers.load_tokenizer("some/siglip@abc", "siglip", 64)
-    with pytest.raises(ConnectionError, match="bring tokenizer.json from https://huggingface.co/some/clip and"):
+    with pytest.raises(
+        ConnectionError, match="bring tokenizer.json from https://huggingface.co/some/clip and"
+    ):
         tokenizers.load_tokenizer("some/clip", "clip", 77)

@@ -18,13 +18,27 @@ def torch_vgg(torch, config):
             layers, inside = [], 3
             for run, width in zip(config.convolutions, config.widths, strict=True):
                 for _ in range(run):
-                    layers += [nn.Conv2d(inside, width, 3, padding=1), *([nn.BatchNorm2d(width)] if config.batch_norm else []), nn.ReLU()]
+                    layers += [
+                        nn.Conv2d(inside, width, 3, padding=1),
+                        *([nn.BatchNorm2d(width)] if config.batch_norm else []),
+                        nn.ReLU(),
+                    ]
                     inside = width
                 layers.append(nn.MaxPool2d(2, 2))
-            self.features, self.pool = nn.Sequential(*layers), nn.AdaptiveAvgPool2d(config.pooled) if config.pooled else nn.Identity()
+            self.features, self.pool = (
+                nn.Sequential(*layers),
+                nn.AdaptiveAvgPool2d(config.pooled) if config.pooled else nn.Identity(),
+            )
             d = config.dense_width
-            self.classifier = nn.Sequential(nn.Linear(inside * (config.pooled or 1) ** 2, d), nn.ReLU(), nn.Dropout(),
-                                            nn.Linear(d, d), nn.ReLU(), nn.Dropout(), nn.Linear(d, config.num_classes))
+            self.classifier = nn.Sequential(
+                nn.Linear(inside * (config.pooled or 1) ** 2, d),
+                nn.ReLU(),
+                nn.Dropout(),
+                nn.Linear(d, d),
+                nn.ReLU(),
+                nn.Dropout(),
+                nn.Linear(d, config.num_classes),
+            )
 
         def forward(self, x):
             return self.classifier(self.pool(self.features(x)).flatten(1))
@@ -37,7 +51,9 @@ def check(parity, torch, config, images, stages):
     module, aliases = vgg.VGG(config), vgg.aliases(config)
     source = {name: tensor.numpy() for name, tensor in net.state_dict().items()}
     variables = parity.variables(module, images, source, vgg.layouts(config))
-    values, logits = parity.recorded(module, variables, images, aliases, [f"features[{i}]" for i in stages])
+    values, logits = parity.recorded(
+        module, variables, images, aliases, [f"features[{i}]" for i in stages]
+    )
     x, shares = torch.tensor(images).permute(0, 3, 1, 2), []
     with torch.no_grad():
         for i, layer in enumerate(net.features):
@@ -48,17 +64,35 @@ def check(parity, torch, config, images, stages):
     return net, module, variables, aliases, shares
 
 
-@pytest.mark.parametrize("config", [
-    vgg.VGGConfig((1, 1, 2), batch_norm=False, widths=(4, 8, 12), pooled=3, dense_width=20, num_classes=7),
-    vgg.VGGConfig((1, 2), batch_norm=True, widths=(4, 8), pooled=8, dense_width=20, num_classes=7),
-    vgg.VGGConfig((1, 1, 1, 1, 1), batch_norm=True, widths=(4, 6, 8, 10, 12), pooled=0, dense_width=20, num_classes=7),
-])
+@pytest.mark.parametrize(
+    "config",
+    [
+        vgg.VGGConfig(
+            (1, 1, 2), batch_norm=False, widths=(4, 8, 12), pooled=3, dense_width=20, num_classes=7
+        ),
+        vgg.VGGConfig(
+            (1, 2), batch_norm=True, widths=(4, 8), pooled=8, dense_width=20, num_classes=7
+        ),
+        vgg.VGGConfig(
+            (1, 1, 1, 1, 1),
+            batch_norm=True,
+            widths=(4, 6, 8, 10, 12),
+            pooled=0,
+            dense_width=20,
+            num_classes=7,
+        ),
+    ],
+)
 def test_torchvisions_layout_stage_by_stage(parity, torch, config):
     images = np.random.default_rng(0).normal(size=(3, 32, 32, 3)).astype(np.float32)
     net, module, variables, aliases, _ = check(parity, torch, config, images, range(2, 10))
     assert len(aliases) == len(net.features) + 7
-    parity.hook_agrees(torch, module, variables, images, aliases, "features[4]", net, net.features[4], 1)
-    parity.hook_agrees(torch, module, variables, images, aliases, "classifier[4]", net, net.classifier[4], 1)
+    parity.hook_agrees(
+        torch, module, variables, images, aliases, "features[4]", net, net.features[4], 1
+    )
+    parity.hook_agrees(
+        torch, module, variables, images, aliases, "classifier[4]", net, net.classifier[4], 1
+    )
     if config.pooled == 3:
         parity.every_alias(module, variables, images, aliases)
 
@@ -77,7 +111,11 @@ def test_the_papers_taps():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg16_bn_imagenet", "vgg16_bn_cifar100"])
 def test_full_size(parity, torch, name):
-    config, size = (vgg.imagenet(16, True), 224) if name.endswith("imagenet") else (vgg.cifar(16), 32)
+    config, size = (
+        (vgg.imagenet(16, True), 224) if name.endswith("imagenet") else (vgg.cifar(16), 32)
+    )
     images = np.random.default_rng(1).normal(size=(1, size, size, 3)).astype(np.float32)
     *_, shares = check(parity, torch, config, images, (2, 23))
-    print(f"\n{name}: features[2] {shares[0]:.1e}, features[23] {shares[1]:.1e}, logits {shares[2]:.1e} of the scale")
+    print(
+        f"\n{name}: features[2] {shares[0]:.1e}, features[23] {shares[1]:.1e}, logits {shares[2]:.1e} of the scale"
+    )

@@ -30,8 +30,18 @@ def torch_vit(torch, config, size, timm=False):
     class Timm(nn.Module):
         def __init__(self):
             super().__init__()
-            self.norm1, self.attn, self.norm2 = nn.LayerNorm(w, 1e-6), Fused(), nn.LayerNorm(w, 1e-6)
-            self.mlp = nn.ModuleDict({"fc1": nn.Linear(w, config.mlp_dim), "act": nn.GELU(), "fc2": nn.Linear(config.mlp_dim, w)})
+            self.norm1, self.attn, self.norm2 = (
+                nn.LayerNorm(w, 1e-6),
+                Fused(),
+                nn.LayerNorm(w, 1e-6),
+            )
+            self.mlp = nn.ModuleDict(
+                {
+                    "fc1": nn.Linear(w, config.mlp_dim),
+                    "act": nn.GELU(),
+                    "fc2": nn.Linear(config.mlp_dim, w),
+                }
+            )
 
         def forward(self, x):
             x = x + self.attn(self.norm1(x))
@@ -40,9 +50,18 @@ def torch_vit(torch, config, size, timm=False):
     class Vision(nn.Module):
         def __init__(self):
             super().__init__()
-            self.ln_1, self.self_attention = nn.LayerNorm(w, 1e-6), nn.MultiheadAttention(w, config.heads, batch_first=True)
+            self.ln_1, self.self_attention = (
+                nn.LayerNorm(w, 1e-6),
+                nn.MultiheadAttention(w, config.heads, batch_first=True),
+            )
             self.ln_2 = nn.LayerNorm(w, 1e-6)
-            self.mlp = nn.Sequential(nn.Linear(w, config.mlp_dim), nn.GELU(), nn.Dropout(0), nn.Linear(config.mlp_dim, w), nn.Dropout(0))
+            self.mlp = nn.Sequential(
+                nn.Linear(w, config.mlp_dim),
+                nn.GELU(),
+                nn.Dropout(0),
+                nn.Linear(config.mlp_dim, w),
+                nn.Dropout(0),
+            )
 
         def forward(self, x):
             y = self.ln_1(x)
@@ -53,11 +72,18 @@ def torch_vit(torch, config, size, timm=False):
         def __init__(self):
             super().__init__()
             tokens = (size // config.patch) ** 2 + 1
-            stem, token, positions = nn.Conv2d(3, w, config.patch, config.patch), torch.zeros(1, 1, w), torch.zeros(1, tokens, w)
+            stem, token, positions = (
+                nn.Conv2d(3, w, config.patch, config.patch),
+                torch.zeros(1, 1, w),
+                torch.zeros(1, tokens, w),
+            )
             if timm:
                 self.cls_token, self.pos_embed = nn.Parameter(token), nn.Parameter(positions)
                 self.patch_embed = nn.ModuleDict({"proj": stem})
-                self.blocks, self.norm = nn.Sequential(*[Timm() for _ in range(config.depth)]), nn.LayerNorm(w, 1e-6)
+                self.blocks, self.norm = (
+                    nn.Sequential(*[Timm() for _ in range(config.depth)]),
+                    nn.LayerNorm(w, 1e-6),
+                )
                 self.head = nn.Linear(w, config.num_classes)
             else:
                 self.conv_proj, self.class_token = stem, nn.Parameter(token)
@@ -69,9 +95,23 @@ def torch_vit(torch, config, size, timm=False):
 
         def parts(self):
             if timm:
-                return self.patch_embed.proj, self.cls_token, self.pos_embed, list(self.blocks), self.norm, self.head
+                return (
+                    self.patch_embed.proj,
+                    self.cls_token,
+                    self.pos_embed,
+                    list(self.blocks),
+                    self.norm,
+                    self.head,
+                )
             e = self.encoder
-            return self.conv_proj, self.class_token, e.pos_embedding, list(e.layers.values()), e.ln, self.heads.head
+            return (
+                self.conv_proj,
+                self.class_token,
+                e.pos_embedding,
+                list(e.layers.values()),
+                e.ln,
+                self.heads.head,
+            )
 
         def forward(self, x):
             stem, token, positions, blocks, norm, head = self.parts()
@@ -100,12 +140,24 @@ def test_torchvisions_and_timms_layouts_stage_by_stage(parity, torch, timm):
     config = vit.ViTConfig(**SMALL)
     net = parity.randomise(torch, torch_vit(torch, config, 32, timm))
     module, aliases = vit.ViT(config), vit.aliases(config)
-    variables = parity.variables(module, IMAGES, {name: t.numpy() for name, t in net.state_dict().items()}, vit.layouts(config))
+    variables = parity.variables(
+        module,
+        IMAGES,
+        {name: t.numpy() for name, t in net.state_dict().items()},
+        vit.layouts(config),
+    )
     blocks = net.parts()[3]
-    names = ("encoder.layers.encoder_layer_0", "encoder.layers.encoder_layer_1", "encoder.layers.encoder_layer_1.mlp[1]", "embedding")
+    names = (
+        "encoder.layers.encoder_layer_0",
+        "encoder.layers.encoder_layer_1",
+        "encoder.layers.encoder_layer_1.mlp[1]",
+        "embedding",
+    )
     values, logits = parity.recorded(module, variables, IMAGES, aliases, names)
     activation = blocks[1].mlp.act if timm else blocks[1].mlp[1]
-    (stem, first, hidden, second), expected = tokens_of(torch, net, IMAGES, net.parts()[0], *blocks, activation)
+    (stem, first, hidden, second), expected = tokens_of(
+        torch, net, IMAGES, net.parts()[0], *blocks, activation
+    )
     for name, value in zip(names, (first, second, hidden, stem.transpose(0, 2, 3, 1)), strict=True):
         parity.close(values[name], value)
     parity.close(logits, expected)
@@ -117,17 +169,31 @@ def test_torchvisions_and_timms_layouts_stage_by_stage(parity, torch, timm):
 def test_torchvisions_older_mlp_names(parity, torch):
     config = vit.ViTConfig(**SMALL)
     net = parity.randomise(torch, torch_vit(torch, config, 32))
-    source = {name.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."): t.numpy() for name, t in net.state_dict().items()}
+    source = {
+        name.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."): t.numpy()
+        for name, t in net.state_dict().items()
+    }
     variables = parity.variables(vit.ViT(config), IMAGES, source, vit.layouts(config))
-    parity.close(jax.jit(vit.ViT(config).apply)(variables, IMAGES), tokens_of(torch, net, IMAGES)[1])
+    parity.close(
+        jax.jit(vit.ViT(config).apply)(variables, IMAGES), tokens_of(torch, net, IMAGES)[1]
+    )
 
 
 def hub_vit(torch, parity, tmp_path, config, size):
     from transformers import ViTConfig, ViTForImageClassification
 
-    net = ViTForImageClassification(ViTConfig(hidden_size=config.width, num_hidden_layers=config.depth, num_attention_heads=config.heads,
-                                              intermediate_size=config.mlp_dim, image_size=size, patch_size=config.patch,
-                                              num_labels=config.num_classes, layer_norm_eps=config.epsilon))
+    net = ViTForImageClassification(
+        ViTConfig(
+            hidden_size=config.width,
+            num_hidden_layers=config.depth,
+            num_attention_heads=config.heads,
+            intermediate_size=config.mlp_dim,
+            image_size=size,
+            patch_size=config.patch,
+            num_labels=config.num_classes,
+            layer_norm_eps=config.epsilon,
+        )
+    )
     parity.randomise(torch, net).save_pretrained(tmp_path)
     return net, weights.read(tmp_path / "model.safetensors")
 
@@ -136,14 +202,20 @@ def test_transformers_layout(parity, torch, tmp_path):
     config = vit.ViTConfig(**SMALL, epsilon=1e-12)
     net, source = hub_vit(torch, parity, tmp_path, config, 32)
     variables = parity.variables(vit.ViT(config), IMAGES, source, vit.layouts(config))
-    parity.close(jax.jit(vit.ViT(config).apply)(variables, IMAGES), tokens_of(torch, net, IMAGES)[1])
+    parity.close(
+        jax.jit(vit.ViT(config).apply)(variables, IMAGES), tokens_of(torch, net, IMAGES)[1]
+    )
 
 
 def drawn(module, images, seed=0):
     """Variables of unit scale in big_vision's tree, as a flat dict."""
-    shapes = traverse_util.flatten_dict(jax.eval_shape(module.init, jax.random.key(0), images)["params"], sep="/")
+    shapes = traverse_util.flatten_dict(
+        jax.eval_shape(module.init, jax.random.key(0), images)["params"], sep="/"
+    )
     draw = np.random.default_rng(seed)
-    return {name: draw.normal(size=leaf.shape).astype(np.float32) * 0.2 for name, leaf in shapes.items()}
+    return {
+        name: draw.normal(size=leaf.shape).astype(np.float32) * 0.2 for name, leaf in shapes.items()
+    }
 
 
 @pytest.mark.parametrize("pool", ["tok", "gap", "map"])
@@ -155,22 +227,43 @@ def test_big_visions_tree_in_all_its_ages(parity, pool):
     load = lambda source: parity.variables(module, IMAGES, source, vit.layouts(config))  # noqa: E731
     expected = jax.tree.map(jnp.asarray, {"params": traverse_util.unflatten_dict(flat, sep="/")})
     ages = [flat, {f"params/{n}": t for n, t in flat.items()}]
-    ages.append({**{f"opt/target/{n}": t for n, t in flat.items()}, "opt/state/step": np.zeros(()), "extra/x": np.zeros(1)})
+    ages.append(
+        {
+            **{f"opt/target/{n}": t for n, t in flat.items()},
+            "opt/state/step": np.zeros(()),
+            "extra/x": np.zeros(1),
+        }
+    )
     scanned = {name: tensor for name, tensor in flat.items() if "encoderblock" not in name}
     for name in flat:
         if "encoderblock_0/" in name:
-            scanned[name.replace("encoderblock_0", "encoderblock")] = np.stack([flat[name], flat[name.replace("block_0", "block_1")]])
+            scanned[name.replace("encoderblock_0", "encoderblock")] = np.stack(
+                [flat[name], flat[name.replace("block_0", "block_1")]]
+            )
     ages.append({f"params/{n}": t for n, t in scanned.items()})
     if pool == "tok":
-        old = {n.replace("MultiHeadDotProductAttention_0", "MultiHeadDotProductAttention_1").replace("MlpBlock_0", "MlpBlock_3")
-                .replace("LayerNorm_1", "LayerNorm_2"): t for n, t in flat.items()}
+        old = {
+            n.replace("MultiHeadDotProductAttention_0", "MultiHeadDotProductAttention_1")
+            .replace("MlpBlock_0", "MlpBlock_3")
+            .replace("LayerNorm_1", "LayerNorm_2"): t
+            for n, t in flat.items()
+        }
         own = np.full((1, 1, config.width), 0.5, np.float32)
-        old["Transformer/posembed_input/pos_embedding"] = np.concatenate([own, old.pop("pos_embedding")], axis=1)
+        old["Transformer/posembed_input/pos_embedding"] = np.concatenate(
+            [own, old.pop("pos_embedding")], axis=1
+        )
         old["cls"] = old["cls"] - own
         ages.append(old)
     for source in ages:
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), load(source), expected)
-    parity.every_alias(module, expected, IMAGES, {"encoder": "Transformer", "blocks[1].mlp.act": vit.aliases(config)["blocks[1].mlp.act"]})
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), load(source), expected
+        )
+    parity.every_alias(
+        module,
+        expected,
+        IMAGES,
+        {"encoder": "Transformer", "blocks[1].mlp.act": vit.aliases(config)["blocks[1].mlp.act"]},
+    )
 
 
 def test_fixed_positions_have_no_parameters_and_are_moco_v3s():
@@ -200,7 +293,10 @@ def test_bad_configs_are_one_sentence():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("size", "patch", "form"), [("B", 16, "torchvision"), ("B", 16, "transformers"), ("L", 32, "torchvision")])
+@pytest.mark.parametrize(
+    ("size", "patch", "form"),
+    [("B", 16, "torchvision"), ("B", 16, "transformers"), ("L", 32, "torchvision")],
+)
 def test_full_size(parity, torch, tmp_path, size, patch, form):
     config = vit.of_size(size, patch, epsilon=1e-12 if form == "transformers" else 1e-6)
     images = np.random.default_rng(1).normal(size=(1, 224, 224, 3)).astype(np.float32)
@@ -213,10 +309,15 @@ def test_full_size(parity, torch, tmp_path, size, patch, form):
         stem, block = net.parts()[0], net.parts()[3][config.depth // 2]
     module = vit.ViT(config)
     variables = parity.variables(module, images, source, vit.layouts(config))
-    names = ("Transformer:in" if form == "transformers" else "embedding", f"Transformer/encoderblock_{config.depth // 2}")
+    names = (
+        "Transformer:in" if form == "transformers" else "embedding",
+        f"Transformer/encoderblock_{config.depth // 2}",
+    )
     values, logits = parity.recorded(module, variables, images, {}, names)
     held, expected = tokens_of(torch, net, images, stem, block)
     if form == "torchvision":
         held[0] = held[0].transpose(0, 2, 3, 1)
     shares = [parity.close(values[name], value) for name, value in zip(names, held, strict=True)]
-    print(f"\nViT-{size}/{patch} {form}: {', '.join(f'{s:.1e}' for s in shares)}, logits {parity.close(logits, expected):.1e} of the scale")
+    print(
+        f"\nViT-{size}/{patch} {form}: {', '.join(f'{s:.1e}' for s in shares)}, logits {parity.close(logits, expected):.1e} of the scale"
+    )

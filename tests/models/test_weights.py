@@ -15,7 +15,9 @@ from safetensors.numpy import save_file
 from jaxle.models import cifar_resnet, weights
 from jaxle.models.weights import Layout, Rename
 
-MODULE = cifar_resnet.CifarResNet(cifar_resnet.CifarResNetConfig(blocks=(1, 1, 1), widths=(4, 8, 16)))
+MODULE = cifar_resnet.CifarResNet(
+    cifar_resnet.CifarResNetConfig(blocks=(1, 1, 1), widths=(4, 8, 16))
+)
 IMAGES = jnp.zeros((1, 8, 8, 3))
 
 
@@ -41,15 +43,24 @@ def test_npz_safetensors_and_msgpack_round_trip(tmp_path, variables):
     (tmp_path / "w.msgpack").write_bytes(serialization.msgpack_serialize(variables))
     for name in ("w.npz", "w.safetensors", "w.msgpack"):
         assert_same(weights.read(tmp_path / name), tensors)
-        loaded = weights.convert(weights.read(tmp_path / name), variables, cifar_resnet.LAYOUTS, name)
+        loaded = weights.convert(
+            weights.read(tmp_path / name), variables, cifar_resnet.LAYOUTS, name
+        )
         assert_same(flat(loaded), tensors)
 
 
 def test_float16_becomes_float32(tmp_path, variables):
-    np.savez(tmp_path / "w.npz", **{name: tensor.astype(np.float16) for name, tensor in flat(variables).items()})
-    loaded = flat(weights.convert(weights.read(tmp_path / "w.npz"), variables, cifar_resnet.LAYOUTS, "w"))
+    np.savez(
+        tmp_path / "w.npz",
+        **{name: tensor.astype(np.float16) for name, tensor in flat(variables).items()},
+    )
+    loaded = flat(
+        weights.convert(weights.read(tmp_path / "w.npz"), variables, cifar_resnet.LAYOUTS, "w")
+    )
     assert all(tensor.dtype == np.float32 for tensor in loaded.values())
-    np.testing.assert_allclose(loaded["params/linear/kernel"], variables["params"]["linear"]["kernel"], atol=1e-3)
+    np.testing.assert_allclose(
+        loaded["params/linear/kernel"], variables["params"]["linear"]["kernel"], atol=1e-3
+    )
 
 
 def test_bfloat16_safetensors_become_float32(tmp_path, torch):
@@ -57,14 +68,23 @@ def test_bfloat16_safetensors_become_float32(tmp_path, torch):
 
     save_torch({"a": torch.tensor([1.5, -2.0], dtype=torch.bfloat16)}, tmp_path / "w.safetensors")
     layout = {"plain": Layout((Rename("a", "params/a"),))}
-    loaded = weights.convert(weights.read(tmp_path / "w.safetensors"), {"params": {"a": np.zeros(2)}}, layout, "w")
+    loaded = weights.convert(
+        weights.read(tmp_path / "w.safetensors"), {"params": {"a": np.zeros(2)}}, layout, "w"
+    )
     np.testing.assert_array_equal(loaded["params"]["a"], np.array([1.5, -2.0], np.float32))
 
 
 def test_torch_state_dict_in_all_its_wrappings(tmp_path, torch):
-    tensors = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(1, dtype=torch.bfloat16)}
+    tensors = {
+        "a.weight": torch.arange(6.0).reshape(2, 3),
+        "b": torch.ones(1, dtype=torch.bfloat16),
+    }
     parallel = {f"module.{name}": tensor for name, tensor in tensors.items()}
-    wrapped = {"plain.pth": tensors, "key.pt": {"state_dict": tensors, "best": 3.0}, "parallel.th": parallel}
+    wrapped = {
+        "plain.pth": tensors,
+        "key.pt": {"state_dict": tensors, "best": 3.0},
+        "parallel.th": parallel,
+    }
     for name, held in wrapped.items():
         torch.save(held, tmp_path / name)
         read = weights.read(tmp_path / name)
@@ -80,7 +100,9 @@ def test_torch_parameters_that_ask_for_gradients(tmp_path, torch):
 def test_without_torch_the_error_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     (tmp_path / "w.pth").write_bytes(b"x")
-    with pytest.raises(ImportError, match=r"pip install 'jaxle\[torch\]'\) or bring the weights as .safetensors"):
+    with pytest.raises(
+        ImportError, match=r"pip install 'jaxle\[torch\]'\) or bring the weights as .safetensors"
+    ):
         weights.read(tmp_path / "w.pth")
 
 
@@ -94,22 +116,33 @@ def test_all_mismatches_are_named_at_once(variables):
         weights.convert(tensors, variables, cifar_resnet.LAYOUTS, "some.npz")
     message = str(caught.value)
     assert "weights some.npz" in message and "'flax'" in message
-    for line in ("unexpected in the file: params/layer9/kernel (3,)", "unexpected in the file: unheard.of (4,)",
-                 "missing from the file: params/linear/bias (10,)", "missing from the file: batch_stats/layer2/0/bn1/mean (8,)",
-                 "wrong shape: params/linear/kernel (16, 7) gives (16, 7); params/linear/kernel needs (16, 10)"):
+    for line in (
+        "unexpected in the file: params/layer9/kernel (3,)",
+        "unexpected in the file: unheard.of (4,)",
+        "missing from the file: params/linear/bias (10,)",
+        "missing from the file: batch_stats/layer2/0/bn1/mean (8,)",
+        "wrong shape: params/linear/kernel (16, 7) gives (16, 7); params/linear/kernel needs (16, 10)",
+    ):
         assert line in message
 
 
 def test_a_transform_that_cannot_be_applied_is_a_wrong_shape():
     layout = {"torch": Layout((Rename("w", "params/kernel", weights.conv),))}
     with pytest.raises(ValueError, match=r"wrong shape: w \(2, 3\)"):
-        weights.convert({"w": np.zeros((2, 3))}, {"params": {"kernel": np.zeros((1, 1, 3, 2))}}, layout, "w")
+        weights.convert(
+            {"w": np.zeros((2, 3))}, {"params": {"kernel": np.zeros((1, 1, 3, 2))}}, layout, "w"
+        )
 
 
 def test_a_fused_tensor_fills_several_parameters():
-    rows = tuple(Rename("qkv", f"params/{name}", lambda t, i=i: np.split(t, 3)[i]) for i, name in enumerate("qkv"))
+    rows = tuple(
+        Rename("qkv", f"params/{name}", lambda t, i=i: np.split(t, 3)[i])
+        for i, name in enumerate("qkv")
+    )
     source = {"qkv": np.arange(6.0)}
-    loaded = weights.convert(source, {"params": {name: np.zeros(2) for name in "qkv"}}, {"fused": Layout(rows)}, "w")
+    loaded = weights.convert(
+        source, {"params": {name: np.zeros(2) for name in "qkv"}}, {"fused": Layout(rows)}, "w"
+    )
     np.testing.assert_array_equal(loaded["params"]["k"], [2, 3])
 
 
@@ -184,7 +217,10 @@ def test_not_a_state_dict_unknown_suffix_absent(tmp_path, torch):
 def test_a_hugging_face_folder_of_shards(tmp_path, variables):
     tensors = flat(variables)
     names = sorted(tensors)
-    shards = {"model-00001-of-00002.safetensors": names[:5], "model-00002-of-00002.safetensors": names[5:]}
+    shards = {
+        "model-00001-of-00002.safetensors": names[:5],
+        "model-00002-of-00002.safetensors": names[5:],
+    }
     for shard, held in shards.items():
         save_file({name: tensors[name] for name in held}, tmp_path / shard)
     index = {"weight_map": {name: shard for shard, held in shards.items() for name in held}}
@@ -201,8 +237,12 @@ def test_a_hugging_face_folder_of_shards(tmp_path, variables):
 def test_an_orbax_folder_and_an_unknown_folder(tmp_path, variables):
     import orbax.checkpoint
 
-    orbax.checkpoint.PyTreeCheckpointer().save(tmp_path / "orbax", {**variables, "step": np.zeros((), np.int32)})
-    loaded = weights.convert(weights.read(tmp_path / "orbax"), variables, cifar_resnet.LAYOUTS, "orbax")
+    orbax.checkpoint.PyTreeCheckpointer().save(
+        tmp_path / "orbax", {**variables, "step": np.zeros((), np.int32)}
+    )
+    loaded = weights.convert(
+        weights.read(tmp_path / "orbax"), variables, cifar_resnet.LAYOUTS, "orbax"
+    )
     assert_same(flat(loaded), flat(variables))
     (tmp_path / "other").mkdir()
     with pytest.raises(ValueError, match="holds neither model.safetensors nor an orbax checkpoint"):
@@ -224,7 +264,10 @@ def test_position_embeddings_are_resampled_corners_on_corners():
 
 def test_weights_hash_is_sha256_and_of_folders_depends_on_names_and_bytes(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
-    assert weights.weights_hash(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, B.1
+    assert (
+        weights.weights_hash(tmp_path / "a")
+        == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )  # FIPS 180-2, B.1
     first = weights.weights_hash(tmp_path)
     assert first == weights.weights_hash(tmp_path)
     (tmp_path / "a").rename(tmp_path / "b")

@@ -16,19 +16,50 @@ def test_the_page_runs(tmp_path):
     for name, block in zip(names, blocks, strict=True):
         (tmp_path / f"{name}.py").write_text(block, encoding="utf-8")
     (tmp_path / "all.py").write_text("import save, load, load_class\n", encoding="utf-8")
-    environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(tmp_path / "cache"),
-                   "PYTHONPATH": os.pathsep.join([str(PAGE.parents[1]), os.environ.get("PYTHONPATH", "")])}
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": "",
+        "JAX_PLATFORMS": "cpu",
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "PYTHONPATH": os.pathsep.join([str(PAGE.parents[1]), os.environ.get("PYTHONPATH", "")]),
+    }
 
     def run(*command):
-        done = subprocess.run([sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 
     printed = run("all.py")
-    assert "'stem:in'" in printed and "(8, 32) (8, 13)" in printed and printed.rstrip().endswith("body")
-    run("-m", "jaxle.launch", "--config=my_config.py", "--config.data.limit=600", "--config.workdir=run")
+    assert (
+        "'stem:in'" in printed
+        and "(8, 32) (8, 13)" in printed
+        and printed.rstrip().endswith("body")
+    )
+    run(
+        "-m",
+        "jaxle.launch",
+        "--config=my_config.py",
+        "--config.data.limit=600",
+        "--config.workdir=run",
+    )
     folders = {path.parent.parent.name for path in (tmp_path / "run").glob("*/*/explanations.csv")}
     assert folders == {"last", "head:in"}
-    run("-m", "jaxle.launch", "--config=class_config.py", "--config.data.limit=600", "--config.workdir=class_run")
-    tables = [(tmp_path / name).read_text() for name in ("run/last/label/explanations.csv", "class_run/body/label/explanations.csv")]
+    run(
+        "-m",
+        "jaxle.launch",
+        "--config=class_config.py",
+        "--config.data.limit=600",
+        "--config.workdir=class_run",
+    )
+    tables = [
+        (tmp_path / name).read_text()
+        for name in ("run/last/label/explanations.csv", "class_run/body/label/explanations.csv")
+    ]
     assert tables[0] == tables[1]

@@ -31,37 +31,66 @@ def images():
 
 
 def test_taps_are_listed_with_shapes(model):
-    assert model.taps["layer1"] == (32, 32, 16) and model.taps["layer2"] == (16, 16, 32) and model.taps["layer3"] == (8, 8, 64)
-    assert model.taps["layer3/0/conv1:in"] == (16, 16, 32) and model.taps["linear:in"] == (64,) and model.taps["linear"] == (10,)
+    assert (
+        model.taps["layer1"] == (32, 32, 16)
+        and model.taps["layer2"] == (16, 16, 32)
+        and model.taps["layer3"] == (8, 8, 64)
+    )
+    assert (
+        model.taps["layer3/0/conv1:in"] == (16, 16, 32)
+        and model.taps["linear:in"] == (64,)
+        and model.taps["linear"] == (10,)
+    )
     assert list(model.taps)[0] == "conv1:in" and list(model.taps)[-1] == "linear"
 
 
 def test_activations_are_pooled_taps_in_batches_of_any_size(model, images):
     whole = model.activations(images, "layer3", "none")
     assert whole.shape == (5, 8, 8, 64) and whole.dtype == np.float32
-    np.testing.assert_allclose(model.activations(images, "layer3", "avg", batch_size=2), whole.mean((1, 2)), atol=1e-4)
-    np.testing.assert_allclose(model.activations(images, "layer3", "max", batch_size=5), whole.max((1, 2)), atol=1e-5)
-    np.testing.assert_allclose(model.activations(images, "linear:in"), whole.mean((1, 2)), atol=1e-4)
+    np.testing.assert_allclose(
+        model.activations(images, "layer3", "avg", batch_size=2), whole.mean((1, 2)), atol=1e-4
+    )
+    np.testing.assert_allclose(
+        model.activations(images, "layer3", "max", batch_size=5), whole.max((1, 2)), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        model.activations(images, "linear:in"), whole.mean((1, 2)), atol=1e-4
+    )
     np.testing.assert_allclose(model.logits(images, batch_size=3), model.logits(images), atol=1e-3)
 
 
 def test_probe_reads_several_taps_inside_jit(model, images):
-    probe = jax.jit(lambda variables, batch: model.probe(batch, {"layer1": "avg", "layer3": "max"}, variables))
+    probe = jax.jit(
+        lambda variables, batch: model.probe(batch, {"layer1": "avg", "layer3": "max"}, variables)
+    )
     values, logits = probe(model.variables, images)
-    assert {tap: value.shape for tap, value in values.items()} == {"layer1": (5, 16), "layer3": (5, 64)}
+    assert {tap: value.shape for tap, value in values.items()} == {
+        "layer1": (5, 16),
+        "layer3": (5, 64),
+    }
     np.testing.assert_allclose(logits, model.logits(images), atol=1e-3)
     np.testing.assert_allclose(values["layer1"], model.activations(images, "layer1"), atol=1e-4)
 
 
 def test_pil_images_of_any_size_and_mode(model):
-    pictures = [Image.new("L", (40, 50), 128), Image.new("RGB", (32, 32), (1, 2, 3)), np.zeros((64, 20, 3), np.uint8)]
+    pictures = [
+        Image.new("L", (40, 50), 128),
+        Image.new("RGB", (32, 32), (1, 2, 3)),
+        np.zeros((64, 20, 3), np.uint8),
+    ]
     assert model.logits(pictures).shape == (3, 10)
 
 
 def test_unknown_names_list_the_valid_ones(model, images):
-    with pytest.raises(ValueError, match="unknown model 'resnet21'; valid models: scenes_resnet, scenes_siglip_s, scenes_siglip_m, "):
+    with pytest.raises(
+        ValueError,
+        match="unknown model 'resnet21'; valid models: scenes_resnet, scenes_siglip_s, scenes_siglip_m, ",
+    ):
         zoo.load_model("resnet21")
-    with pytest.raises(ValueError, match="unknown tap 'layer4'; valid taps: conv1, bn1, layer1, layer2, layer3, linear"):
+    with pytest.raises(
+        ValueError,
+        match="unknown tap 'layer4'; valid taps: conv1, bn1, layer1, layer2, layer3, linear",
+    ):
         model.activations(images, "layer4")
     with pytest.raises(ValueError, match="unknown pool 'mean'; valid pools: avg, max, first, none"):
         model.activations(images, "layer3", "mean")
@@ -73,7 +102,9 @@ def test_another_architectures_file_names_every_mismatch_at_once(test_data, torc
     with pytest.raises(ValueError) as caught:
         zoo.load_model("resnet56_cifar10", test_data / "cifar10/resnet20-12fca82f.th")
     message = str(caught.value)
-    assert "180 mismatches" in message and message.count("missing from the file") == 180  # 18 blocks × (2 kernels + 2 × 4 batch norm)
+    assert (
+        "180 mismatches" in message and message.count("missing from the file") == 180
+    )  # 18 blocks × (2 kernels + 2 × 4 batch norm)
     assert "params/layer3/8/conv2/kernel (3, 3, 64, 64)" in message
 
 
@@ -84,9 +115,13 @@ def test_the_shipped_scenes_target_classifies_scenes():
 
 
 def test_random_init_is_the_seeds_alone():
-    first, again, other = (zoo.load_model("resnet20_cifar10", random_init_seed=seed) for seed in (1, 1, 2))
+    first, again, other = (
+        zoo.load_model("resnet20_cifar10", random_init_seed=seed) for seed in (1, 1, 2)
+    )
     jax.tree.map(np.testing.assert_array_equal, first.variables, again.variables)
-    assert not np.allclose(first.variables["params"]["conv1"]["kernel"], other.variables["params"]["conv1"]["kernel"])
+    assert not np.allclose(
+        first.variables["params"]["conv1"]["kernel"], other.variables["params"]["conv1"]["kernel"]
+    )
     assert first.weights_hash == "random_init:1" != other.weights_hash
 
 
@@ -107,7 +142,9 @@ def test_every_entrys_aliases_class_names_and_parameter_count(name):
     if isinstance(module, siglip.SigLIP):
         image, text = module.config.image, module.config.text
         key = (image, dataclasses.replace(text, vocabulary=0, length=0))
-        own = (size // image.patch) ** 2 * image.width + (text.vocabulary + text.length) * text.width
+        own = (size // image.patch) ** 2 * image.width + (
+            text.vocabulary + text.length
+        ) * text.width
     if key not in LISTED:
         inputs = [jax.ShapeDtypeStruct((1, size, size, 3), np.float32)]
         tokens = [jax.ShapeDtypeStruct((1, entry.text.length), np.int32)] if entry.text else []
@@ -115,7 +152,9 @@ def test_every_entrys_aliases_class_names_and_parameter_count(name):
         found = taps.sites(module, variables, *inputs)
         assert all(taps.resolve(alias, found, entry.aliases) for alias in entry.aliases)
         if entry.class_names:
-            assert len(entry.class_names) == jax.eval_shape(module.apply, variables, *inputs).shape[-1]
+            assert (
+                len(entry.class_names) == jax.eval_shape(module.apply, variables, *inputs).shape[-1]
+            )
         LISTED[key] = sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) - own
     assert LISTED[key] + own == entry.parameters
 
@@ -139,30 +178,52 @@ EYES = {"resize": "squash", "size": 16}
 
 @pytest.fixture(scope="module")
 def own():
-    fields = {"arguments": {"width": 8}, "call": {"train": False}, "preprocess": EYES, "class_names": tuple("abcd")}
+    fields = {
+        "arguments": {"width": 8},
+        "call": {"train": False},
+        "preprocess": EYES,
+        "class_names": tuple("abcd"),
+    }
     return zoo.load_model(OWN, random_init_seed=3, **fields)
 
 
 def test_your_own_network_from_every_format(own, tmp_path, images):
-    flat = {name: np.asarray(leaf) for name, leaf in traverse_util.flatten_dict(own.variables, sep="/").items()}
+    flat = {
+        name: np.asarray(leaf)
+        for name, leaf in traverse_util.flatten_dict(own.variables, sep="/").items()
+    }
     np.savez(tmp_path / "w.npz", **flat)
-    save_file({name.replace("/", "."): leaf for name, leaf in flat.items()}, tmp_path / "w.safetensors")
-    (tmp_path / "w.msgpack").write_bytes(serialization.msgpack_serialize(jax.device_get(own.variables)))
+    save_file(
+        {name.replace("/", "."): leaf for name, leaf in flat.items()}, tmp_path / "w.safetensors"
+    )
+    (tmp_path / "w.msgpack").write_bytes(
+        serialization.msgpack_serialize(jax.device_get(own.variables))
+    )
     orbax.checkpoint.PyTreeCheckpointer().save(tmp_path / "orbax", jax.device_get(own.variables))
     expected = own.activations(images, "stem", "max")
-    assert own.taps["stem"] == (8, 8, 8) and own.logits(images).shape == (5, 4) and own.class_names == tuple("abcd")
+    assert (
+        own.taps["stem"] == (8, 8, 8)
+        and own.logits(images).shape == (5, 4)
+        and own.class_names == tuple("abcd")
+    )
     for name in ("w.npz", "w.safetensors", "w.msgpack", "orbax"):
-        loaded = zoo.load_model(OWN, tmp_path / name, arguments={"width": 8}, call={"train": False}, preprocess=EYES)
+        loaded = zoo.load_model(
+            OWN, tmp_path / name, arguments={"width": 8}, call={"train": False}, preprocess=EYES
+        )
         np.testing.assert_array_equal(loaded.activations(images, "stem", "max"), expected)
         assert len(loaded.weights_hash) == 64
     with pytest.raises(ValueError, match=r"wrong shape: params.stem.kernel \(3, 3, 3, 8\)"):
-        zoo.load_model(OWN, tmp_path / "w.npz", arguments={"width": 9}, call={"train": False}, preprocess=EYES)
+        zoo.load_model(
+            OWN, tmp_path / "w.npz", arguments={"width": 9}, call={"train": False}, preprocess=EYES
+        )
 
 
 def test_your_own_networks_suffix_takes_the_call_arguments(own, images):
     x = own.preprocess.normalise(np.stack([own.preprocess.fit(image) for image in images]))
     suffix = own.suffix("stem")
-    np.testing.assert_allclose(suffix(own.variables, suffix.record(own.variables, x)), own.logits(images), atol=1e-5)
+    np.testing.assert_allclose(
+        suffix(own.variables, suffix.record(own.variables, x)), own.logits(images), atol=1e-5
+    )
 
 
 def test_your_own_networks_mistakes_are_one_sentence():
@@ -170,7 +231,10 @@ def test_your_own_networks_mistakes_are_one_sentence():
         zoo.load_model(OWN, random_init_seed=0)
     with pytest.raises(ValueError, match="cannot import 'no_such_package.nets'"):
         zoo.load_model("no_such_package.nets:Net", random_init_seed=0, preprocess=EYES)
-    with pytest.raises(ValueError, match="is NoneType; expected a flax.linen.Module class or a jaxle.models.zoo.Entry"):
+    with pytest.raises(
+        ValueError,
+        match="is NoneType; expected a flax.linen.Module class or a jaxle.models.zoo.Entry",
+    ):
         zoo.load_model(f"{__name__}:Absent", random_init_seed=0, preprocess=EYES)
     with pytest.raises(ValueError, match="takes no argument 'depth'; its arguments: dtype, width"):
         zoo.load_model(OWN, random_init_seed=0, preprocess=EYES, arguments={"depth": 2})
@@ -179,13 +243,18 @@ def test_your_own_networks_mistakes_are_one_sentence():
 
 
 def test_bfloat16_halves_the_parameters_and_stays_near(own, images, tmp_path):
-    np.savez(tmp_path / "w.npz", **{n: np.asarray(t) for n, t in traverse_util.flatten_dict(own.variables, sep="/").items()})
+    np.savez(
+        tmp_path / "w.npz",
+        **{n: np.asarray(t) for n, t in traverse_util.flatten_dict(own.variables, sep="/").items()},
+    )
     arguments = {"arguments": {"width": 8}, "call": {"train": False}, "preprocess": EYES}
     half = zoo.load_model(OWN, tmp_path / "w.npz", dtype="bfloat16", **arguments)
     assert half.variables["params"]["stem"]["kernel"].dtype == jnp.bfloat16
     assert half.variables["batch_stats"]["BatchNorm_0"]["mean"].dtype == jnp.float32
     exact, rough = own.logits(images), half.logits(images)
-    assert rough.dtype == np.float32 and 0 < np.abs(rough - exact).max() < 0.03 * np.abs(exact).max()
+    assert (
+        rough.dtype == np.float32 and 0 < np.abs(rough - exact).max() < 0.03 * np.abs(exact).max()
+    )
     with pytest.raises(ValueError, match="dtype is 'float16'; expected one of float32, bfloat16"):
         zoo.load_model(OWN, tmp_path / "w.npz", dtype="float16", **arguments)
 
@@ -195,27 +264,60 @@ SMALL = {"config": vit.ViTConfig(patch=8, width=24, depth=2, mlp_dim=40, heads=3
 
 
 def test_position_embeddings_are_resampled_only_if_asked(tmp_path, images):
-    model = zoo.load_model(VIT, random_init_seed=0, arguments=SMALL, preprocess={"resize": "squash", "size": 32})
-    np.savez(tmp_path / "w.npz", **{n: np.asarray(t) for n, t in traverse_util.flatten_dict(model.variables, sep="/").items()})
+    model = zoo.load_model(
+        VIT, random_init_seed=0, arguments=SMALL, preprocess={"resize": "squash", "size": 32}
+    )
+    np.savez(
+        tmp_path / "w.npz",
+        **{
+            n: np.asarray(t)
+            for n, t in traverse_util.flatten_dict(model.variables, sep="/").items()
+        },
+    )
     with pytest.raises(ValueError, match="pos_embedding"):
-        zoo.load_model(VIT, tmp_path / "w.npz", arguments=SMALL, preprocess={"resize": "squash", "size": 48})
-    larger = zoo.load_model(VIT, tmp_path / "w.npz", arguments=SMALL, preprocess={"resize": "squash", "size": 48}, resample_positions=True)
-    assert larger.variables["params"]["pos_embedding"].shape == (1, 36, 24) and larger.logits(images).shape == (5, 7)
+        zoo.load_model(
+            VIT, tmp_path / "w.npz", arguments=SMALL, preprocess={"resize": "squash", "size": 48}
+        )
+    larger = zoo.load_model(
+        VIT,
+        tmp_path / "w.npz",
+        arguments=SMALL,
+        preprocess={"resize": "squash", "size": 48},
+        resample_positions=True,
+    )
+    assert larger.variables["params"]["pos_embedding"].shape == (1, 36, 24) and larger.logits(
+        images
+    ).shape == (5, 7)
 
 
 @pytest.mark.parametrize(("data", "model"), [(8, 1), (4, 2), (2, 4)])
 def test_any_mesh_gives_one_devices_results(tmp_path, images, data, model):
     """Five images on eight devices, three heads over two or four: nothing divides."""
-    one = zoo.load_model(VIT, random_init_seed=0, arguments=SMALL, preprocess={"resize": "squash", "size": 32})
-    np.savez(tmp_path / "w.npz", **{n: np.asarray(t) for n, t in traverse_util.flatten_dict(one.variables, sep="/").items()})
+    one = zoo.load_model(
+        VIT, random_init_seed=0, arguments=SMALL, preprocess={"resize": "squash", "size": 32}
+    )
+    np.savez(
+        tmp_path / "w.npz",
+        **{n: np.asarray(t) for n, t in traverse_util.flatten_dict(one.variables, sep="/").items()},
+    )
     mesh = make_mesh(data, model)
-    many = zoo.load_model(VIT, tmp_path / "w.npz", arguments=SMALL, preprocess={"resize": "squash", "size": 32}, mesh=mesh)
+    many = zoo.load_model(
+        VIT,
+        tmp_path / "w.npz",
+        arguments=SMALL,
+        preprocess={"resize": "squash", "size": 32},
+        mesh=mesh,
+    )
     np.testing.assert_allclose(many.logits(images), one.logits(images), rtol=1e-4, atol=1e-5)
     hidden = "Transformer/encoderblock_1/MlpBlock_0/Dense_1:in"
     for batch_size in (3, 64):
         got = many.activations(images, hidden, "max", batch_size)
-        np.testing.assert_allclose(got, one.activations(images, hidden, "max"), rtol=1e-4, atol=1e-5)
-    hidden = many.variables["params"]["Transformer"]["encoderblock_0"]["MlpBlock_0"]["Dense_0"]["kernel"]
+        np.testing.assert_allclose(
+            got, one.activations(images, hidden, "max"), rtol=1e-4, atol=1e-5
+        )
+    hidden = many.variables["params"]["Transformer"]["encoderblock_0"]["MlpBlock_0"]["Dense_0"][
+        "kernel"
+    ]
     assert hidden.sharding.spec == PartitionSpec(None, "model")
     assert hidden.addressable_shards[0].data.shape == (24, 40 // model)
 

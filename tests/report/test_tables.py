@@ -35,7 +35,9 @@ def test_means_are_over_live_neurons_and_unexplained_ones_count_zero():
 def test_a_layer_of_one_neuron_dead_or_alive_has_no_nan(rows, rho):
     record = tables.record(entry(rows, rho))
     assert json.dumps(record, allow_nan=False)
-    assert record["sem_correlation"] == 0 and record["mean_correlation"] == pytest.approx(0 if rows[0].flag else 0.5)
+    assert record["sem_correlation"] == 0 and record["mean_correlation"] == pytest.approx(
+        0 if rows[0].flag else 0.5
+    )
     assert list(listing.lines(entry(rows, rho), record, 3))
 
 
@@ -49,5 +51,7 @@ def test_scores_csv_has_a_row_per_neuron(tmp_path):
 def test_listing_shows_each_neuron_once_and_no_dead_one():
     text = list(listing.lines(entry(), tables.record(entry()), 2))
     assert "test correlation 0.200 ± 0.153 over 3 live neurons" in text[0]
-    assert sum("neuron" in line for line in text[1:]) == 3 and not any("neuron    2" in line for line in text)
+    assert sum("neuron" in line for line in text[1:]) == 3 and not any(
+        "neuron    2" in line for line in text
+    )
     assert list(listing.lines(entry(), tables.record(entry()), 0)) == text[:1]

@@ -23,13 +23,20 @@ def test_every_concept_that_is_named_is_there_and_every_one_is_named(told):
         named[:, j] = [bool(phrase.search(caption)) for caption in told]
     wrong = np.argwhere((named == 1) & (labels == 0))
     assert not len(wrong), [(told[i], CONCEPTS[j]) for i, j in wrong[:5]]
-    assert named.sum(axis=0).min() >= 20, {CONCEPTS[j]: int(n) for j, n in enumerate(named.sum(axis=0)) if n < 20}
+    assert named.sum(axis=0).min() >= 20, {
+        CONCEPTS[j]: int(n) for j, n in enumerate(named.sum(axis=0)) if n < 20
+    }
 
 
 def test_captions_are_short_varied_sentences(told):
-    assert all(re.fullmatch(r"[A-Z][a-z ,:-]+\.", caption) and "  " not in caption and " ." not in caption for caption in told)
+    assert all(
+        re.fullmatch(r"[A-Z][a-z ,:-]+\.", caption) and "  " not in caption and " ." not in caption
+        for caption in told
+    )
     assert max(len(caption.split()) for caption in told) <= 40 and len(set(told)) > 0.8 * len(told)
-    assert not any(re.search(r"\b(?:a [aeiou]|an [^aeiou])", caption, re.IGNORECASE) for caption in told)
+    assert not any(
+        re.search(r"\b(?:a [aeiou]|an [^aeiou])", caption, re.IGNORECASE) for caption in told
+    )
 
 
 def test_access_is_random(told):

@@ -19,16 +19,24 @@ def test_masks_part_the_image_and_superclasses_join_them():
     column = {name: j for j, name in enumerate(CONCEPTS)}
     for kind in ("shape", "colour", "place"):
         assert marked[:, [column[name] for name in ATTRIBUTES[kind]]].sum(axis=1).max() == 1
-    objects, places = (marked[:, [column[name] for name in ATTRIBUTES[kind]]].any(axis=1) for kind in ("shape", "place"))
+    objects, places = (
+        marked[:, [column[name] for name in ATTRIBUTES[kind]]].any(axis=1)
+        for kind in ("shape", "place")
+    )
     np.testing.assert_array_equal(objects, ~places)
     for name, members in SUPERCLASSES.items():
-        np.testing.assert_array_equal(marked[:, column[name]], marked[:, [column[member] for member in members]].any(axis=1))
+        np.testing.assert_array_equal(
+            marked[:, column[name]], marked[:, [column[member] for member in members]].any(axis=1)
+        )
 
 
 def test_masks_lie_on_what_they_name():
     marked, scenes = masks(INDEX, 3), render(INDEX, 3)
     red = marked[:, CONCEPTS.index("red")] & ~marked[:, CONCEPTS.index("patterned")]
     pixels = scenes.images[red].astype(int)
-    assert len(pixels) > 1000 and np.mean((pixels[:, 0] > 2 * pixels[:, 1]) & (pixels[:, 0] > 2 * pixels[:, 2])) > 0.95
+    assert (
+        len(pixels) > 1000
+        and np.mean((pixels[:, 0] > 2 * pixels[:, 1]) & (pixels[:, 0] > 2 * pixels[:, 2])) > 0.95
+    )
     one = masks(INDEX[40:41], 3)
     np.testing.assert_array_equal(one[0], marked[40])

@@ -30,8 +30,18 @@ def one_hot_with_superclasses():
 
 def test_of_classes_and_superclasses_the_affine_rank_is_kept_and_what_comes_first():
     x = one_hot_with_superclasses()
-    assert identifiable(x).tolist() == [0, 1, 2, 3]  # the fifth class is 1 − the others; animal and vehicle are sums
-    assert identifiable(x, [5, 6, 0, 1, 2, 3, 4]).tolist() == [0, 1, 3, 5]  # vehicle = 1 − animal; the third animal is animal − the two
+    assert identifiable(x).tolist() == [
+        0,
+        1,
+        2,
+        3,
+    ]  # the fifth class is 1 − the others; animal and vehicle are sums
+    assert identifiable(x, [5, 6, 0, 1, 2, 3, 4]).tolist() == [
+        0,
+        1,
+        3,
+        5,
+    ]  # vehicle = 1 − animal; the third animal is animal − the two
     assert np.linalg.matrix_rank(x - x.mean(axis=0)) == 4
 
 
@@ -59,7 +69,9 @@ def test_each_kept_column_keeps_its_share_and_each_other_one_would_break_the_rul
     labels = membership(layout(np.arange(2000), 0)).any(axis=1).astype(np.float64)
     kept = identifiable(labels)
     inflation = np.diag(np.linalg.inv(np.corrcoef(labels[:, kept].T)))
-    np.testing.assert_allclose(1 / inflation[0], left_over(labels[:, kept[1:]], labels[:, kept[0]]), rtol=1e-6)
+    np.testing.assert_allclose(
+        1 / inflation[0], left_over(labels[:, kept[1:]], labels[:, kept[0]]), rtol=1e-6
+    )
     assert inflation.max() <= 20 + 1e-6
     out = [j for j in np.setdiff1d(np.arange(len(CONCEPTS)), kept) if labels[:, j].std() >= 0.14]
     assert out
@@ -81,7 +93,9 @@ def test_planted_neurons_are_what_they_are_said_to_be(scenes, kind, zeros):
     np.testing.assert_array_equal(made.fitted != 0, made.weights != 0)
     reached = [np.corrcoef(x @ made.fitted[:, k], made.activations[:, k])[0, 1] for k in range(6)]
     np.testing.assert_allclose(reached, made.ceiling, atol=1e-4)
-    if not zeros:  # the ceiling is then that of the noiseless signal, but for the noise's own correlations
+    if (
+        not zeros
+    ):  # the ceiling is then that of the noiseless signal, but for the noise's own correlations
         of_signal = [np.corrcoef(made.signal[:, k], made.activations[:, k])[0, 1] for k in range(6)]
         np.testing.assert_allclose(of_signal, made.ceiling, atol=5e-3)
     np.testing.assert_allclose((made.activations == 0).mean(axis=0), zeros, atol=2e-3)
@@ -96,10 +110,19 @@ def test_planted_neurons_are_what_they_are_said_to_be(scenes, kind, zeros):
             rest = np.setdiff1d(truth, j)
             without = 1 - left_over(x[:, rest], made.activations[:, k]) if size > 1 else 0.0
             assert explained - without >= 0.1 * explained - 1e-6
-        for j in np.setdiff1d(np.arange(len(implies)), truth)[::9]:  # and no other adds more than a twentieth
-            assert 1 - left_over(x[:, [*truth, j]], made.activations[:, k]) - explained <= 0.05 * explained + 1e-6
+        for j in np.setdiff1d(np.arange(len(implies)), truth)[
+            ::9
+        ]:  # and no other adds more than a twentieth
+            assert (
+                1 - left_over(x[:, [*truth, j]], made.activations[:, k]) - explained
+                <= 0.05 * explained + 1e-6
+            )
         if kind == "distractor":
-            assert (correlations[np.ix_(truth, np.setdiff1d(np.arange(len(implies)), truth))] >= RIVAL).any(axis=1).all()
+            assert (
+                (correlations[np.ix_(truth, np.setdiff1d(np.arange(len(implies)), truth))] >= RIVAL)
+                .any(axis=1)
+                .all()
+            )
         if kind == "hierarchy":
             assert near[truth].any() and not near[np.ix_(truth, truth)].any()
         if kind == "polysemantic":
@@ -113,7 +136,9 @@ def test_the_truth_is_the_only_exact_explanation_over_all_columns(scenes):
     x, implies = scenes
     made = plant(x, [1, 3, 6], implies=implies, negative=0.5, seed=5)
     centred = x.astype(np.float64) - x.mean(axis=0)
-    np.testing.assert_allclose(np.linalg.lstsq(centred, made.signal, rcond=None)[0], made.weights, atol=1e-3)
+    np.testing.assert_allclose(
+        np.linalg.lstsq(centred, made.signal, rcond=None)[0], made.weights, atol=1e-3
+    )
     assert (made.weights < 0).any()
     assert not (plant(x, [3] * 20, negative=0.0).weights < 0).any()
 

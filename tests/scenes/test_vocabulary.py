@@ -40,7 +40,10 @@ def test_each_look_has_the_name_of_the_only_thing_that_claims_it():
         claims = [
             number
             for number, thing in enumerate(THINGS)
-            if look[0] == thing.shape and look[1] in thing.colours and look[2] in thing.textures and look[3] in thing.places
+            if look[0] == thing.shape
+            and look[1] in thing.colours
+            and look[2] in thing.textures
+            and look[3] in thing.places
         ]
         bound = [number for number in claims if THINGS[number].places != PLACES]
         assert len(bound) <= 1 and len(claims) - len(bound) <= 1, look
@@ -50,7 +53,11 @@ def test_each_look_has_the_name_of_the_only_thing_that_claims_it():
 def test_every_thing_can_be_seen_and_every_class_has_unlike_looks():
     assert set(range(len(THINGS))) <= set(np.unique(THING_OF))
     for number in range(len(CLASS_NAMES)):
-        looks = {(thing.shape, thing.textures) for thing, of in zip(THINGS, CLASS_OF, strict=True) if of == number}
+        looks = {
+            (thing.shape, thing.textures)
+            for thing, of in zip(THINGS, CLASS_OF, strict=True)
+            if of == number
+        }
         assert len(looks) >= 3
 
 

@@ -19,7 +19,10 @@ def scenes():
 def test_shapes_and_types(scenes):
     assert scenes.images.shape == (1500, 64, 64, 3) and scenes.images.dtype == np.uint8
     assert scenes.class_ids.shape == (1500,) and scenes.class_ids.dtype == np.int32
-    assert scenes.concept_labels.shape == (1500, len(CONCEPTS)) and scenes.concept_labels.dtype == np.uint8
+    assert (
+        scenes.concept_labels.shape == (1500, len(CONCEPTS))
+        and scenes.concept_labels.dtype == np.uint8
+    )
     assert [len(part) for part in render(np.arange(0), 0)] == [0, 0, 0]
 
 
@@ -57,7 +60,9 @@ def test_class_follows_from_attributes():
     np.testing.assert_array_equal(look, found.thing[:, 0])
     np.testing.assert_array_equal(render(np.arange(300), 5).class_ids, CLASS_OF[look[:300]])
     others = np.where(found.present[:, 1:], found.size[:, 1:], -1)
-    assert np.all(found.size[:, :1] > others) and np.all(found.radius[:, :1] > np.where(found.present[:, 1:], found.radius[:, 1:], 0))
+    assert np.all(found.size[:, :1] > others) and np.all(
+        found.radius[:, :1] > np.where(found.present[:, 1:], found.radius[:, 1:], 0)
+    )
 
 
 def test_labels_are_the_attributes(scenes):
@@ -67,26 +72,49 @@ def test_labels_are_the_attributes(scenes):
         for number, name in enumerate(names):
             if name in ATTRIBUTES[kind]:
                 there = np.any((getattr(found, kind) == number) & found.present, axis=1)
-                np.testing.assert_array_equal(scenes.concept_labels[:, CONCEPTS.index(name)], there, err_msg=name)
-    count = sum(scenes.concept_labels[:, CONCEPTS.index(name)] * number for number, name in enumerate(ATTRIBUTES["count"], start=1))
+                np.testing.assert_array_equal(
+                    scenes.concept_labels[:, CONCEPTS.index(name)], there, err_msg=name
+                )
+    count = sum(
+        scenes.concept_labels[:, CONCEPTS.index(name)] * number
+        for number, name in enumerate(ATTRIBUTES["count"], start=1)
+    )
     np.testing.assert_array_equal(count, found.present.sum(axis=1))
     places = scenes.concept_labels[:, [CONCEPTS.index(name) for name in ATTRIBUTES["place"]]]
     np.testing.assert_array_equal(places, np.eye(len(ATTRIBUTES["place"]))[found.place])
     left, right = (scenes.concept_labels[:, CONCEPTS.index(name)] for name in ("left", "right"))
-    assert not np.any(left & right) and found.x[left == 1, 0].max() < 24 and found.x[right == 1, 0].min() > 40
+    assert (
+        not np.any(left & right)
+        and found.x[left == 1, 0].max() < 24
+        and found.x[right == 1, 0].min() > 40
+    )
 
 
 def test_superclass_is_any_of_its_members(scenes):
     for name, members in SUPERCLASSES.items():
-        any_of = scenes.concept_labels[:, [CONCEPTS.index(member) for member in members]].any(axis=1)
-        np.testing.assert_array_equal(scenes.concept_labels[:, CONCEPTS.index(name)], any_of, err_msg=name)
-    assert np.all(scenes.concept_labels[np.arange(1500), [CONCEPTS.index(CLASS_NAMES[k]) for k in scenes.class_ids]] == 1)
+        any_of = scenes.concept_labels[:, [CONCEPTS.index(member) for member in members]].any(
+            axis=1
+        )
+        np.testing.assert_array_equal(
+            scenes.concept_labels[:, CONCEPTS.index(name)], any_of, err_msg=name
+        )
+    assert np.all(
+        scenes.concept_labels[
+            np.arange(1500), [CONCEPTS.index(CLASS_NAMES[k]) for k in scenes.class_ids]
+        ]
+        == 1
+    )
 
 
 def test_no_concept_is_rare_or_in_most_images(scenes):
     share = scenes.concept_labels.mean(axis=0)
-    assert share.min() > 0.01 and share.max() < 0.6, dict(zip(CONCEPTS, share.round(3), strict=True))
-    assert np.bincount(scenes.class_ids, minlength=len(CLASS_NAMES)).min() > 1500 / len(CLASS_NAMES) * 0.6
+    assert share.min() > 0.01 and share.max() < 0.6, dict(
+        zip(CONCEPTS, share.round(3), strict=True)
+    )
+    assert (
+        np.bincount(scenes.class_ids, minlength=len(CLASS_NAMES)).min()
+        > 1500 / len(CLASS_NAMES) * 0.6
+    )
     # no two concepts are one
     assert len({column.tobytes() for column in scenes.concept_labels.T.copy()}) == len(CONCEPTS)
 
@@ -102,7 +130,11 @@ def test_objects_have_their_colours_and_no_two_overlap():
         assert np.all(area[found.present[:, slot]] > 0.75 * radius[found.present[:, slot]] ** 2)
         assert np.all(area[~found.present[:, slot]] == 0)
         for name, channel in paler.items():
-            plain = found.present[:, slot] & (found.colour[:, slot] == COLOURS.index(name)) & (found.texture[:, slot] == 0)
+            plain = (
+                found.present[:, slot]
+                & (found.colour[:, slot] == COLOURS.index(name))
+                & (found.texture[:, slot] == 0)
+            )
             for i in np.flatnonzero(plain):
                 assert np.argmax(images[i][owner[i] == slot].mean(axis=0)) == channel
 

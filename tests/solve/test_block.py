@@ -22,7 +22,15 @@ def gathered(problems):
     gram, cross = x.T @ x / len(x), y.T @ x / len(x)
     grams = np.broadcast_to(gram, (7, 30, 30))
     return [
-        jnp.asarray(part, jnp.float32) for part in (grams, cross, np.ones(7), np.full((7, 30), L1), np.full((7, 30), L2), np.zeros((7, 30)))
+        jnp.asarray(part, jnp.float32)
+        for part in (
+            grams,
+            cross,
+            np.ones(7),
+            np.full((7, 30), L1),
+            np.full((7, 30), L2),
+            np.zeros((7, 30)),
+        )
     ]
 
 
@@ -34,7 +42,14 @@ def primal(gram, cross, w):
 
 def gap_at(gathered, w):
     gram, cross, var, alpha, beta, _ = gathered
-    return block.duality_gap(cross, var, alpha, beta, w, cross - jnp.einsum("kij,kj->ki", gram, w, precision="highest") - beta * w)
+    return block.duality_gap(
+        cross,
+        var,
+        alpha,
+        beta,
+        w,
+        cross - jnp.einsum("kij,kj->ki", gram, w, precision="highest") - beta * w,
+    )
 
 
 def test_on_orthogonal_concepts_the_solution_is_the_shrunken_cross_moment():
@@ -42,7 +57,9 @@ def test_on_orthogonal_concepts_the_solution_is_the_shrunken_cross_moment():
     gram = jnp.broadcast_to(jnp.eye(9), (5, 9, 9))
     full = [jnp.full((5, 9), value) for value in (L1, L2, 0.0)]
     w = block.solve_block(gram, cross, jnp.ones(5), *full)
-    np.testing.assert_allclose(w, np.sign(cross) * np.maximum(np.abs(cross) - L1, 0) / (1 + L2), atol=1e-6)
+    np.testing.assert_allclose(
+        w, np.sign(cross) * np.maximum(np.abs(cross) - L1, 0) / (1 + L2), atol=1e-6
+    )
 
 
 def test_the_gap_bounds_the_suboptimality_of_any_weights_and_vanishes_at_the_optimum(gathered):
@@ -61,14 +78,22 @@ def test_pivoting_ends_on_the_exact_face_where_fista_has_far_to_go(gathered):
     crawling = block._fista(gram, cross, alpha, beta, start)
     assert float(gap_at(gathered, crawling).max()) > 1e-5
     w = np.asarray(block._pivot(gram, cross, alpha, beta, jnp.sign(crawling)), np.float64)
-    slope = np.asarray(cross, np.float64) - np.einsum("kij,kj->ki", np.asarray(gram, np.float64), w) - L2 * w
+    slope = (
+        np.asarray(cross, np.float64)
+        - np.einsum("kij,kj->ki", np.asarray(gram, np.float64), w)
+        - L2 * w
+    )
     np.testing.assert_allclose(slope[w != 0], L1 * np.sign(w[w != 0]), atol=1e-6)
     assert np.abs(slope[w == 0]).max() < L1 + 1e-6
 
 
 def test_singular_and_duplicated_blocks_without_ridge_stay_finite_and_optimal(gathered):
     gram, cross, var, alpha, beta, start = gathered
-    twice = [jnp.concatenate([cross, cross], 1), var, *(jnp.concatenate([part, part], 1) for part in (alpha, 0 * beta, start))]
+    twice = [
+        jnp.concatenate([cross, cross], 1),
+        var,
+        *(jnp.concatenate([part, part], 1) for part in (alpha, 0 * beta, start)),
+    ]
     w = block.solve_block(jnp.tile(gram, (1, 2, 2)), *twice)
     once = block.solve_block(gram, cross, var, alpha, 0 * beta, start)
     np.testing.assert_allclose(w[:, :30] + w[:, 30:], once, atol=2e-3)
@@ -80,8 +105,14 @@ def test_permuting_concepts_permutes_the_solution_and_batching_changes_nothing(g
     gram, cross, *rest = gathered
     order = RNG.permutation(30)
     base = block.solve_block(*gathered)
-    np.testing.assert_allclose(block.solve_block(gram[:, order][:, :, order], cross[:, order], *rest), base[:, order], atol=5e-6)
-    alone = jnp.concatenate([jax.jit(block.solve_block)(*(part[k : k + 1] for part in gathered)) for k in range(7)])
+    np.testing.assert_allclose(
+        block.solve_block(gram[:, order][:, :, order], cross[:, order], *rest),
+        base[:, order],
+        atol=5e-6,
+    )
+    alone = jnp.concatenate(
+        [jax.jit(block.solve_block)(*(part[k : k + 1] for part in gathered)) for k in range(7)]
+    )
     np.testing.assert_allclose(alone, base, atol=5e-6)
 
 

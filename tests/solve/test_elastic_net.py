@@ -20,7 +20,17 @@ def oracle(features, targets, problems, lam=LAM, l1_ratio=L1_RATIO):
     """Standardised columns and scikit-learn's weights at tol 1e-10, float64."""
     x, y = problems.standardised(features, targets)
     model = ElasticNet(alpha=lam, l1_ratio=l1_ratio, tol=1e-10, max_iter=200_000)
-    return x, y, np.stack([model.fit(x, y[:, k]).coef_ if y[:, k].any() else np.zeros(x.shape[1]) for k in range(y.shape[1])], 1)
+    return (
+        x,
+        y,
+        np.stack(
+            [
+                model.fit(x, y[:, k]).coef_ if y[:, k].any() else np.zeros(x.shape[1])
+                for k in range(y.shape[1])
+            ],
+            1,
+        ),
+    )
 
 
 def certify(solution, x, y, best, problems, lam=LAM, l1_ratio=L1_RATIO, near=1e-4):
@@ -50,7 +60,11 @@ def test_is_zero_from_lam_max_on_and_not_below(problems):
     below = solve(moments, float(most.min()) * 0.99, L1_RATIO)
     assert np.asarray(below.weights != 0).any(0).all()
     zero = solve(moments, 10.0, L1_RATIO)
-    assert zero.converged.all() and not np.asarray(zero.gap).any() and not np.asarray(zero.weights).any()
+    assert (
+        zero.converged.all()
+        and not np.asarray(zero.gap).any()
+        and not np.asarray(zero.weights).any()
+    )
 
 
 @pytest.mark.parametrize("kind", ["one_hot", "similar"])
@@ -59,9 +73,15 @@ def test_equals_scikit_learn(problems, kind, lam):
     features, targets = getattr(problems, kind)()
     x, y, best = oracle(features, targets, problems, lam)
     solution = solve(second_moments(features, targets), lam, L1_RATIO)
-    assert solution.converged.all() and float(solution.gap.max()) <= (5e-7 if lam == LAM else 1e-6)  # small λ ends at float32's round-off
+    assert solution.converged.all() and float(solution.gap.max()) <= (
+        5e-7 if lam == LAM else 1e-6
+    )  # small λ ends at float32's round-off
     certify(solution, x, y, best, problems, lam)
-    np.testing.assert_allclose(solution.gradient, x.T @ (y - x @ np.asarray(solution.weights, np.float64)) / len(x), atol=3e-6)
+    np.testing.assert_allclose(
+        solution.gradient,
+        x.T @ (y - x @ np.asarray(solution.weights, np.float64)) / len(x),
+        atol=3e-6,
+    )
 
 
 def test_many_neurons_pass_through_few_slots_and_large_supports_through_larger_sets(problems):
@@ -79,9 +99,15 @@ def test_many_neurons_pass_through_few_slots_and_large_supports_through_larger_s
 def test_batched_equals_one_by_one_and_permuted_equals_permuted(problems):
     features, targets = problems.similar()
     base = solve(second_moments(features, targets), LAM, L1_RATIO).weights
-    alone = [solve(second_moments(features, targets[:, [k]]), LAM, L1_RATIO).weights[:, 0] for k in (0, 6)]
+    alone = [
+        solve(second_moments(features, targets[:, [k]]), LAM, L1_RATIO).weights[:, 0]
+        for k in (0, 6)
+    ]
     np.testing.assert_allclose(np.stack(alone, 1), base[:, [0, 6]], atol=5e-6)
-    concepts, neurons = np.random.default_rng(1).permutation(30), np.random.default_rng(2).permutation(7)
+    concepts, neurons = (
+        np.random.default_rng(1).permutation(30),
+        np.random.default_rng(2).permutation(7),
+    )
     moved = solve(second_moments(features[:, concepts], targets[:, neurons]), LAM, L1_RATIO).weights
     np.testing.assert_allclose(moved, base[concepts][:, neurons], atol=5e-6)
 
@@ -100,7 +126,9 @@ def test_a_path_equals_its_points_and_starts_each_from_the_one_before(problems):
     moments = second_moments(features, targets)
     lams = [0.2, 0.05, 0.02]
     for lam, solution in zip(lams, path(moments, lams, L1_RATIO), strict=True):
-        np.testing.assert_allclose(solution.weights, solve(moments, lam, L1_RATIO).weights, atol=1e-5)
+        np.testing.assert_allclose(
+            solution.weights, solve(moments, lam, L1_RATIO).weights, atol=1e-5
+        )
     again = solve(moments, 0.02, L1_RATIO, start=solution)
     assert again.iterations.max() == 1
     for bad in ([], [0.1, 0.1], [0.1, 0.2]):
@@ -126,7 +154,12 @@ def awkward():
         "a column of variance 1e-10": (near, drive, [], []),
         "constant columns": (flat, drive, [4, 9], []),
         "columns scaled by 1e-6 to 1e6": (scaled, drive, [], []),
-        "targets scaled by 1e-6 to 1e6": (base, drive * 10.0 ** np.arange(-6, 8, 2, dtype=np.float32), [], []),
+        "targets scaled by 1e-6 to 1e6": (
+            base,
+            drive * 10.0 ** np.arange(-6, 8, 2, dtype=np.float32),
+            [],
+            [],
+        ),
         "dead neurons": (base, dead, [], [2, 5]),
         "twenty images, more concepts than images": (base[:20], drive[:20], [], []),
         "float16": (base.astype(np.float16), drive.astype(np.float16), [], []),
@@ -142,7 +175,10 @@ def test_awkward_problems_converge_to_scikit_learns_solution(problems, name):
     solution = solve(second_moments(features, targets), LAM, L1_RATIO)
     assert all(np.isfinite(np.asarray(part)).all() for part in solution)
     assert solution.converged.all()
-    assert not np.asarray(solution.weights)[still].any() and not np.asarray(solution.weights)[:, silent].any()
+    assert (
+        not np.asarray(solution.weights)[still].any()
+        and not np.asarray(solution.weights)[:, silent].any()
+    )
     assert not np.asarray(solution.gap)[silent].any()
     certify(solution, x, y, best, problems)
 
@@ -159,7 +195,8 @@ def test_without_ridge_duplicated_columns_share_what_the_lasso_gives_one(problem
 
 
 @pytest.mark.parametrize(
-    ("lam", "l1_ratio", "message"), [(0.0, 0.9, "lam"), (-1.0, 0.9, "lam"), (0.1, 0.0, "ridge"), (0.1, 1.1, "l1_ratio")]
+    ("lam", "l1_ratio", "message"),
+    [(0.0, 0.9, "lam"), (-1.0, 0.9, "lam"), (0.1, 0.0, "ridge"), (0.1, 1.1, "l1_ratio")],
 )
 def test_penalties_out_of_range_are_rejected(problems, lam, l1_ratio, message):
     with pytest.raises(ValueError, match=message):

@@ -22,8 +22,15 @@ def read_aloud(gram, cross, selected, rounds):
     for _ in range(rounds):
         before = list(chosen)
         for slot in range(len(chosen)):
-            sets = [[*chosen[:slot], j, *chosen[slot + 1 :]] if j not in chosen or j == chosen[slot] else None for j in range(len(gram))]
-            values = np.array([-1.0 if one is None else explained(gram, cross, one) for one in sets])
+            sets = [
+                [*chosen[:slot], j, *chosen[slot + 1 :]]
+                if j not in chosen or j == chosen[slot]
+                else None
+                for j in range(len(gram))
+            ]
+            values = np.array(
+                [-1.0 if one is None else explained(gram, cross, one) for one in sets]
+            )
             own, best = values[chosen[slot]], values.max()
             close |= np.sum(values > best - 4e-6) > 1 or 0 < abs(best - own) < 4e-6
             if best > own + forward.TIE:
@@ -47,7 +54,9 @@ def test_equals_the_exchanges_read_aloud(problems, denoised):
     rng = np.random.default_rng(0)
     weights = rng.normal(size=(30, 7)).astype(np.float32) if denoised else None
     moments = second_moments(features, targets)
-    selected = np.stack([rng.choice(30, 5, replace=False) for _ in range(7)]).astype(np.int32)  # far from the best five
+    selected = np.stack([rng.choice(30, 5, replace=False) for _ in range(7)]).astype(
+        np.int32
+    )  # far from the best five
     got = exchange.exchange(moments, selected, weights)
     gram, cross = moments_of(features, targets, weights)
     exempt = 0
@@ -67,8 +76,13 @@ def test_the_explained_variance_never_falls_and_unused_slots_stay_unused(problem
     assert ((better >= 0) == (path >= 0)).all()
     gram, cross = moments_of(features, targets)
     for k in range(len(path)):
-        before, after = (explained(gram, cross[:, k], row[row >= 0]) if (row >= 0).any() else 0.0 for row in (path[k], better[k]))
-        assert len(set(better[k][better[k] >= 0])) == (better[k] >= 0).sum() and after >= before - 1e-6
+        before, after = (
+            explained(gram, cross[:, k], row[row >= 0]) if (row >= 0).any() else 0.0
+            for row in (path[k], better[k])
+        )
+        assert (
+            len(set(better[k][better[k] >= 0])) == (better[k] >= 0).sum() and after >= before - 1e-6
+        )
     assert exchange.exchange(moments, better).tolist() == better.tolist()
 
 
@@ -76,7 +90,9 @@ def test_forward_selections_classical_trap_is_left():
     """x₂ is nearly x₀ + x₁ and comes first; the two that make up the target come only by exchange."""
     rng = np.random.default_rng(1)
     x = rng.normal(size=(4000, 2))
-    features = np.column_stack([x, x.sum(1) + 0.5 * rng.normal(size=4000), rng.normal(size=(4000, 2))]).astype(np.float32)
+    features = np.column_stack(
+        [x, x.sum(1) + 0.5 * rng.normal(size=4000), rng.normal(size=(4000, 2))]
+    ).astype(np.float32)
     moments = second_moments(features, x.sum(1, keepdims=True).astype(np.float32))
     path = forward.path(moments, most=2)
     assert path[0, 0] == 2
@@ -86,13 +102,17 @@ def test_forward_selections_classical_trap_is_left():
 
 def test_duplicated_constant_and_dependent_columns_are_never_chosen_twice(problems):
     features, targets = problems.similar()
-    features = np.column_stack([features, features[:, :5], features[:, :3].sum(1), np.ones(len(features))]).astype(np.float32)
+    features = np.column_stack(
+        [features, features[:, :5], features[:, :3].sum(1), np.ones(len(features))]
+    ).astype(np.float32)
     moments = second_moments(features, targets)
     better = exchange.exchange(moments, forward.path(moments, most=8))
     gram = np.corrcoef(features[:, :36].T.astype(np.float64))
     for row in better:
         row = row[row >= 0]
-        assert 36 not in row and np.linalg.eigvalsh(gram[np.ix_(row, row)]).min() > forward.PIVOT / 10
+        assert (
+            36 not in row and np.linalg.eigvalsh(gram[np.ix_(row, row)]).min() > forward.PIVOT / 10
+        )
     dead = second_moments(features, np.zeros_like(targets))
     none = np.full((targets.shape[1], 4), -1, np.int32)
     assert exchange.exchange(dead, none).tolist() == none.tolist()

@@ -25,7 +25,9 @@ def test_train_val_and_folds_are_the_moments_of_their_images_and_sum_to_the_whol
     for fold, (a, b) in zip(got.folds, parts, strict=True):
         index = np.concatenate([a, b])
         same(fold, second_moments(features, targets, index))
-        np.testing.assert_allclose(fold.cross, np.cov(features[index].T, targets[index].T, bias=True)[:30, 30:], atol=1e-5)
+        np.testing.assert_allclose(
+            fold.cross, np.cov(features[index].T, targets[index].T, bias=True)[:30, 30:], atol=1e-5
+        )
     same(merge(list(got.folds)), second_moments(features, targets, rows[:800]))
 
 
@@ -47,11 +49,16 @@ def test_every_image_is_read_once(problems):
 def test_parts_differ_by_one_image_at_most_and_are_drawn_by_the_seed(n):
     rows = np.arange(100, 100 + n)
     parts = folds.deal(rows, 5, 0)
-    assert sorted(np.concatenate(parts)) == rows.tolist() and np.ptp([len(part) for part in parts]) <= 1
+    assert (
+        sorted(np.concatenate(parts)) == rows.tolist()
+        and np.ptp([len(part) for part in parts]) <= 1
+    )
     assert all((np.diff(part) > 0).all() for part in parts)
     assert all(np.array_equal(a, b) for a, b in zip(parts, folds.deal(rows, 5, 0), strict=True))
     if n == 500:
-        assert not all(np.array_equal(a, b) for a, b in zip(parts, folds.deal(rows, 5, 1), strict=True))
+        assert not all(
+            np.array_equal(a, b) for a, b in zip(parts, folds.deal(rows, 5, 1), strict=True)
+        )
 
 
 def test_fewer_images_than_folds(problems):
@@ -62,12 +69,20 @@ def test_fewer_images_than_folds(problems):
 
 def test_one_device_equals_eight(problems):
     features, targets = problems.similar()
-    one, eight = (folds.fold_moments(features, targets, np.arange(700), np.arange(700, 811), mesh=mesh) for mesh in (None, make_mesh()))
-    for a, b in zip((one.train, one.val, *one.folds), (eight.train, eight.val, *eight.folds), strict=True):
+    one, eight = (
+        folds.fold_moments(features, targets, np.arange(700), np.arange(700, 811), mesh=mesh)
+        for mesh in (None, make_mesh())
+    )
+    for a, b in zip(
+        (one.train, one.val, *one.folds), (eight.train, eight.val, *eight.folds), strict=True
+    ):
         same(a, b)
 
 
-@pytest.mark.parametrize("train, val, n_folds, words", [([0, 1], [2], 1, "at least 2, got 1"), ([], [1], 5, "got 0 and 1")])
+@pytest.mark.parametrize(
+    "train, val, n_folds, words",
+    [([0, 1], [2], 1, "at least 2, got 1"), ([], [1], 5, "got 0 and 1")],
+)
 def test_bad_input_is_one_sentence(problems, train, val, n_folds, words):
     features, targets = problems.similar()
     with pytest.raises(ValueError, match=words):

@@ -19,7 +19,11 @@ def read_aloud(x, y, most):
     """One neuron's path: (concepts, whether two different candidates or an end were within 1e-6)."""
     chosen, reached, close = [], 0.0, False
     while len(chosen) < min(most, x.shape[1]):
-        open_ = [j for j in range(x.shape[1]) if j not in chosen and dependence(x, chosen, j) > forward.PIVOT]
+        open_ = [
+            j
+            for j in range(x.shape[1])
+            if j not in chosen and dependence(x, chosen, j) > forward.PIVOT
+        ]
         gains = np.array([explained(x, y, [*chosen, j]) - reached for j in open_])
         if not len(gains) or gains.max() < 1e-6 + forward.LEAST:
             close |= len(gains) > 0 and gains.max() > 1e-7
@@ -32,7 +36,11 @@ def read_aloud(x, y, most):
 
 
 def dependence(x, chosen, j):
-    return (1 - explained(x, x[:, j], chosen)) if chosen and x[:, j].std() > 0 else float(x[:, j].std() > 0)
+    return (
+        (1 - explained(x, x[:, j], chosen))
+        if chosen and x[:, j].std() > 0
+        else float(x[:, j].std() > 0)
+    )
 
 
 @pytest.mark.parametrize("kind", ["similar", "one_hot"])
@@ -42,7 +50,10 @@ def test_equals_the_method_read_aloud(problems, kind, denoised):
     rng = np.random.default_rng(0)
     weights = rng.normal(size=(30, 7)).astype(np.float32) if denoised else None
     got = forward.path(second_moments(features, targets), weights, most=6)
-    x, y = features.astype(np.float64), (targets if weights is None else features @ weights).astype(np.float64)
+    x, y = (
+        features.astype(np.float64),
+        (targets if weights is None else features @ weights).astype(np.float64),
+    )
     exempt = 0
     for k in range(7):
         want, close = read_aloud(x, y[:, k], 6)
@@ -77,7 +88,12 @@ def test_constant_neurons_and_columns_stay_out(problems):
     features[:, 2], targets[:, 3] = 0.7, 5.0
     path = forward.path(second_moments(features, targets), most=40)
     assert path.shape == (7, 40) and (path[3] == -1).all() and not (path == 2).any()
-    assert (forward.judge(folds.fold_moments(features, targets, np.arange(700), np.arange(700, 900)).folds, path)[3] == -np.inf).all()
+    assert (
+        forward.judge(
+            folds.fold_moments(features, targets, np.arange(700), np.arange(700, 900)).folds, path
+        )[3]
+        == -np.inf
+    ).all()
 
 
 def test_folds_judge_as_least_squares_on_the_images_does(problems):
@@ -85,14 +101,19 @@ def test_folds_judge_as_least_squares_on_the_images_does(problems):
     train, val = np.arange(700), np.arange(700, 900)
     path = forward.path(second_moments(features, targets), most=5)
     rho = forward.judge(folds.fold_moments(features, targets, train, val, seed=2).folds, path)
-    parts = [np.concatenate(p) for p in zip(folds.deal(train, 5, 2), folds.deal(val, 5, 2)[::-1], strict=True)]
+    parts = [
+        np.concatenate(p)
+        for p in zip(folds.deal(train, 5, 2), folds.deal(val, 5, 2)[::-1], strict=True)
+    ]
     for k in range(7):
         for length in range(1, 6):
             columns, each = path[k, :length], []
             for i, fold in enumerate(parts):
                 rest = np.concatenate(parts[:i] + parts[i + 1 :])
                 design = np.column_stack([features[:, columns], np.ones(900)]).astype(np.float64)
-                beta = np.linalg.lstsq(design[rest], targets[rest, k].astype(np.float64), rcond=None)[0]
+                beta = np.linalg.lstsq(
+                    design[rest], targets[rest, k].astype(np.float64), rcond=None
+                )[0]
                 each.append(np.corrcoef(design[fold] @ beta, targets[fold, k])[0, 1])
             assert rho[k, length - 1] == pytest.approx(np.mean(each), abs=1e-5)
 
@@ -104,7 +125,9 @@ def test_folds_that_miss_a_concept_count_it_as_saying_nothing():
     parts = [np.arange(i, 100, 5) for i in range(5)]
     features[:, 0] = 0
     features[parts[2][:3], 0] = 1
-    targets = (features[:, [0]] * 4 + features[:, [1]] + 0.1 * rng.normal(size=(100, 1))).astype(np.float32)
+    targets = (features[:, [0]] * 4 + features[:, [1]] + 0.1 * rng.normal(size=(100, 1))).astype(
+        np.float32
+    )
     each = tuple(second_moments(features, targets, part) for part in parts)
     rho = forward.judge(each, np.array([[0, 1]], np.int32))
     alone = forward.judge(each, np.array([[1, -1]], np.int32))
@@ -114,7 +137,14 @@ def test_folds_that_miss_a_concept_count_it_as_saying_nothing():
 
 
 def test_lengths_weigh_correlation_against_concepts():
-    rho = np.array([[0.5, 0.53, 0.56, 0.561], [-0.1, 0.2, 0.2, -np.inf], [-0.2, -0.1, -np.inf, -np.inf], [-np.inf] * 4])
+    rho = np.array(
+        [
+            [0.5, 0.53, 0.56, 0.561],
+            [-0.1, 0.2, 0.2, -np.inf],
+            [-0.2, -0.1, -np.inf, -np.inf],
+            [-np.inf] * 4,
+        ]
+    )
     assert forward.lengths(rho, 0.02).tolist() == [3, 2, 0, 0]
     assert forward.lengths(rho, 0.0).tolist() == [4, 2, 0, 0]
     assert forward.lengths(rho, 2.0).tolist() == [1, 0, 0, 0]
@@ -126,8 +156,15 @@ def test_mean_length_sets_the_least_gain_that_keeps_it():
     rho[30:40, 0] = -0.1  # at length 1 they are unexplained
     for wanted in (1, 2.5, 4.1):
         gain = forward.gain_for(rho, wanted, live)
-        assert forward.lengths(rho, gain)[live].mean() <= wanted < forward.lengths(rho, gain - 1e-4)[live].mean() + 1e-12
-    assert forward.gain_for(rho, 10, live) == 0.0 and forward.gain_for(rho, 1, np.zeros(200, bool)) == 0.0
+        assert (
+            forward.lengths(rho, gain)[live].mean()
+            <= wanted
+            < forward.lengths(rho, gain - 1e-4)[live].mean() + 1e-12
+        )
+    assert (
+        forward.gain_for(rho, 10, live) == 0.0
+        and forward.gain_for(rho, 1, np.zeros(200, bool)) == 0.0
+    )
 
 
 def test_one_device_equals_eight_and_a_padded_block_a_whole_one(problems):

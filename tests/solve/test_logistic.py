@@ -9,7 +9,10 @@ from jaxle.solve import logistic
 def tiles_of(x, y, rows=37):
     def tiles():
         for start in range(0, len(x), rows):
-            yield jnp.asarray(x[start : start + rows], jnp.float32), jnp.asarray(y[start : start + rows], jnp.float32)
+            yield (
+                jnp.asarray(x[start : start + rows], jnp.float32),
+                jnp.asarray(y[start : start + rows], jnp.float32),
+            )
 
     return tiles
 
@@ -43,14 +46,20 @@ def test_agrees_with_scikit_learn(case):
     fitted = logistic.fit(tiles_of(x, y))
     assert fitted.converged and fitted.evaluations <= 12
     unit, mean = x.std(), x.mean()
-    other = LogisticRegression(C=1e12, tol=1e-10, max_iter=1000).fit(((x - mean) / unit).reshape(-1, 1).astype(np.float64), y.ravel())
+    other = LogisticRegression(C=1e12, tol=1e-10, max_iter=1000).fit(
+        ((x - mean) / unit).reshape(-1, 1).astype(np.float64), y.ravel()
+    )
     slope = other.coef_[0, 0] / unit
     intercept = other.intercept_[0] - slope * mean
     assert loss(x, y, fitted.slope, fitted.intercept) <= loss(x, y, slope, intercept) * (1 + 1e-6)
     spread = 1 / (unit * np.sqrt(x.size))
-    np.testing.assert_allclose([fitted.slope, fitted.intercept], [slope, intercept], rtol=2e-3, atol=2e-2 * spread)
+    np.testing.assert_allclose(
+        [fitted.slope, fitted.intercept], [slope, intercept], rtol=2e-3, atol=2e-2 * spread
+    )
     np.testing.assert_allclose(fitted.loss, loss(x, y, fitted.slope, fitted.intercept), rtol=1e-5)
-    np.testing.assert_allclose(logistic.loss(tiles_of(x, y), fitted.slope, fitted.intercept), fitted.loss, rtol=1e-5)
+    np.testing.assert_allclose(
+        logistic.loss(tiles_of(x, y), fitted.slope, fitted.intercept), fitted.loss, rtol=1e-5
+    )
 
 
 def test_the_gradient_is_zero_at_the_end():
@@ -63,7 +72,9 @@ def test_the_gradient_is_zero_at_the_end():
 def test_tiles_may_be_cut_anywhere():
     x, y = draw(**CASES["siglip"])
     one, other = logistic.fit(tiles_of(x, y, 500)), logistic.fit(tiles_of(x, y, 7))
-    np.testing.assert_allclose([one.slope, one.intercept], [other.slope, other.intercept], rtol=1e-4)
+    np.testing.assert_allclose(
+        [one.slope, one.intercept], [other.slope, other.intercept], rtol=1e-4
+    )
 
 
 def test_a_start_that_overshoots_falls_back():
@@ -79,7 +90,11 @@ def test_a_start_that_overshoots_falls_back():
 def test_separated_groups_are_reported():
     x = np.linspace(-1, 1, 200).reshape(20, 10)
     fitted = logistic.fit(tiles_of(x, x > 0))
-    assert not fitted.converged and fitted.loss < 1e-3 and np.isfinite([fitted.slope, fitted.intercept]).all()
+    assert (
+        not fitted.converged
+        and fitted.loss < 1e-3
+        and np.isfinite([fitted.slope, fitted.intercept]).all()
+    )
 
 
 def test_a_constant_gets_slope_zero():

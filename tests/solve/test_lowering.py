@@ -32,7 +32,10 @@ def programs(problems):
         "scales": (moments.scales, (m,)),
         "some neurons": (jax.jit(lambda m: moments._some(m, 0, 3)), (m,)),
         "prediction mean": (moments._prediction_mean, (x, y, m.cross, m.mean_y, count)),
-        "prediction sums": (moments._add_prediction, (sums, (m.mean_y, m.mean_y), x, y, m.cross, m.mean_y, count)),
+        "prediction sums": (
+            moments._add_prediction,
+            (sums, (m.mean_y, m.mean_y), x, y, m.cross, m.mean_y, count),
+        ),
         "correlation": (moments._correlation, (sums,)),
         "standardise": (jax.jit(lambda m: elastic_net._standardise(m, 0.05, 5e-4, False, 7)), (m,)),
         "start": (jax.jit(lambda w, s: elastic_net._start(w, s, True, 7)), (m.cross, size)),
@@ -50,12 +53,24 @@ def programs(problems):
         "forward, its Gram matrix": (forward._standardise, (m,)),
         "forward, its rows": (forward._rows, (m.cross, m.mean_x, m.mean_y, neurons)),
         "forward, what folds are judged by": (forward._gather, (m, order, neurons)),
-        "exchange, to the activation": (exchange._program(None, False, 3), (m.gram, m.cross.T, order[:, :5])),
-        "exchange, to a dense fit": (exchange._program(None, True, 3), (m.gram, m.cross.T, order[:, :5])),
-        "teacher": (ridge._program(None), (m.cross.T, m.gram, m.mean_x, jnp.ones((30, 4)), jnp.ones(4), jnp.ones(4))),
+        "exchange, to the activation": (
+            exchange._program(None, False, 3),
+            (m.gram, m.cross.T, order[:, :5]),
+        ),
+        "exchange, to a dense fit": (
+            exchange._program(None, True, 3),
+            (m.gram, m.cross.T, order[:, :5]),
+        ),
+        "teacher": (
+            ridge._program(None),
+            (m.cross.T, m.gram, m.mean_x, jnp.ones((30, 4)), jnp.ones(4), jnp.ones(4)),
+        ),
         "teacher, its rows": (jax.jit(lambda m, s: ridge._cross_rows(m, s, 8)), (m, m.mean_x)),
         "teacher, raw": (ridge._raw, (m.cross, m, size, m.mean_y, m.mean_y)),
-        "ridge": (ridge._improve, ((m.cross, m.mean_y, m.mean_y), m.gram, m.cross, size, m, jnp.float32(1))),
+        "ridge": (
+            ridge._improve,
+            ((m.cross, m.mean_y, m.mean_y), m.gram, m.cross, size, m, jnp.float32(1)),
+        ),
     }
 
 
@@ -68,6 +83,8 @@ def test_every_program_lowers_for(programs, platform):
 
 def test_no_product_of_the_solver_may_use_tf32(programs):
     for name, (program, arguments) in programs.items():
-        for line in program.trace(*arguments).lower(lowering_platforms=("cuda",)).as_text().splitlines():
+        for line in (
+            program.trace(*arguments).lower(lowering_platforms=("cuda",)).as_text().splitlines()
+        ):
             if "stablehlo.dot_general" in line:
                 assert "precision = [HIGHEST, HIGHEST]" in line, f"{name}: {line}"

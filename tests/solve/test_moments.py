@@ -36,7 +36,13 @@ def test_an_index_takes_rows_in_any_order_and_a_function_makes_tiles_on_the_fly(
     want = expected(X[index], Y[index])
     np.save(tmp_path / "x.npy", X)
     memory_map = np.load(tmp_path / "x.npy", mmap_mode="r")
-    for source in (X, jnp.asarray(X), memory_map, lambda rows: X[rows], lambda rows: jnp.asarray(X)[rows]):
+    for source in (
+        X,
+        jnp.asarray(X),
+        memory_map,
+        lambda rows: X[rows],
+        lambda rows: jnp.asarray(X)[rows],
+    ):
         assert_equal(second_moments(source, Y, index, tile_rows=37), want)
 
 
@@ -48,7 +54,9 @@ def test_any_real_dtype_counts_as_the_numbers_it_holds(dtype):
 
 def test_a_near_constant_column_far_from_zero_keeps_its_variance():
     x = X.copy()
-    x[:, 3] = 0.5 + 1e-5 * RNG.normal(size=203)  # variance 1e-10: an unshifted float32 sum has no digit of it
+    x[:, 3] = 0.5 + 1e-5 * RNG.normal(
+        size=203
+    )  # variance 1e-10: an unshifted float32 sum has no digit of it
     var = second_moments(x, Y, tile_rows=37).gram[3, 3]
     np.testing.assert_allclose(var, x[:, 3].astype(np.float64).var(), rtol=1e-3)
 
@@ -70,7 +78,9 @@ def test_moments_of_parts_merge_into_those_of_the_whole():
 
 
 def test_one_device_equals_eight():
-    for got, want in zip(second_moments(X, Y, tile_rows=50, mesh=make_mesh()), second_moments(X, Y), strict=True):
+    for got, want in zip(
+        second_moments(X, Y, tile_rows=50, mesh=make_mesh()), second_moments(X, Y), strict=True
+    ):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
@@ -79,7 +89,9 @@ def test_streamed_correlation_equals_numpy_and_is_zero_for_a_constant():
     weights[:, 2] = 0
     index = RNG.permutation(203)[:120]
     got = correlate(X, Y, weights, None, index, tile_rows=37)
-    want = [np.corrcoef(X[index] @ weights[:, k], Y[index, k])[0, 1] if k != 2 else 0 for k in range(7)]
+    want = [
+        np.corrcoef(X[index] @ weights[:, k], Y[index, k])[0, 1] if k != 2 else 0 for k in range(7)
+    ]
     np.testing.assert_allclose(got, want, atol=1e-5)
 
 

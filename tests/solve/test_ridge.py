@@ -13,15 +13,24 @@ def test_equals_scikit_learn_at_the_strength_of_best_validation_correlation(prob
     features, targets = problems.similar()
     features, targets = np.asarray(features, np.float64), np.asarray(targets, np.float64)
     train, val = np.arange(600), np.arange(600, 900)
-    dense = ridge.solve(second_moments(features, targets, train), second_moments(features, targets, val))
+    dense = ridge.solve(
+        second_moments(features, targets, train), second_moments(features, targets, val)
+    )
     mean, std = features[train].mean(0), features[train].std(0)
     for k in range(7):
         rho = {}
         for strength in ridge.STRENGTHS:
-            model = Ridge(alpha=strength * len(train)).fit((features[train] - mean) / std, targets[train, k])
-            rho[strength] = np.corrcoef(model.predict((features[val] - mean) / std), targets[val, k])[0, 1]
+            model = Ridge(alpha=strength * len(train)).fit(
+                (features[train] - mean) / std, targets[train, k]
+            )
+            rho[strength] = np.corrcoef(
+                model.predict((features[val] - mean) / std), targets[val, k]
+            )[0, 1]
         assert abs(max(rho.values()) - dense.val_correlation[k]) < 1e-5
-        assert rho[max(rho, key=lambda s: -abs(s - float(dense.strength[k])))] > max(rho.values()) - 1e-5
+        assert (
+            rho[max(rho, key=lambda s: -abs(s - float(dense.strength[k])))]
+            > max(rho.values()) - 1e-5
+        )
     streamed = correlate(features, targets, dense.weights, dense.bias, val, tile_rows=70)
     np.testing.assert_allclose(streamed, dense.val_correlation, atol=1e-5)
 
@@ -32,14 +41,18 @@ def test_limits_are_least_squares_and_the_mean(problems):
     free, bound = ridge.solve(moments, moments, (1e-4,)), ridge.solve(moments, moments, (1e6,))
     design = np.column_stack([features, np.ones(len(features))]).astype(np.float64)
     fitted = design @ np.linalg.lstsq(design, targets.astype(np.float64), rcond=None)[0]
-    np.testing.assert_allclose(features @ np.asarray(free.weights) + np.asarray(free.bias), fitted, atol=2e-2)
+    np.testing.assert_allclose(
+        features @ np.asarray(free.weights) + np.asarray(free.bias), fitted, atol=2e-2
+    )
     np.testing.assert_allclose(bound.bias, targets.mean(0), atol=1e-4)
 
 
 def test_constant_columns_and_dead_neurons_have_weight_zero(problems):
     features, targets = problems.one_hot()
     features[:, 3], targets[:, 2] = 0.1, 4.0
-    dense = ridge.solve(second_moments(features[:600], targets[:600]), second_moments(features[600:], targets[600:]))
+    dense = ridge.solve(
+        second_moments(features[:600], targets[:600]), second_moments(features[600:], targets[600:])
+    )
     assert not np.asarray(dense.weights)[3].any() and not np.asarray(dense.weights)[:, 2].any()
     assert dense.val_correlation[2] == 0 and np.isfinite(dense.weights).all()
 
@@ -59,12 +72,18 @@ def test_the_teacher_is_ridge_at_the_strength_of_least_gcv(problems):
         gcv, fits = [], []
         for strength in ridge.STRENGTHS:
             hat = x @ np.linalg.solve(x.T @ x / 900 + strength * np.eye(30), x.T) / 900
-            gcv.append(np.mean((y[:, k] - hat @ y[:, k]) ** 2) / (1 - (1 + np.trace(hat)) / 900) ** 2)
+            gcv.append(
+                np.mean((y[:, k] - hat @ y[:, k]) ** 2) / (1 - (1 + np.trace(hat)) / 900) ** 2
+            )
             fits.append((hat @ y[:, k], np.trace(hat)))
         best = int(np.argmin(gcv))
-        assert teacher.strength[k] == pytest.approx(ridge.STRENGTHS[best]) and teacher.freedom[k] == pytest.approx(fits[best][1], rel=1e-4)
+        assert teacher.strength[k] == pytest.approx(ridge.STRENGTHS[best]) and teacher.freedom[
+            k
+        ] == pytest.approx(fits[best][1], rel=1e-4)
         mine = features @ np.asarray(teacher.weights)[:, k] + float(teacher.bias[k])
-        np.testing.assert_allclose((mine - targets[:, k].mean()) / targets[:, k].std(), fits[best][0], atol=1e-4)
+        np.testing.assert_allclose(
+            (mine - targets[:, k].mean()) / targets[:, k].std(), fits[best][0], atol=1e-4
+        )
 
 
 def test_the_teacher_with_more_concepts_than_images_constant_columns_and_dead_neurons(problems):
@@ -72,15 +91,25 @@ def test_the_teacher_with_more_concepts_than_images_constant_columns_and_dead_ne
     features[:, 3], targets[:, 2] = 0.1, 4.0
     teacher = ridge.teach(second_moments(features, targets))
     assert all(np.isfinite(part).all() for part in teacher)
-    assert not np.asarray(teacher.weights)[3].any() and not np.asarray(teacher.weights)[:, 2].any() and teacher.bias[2] == 4
+    assert (
+        not np.asarray(teacher.weights)[3].any()
+        and not np.asarray(teacher.weights)[:, 2].any()
+        and teacher.bias[2] == 4
+    )
     assert (np.asarray(teacher.freedom) + 1 <= ridge.MOST_FREEDOM * 21).all()
-    few = ridge.teach(second_moments(features[:2], targets[:2]))  # no strength qualifies: the largest
+    few = ridge.teach(
+        second_moments(features[:2], targets[:2])
+    )  # no strength qualifies: the largest
     assert np.isfinite(few.weights).all() and np.allclose(few.strength, ridge.STRENGTHS[-1])
 
 
 def test_the_teacher_on_one_device_equals_eight_and_blocks(problems):
     moments = second_moments(*problems.similar(n_neurons=11))
-    one, eight, blocks = ridge.teach(moments), ridge.teach(moments, mesh=make_mesh()), ridge.teach(moments, block=4)
+    one, eight, blocks = (
+        ridge.teach(moments),
+        ridge.teach(moments, mesh=make_mesh()),
+        ridge.teach(moments, block=4),
+    )
     for a, b, c in zip(one, eight, blocks, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
         np.testing.assert_allclose(a, c, atol=1e-5)
