@@ -5,9 +5,13 @@ Arrays may be NumPy, JAX or memory-mapped; they are read in blocks of rows, so a
 
 from __future__ import annotations
 
+from typing import no_type_check
+
+import jax
 import numpy as np
 
-Array = np.ndarray  # NumPy, a memory map, or a JAX array: anything with shape, dtype and row slices
+Array = np.ndarray | jax.Array  # NumPy, a memory map or a JAX array
+checks_input = no_type_check  # marks a function that checks what a user gives it: its annotations document
 BLOCK_BYTES = 64 << 20
 
 
