@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxle.concepts.calibration import calibrate
 from jaxle.concepts.contrastive import ContrastiveConcepts
-from jaxle.explainers import screen as screening
+from jaxle.solve import screen as screening
 from jaxle.solve import logistic, moments
 
 GRID = 81 * 201  # evaluations of the paper's search

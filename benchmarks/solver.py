@@ -101,7 +101,7 @@ def preconditioned(features, targets, train, val, seconds):
     import jax
 
     from jaxle.explainers import preconditioned
-    from jaxle.explainers.measure import Measured
+    from jaxle.solve.measure import Measured
     from jaxle.solve.folds import fold_moments
 
     def stage(name, function, *args, **options):

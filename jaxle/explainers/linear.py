@@ -20,7 +20,7 @@ from jaxle.arrays import Array, check_equal_rows, check_matrix
 from jaxle.data.splits import Split, check_split, make_split
 from jaxle.explainers import preconditioned, table
 from jaxle.explainers import rank as ranking
-from jaxle.explainers.measure import Measured, maximum, measure
+from jaxle.solve.measure import Measured, maximum, measure
 from jaxle.explainers.search import SEARCHES
 from jaxle.explanations import Explanations
 from jaxle.solve.exchange import ROUNDS

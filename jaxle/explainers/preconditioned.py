@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 
 from jaxle.data.splits import Split
 from jaxle.explainers import table
-from jaxle.explainers.measure import Measured
+from jaxle.solve.measure import Measured
 from jaxle.explainers.search import Found
 from jaxle.explanations import Explanations
 from jaxle.solve import exchange, forward, least_squares, ridge

@@ -79,10 +79,23 @@ class Teacher(NamedTuple):
     freedom: jax.Array  # (neurons,) float32: degrees of freedom f(δ)
 
 
+class Spectrum(NamedTuple):
+    """G = U Λ Uᵀ of a standardised Gram matrix: what `teach` needs of the concepts alone."""
+
+    values: np.ndarray  # (concepts,) float64, none negative
+    vectors: np.ndarray  # (concepts, concepts) float64
+
+
+def spectrum(moments: Moments) -> Spectrum:
+    """Returns the spectrum of the standardised Gram matrix; one serves all neurons and layers."""
+    return Spectrum(*_eigen(moments.gram, scales(moments).inv_x))
+
+
 def teach(
     moments: Moments,
     strengths: tuple[float, ...] = STRENGTHS,
     *,
+    spectrum: Spectrum | None = None,
     mesh: Mesh | None = None,
     block: int | None = None,
 ) -> Teacher:
@@ -96,6 +109,7 @@ def teach(
     Args:
       moments: of the images that fit and choose.
       strengths: δ > 0 to choose from, in units of a standardised concept's variance.
+      spectrum: of these moments' Gram matrix, where it is at hand; None computes it.
       mesh: split the neurons over its axis `data`.
       block: neurons per block; None asks how much memory is free.
 
@@ -109,7 +123,7 @@ def teach(
     n_concepts, n_neurons = moments.cross.shape
     n_devices = 1 if mesh is None else mesh.shape["data"]
     size = scales(moments)
-    values, vectors = _eigen(moments.gram, size.inv_x)
+    values, vectors = _eigen(moments.gram, size.inv_x) if spectrum is None else spectrum
     grid = np.sort(np.asarray(strengths, np.float64))
     freedom = (values[:, None] / (values[:, None] + grid[None, :])).sum(0)
     allowed = 1 + freedom <= MOST_FREEDOM * moments.n

@@ -4,7 +4,7 @@ import pytest
 
 from jaxle.concepts import contrastive
 from jaxle.concepts.contrastive import ContrastiveConcepts, embed_prompts
-from jaxle.explainers.screen import screen
+from jaxle.solve.screen import screen
 from jaxle.mesh import make_mesh
 from jaxle.solve.moments import second_moments
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from jaxle.explainers import screen as screening
-from jaxle.explainers.screen import GROUP, screen
+from jaxle.solve import screen as screening
+from jaxle.solve.screen import GROUP, screen
 
 
 def run(probs, index=None, min_top5=0.5):
