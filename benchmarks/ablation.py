@@ -3,7 +3,7 @@
     python benchmarks/ablation.py [FOLDER] [--images 10000] [--sample 64] [--cpu]
 
 FOLDER (by default JAXLE_TEST_DATA) holds cifar10/resnet20-12fca82f.th and cifar10/test/CLASS/*.jpg. Claims: (1) setting a neuron to zero,
-per image and neuron, by `jaxle.evaluation.replacement` (suffix, or rank one where the tail is linear) beside the jitted whole network, one
+per image and neuron, by `jaxle.intervention.replacement` (suffix, or rank one where the tail is linear) beside the jitted whole network, one
 neuron at a time, on one image at a time and on batches of the same images; (2) the time of Top Impact over all neurons of three layers.
 One run, alternating, the least of three; compilation is not counted in (1) and is in (2). CPU seconds on two cores that other programs
 used too (--cpu --sample 64): 8.6 and 6.7 times less for all 112 neurons; by layer 2.3 and 2.0, 5.2 and 4.4, 87 and 64, since what remains
@@ -19,9 +19,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxle.evaluation.impact import mean_over_taps, top_impact
-from jaxle.evaluation.replacement import change, open_tail, see
-from jaxle.evaluation.temperature import fit_temperature
+from jaxle.intervention.impact import mean_over_taps, top_impact
+from jaxle.intervention.replacement import change, open_tail, see
+from jaxle.intervention.temperature import fit_temperature
 from jaxle.images import decode
 from jaxle.models import class_names, taps, zoo
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from jaxle.evaluation.temperature import LEAST, MOST, fit_temperature
+from jaxle.intervention.temperature import LEAST, MOST, fit_temperature
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jaxle.evaluation.impact import BETAS, impact_share, mean_over_taps, top_impact
+from jaxle.intervention.impact import BETAS, impact_share, mean_over_taps, top_impact
 
 
 def test_shares_in_closed_form():

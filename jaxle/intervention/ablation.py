@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxle.arrays import Array, check_matrix
-from jaxle.evaluation import affine
-from jaxle.evaluation.replacement import Images, Seen, Tail, change, open_tail, see
-from jaxle.evaluation.temperature import fit_temperature
+from jaxle.intervention import affine
+from jaxle.intervention.replacement import Images, Seen, Tail, change, open_tail, see
+from jaxle.intervention.temperature import fit_temperature
 from jaxle.models.model import Model
 
 OPTIM = ("best", "reference")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import jaxle
-from jaxle.evaluation import affine
-from jaxle.evaluation.ablation import ablation_scores
-from jaxle.evaluation.replacement import change, open_tail, see
+from jaxle.intervention import affine
+from jaxle.intervention.ablation import ablation_scores
+from jaxle.intervention.replacement import change, open_tail, see
 from jaxle.mesh import make_mesh, replicated
 from jaxle.models import taps
 from jaxle.stats import pearson

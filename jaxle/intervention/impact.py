@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxle.arrays import Array
-from jaxle.evaluation.replacement import Images, Tail, change, open_tail, see
+from jaxle.intervention.replacement import Images, Tail, change, open_tail, see
 from jaxle.models.model import Model
 
 BETAS = (0.0003, 0.002, 0.02, 0.1, 0.5)  # the paper's

@@ -23,8 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxle.evaluation.linearity import edited, linear_weights
-from jaxle.evaluation.temperature import check_labels
+from jaxle.intervention.linearity import edited, linear_weights
+from jaxle.intervention.temperature import check_labels
 from jaxle.models import taps
 from jaxle.models.model import Model
 from jaxle.models.suffix import Carried, Suffix

@@ -1,0 +1,1 @@
+"""Intervention: what a neuron does to the network's output, apart from how well words predict it."""
