@@ -1,31 +1,36 @@
 """Shape words and the check that every array of a user passes once, where it enters.
 
-Arrays may be NumPy, JAX or memory-mapped; they are read in blocks of rows, so a memory map larger than memory passes too.
+Arrays may be NumPy, JAX or memory-mapped. They are read in blocks of rows, so that a memory map
+larger than memory passes too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import no_type_check
 
 import jax
 import numpy as np
+from jaxtyping import Bool
 
 Array = np.ndarray | jax.Array  # NumPy, a memory map or a JAX array
-checks_input = no_type_check  # marks a function that checks what a user gives it: its annotations document
+# Marks a function that checks what a user gives it: its annotations only document.
+checks_input = no_type_check
 BLOCK_BYTES = 64 << 20
 
 
-def row_blocks(n_rows: int, row_bytes: int):
-    """Yield slices that cover `n_rows` rows in blocks of about 64 MiB; use it to read a memory map once and in order."""
+def row_blocks(n_rows: int, row_bytes: int) -> Iterator[slice]:
+    """Yields slices that cover `n_rows` rows in order, in blocks of about 64 MiB."""
     step = max(1, BLOCK_BYTES // max(1, row_bytes))
     for start in range(0, n_rows, step):
         yield slice(start, min(n_rows, start + step))
 
 
+@checks_input
 def check_matrix(
     x: Array, name: str, axes: tuple[str, str] = ("images", "neurons"), first_row: int = 0
 ) -> Array:
-    """Return `x` unchanged if it is a finite, real matrix; use it once on every array that a user hands in.
+    """Returns `x` unchanged if it is a finite, real matrix.
 
     Args:
       x: (rows, columns), any real dtype (bfloat16 included), NumPy, JAX or memory-mapped.
@@ -34,15 +39,15 @@ def check_matrix(
       first_row: the number of the first row, where `x` is a block of a longer matrix.
 
     Raises:
-      ValueError: not two-dimensional, empty along an axis, not numeric, or not finite (the first bad position is named).
+      ValueError: not two-dimensional, empty along an axis, not numeric, or not finite (the first
+        bad position is named).
     """
+    expected = f"({axes[0]}, {axes[1]})"
     if not hasattr(x, "shape") or not hasattr(x, "dtype"):
-        raise ValueError(
-            f"{name} must be an array of shape ({axes[0]}, {axes[1]}), got {type(x).__name__}."
-        )
+        raise ValueError(f"{name} must be an array of shape {expected}, got {type(x).__name__}.")
     if len(x.shape) != 2 or 0 in x.shape:
         raise ValueError(
-            f"{name} must be a non-empty array of shape ({axes[0]}, {axes[1]}), got shape {tuple(x.shape)}."
+            f"{name} must be a non-empty array of shape {expected}, got shape {tuple(x.shape)}."
         )
     kind = np.dtype(x.dtype).kind
     if kind not in "biuf" and np.dtype(x.dtype).name not in ("bfloat16",):
@@ -59,8 +64,13 @@ def check_matrix(
     return x
 
 
-def check_live(live: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
-    """The mask of live neurons as bool of that shape, all True for None; a ValueError where it is something else."""
+@checks_input
+def check_live(live: np.ndarray | None, shape: tuple[int, ...]) -> Bool[np.ndarray, "*shape"]:
+    """Returns the mask of live neurons as bool of that shape, all True for None.
+
+    Raises:
+      ValueError: another dtype or shape.
+    """
     live = np.ones(shape, bool) if live is None else np.asarray(live)
     if live.shape != shape or live.dtype != bool:
         raise ValueError(
@@ -69,9 +79,11 @@ def check_live(live: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
     return live
 
 
+@checks_input
 def check_equal_rows(a: Array, b: Array, names: tuple[str, str], word: str = "images") -> None:
-    """Raise a ValueError that names both lengths unless `a` and `b` have equally many rows."""
+    """Raises a ValueError that names both lengths unless `a` and `b` have equally many rows."""
     if a.shape[0] != b.shape[0]:
         raise ValueError(
-            f"{names[0]} and {names[1]} must describe the same {word}, got {a.shape[0]} and {b.shape[0]} rows."
+            f"{names[0]} and {names[1]} must describe the same {word}, "
+            f"got {a.shape[0]} and {b.shape[0]} rows."
         )

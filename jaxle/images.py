@@ -1,15 +1,21 @@
-"""Pictures: decode to uint8 RGB, fit to a network's input size on the host, normalise on the device.
+"""Images: decode to uint8 RGB, fit to a network's input size on the host, normalise on the device.
 
-A network sees a picture as its checkpoint's authors prepared it (DESIGN §6, Data); `Preprocess` states that in one record:
+A network must get its images as its checkpoint's authors prepared them; `Preprocess` states that
+in one record:
 
 * torchvision and timm: shorter side resized with Pillow (antialiased), then a centre crop;
-* SigLIP and CLIP from transformers or open_clip: both sides squashed to the input size with Pillow's bicubic filter;
-* big_vision: both sides squashed by `tf.image.resize` without antialiasing, cast back to uint8 (truncated, not rounded);
-* CIFAR networks: no resize; a picture of another size is squashed.
+* SigLIP and CLIP from transformers or open_clip: both sides squashed to the input size with
+  Pillow's bicubic filter;
+* big_vision: both sides squashed by `tf.image.resize` without antialiasing, cast back to uint8
+  (truncated, not rounded);
+* CIFAR networks: no resize; an image of another size is squashed.
 
-Sources: torchvision/transforms/v2/functional/_geometry.py (sizes and crop offsets), tensorflow/core/kernels/image/resize_bilinear_op.cc
-(half-pixel centres), big_vision/pp/ops_image.py (`get_resize`).
+Sources: torchvision/transforms/v2/functional/_geometry.py (sizes and crop offsets),
+tensorflow/core/kernels/image/resize_bilinear_op.cc (half-pixel centres),
+big_vision/pp/ops_image.py (`get_resize`).
 """
+
+from __future__ import annotations
 
 import dataclasses
 import io
@@ -21,13 +27,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
+from jaxtyping import Float, UInt8
 from PIL import Image
+
+from jaxle.arrays import Array, checks_input
 
 RESIZES = ("none", "shorter_side", "squash")
 _PILLOW_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 INTERPOLATIONS = (*_PILLOW_FILTERS, "bilinear_no_antialias")
 
-# Formats that hold photographs; Pillow's others (EPS runs Ghostscript, PDF, FITS…) have no place among probe images.
+# Formats that hold photographs. Pillow's others (EPS runs Ghostscript, PDF, FITS…) have no place
+# among probe images.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 _BROKEN_FILE = (
     OSError,
@@ -53,21 +63,27 @@ _UPRIGHT = {
 }
 
 
-def decode(source: str | os.PathLike | bytes, name: str | None = None) -> np.ndarray:
-    """Reads one picture; use it wherever a file or its bytes must become pixels.
+@checks_input
+def decode(
+    source: str | os.PathLike | bytes, name: str | None = None
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Reads one image from a file or from the bytes of a file.
 
-    Turned upright by its EXIF orientation; the first frame of an animation; greyscale, palette, CMYK and YCbCr become RGB; transparent
-    pixels are laid over white (the colour stored under them is arbitrary); of 16-bit samples the high byte is kept.
+    The image is turned upright by its EXIF orientation; of an animation the first frame is read;
+    greyscale, palette, CMYK and YCbCr become RGB; transparent pixels are laid over white (the
+    colour stored under them is arbitrary); of 16-bit samples the high byte is kept.
 
     Args:
-      source: path (local or remote, as `etils.epath` reads them) or bytes of a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM file.
-      name: what an error calls the picture; the path itself where absent.
+      source: path (local or remote, as `etils.epath` reads them) or bytes of a JPEG, PNG, WebP,
+        GIF, BMP, TIFF or PPM file.
+      name: what an error calls the image; the path itself where absent.
 
     Returns:
       uint8 (height, width, 3), 0–255.
 
     Raises:
-      ValueError: absent, not a picture, damaged or truncated, or larger than Pillow's `Image.MAX_IMAGE_PIXELS`; the picture is named.
+      ValueError: absent, not a picture, damaged or truncated, or larger than Pillow's
+        `Image.MAX_IMAGE_PIXELS`; the message names the image.
     """
     data = source if isinstance(source, bytes) else None
     if name is None:
@@ -83,7 +99,8 @@ def decode(source: str | os.PathLike | bytes, name: str | None = None) -> np.nda
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except Image.UnidentifiedImageError:
         raise ValueError(
-            f"cannot decode image {name}: not a picture; it begins with {data[:12]!r}; expected {', '.join(_FORMATS)}"
+            f"cannot decode image {name}: not a picture; it begins with {data[:12]!r}; "
+            f"expected {', '.join(_FORMATS)}"
         ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError(_too_large(name)) from None
@@ -100,16 +117,21 @@ def decode(source: str | os.PathLike | bytes, name: str | None = None) -> np.nda
 
 @dataclasses.dataclass(frozen=True)
 class Preprocess:
-    """How one network wants its pictures; `fit` runs in the loader's workers, `normalise` on the device inside jit.
+    """The preprocessing of one network's images.
 
-    torchvision's "resize 256, crop 224" is `Preprocess("shorter_side", 224, crop=224 / 256)`.
+    `fit` runs in the loader's workers, `normalise` on the device inside jit. torchvision's "resize
+    256, crop 224" is `Preprocess("shorter_side", 224, crop=224 / 256)`.
 
     Attributes:
-      resize: "shorter_side" (keeps the aspect ratio), "squash" (does not), or "none" (already of this size; others are squashed).
-      size: height and width of the fitted picture, pixels: the network's input.
-      crop: share of the resized side that the centre crop keeps, in (0, 1]; 1 crops no more than the aspect ratio asks for.
-      interpolation: "bilinear" or "bicubic" (Pillow's, antialiased), or "bilinear_no_antialias" (`tf.image.resize`'s default).
-      mean, std: subtracted from and divided into the colours, unit 1 (after division by 255), three numbers each.
+      resize: "shorter_side" (keeps the aspect ratio), "squash" (does not), or "none" (already of
+        this size; others are squashed).
+      size: height and width of the fitted image, pixels: the network's input.
+      crop: share of the resized side that the centre crop keeps, in (0, 1]; 1 crops no more than
+        the aspect ratio asks for.
+      interpolation: "bilinear" or "bicubic" (Pillow's, antialiased), or "bilinear_no_antialias"
+        (`tf.image.resize`'s default).
+      mean, std: subtracted from the colours, and what the difference is divided by; unit 1 (after
+        division by 255), three numbers each.
 
     Raises:
       ValueError: a field outside these values.
@@ -127,7 +149,8 @@ class Preprocess:
             raise ValueError(f"resize is {self.resize!r}; expected one of {', '.join(RESIZES)}")
         if self.interpolation not in INTERPOLATIONS:
             raise ValueError(
-                f"interpolation is {self.interpolation!r}; expected one of {', '.join(INTERPOLATIONS)}"
+                f"interpolation is {self.interpolation!r}; "
+                f"expected one of {', '.join(INTERPOLATIONS)}"
             )
         if self.size < 1:
             raise ValueError(f"size is {self.size}; expected at least 1 pixel")
@@ -136,13 +159,13 @@ class Preprocess:
         for field in ("mean", "std"):
             values = tuple(float(value) for value in getattr(self, field))
             if len(values) != 3 or (field == "std" and min(values) <= 0):
-                raise ValueError(
-                    f"{field} is {values}; expected three numbers{', all above 0' if field == 'std' else ''}"
-                )
+                sign = ", all above 0" if field == "std" else ""
+                raise ValueError(f"{field} is {values}; expected three numbers{sign}")
             object.__setattr__(self, field, values)
 
-    def fit(self, image: np.ndarray) -> np.ndarray:
-        """Brings one picture to the network's size; the host's part of preprocessing.
+    @checks_input
+    def fit(self, image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "size size 3"]:
+        """Returns one image at the network's size: the host's part of preprocessing.
 
         Args:
           image: uint8 (height, width, 3).
@@ -151,7 +174,8 @@ class Preprocess:
           uint8 (size, size, 3).
 
         Raises:
-          ValueError: another dtype or shape, or an aspect ratio so extreme that the resized picture would exceed Pillow's limit.
+          ValueError: another dtype or shape, or an aspect ratio so extreme that the resized image
+            would exceed Pillow's limit.
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(
@@ -169,16 +193,19 @@ class Preprocess:
             new_height, new_width = int(side * height / width), side
         if Image.MAX_IMAGE_PIXELS is not None and new_height * new_width > Image.MAX_IMAGE_PIXELS:
             raise ValueError(
-                f"image of {width} × {height} pixels is too narrow to resize its shorter side to {side}"
+                f"image of {width} × {height} pixels is too narrow to resize its shorter side "
+                f"to {side}"
             )
         resized = _resize(image, new_height, new_width, self.interpolation)
         top, left = round((new_height - self.size) / 2), round((new_width - self.size) / 2)
         return resized[top : top + self.size, left : left + self.size]
 
-    def normalise(self, images: jax.Array) -> jax.Array:
-        """Turns fitted pictures into the network's input; call it inside jit, so that only bytes travel to the device.
+    def normalise(
+        self, images: UInt8[Array, "images height width 3"]
+    ) -> Float[jax.Array, "images height width 3"]:
+        """Returns fitted images as the network's input, (images / 255 − mean) / std.
 
-        (images / 255 − mean) / std.
+        Called inside jit, so that only bytes travel to the device.
 
         Args:
           images: uint8 (images, height, width, 3), 0–255.
@@ -188,26 +215,28 @@ class Preprocess:
         """
         mean = jnp.asarray(self.mean, jnp.float32).reshape(1, 1, 1, 3)
         std = jnp.asarray(self.std, jnp.float32).reshape(1, 1, 1, 3)
-        return (images.astype(jnp.float32) / 255 - mean) / std
+        return (jnp.asarray(images, jnp.float32) / 255 - mean) / std
 
 
 def _read(path):
     if "://" in str(path):
         return epath.Path(path).read_bytes()
-    with open(
-        path, "rb"
-    ) as file:  # at 32 × 32 pixels epath's parsing would cost half as much as decoding
+    # at 32 × 32 pixels epath's parsing would cost half as much as decoding
+    with open(path, "rb") as file:
         return file.read()
 
 
 def _too_large(name):
-    return f"cannot decode image {name}: more than {Image.MAX_IMAGE_PIXELS} pixels (PIL.Image.MAX_IMAGE_PIXELS guards against bombs)"
+    return (
+        f"cannot decode image {name}: more than {Image.MAX_IMAGE_PIXELS} pixels "
+        "(PIL.Image.MAX_IMAGE_PIXELS, a guard against decompression bombs)"
+    )
 
 
 def _orientation(image):
     try:
         return image.getexif().get(_ORIENTATION_TAG, 1)
-    except _BROKEN_FILE:  # the pixels are whole; only the note beside them is damaged
+    except _BROKEN_FILE:  # the pixels are whole; only the metadata is damaged
         return 1
 
 
@@ -220,11 +249,11 @@ def _rgb(image):
         return image
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         samples = np.asarray(image)
-        if (
-            image.mode == "F" or samples.min() < 0 or samples.max() > 65535
-        ):  # Pillow's own conversion would clip at 255
+        # Pillow's own conversion would clip at 255
+        if image.mode == "F" or samples.min() < 0 or samples.max() > 65535:
             raise ValueError(
-                f"pixels of mode {image.mode} with values {samples.min()}..{samples.max()}; expected 8 or 16 bits"
+                f"pixels of mode {image.mode} with values {samples.min()}..{samples.max()}; "
+                "expected 8 or 16 bits"
             )
         return Image.fromarray((samples.astype(np.int32) >> 8).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
@@ -256,7 +285,10 @@ def _resize_like_tensorflow(image, height, width):
 
 
 def _neighbours(old, new):
-    """Half-pixel centres in float32, as the TensorFlow kernel computes them: the two source positions and the share of the second."""
+    """The two source positions of every new one and the share of the second.
+
+    Half-pixel centres in float32, as the TensorFlow kernel computes them.
+    """
     scale = np.float32(old) / np.float32(new)
     position = (np.arange(new, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
     floor = np.floor(position)

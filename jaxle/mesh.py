@@ -1,7 +1,8 @@
-"""The device mesh: images or neurons over axis `data`, parameters over axis `model`; one device and many run the same code.
+"""The device mesh: images or neurons over axis `data`, parameters over axis `model`.
 
-`jax.jit` with NamedSharding is what pjit became; axis types are named explicitly because JAX's default changed between versions.
-Source: https://docs.jax.dev/en/latest/notebooks/Distributed_arrays_and_automatic_parallelization.html
+One device and many run the same code. `jax.jit` with NamedSharding is what pjit became; axis types
+are named explicitly because JAX's default changed between versions. Source:
+https://docs.jax.dev/en/latest/notebooks/Distributed_arrays_and_automatic_parallelization.html
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 
 def make_mesh(data: int | None = None, model: int = 1) -> Mesh:
-    """Lay the devices out as (`data`, `model`); use it once, in the launcher or a test.
+    """Returns the devices laid out as (`data`, `model`).
 
     Args:
       data: devices along axis `data`; None takes all that `model` leaves.
       model: devices along axis `model`.
 
     Raises:
-      ValueError: the devices at hand cannot be laid out so.
+      ValueError: a size below 1, or more devices than there are.
     """
     n = len(jax.devices())
     if model < 1 or (data is not None and data < 1):
@@ -34,21 +35,26 @@ def make_mesh(data: int | None = None, model: int = 1) -> Mesh:
     )
 
 
+def data_size(mesh: Mesh | None) -> int:
+    """Returns the number of devices along axis `data`, 1 without a mesh."""
+    return 1 if mesh is None else mesh.shape["data"]
+
+
 def split_rows(mesh: Mesh) -> NamedSharding:
-    """Sharding that splits an array's first axis over `data` (images of a tile, rows of a batch)."""
+    """Returns the sharding of an array's first axis over `data`: images of a tile or batch."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
 def split_columns(mesh: Mesh) -> NamedSharding:
-    """Sharding that splits a matrix's second axis over `data` (neurons of a block)."""
+    """Returns the sharding of a matrix's second axis over `data`: the neurons of a block."""
     return NamedSharding(mesh, PartitionSpec(None, "data"))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Sharding that keeps a whole copy on every device (parameters, Gram matrices)."""
+    """Returns the sharding that keeps a whole copy on every device: parameters, Gram matrices."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def round_up(n: int, multiple: int) -> int:
-    """The smallest multiple of `multiple` that is at least `n`: what a padded axis is long."""
+    """Returns the smallest multiple of `multiple` that is at least `n`: a padded axis's length."""
     return -(-n // multiple) * multiple

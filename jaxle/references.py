@@ -1,6 +1,7 @@
-"""Objects named by text, "package.module:name": how a config plugs in a source, a network, an explainer or a metric.
+"""Objects named by text, "package.module:name": a config's source, network, explainer or metric.
 
-A reference is imported, never evaluated. Plain names are looked up in the room's own table by the caller.
+A reference is imported, never evaluated. Plain names are looked up by the caller, in the table of
+the package that holds them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def load_reference(text: str, what: str) -> Any:
       ValueError: not of that form, a module that cannot be imported, or a name that it lacks.
     """
     if not is_reference(text):
-        raise ValueError(f"{what} {text!r} is no reference: expected package.module:name.")
+        raise ValueError(f"{what} {text!r} is not a reference; expected package.module:name.")
     where, _, name = text.partition(":")
     try:
         module = importlib.import_module(where)

@@ -1,4 +1,7 @@
-"""Decoding: every mode and every kind of damage. Fitting: Pillow, transformers, torch and TensorFlow's formula as references."""
+"""Decoding: every mode and every kind of damage.
+
+Fitting: Pillow, transformers, torch and TensorFlow's formula as references.
+"""
 
 import io
 
@@ -262,7 +265,7 @@ def test_clip_family_equals_the_transformers_processor():
 def test_big_vision_family_by_hand():
     image = np.zeros((1, 4, 3), np.uint8)
     image[0, :, 0] = [0, 100, 201, 255]
-    # halved: output x sits between source 2x and 2x + 1; 100.5 is not wanted, so (201 + 255) / 2 = 228, (0 + 100) / 2 = 50
+    # halved: output x sits between source 2x and 2x + 1: (0 + 100) / 2 = 50, (201 + 255) / 2 = 228
     fitted = Preprocess("squash", 2, interpolation="bilinear_no_antialias").fit(image)
     assert fitted[:, :, 0].tolist() == [[50, 228], [50, 228]]
     image[0, 3, 0] = 254  # 227.5 is cast, so truncated
@@ -294,7 +297,10 @@ def test_big_vision_family_against_torch_and_its_definition(torch, shape):
 
 
 def triangles(old, new):
-    """Weights (new, old) of tf.image.resize along one side, from its definition: a triangle of width 1 source pixel, edges repeated."""
+    """Weights (new, old) of tf.image.resize along one side, from its definition.
+
+    A triangle one source pixel wide, edges repeated.
+    """
     centres = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
     return np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(old)))
 

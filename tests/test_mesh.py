@@ -10,10 +10,9 @@ from jaxle import mesh
 )
 def test_shapes(data, model, shape):
     laid = mesh.make_mesh(data, model)
-    assert (laid.shape["data"], laid.shape["model"]) == shape and laid.axis_names == (
-        "data",
-        "model",
-    )
+    assert (laid.shape["data"], laid.shape["model"]) == shape
+    assert laid.axis_names == ("data", "model")
+    assert mesh.data_size(laid) == shape[0] and mesh.data_size(None) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxle.stats import pearson, standardise
+from jaxle.stats import is_constant, pearson, standardise
 
 
 def test_closed_form():
@@ -39,3 +39,18 @@ def test_standardise_near_constant_column_keeps_its_sign_and_unit_variance():
     z, mean, std = standardise(x)
     np.testing.assert_allclose(np.std(np.asarray(z), axis=0), 1.0, rtol=1e-4)
     np.testing.assert_allclose(mean, 1000, rtol=1e-5)
+
+
+def test_one_definition_of_a_constant_column_is_free_of_scale_and_of_the_kind_of_array():
+    """Constant is meant relative to the mean, not to a unit or to the largest value."""
+    std, mean = np.array([0.0, 2e-7, 2e-7, 1e-5, 1e-30]), np.array([0.0, 0.5, 0.1, -3.0, 0.0])
+    for scale in (1e-6, 1.0, 1e6):
+        for array in (np.asarray, jnp.asarray):
+            got = is_constant(array(std * scale), array(mean * scale))
+            assert got.tolist() == [True, True, False, False, False]
+
+
+def test_a_single_spike_on_a_constant_counts_as_variation():
+    x = np.full((4096, 1), 0.5, np.float32)
+    x[7] = 0.51
+    assert standardise(jnp.asarray(x))[2][0] == pytest.approx(x.astype(np.float64).std(), rel=1e-3)
