@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from jaxle.intervention.impact import mean_over_taps, top_impact
-from jaxle.intervention.replacement import change, open_tail, see
+from jaxle.intervention.replacement import change, open_tail, record
 from jaxle.intervention.temperature import fit_temperature
 from jaxle.images import decode
 from jaxle.models import class_names, taps, zoo
@@ -112,9 +112,11 @@ def compare(model, tap: str, images, labels, clock):
         )[0]
 
     def batched():
-        for _, seen in see(tail, lambda i: images[i], labels, index):
+        for _, recorded in record(tail, lambda i: images[i], labels, index):
             jax.block_until_ready(
-                change(tail, seen, np.zeros(seen.activations.shape, np.float32), neurons, 1.0)
+                change(
+                    tail, recorded, np.zeros(recorded.activations.shape, np.float32), neurons, 1.0
+                )
             )
 
     one, several = min(8, len(images)), neurons[:: max(1, len(neurons) // 8)]

@@ -1,1 +1,36 @@
-"""Intervention: what a neuron does to the network's output, apart from how well words predict it."""
+"""Intervention: what a neuron does to the network's output, not how well words predict it."""
+
+from jaxle.columns import Column
+
+_MEANING = (
+    "how much of what the neuron does to the loss survives when c·s + d replaces it: "
+    "1 − Σ|ΔL|/Σ|ΔL with its mean in its place|; "
+)
+# columns of scores.csv, by `ablation_scores`
+COLUMNS: tuple[Column, ...] = (
+    Column(
+        "ablation_optim",
+        -float("inf"),
+        1.0,
+        "higher",
+        _MEANING + "c and d by gradient descent on val; 0: no better than the mean",
+        counted="ablation_scored",
+    ),
+    Column(
+        "ablation_norm",
+        -float("inf"),
+        1.0,
+        "higher",
+        _MEANING + "c and d in closed form from val's statistics; 0: no better than the mean",
+        counted="ablation_scored",
+    ),
+    Column(
+        "ablation_scored",
+        0.0,
+        1.0,
+        "",
+        "whether the neuron was scored: where the tail is not linear, "
+        "`evaluation.ablation_neurons` may limit how many are; the others have 0 and enter no mean",
+        averaged=False,
+    ),
+)

@@ -1,12 +1,14 @@
-"""Top Impact: how much of what a neuron does for the network happens on the images that activate it most.
+"""Top Impact: how much of what a neuron does happens on the images that activate it most.
 
-    I_k(x, y) = (ΔAcc − ΔL) / 2,   ΔAcc = ([f right] − [f_{∼k} right]) / Σ [f right],   ΔL = (L(f) − L(f_{∼k})) / Σ L(f)
+    I_k(x, y) = (ΔAcc − ΔL) / 2
+    ΔAcc = ([f right] − [f_{∼k} right]) / Σ [f right],   ΔL = (L(f) − L(f_{∼k})) / Σ L(f)
     TI_k(β) = Σ over the β·N images of largest q_k of |I_k|  /  Σ over all N of |I_k|
 
-f_{∼k} is the network with neuron k at zero, L the cross-entropy of logits / T. β·N is rounded to the nearest whole number and is at least
-one image; among equal activations the earlier image comes first. TI_k(1) = 1 exactly. Images are streamed; what is kept is, per image and
-neuron, the activation, the change of the loss and whether the answer is still right. Source: method.md §7; Oikarinen & Weng 2024,
-section 2 (whose code's index is off by one image).
+f_{∼k} is the network with neuron k at zero, L the cross-entropy of logits / T. β·N is rounded to
+the nearest whole number and is at least one image. Among equal activations the earlier image comes
+first. TI_k(1) = 1 exactly. Images are streamed; kept are, per image and neuron, the activation, the
+change of the loss, and whether the answer is still right. Source: method.md §7; Oikarinen & Weng
+2024, section 2 (whose code's index is off by one image).
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Float32, Float64, Int, Real
 
-from jaxle.arrays import Array
-from jaxle.intervention.replacement import Images, Tail, change, open_tail, see
+from jaxle.arrays import Array, checks_input
+from jaxle.intervention.replacement import Images, Tail, change, open_tail, record
 from jaxle.models.model import Model
 
 BETAS = (0.0003, 0.002, 0.02, 0.1, 0.5)  # the paper's
@@ -27,37 +30,32 @@ CURVE_POINTS = 50
 class Impact(NamedTuple):
     """One tap."""
 
-    betas: np.ndarray  # (betas,) as asked
-    table: np.ndarray  # (neurons, betas) float32: TI_k(β); 0 for a neuron without effect
-    mean: np.ndarray  # (betas,) over the neurons that have an effect; 0 where none has
-    curve_at: (
-        np.ndarray
-    )  # (points,) shares of the images from one image to all, evenly spaced in the logarithm
-    curve: np.ndarray  # (points,) the mean there
-    total: np.ndarray  # (neurons,) float32: Σ |I_k|
-    accuracy_lost: (
-        np.ndarray
-    )  # (neurons,) float32: share of the images that are right with the neuron, less that without
-    loss_gained: (
-        np.ndarray
-    )  # (neurons,) float32: mean loss without the neuron, less that with it, nats
+    betas: Float[np.ndarray, " betas"]  # as asked
+    table: Float32[np.ndarray, "neurons betas"]  # TI_k(β); 0 for a neuron without effect
+    mean: Float64[np.ndarray, " betas"]  # over the neurons that have an effect; 0 where none has
+    curve_at: Float64[np.ndarray, " points"]  # shares of the images, log-spaced, one image to all
+    curve: Float64[np.ndarray, " points"]  # the mean there
+    total: Float32[np.ndarray, " neurons"]  # Σ |I_k|
+    accuracy_lost: Float32[np.ndarray, " neurons"]  # share right with the neuron, less without it
+    loss_gained: Float32[np.ndarray, " neurons"]  # mean loss without it, less with it, nats
     n_images: int
-    n_without_effect: int  # neurons at zero change nothing
+    n_without_effect: int  # neurons that change nothing when they are set to zero
     path: str  # "linear" or "suffix"
 
 
+@checks_input
 def top_impact(
     model: Model,
     pools: Mapping[str, str],
     images: Images,
-    labels: Array,
-    index: np.ndarray,
+    labels: Int[Array, " all_images"],
+    index: Int[np.ndarray, " images"],
     *,
     temperature: float,
-    betas: tuple[float, ...] = BETAS,
+    betas: Sequence[float] = BETAS,
     memory: int | None = None,
 ) -> dict[str, Impact]:
-    """Top Impact of every neuron of some taps.
+    """Computes Top Impact of every neuron of some taps.
 
     Args:
       model: a classifier.
@@ -65,7 +63,7 @@ def top_impact(
       images: row index → uint8 images, fitted.
       labels: class numbers (all images,), by row.
       index: (images,) rows to use, distinct.
-      temperature: T, calibrated on images held out (`fit_temperature`).
+      temperature: T, calibrated on held-out images (`fit_temperature`).
       betas: shares of the images, 0 to 1.
       memory: as for `open_tail`.
 
@@ -83,12 +81,18 @@ def top_impact(
     if not all(0 < beta <= 1 for beta in betas):
         raise ValueError(f"betas must be shares above 0 and at most 1, got {betas}.")
     first = np.asarray(images(index[:4]))
-    return {tap: _impact(open_tail(model, tap, pool, first, memory=memory), images, labels, index, temperature, betas)
-            for tap, pool in pools.items()}  # fmt: skip
+    tails = {tap: open_tail(model, tap, pool, first, memory=memory) for tap, pool in pools.items()}
+    return {
+        tap: _impact(tail, images, labels, index, temperature, betas) for tap, tail in tails.items()
+    }
 
 
-def impact_share(impact: np.ndarray, activations: np.ndarray, betas) -> np.ndarray:
-    """TI_k(β) from impacts.
+def impact_share(
+    impact: Real[np.ndarray, "images neurons"],
+    activations: Real[np.ndarray, "images neurons"],
+    betas: Sequence[float] | Float[np.ndarray, " betas"],
+) -> Float64[np.ndarray, "neurons betas"]:
+    """Returns TI_k(β) from impacts.
 
     Args:
       impact: I_k (images, neurons), of either sign.
@@ -106,8 +110,10 @@ def impact_share(impact: np.ndarray, activations: np.ndarray, betas) -> np.ndarr
     return np.where(whole > 0, running[taken] / np.where(whole > 0, whole, 1.0), 0.0).T
 
 
-def mean_over_taps(tables: Sequence[np.ndarray], totals: Sequence[np.ndarray]) -> np.ndarray:
-    """The mean over the neurons of several taps that have an effect; use it for the paper's table over all layers.
+def mean_over_taps(
+    tables: Sequence[Real[np.ndarray, "_ betas"]], totals: Sequence[Real[np.ndarray, " _"]]
+) -> Float64[np.ndarray, " betas"]:
+    """Returns the mean over the neurons of several taps that have an effect: the paper's table.
 
     Args:
       tables: every tap's `Impact.table` (neurons, betas).
@@ -121,36 +127,31 @@ def mean_over_taps(tables: Sequence[np.ndarray], totals: Sequence[np.ndarray]) -
 
 def _impact(tail: Tail, images: Images, labels, index, temperature, betas) -> Impact:
     n, k = len(index), tail.n_neurons
-    activations, delta, still = (
-        np.empty((n, k), np.float32),
-        np.empty((n, k), np.float32),
-        np.empty((n, k), bool),
-    )
+    activations, delta = np.empty((n, k), np.float32), np.empty((n, k), np.float32)
+    still = np.empty((n, k), bool)
     loss, right = np.empty(n), np.empty(n, bool)
     zero, neurons = None, np.arange(k)
-    for rows, seen in see(tail, images, labels, index):
-        zero = np.zeros(seen.activations.shape, np.float32) if zero is None else zero
-        change_of_loss, right_after = change(tail, seen, zero, neurons, temperature, "right")
+    for rows, recorded in record(tail, images, labels, index):
+        zero = np.zeros(recorded.activations.shape, np.float32) if zero is None else zero
+        change_of_loss, right_after = change(tail, recorded, zero, neurons, temperature, "right")
         real = rows.stop - rows.start
         activations[rows], delta[rows], still[rows] = (
-            np.asarray(x)[:real] for x in (seen.activations, change_of_loss, right_after)
+            np.asarray(x)[:real] for x in (recorded.activations, change_of_loss, right_after)
         )
-        logits, y = np.asarray(seen.logits, np.float64)[:real], np.asarray(seen.labels)[:real]
+        logits = np.asarray(recorded.logits, np.float64)[:real]
+        y = np.asarray(recorded.labels)[:real]
         scaled = logits / temperature
         top = scaled.max(axis=1)
-        loss[rows] = (
-            np.log(np.exp(scaled - top[:, None]).sum(axis=1)) + top - scaled[np.arange(real), y]
-        )
+        partition = np.log(np.exp(scaled - top[:, None]).sum(axis=1)) + top
+        loss[rows] = partition - scaled[np.arange(real), y]
         right[rows] = logits.argmax(axis=1) == y
     sums = max(int(right.sum()), 1), max(float(loss.sum()), np.finfo(np.float64).tiny)
     curve_at = np.unique(np.append(np.geomspace(1 / n, 1, CURVE_POINTS), 1.0))
     table, total = np.empty((k, len(betas) + len(curve_at))), np.empty(k)
     for start in range(0, k, 64):  # float64 for some neurons at a time
         part = slice(start, start + 64)
-        impact = (
-            (right[:, None] * 1.0 - still[:, part]) / sums[0]
-            + delta[:, part].astype(np.float64) / sums[1]
-        ) / 2
+        accuracy = (right[:, None] * 1.0 - still[:, part]) / sums[0]
+        impact = (accuracy + delta[:, part].astype(np.float64) / sums[1]) / 2
         table[part] = impact_share(impact, activations[:, part], np.append(betas, curve_at))
         total[part] = np.abs(impact).sum(axis=0)
     means = _mean(table, total > 0)
@@ -170,8 +171,6 @@ def _impact(tail: Tail, images: Images, labels, index, temperature, betas) -> Im
 
 
 def _mean(table, with_effect):
-    return (
-        table[with_effect].mean(axis=0, dtype=np.float64)
-        if with_effect.any()
-        else np.zeros(table.shape[1])
-    )
+    if not with_effect.any():
+        return np.zeros(table.shape[1])
+    return table[with_effect].mean(axis=0, dtype=np.float64)

@@ -1,29 +1,40 @@
-"""Whether the network is linear after a tap, so that an edit of neuron k moves the logits by (v − q_k) · W_k; and the edit itself.
+"""Whether the network is linear after a tap, and the edit of one neuron.
 
-Linear is what passes two checks on a few images, with W the Jacobian of the logits at the first of them:
+Where it is linear, setting neuron k to v changes the logits by (v − q_k) · W_k. It counts as linear
+if it passes two checks on a few images, with W the Jacobian of the logits at the first of them:
 
-    all neurons replaced at once by random values r   →   the change of the logits is the Jacobian's, as one joint random edit predicts
-    neuron k alone replaced, on the first image       →   it is (v − q_k) · W_k with q_k the pooled value, for every k
+    all neurons set at once to random values r     →   the logits change as the Jacobian says
+    neuron k alone set to r_k, on the first image  →   they change by (r_k − q_k) · W_k, for every k
 
-Both fail where the logits do not depend on a neuron through its pooled value alone (pool "max" before an average, say); then, and for a
-network in bfloat16, whose round-off is coarser than the test, the suffix is run.
-Source: method.md §6.
+q_k is the pooled value. Both checks fail where the logits do not depend on a neuron through its
+pooled value alone (pool "max" before an average, say). They also fail for a network in bfloat16,
+whose round-off is coarser than the test. Then the suffix is run. Source: method.md §6.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float, Float32, Int
 
+from jaxle.arrays import Array
 from jaxle.models import taps
 from jaxle.models.suffix import Carried, Suffix
 
 _LINEAR = 1e-4  # of the change: float32's round-off is below, any nonlinearity above
 
 
-def edited(value: jax.Array, neuron, new: jax.Array, pool: str) -> jax.Array:
-    """A tapped value, images, ..., neurons, in which one neuron has the value `new` (images,) wherever `pool` covers it."""
+def edited(
+    value: Float[Array, "images ... neurons"],
+    neuron: Int[jax.Array, ""] | int,
+    new: Float[jax.Array, " images"],
+    pool: str,
+) -> Float[Array, "images ... neurons"]:
+    """Returns the tapped value with one neuron at `new` wherever `pool` covers it."""
     chosen = jnp.arange(value.shape[-1]) == neuron
     shape = (1,) * (value.ndim - 1) + chosen.shape
     return jnp.where(
@@ -34,19 +45,22 @@ def edited(value: jax.Array, neuron, new: jax.Array, pool: str) -> jax.Array:
 
 
 def linear_weights(
-    suffix: Suffix, variables, carried: Carried, pool: str, n_classes: int
-) -> jax.Array | None:
-    """Use it once a tap; costs at most one run of the suffix a neuron, on one image, and only where the first check is passed.
+    suffix: Suffix, variables: Mapping[str, Any], carried: Carried, pool: str, n_classes: int
+) -> Float32[jax.Array, "neurons classes"] | None:
+    """Returns the weights of a linear tail; None where the tail is not linear.
+
+    Costs at most one run of the suffix a neuron, on one image, and only where the first check is
+    passed.
 
     Args:
       suffix: the network cut at the tap; its variables.
       carried: what `suffix.record` gave for a few images.
       pool: "avg", "max", "first" or "none".
-      n_classes: logits.
+      n_classes: number of logits.
 
     Returns:
-      W (neurons, classes) float32, the change of the logits when a neuron's value grows by one wherever the pool covers it; None where
-      the tail is not linear.
+      W (neurons, classes) float32: the change of the logits when a neuron's value grows by one
+      wherever the pool covers it.
     """
     pooled, draw = taps.pool(carried.value, pool), np.random.default_rng(0)
     size = float(jnp.max(jnp.abs(pooled))) or 1.0
@@ -58,20 +72,12 @@ def linear_weights(
 
     @jax.jit
     def all_at_once(variables, carried, random):
-        new = carried._replace(
-            value=jnp.where(
-                covered,
-                spread(random, carried.value.ndim).astype(carried.value.dtype),
-                carried.value,
-            )
-        )
-        moved = suffix(variables, new).astype(jnp.float32) - suffix(variables, carried).astype(
-            jnp.float32
-        )
+        values = spread(random, carried.value.ndim).astype(carried.value.dtype)
+        new = carried._replace(value=jnp.where(covered, values, carried.value))
+        after, before = (suffix(variables, x).astype(jnp.float32) for x in (new, carried))
         first = jax.tree.map(lambda x: jnp.repeat(x[:1], n, axis=0), carried)
-        return moved, jax.jvp(
-            _growth(suffix, variables, first, pool), (jnp.zeros_like(pooled),), (random - pooled,)
-        )[1]
+        grow = _growth(suffix, variables, first, pool)
+        return after - before, jax.jvp(grow, (jnp.zeros_like(pooled),), (random - pooled,))[1]
 
     @jax.jit
     def jacobian(variables, carried):
@@ -96,17 +102,28 @@ def linear_weights(
             def edit(part):
                 k, v, before = part
                 new = carried._replace(value=edited(carried.value, k, v[None], pool))
-                return (suffix(variables, new).astype(jnp.float32) - base)[0], (
-                    v - before
-                ) * weights[k]
+                moved = suffix(variables, new).astype(jnp.float32) - base
+                return moved[0], (v - before) * weights[k]
 
             return jax.lax.map(edit, (jnp.arange(neurons), random[0], pooled[0]))
 
     return weights if _agree(*one_by_one(variables, one, weights, random)) else None
 
 
+def covered_by(value: Float[Array, "images ... neurons"], pool: str) -> Bool[jax.Array, "1 ... 1"]:
+    """Returns the positions that a pool covers: with "first" the first one, else all."""
+    if pool == "first" and value.ndim == 3:
+        return (jnp.arange(value.shape[1]) == 0)[None, :, None]
+    return jnp.ones((1,) * value.ndim, bool)
+
+
+def spread(x: Float[jax.Array, "images neurons"], ndim: int) -> Float[Array, "images ... neurons"]:
+    """Returns (images, neurons) as (images, 1, …, 1, neurons) of `ndim` axes."""
+    return x.reshape(x.shape[0], *(1,) * (ndim - 2), x.shape[1])
+
+
 def _growth(suffix, variables, carried, pool):
-    """The suffix's logits as a function of what is added to each neuron, images, neurons, wherever the pool covers it."""
+    """The suffix's logits as a function of what is added to each neuron, (images, neurons)."""
     value, covered = carried.value, covered_by(carried.value, pool)
 
     def logits(added):
@@ -118,18 +135,3 @@ def _growth(suffix, variables, carried, pool):
 
 def _agree(found, predicted) -> bool:
     return bool(jnp.max(jnp.abs(found - predicted)) <= _LINEAR * jnp.max(jnp.abs(predicted)))
-
-
-def covered_by(value, pool):
-    """Which positions a pool covers, 1, ..., 1; all but with "first"."""
-    everywhere = jnp.ones((1,) * value.ndim, bool)
-    return (
-        (jnp.arange(value.shape[1]) == 0)[None, :, None]
-        if pool == "first" and value.ndim == 3
-        else everywhere
-    )
-
-
-def spread(x, ndim):
-    """images, neurons as images, 1, ..., 1, neurons."""
-    return x.reshape(x.shape[0], *(1,) * (ndim - 2), x.shape[1])

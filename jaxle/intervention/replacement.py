@@ -1,15 +1,19 @@
-"""The network after an edit of one neuron: what every score does that asks what a neuron is good for.
+"""The network after one neuron is set to another value: what every score of this room is made of.
 
-A neuron's activation is replaced by a value v at every position that its pool covers ("avg", "max": all of them; "first": the first token;
-"none" or a tap without positions: the value itself). What comes out is the change of the loss,
+A neuron's activation is replaced by a value v at every position that its pool covers ("avg", "max":
+all of them; "first": the first token; "none" or a tap without positions: the value itself). What
+comes out is the change of the loss,
 
-    ΔL = L(f_{k←v}(x), y) − L(f(x), y) = log Σ_j p_j exp(b_j) − b_y,    p = softmax(logits / T),   b = (change of the logits) / T
+    ΔL = L(f_{k←v}(x), y) − L(f(x), y) = log Σ_j p_j exp(b_j) − b_y
+    p = softmax(logits / T),   b = (change of the logits) / T
 
-computed as log1p(Σ p_j expm1(b_j − b_r)) − (b_y − b_r), r the class predicted before: exactly 0 where nothing changes, and accurate to
-float32's relative precision where ΔL is small, as a difference of two losses is not. Matrix products are float32 ("highest").
+computed as log1p(Σ p_j expm1(b_j − b_r)) − (b_y − b_r), r the class predicted before. This is
+exactly 0 where nothing changes, and accurate to float32's relative precision where ΔL is small,
+which a difference of two losses is not. Matrix products are float32 ("highest").
 
-Where everything after the tap is linear, the change is (v − q_k) · W_k with q_k the pooled activation, and the network is not run again.
-That is found out, not assumed (`linearity`). Elsewhere the network's suffix is run. Source: method.md §§6–7.
+Where all after the tap is linear, the logits change by (v − q_k) · W_k with q_k the pooled
+activation, and the network is not run again. Whether it is linear is tested, not assumed
+(`linearity`). Elsewhere the network's suffix is run. Source: method.md §§6–7.
 """
 
 from __future__ import annotations
@@ -17,12 +21,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float, Float32, Int, Real, UInt8
 
+from jaxle.arrays import Array, checks_input
 from jaxle.intervention.linearity import edited, linear_weights
 from jaxle.intervention.temperature import check_labels
 from jaxle.models import taps
@@ -30,32 +36,37 @@ from jaxle.models.model import Model
 from jaxle.models.suffix import Carried, Suffix
 
 Images = Callable[[np.ndarray], np.ndarray]  # row index → fitted uint8 images, size, size, 3
-CACHE, DEVICE = (
-    4 << 20,
-    1 << 30,
-)  # bytes of the largest tensor of a step: what a CPU's cache and an accelerator's memory like
-_ROUND_OFF = 1e-6  # of the logits: a smaller change by the suffix is two programs' round-off, and counts as none
+Want = Literal["loss", "slope", "right"]
+Changed = tuple[
+    Float32[Array, "images columns"],
+    Float32[Array, "images columns"] | Bool[Array, "images columns"] | None,
+]
+# bytes of the largest tensor of a step: what fits a CPU's cache, an accelerator's memory
+CACHE, DEVICE = 4 << 20, 1 << 30
+# of the logits: a smaller change by the suffix is two programs' round-off, and counts as none
+_ROUND_OFF = 1e-6
 _CHECKED = 4  # images on which linearity is checked
 _TILE = 64  # images at once, more where memory allows
 
 
-class Seen(NamedTuple):
-    """A tile of images as the network sees it: what an edit needs."""
+class Recorded(NamedTuple):
+    """What an edit needs of a tile of images."""
 
-    activations: jax.Array  # images, neurons float32, pooled
-    logits: jax.Array  # images, classes float32
-    labels: jax.Array  # images int32
-    carried: Carried | None  # None where the tail is linear
+    activations: Float32[Array, "images neurons"]  # pooled
+    logits: Float32[Array, "images classes"]
+    labels: Int[Array, " images"]
+    carried: Carried | None  # what the suffix reads; None where the tail is linear
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tail:
-    """What lies after a tap. Make it with `open_tail`.
+    """What lies after a tap, as `open_tail` returns it.
 
     Attributes:
       model, tap, pool: as given.
       suffix: the network cut at the tap.
-      weights: (neurons, classes) float32, the change of the logits when a neuron's value grows by one; None where the tail is not linear.
+      weights: the change of the logits when a neuron's value grows by one; None where the tail is
+        not linear.
       n_neurons, n_classes: the tap's and the network's widths.
       tile: images that are run at once.
       bytes_an_image: of the largest tensor that the suffix makes.
@@ -66,7 +77,7 @@ class Tail:
     tap: str
     pool: str
     suffix: Suffix = dataclasses.field(repr=False)
-    weights: jax.Array | None = dataclasses.field(repr=False)
+    weights: Float32[jax.Array, "neurons classes"] | None = dataclasses.field(repr=False)
     n_neurons: int
     n_classes: int
     tile: int
@@ -79,42 +90,47 @@ class Tail:
         return "suffix" if self.weights is None else "linear"
 
     @functools.cached_property
-    def _see(self):
-        def see(variables, images):
+    def _record(self):
+        def record(variables, images):
             with jax.default_matmul_precision("highest"):
                 carried = self.suffix.record(variables, self.model.preprocess.normalise(images))
                 logits = self.suffix(variables, carried).astype(jnp.float32)
-            return (
-                taps.pool(carried.value, self.pool),
-                logits,
-                None if self.path == "linear" else carried,
-            )
+            pooled = taps.pool(carried.value, self.pool)
+            return pooled, logits, None if self.path == "linear" else carried
 
-        return jax.jit(see)
+        return jax.jit(record)
 
     @functools.cached_property
-    def _change(self):
-        return jax.jit(functools.partial(_change, self), static_argnames="want")
+    def _suffix_change(self):
+        return jax.jit(functools.partial(_suffix_change, self), static_argnames="want")
 
 
+@checks_input
 def open_tail(
-    model: Model, tap: str, pool: str, images: np.ndarray, *, memory: int | None = None
+    model: Model,
+    tap: str,
+    pool: str,
+    images: UInt8[np.ndarray, "images size size 3"],
+    *,
+    memory: int | None = None,
 ) -> Tail:
-    """Use it once a tap; finds out whether the network is linear after it (`linearity`).
+    """Cuts a network at a tap and tests whether it is linear after it; once a tap is enough.
 
     Args:
       model: a classifier.
       tap: a key of `model.taps` or an alias.
       pool: "avg", "max", "first"; "none" for a tap of (images, neurons).
-      images: uint8 (images, size, size, 3), fitted; the first four are used.
-      memory: bytes that the largest tensor of a step may take; by default 4 MiB on a CPU (its cache), 1 GiB elsewhere.
+      images: uint8 (images, size, size, 3), fitted (`preprocess.fit`); the first four are used.
+      memory: bytes that the largest tensor of a step may take; by default 4 MiB on a CPU (its
+        cache), 1 GiB elsewhere.
 
     Raises:
-      ValueError: unknown tap or pool, a pool that does not suit the tap, a network without logits, no images.
+      ValueError: unknown tap or pool, a pool that does not suit the tap, a network without logits,
+        no images.
     """
     if len(images) == 0:
         raise ValueError("an edit needs at least one image, got none.")
-    memory = memory or (CACHE if jax.default_backend() == "cpu" else DEVICE)
+    memory = memory or _memory()
     suffix, images = model.suffix(tap), jnp.asarray(images[:_CHECKED])
     with jax.default_matmul_precision("highest"):
         carried = jax.jit(lambda v, x: suffix.record(v, model.preprocess.normalise(x)))(
@@ -123,7 +139,8 @@ def open_tail(
         pooled = taps.pool(carried.value, pool)
         if pooled.ndim != 2:
             raise ValueError(
-                f"tap {tap!r} has positions, {tuple(carried.value.shape[1:])} an image: use pool avg, max or first, got {pool!r}."
+                f"tap {tap!r} has positions, {tuple(carried.value.shape[1:])} an image: "
+                f"use pool avg, max or first, got {pool!r}."
             )
         logits = jax.eval_shape(suffix, model.variables, carried)
         if not hasattr(logits, "ndim") or logits.ndim != 2:
@@ -131,120 +148,172 @@ def open_tail(
                 f"losses need a network with one row of logits an image; {model.name!r} gives none."
             )
         run = functools.partial(suffix, model.variables)
-        largest = max(_bytes(jax.make_jaxpr(run)(carried).jaxpr), carried.value.nbytes) // len(
-            images
-        )
-    tile = model.fit_batch(max(8, min(_TILE if memory <= CACHE else 16 * _TILE, memory // largest)))
+        largest = max(_bytes(jax.make_jaxpr(run)(carried).jaxpr), carried.value.nbytes)
+        largest //= len(images)
+    most = _TILE if memory <= CACHE else 16 * _TILE
+    tile = model.fit_batch(max(8, min(most, memory // largest)))
     weights = linear_weights(suffix, model.variables, carried, pool, logits.shape[1])
-    return Tail(
-        model, tap, pool, suffix, weights, pooled.shape[1], logits.shape[1], tile, largest, memory
-    )
+    sizes = pooled.shape[1], logits.shape[1], tile, largest, memory
+    return Tail(model, tap, pool, suffix, weights, *sizes)
 
 
-def see(
-    tail: Tail, images: Images, labels: np.ndarray, index: np.ndarray
-) -> Iterator[tuple[slice, Seen]]:
-    """Run the images once, tile by tile.
+@checks_input
+def record(
+    tail: Tail,
+    images: Images,
+    labels: Int[Array, " all_images"],
+    index: Int[np.ndarray, " images"],
+) -> Iterator[tuple[slice, Recorded]]:
+    """Runs the network once on some images, tile by tile.
 
     Args:
+      tail: from `open_tail`.
       images: row index → fitted uint8 images.
       labels: (all images,) class numbers, by row.
       index: (images,) rows wanted.
 
-    Returns:
-      For each tile its place in `index` and what was seen. Tiles are of one size: the last one repeats its last image.
+    Yields:
+      For each tile its place in `index` and what was recorded. Tiles are of one size: the last one
+      repeats its last image.
+
+    Raises:
+      ValueError: labels missing or not class numbers.
     """
     size = tail.model.fit_batch(min(tail.tile, len(index)))
     for start in range(0, len(index), size):
         rows = index[start : start + size]
         padded = np.concatenate([rows, np.full(size - len(rows), rows[-1])])
-        y = check_labels(
-            None if labels is None else np.asarray(labels)[padded], size, tail.n_classes
-        )
-        activations, logits, carried = tail._see(
+        y = None if labels is None else np.asarray(labels)[padded]
+        y = check_labels(y, size, tail.n_classes)
+        activations, logits, carried = tail._record(
             tail.model.variables, tail.model.place(np.asarray(images(padded)))
         )
-        yield slice(start, start + len(rows)), Seen(activations, logits, jnp.asarray(y), carried)
+        place = slice(start, start + len(rows))
+        yield place, Recorded(activations, logits, jnp.asarray(y), carried)
 
 
-def change(tail: Tail, seen: Seen, values, neurons, temperature: float, want: str = "loss"):
-    """What an edit does to the loss; image i's neuron `neurons[j]` is set to `values[i, j]`, one neuron at a time.
+def change(
+    tail: Tail,
+    recorded: Recorded,
+    values: Real[Array, "images columns"],
+    neurons: Int[Array, " columns"],
+    temperature: float,
+    want: Want = "loss",
+) -> Changed:
+    """Returns what an edit does to the loss; each column is one neuron's edit, by itself.
 
     Args:
-      seen: a tile of images.
-      values: (images, columns) float32.
-      neurons: (columns,) which neuron each column edits; one may occur several times.
+      tail: from `open_tail`.
+      recorded: a tile of images.
+      values: image i's neuron `neurons[j]` is set to `values[i, j]`.
+      neurons: which neuron each column edits; one may occur several times.
       temperature: T.
       want: "loss", "slope" or "right".
 
     Returns:
-      ΔL (images, columns) float32; and with "slope" its derivative by the value, with "right" whether the edited network is right
-      (each images, columns), else None.
+      ΔL (images, columns) float32; and with "slope" its derivative by the value, with "right"
+      whether the edited network is right (each images, columns), else None.
     """
+    if tail.weights is not None:
+        return linear_change(
+            tail.weights, recorded, values, neurons, temperature, want, memory=tail.memory
+        )
     values, neurons = jnp.asarray(values, jnp.float32), jnp.asarray(neurons, jnp.int32)
-    return tail._change(
-        tail.model.variables,
-        tail.weights,
-        seen,
-        values,
-        neurons,
-        jnp.float32(temperature),
-        want=want,
+    return tail._suffix_change(
+        tail.model.variables, recorded, values, neurons, jnp.float32(temperature), want=want
     )
 
 
-def loss_change(logits, shift, labels, temperature):
-    """ΔL (images,) of logits, images, classes, that change by `shift`, images, classes; labels (images,). See the module's equation."""
+def linear_change(
+    weights: Real[Array, "neurons classes"],
+    recorded: Recorded,
+    values: Real[Array, "images columns"],
+    neurons: Int[Array, " columns"],
+    temperature: float,
+    want: Want = "loss",
+    *,
+    memory: int | None = None,
+) -> Changed:
+    """Returns what `change` does, for a linear tail given by its weights.
+
+    Args:
+      weights: the change of the logits when a neuron's value grows by one.
+      recorded, values, neurons, temperature, want: as in `change`.
+      memory: as in `open_tail`, of the changed logits.
+    """
+    return _linear_change(
+        jnp.asarray(weights, jnp.float32),
+        recorded,
+        jnp.asarray(values, jnp.float32),
+        jnp.asarray(neurons, jnp.int32),
+        jnp.float32(temperature),
+        want=want,
+        memory=memory or _memory(),
+    )
+
+
+def loss_change(
+    logits: Float[Array, "images classes"],
+    shift: Float[Array, "images classes"],
+    labels: Int[Array, " images"],
+    temperature: float | Float[Array, ""],
+) -> Float[jax.Array, " images"]:
+    """Returns ΔL for logits that change by `shift`; see the module's equation."""
     best = jnp.argmax(logits, axis=1, keepdims=True)
     b = (shift - jnp.take_along_axis(shift, best, 1)) / temperature
     p = jax.nn.softmax(logits / temperature, axis=1)
     grown = jnp.maximum(jnp.max(b, axis=1, keepdims=True) - 30.0, 0.0)  # keeps expm1 finite
     total = jnp.sum(p * jnp.expm1(b - grown), axis=1)
-    return (
-        jnp.log1p(jnp.maximum(total, -1 + 1e-7))
-        + grown[:, 0]
-        - jnp.take_along_axis(b, labels[:, None], 1)[:, 0]
-    )
+    right = jnp.take_along_axis(b, labels[:, None], 1)[:, 0]
+    return jnp.log1p(jnp.maximum(total, -1 + 1e-7)) + grown[:, 0] - right
 
 
-def _change(tail, variables, weights, seen, values, neurons, temperature, want):
+@functools.partial(jax.jit, static_argnames=("want", "memory"))
+def _linear_change(weights, recorded, values, neurons, temperature, want, memory):
+    def shift(neurons, values, logits):
+        delta = values - recorded.activations.T[neurons]
+        return (delta[:, :, None] * weights[neurons][:, None, :]).reshape(logits.shape)
+
+    bytes_an_image = 4 * weights.shape[1]
+    return _by_blocks(shift, memory // bytes_an_image, recorded, values, neurons, temperature, want)
+
+
+def _suffix_change(tail, variables, recorded, values, neurons, temperature, want):
+    def shift(neurons, values, logits):
+        carried, block = recorded.carried, len(neurons)
+        value = jax.vmap(lambda k, v: edited(carried.value, k, v, tail.pool))(neurons, values)
+        around = tuple(_merge(_repeat(x, block)) for x in carried.around)
+        with jax.default_matmul_precision("highest"):
+            run = tail.suffix(variables, Carried(_merge(value), around))
+        moved = run.astype(jnp.float32) - logits
+        size = jnp.max(jnp.abs(logits), axis=1, keepdims=True)
+        none = jnp.max(jnp.abs(moved), axis=1, keepdims=True) <= _ROUND_OFF * size
+        return jnp.where(none, 0.0, moved)
+
+    most = tail.memory // tail.bytes_an_image
+    return _by_blocks(shift, most, recorded, values, neurons, temperature, want)
+
+
+def _by_blocks(shift, most, recorded, values, neurons, temperature, want):
+    """`change` for blocks of columns, of at most `most` images × columns each.
+
+    shift: (block,) neurons, (block, images) values, (block · images, classes) logits → their change
+    """
     n, columns = values.shape
-    per_column = 4 * tail.n_classes if weights is not None else tail.bytes_an_image
-    block = max(1, min(columns, tail.memory // (n * per_column)))
-    block = -(-columns // -(-columns // block))  # blocks of one size, as little padding as can be
+    block = max(1, min(columns, most // n))
+    block = -(-columns // -(-columns // block))  # blocks of one size, with least padding
     padding = -columns % block
     neurons = jnp.pad(neurons, (0, padding)).reshape(-1, block)
     values = jnp.pad(values, ((0, 0), (0, padding))).T.reshape(-1, block, n)
-
-    def logits_after(
-        neurons, values
-    ):  # (block,), (block, images) → change of the logits, block · images, classes
-        if weights is not None:
-            delta = values - seen.activations.T[neurons]
-            return (delta[:, :, None] * weights[neurons][:, None, :]).reshape(-1, tail.n_classes)
-        value = jax.vmap(lambda k, v: edited(seen.carried.value, k, v, tail.pool))(neurons, values)
-        with jax.default_matmul_precision("highest"):
-            run = tail.suffix(
-                variables,
-                Carried(
-                    _merge(value), tuple(_merge(_repeat(x, block)) for x in seen.carried.around)
-                ),
-            )
-        shift = run.astype(jnp.float32) - logits
-        size = jnp.max(jnp.abs(logits), axis=1, keepdims=True)
-        return jnp.where(
-            jnp.max(jnp.abs(shift), axis=1, keepdims=True) <= _ROUND_OFF * size, 0.0, shift
-        )
-
-    logits, labels = _merge(_repeat(seen.logits, block)), _merge(_repeat(seen.labels, block))
+    logits, labels = (_merge(_repeat(x, block)) for x in (recorded.logits, recorded.labels))
 
     def one_block(part):
         neurons, values = part
 
         def run(values):
-            shift = logits_after(neurons, values)
-            right = jnp.argmax(logits + shift, axis=1) == labels if want == "right" else None
-            return loss_change(logits, shift, labels, temperature).reshape(block, n), right
+            moved = shift(neurons, values, logits)
+            right = jnp.argmax(logits + moved, axis=1) == labels if want == "right" else None
+            return loss_change(logits, moved, labels, temperature).reshape(block, n), right
 
         if want == "slope":
             (delta, _), (slope, _) = jax.jvp(run, (values,), (jnp.ones_like(values),))
@@ -254,6 +323,10 @@ def _change(tail, variables, weights, seen, values, neurons, temperature, want):
 
     found = jax.lax.map(one_block, (neurons, values))
     return jax.tree.map(lambda x: x.reshape(-1, n)[:columns].T, found)
+
+
+def _memory() -> int:
+    return CACHE if jax.default_backend() == "cpu" else DEVICE
 
 
 def _repeat(x, block):
@@ -273,11 +346,6 @@ def _bytes(jaxpr) -> int:
             for p in eqn.params.values()
             if hasattr(getattr(p, "jaxpr", p), "eqns")
         ]
-        found = max(
-            [
-                found,
-                *(_bytes(j) for j in inner),
-                *(v.aval.size * v.aval.dtype.itemsize for v in eqn.outvars),
-            ]
-        )
+        sizes = (v.aval.size * v.aval.dtype.itemsize for v in eqn.outvars)
+        found = max([found, *(_bytes(j) for j in inner), *sizes])
     return found

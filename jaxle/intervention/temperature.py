@@ -1,10 +1,12 @@
-"""The temperature of a classifier, by Newton's method on the likelihood of labels that it was not trained on.
+"""The temperature of a classifier: Newton's method on the likelihood of held-out labels.
 
     min_T  f(1/T) = mean over images of  logsumexp(logits / T) − logits_y / T
 
-f is convex in u = 1/T, with f' = mean(E_p[logit] − logit_y) and f'' = mean(Var_p[logit]), p = softmax(u · logits). So Newton's method finds
-the optimum; a step that leaves the bracket in which f' changes its sign is replaced by the bracket's middle. Everything is float64 on the
-host, in blocks of images. Source: method.md §6; Guo, Pleiss, Sun & Weinberger, On Calibration of Modern Neural Networks, ICML 2017.
+f is convex in u = 1/T, with f' = mean(E_p[logit] − logit_y) and f'' = mean(Var_p[logit]),
+p = softmax(u · logits). Newton's method therefore finds the optimum. A step that leaves the bracket
+in which f' changes its sign is replaced by the bracket's middle. All is float64 on the host, in
+blocks of images. Source: method.md §6; Guo, Pleiss, Sun & Weinberger, On Calibration of Modern
+Neural Networks, ICML 2017.
 """
 
 from __future__ import annotations
@@ -12,10 +14,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int, Int32, Real
 
-from jaxle.arrays import Array, check_matrix, row_blocks
+from jaxle.arrays import Array, check_matrix, checks_input, row_blocks
 
-LEAST, MOST = 0.05, 20.0  # temperatures: outside them the labels say nothing more about it
+LEAST, MOST = 0.05, 20.0  # temperatures; outside them the labels hardly change the loss
 
 
 class Temperature(NamedTuple):
@@ -24,13 +27,14 @@ class Temperature(NamedTuple):
     value: float
     loss: float  # f at the end, nats an image
     evaluations: int  # passes over the logits
-    capped: (
-        bool  # True: perfect (LEAST) or misleading (MOST) predictions, whose optimum lies outside
-    )
+    capped: bool  # the optimum lies outside [LEAST, MOST], and `value` is the nearer end
 
 
-def fit_temperature(logits: Array, labels: Array, tol: float = 1e-10) -> Temperature:
-    """Use it on validation images before losses are compared.
+@checks_input
+def fit_temperature(
+    logits: Real[Array, "images classes"], labels: Int[Array, " images"], tol: float = 1e-10
+) -> Temperature:
+    """Calibrates a classifier's temperature; give it images that the classifier was not fitted to.
 
     Args:
       logits: (images, classes), any real dtype.
@@ -38,8 +42,9 @@ def fit_temperature(logits: Array, labels: Array, tol: float = 1e-10) -> Tempera
       tol: stop when a step changes 1/T by less than this share.
 
     Returns:
-      Temperature, within [0.05, 20]. Where every prediction is right with certainty the optimum is T → 0 and `value` is 0.05; where the
-      logits say less than nothing it is 20; where all logits of every image are alike, 1.
+      Temperature, within [0.05, 20]. Where every prediction is right with certainty the optimum is
+      T → 0 and `value` is 0.05; where the logits are worse than none it is 20; where all logits of
+      every image are equal it is 1.
 
     Raises:
       ValueError: labels missing, not class numbers, or of another length than the logits.
@@ -71,23 +76,33 @@ def fit_temperature(logits: Array, labels: Array, tol: float = 1e-10) -> Tempera
         u = wanted
 
 
-def check_labels(labels: Array, n_images: int, n_classes: int) -> np.ndarray:
-    """The labels as int32 (images,); ValueError unless there is one class number, 0 to `n_classes` − 1, for each image."""
+@checks_input
+def check_labels(
+    labels: Int[Array, " images"] | None, n_images: int, n_classes: int
+) -> Int32[np.ndarray, " images"]:
+    """Returns the labels as int32 (images,).
+
+    Raises:
+      ValueError: not one class number, 0 to `n_classes` − 1, for each image.
+    """
     if labels is None:
         raise ValueError("losses need labels, one class number an image; got none.")
     found = np.asarray(labels)
     if found.ndim != 1 or found.dtype.kind not in "iu" or len(found) != n_images:
         raise ValueError(
-            f"labels must be {n_images} whole numbers, one an image; got {found.dtype} of shape {found.shape}."
+            f"labels must be {n_images} whole numbers, one an image; "
+            f"got {found.dtype} of shape {found.shape}."
         )
     if found.size and not (0 <= found.min() and found.max() < n_classes):
         raise ValueError(
-            f"labels must be class numbers from 0 to {n_classes - 1}; got {found.min()} to {found.max()}."
+            f"labels must be class numbers from 0 to {n_classes - 1}; "
+            f"got {found.min()} to {found.max()}."
         )
     return found.astype(np.int32)
 
 
 def _evaluate(logits, labels, u):
+    """f, its first and its second derivative by u, as float."""
     total = np.zeros(3)
     for block in row_blocks(len(labels), 8 * logits.shape[1]):
         z = np.asarray(logits[block]).astype(np.float64)
@@ -102,7 +117,7 @@ def _evaluate(logits, labels, u):
             (mean - right).sum(),
             (p * (z - mean[:, None]) ** 2).sum(),
         )
-    return total / len(labels)
+    return (total / len(labels)).tolist()
 
 
 def _flat(logits) -> bool:

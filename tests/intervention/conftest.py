@@ -1,4 +1,4 @@
-"""Networks whose neurons are edited, and the plainest way to do it: the whole network, one neuron and one image at a time."""
+"""Networks whose neurons are edited; and the plainest way to do it, the whole network at a time."""
 
 import functools
 
@@ -14,7 +14,7 @@ from jaxle.models.model import Model
 
 
 def random_model(module: nn.Module, aliases=None) -> Model:
-    """A network of random weights on 16×16 images, whose logits are large enough for losses to differ."""
+    """A network of random weights on 16×16 images, with logits so large that losses differ."""
     variables = jax.jit(module.init)(jax.random.key(1, impl="rbg"), jnp.zeros((1, 16, 16, 3)))
     head = "linear" if "linear" in variables["params"] else "head"
     variables["params"][head]["kernel"] = 0.7 * jax.random.normal(
@@ -76,7 +76,11 @@ def losses(logits, labels, temperature):
 
 @pytest.fixture(scope="session")
 def brute_force():
-    """(model, tap, pool, images, labels, neurons, values (images, neurons), T) → ΔL, right before, right after (images, neurons)."""
+    """Edits by the whole network, one neuron and one image at a time.
+
+    (model, tap, pool, images, labels, neurons, values (images, neurons), T) → ΔL, right before,
+    right after (images, neurons)
+    """
 
     @functools.cache
     def network(model, tap, pool):

@@ -1,4 +1,4 @@
-"""The ablation score: three ways to edit a neuron agree, and (c, d) are what the paper and method.md §6 say."""
+"""The ablation score: three ways to edit a neuron agree; (c, d) are those of method.md §6."""
 
 import dataclasses
 import functools
@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import jaxle
-from jaxle.intervention import affine
-from jaxle.intervention.ablation import ablation_scores
-from jaxle.intervention.replacement import change, open_tail, see
+from jaxle.intervention import COLUMNS, affine
+from jaxle.intervention.ablation import Ablation, ablation_scores, linear_ablation_scores
+from jaxle.intervention.replacement import change, open_tail, record
 from jaxle.mesh import make_mesh, replicated
-from jaxle.models import taps
-from jaxle.stats import pearson
+from jaxle.models import taps, zoo
+from jaxle.scenes.world import render
 
 VAL, TEST = np.arange(36), np.arange(36, 60)
 HIDDEN = "encoder.layers.encoder_layer_1.mlp[1]"
@@ -145,11 +145,11 @@ def check_edits(model, tap, pool, images, labels, neurons, brute_force):
     n, k = len(images), len(neurons)
     for way in ways:
         found, found_right = [], []
-        for rows, seen in see(way, lambda i: images[i], labels, np.arange(n)):
+        for rows, recorded in record(way, lambda i: images[i], labels, np.arange(n)):
             padded = np.pad(
-                values[rows], ((0, len(seen.labels) - (rows.stop - rows.start)), (0, 0))
+                values[rows], ((0, len(recorded.labels) - (rows.stop - rows.start)), (0, 0))
             )
-            delta, still = change(way, seen, padded, columns, 1.3, "right")
+            delta, still = change(way, recorded, padded, columns, 1.3, "right")
             found.append(np.asarray(delta)[: rows.stop - rows.start])
             found_right.append(np.asarray(still)[: rows.stop - rows.start])
         found = np.concatenate(found)
@@ -185,10 +185,12 @@ def test_a_perfect_simulation_scores_exactly_1_and_the_mean_exactly_0(
         small_images,
     )
     tiles = [
-        seen for split in (VAL, TEST) for _, seen in see(tail, lambda i: images[i], labels, split)
+        recorded
+        for split in (VAL, TEST)
+        for _, recorded in record(tail, lambda i: images[i], labels, split)
     ]
     q = np.concatenate(
-        [np.asarray(seen.activations) for seen in tiles]
+        [np.asarray(recorded.activations) for recorded in tiles]
     )  # the very numbers that the score sees
     perfect = scores(small_resnet, "layer3", "avg", small_images, q, optim=optim)
     assert perfect.path == "linear" and perfect.n_without_effect == 0
@@ -228,7 +230,7 @@ def test_norm_is_the_closed_form(small_resnet, small_images):
             rtol=1e-4,
         )
     assert (found.n_val, found.n_test, found.path) == (36, 24, "suffix")
-    np.testing.assert_allclose(rho, pearson(s[VAL], q[VAL])[k], atol=1e-5)
+    np.testing.assert_allclose(rho, jaxle.correlation(s[VAL], q[VAL])[k], atol=1e-5)
 
 
 def plain_linear(logits, weights, q, s, labels, temperature):
@@ -278,7 +280,10 @@ def test_reference_is_the_papers_loop_on_trained_weights(resnet20, cifar10):
 
 
 def test_reference_is_the_papers_loop_by_the_suffix(small_vit, small_images):
-    """The score to 1e-4; (c, d) less closely, as round-off decides on which side of |ΔL| = 0 an image lies that the map hits exactly."""
+    """The score to 1e-4; (c, d) less closely.
+
+    Round-off decides on which side of |ΔL| = 0 an image lies that the map hits exactly.
+    """
     images, labels = small_images
     louder = jax.tree.map(
         lambda x: x, small_vit.variables
@@ -339,9 +344,8 @@ def test_default_is_never_below_the_paper_on_validation_images(
 ):
     model = request.getfixturevalue(network)
     s, q = simulation(model, tap, pool, small_images)
-    s = s * np.geomspace(
-        0.02, 50, s.shape[1]
-    )  # units far from the activation's, where the paper's steps are too small or too large
+    # units far from the activation's, where the paper's steps are too small or too large
+    s = s * np.geomspace(0.02, 50, s.shape[1])
     best, reference = (
         scores(model, tap, pool, small_images, s, optim=optim) for optim in ("best", "reference")
     )
@@ -351,7 +355,7 @@ def test_default_is_never_below_the_paper_on_validation_images(
 
 
 def test_default_beats_the_paper_on_real_images(resnet20, cifar10):
-    """LE(Label) explanations of ResNet-20's last stage: never below on val, higher on test on average."""
+    """ResNet-20's last stage explained by labels: never below on val, higher on test on average."""
     images, labels = cifar10
     train, val, test = np.split(np.arange(2400), [1200, 1800])
     q = resnet20.activations(images, "layer3")
@@ -371,8 +375,6 @@ def test_default_beats_the_paper_on_real_images(resnet20, cifar10):
         scores(resnet20, "layer3", "avg", cifar10, s, val, test, optim=optim)
         for optim in ("best", "reference")
     )
-    print(f"test: best {best.optim.mean():.4f}, reference {reference.optim.mean():.4f}, norm {best.norm.mean():.4f}; "
-          f"val: {best.val_optim.mean():.4f}, {reference.val_optim.mean():.4f}, {best.val_norm.mean():.4f}")  # fmt: skip
     assert (best.val_optim >= reference.val_optim).all()
     assert best.optim.mean() > reference.optim.mean()
 
@@ -450,7 +452,7 @@ def test_one_test_image_and_one_validation_image(small_resnet, small_images):
 
 
 def test_best_is_kept_whatever_the_last_step_does():
-    """ΔL = |v − 2| with s constant in sign: Adam passes the optimum; the kept point is one that it met."""
+    """ΔL = |v − 2| with s of one sign: Adam passes the optimum; the kept point is one it met."""
 
     def shift(values, neurons):
         return values - 2.0 + 0 * values, np.ones_like(values)
@@ -458,6 +460,81 @@ def test_best_is_kept_whatever_the_last_step_does():
     s = np.linspace(1, 2, 11)[:, None]
     c, d = affine.optim(shift, s, 2 + 0.1 * (s - 1.5), np.array([0]))
     assert affine.total_change(shift, c * s + d, np.array([0])) < 0.02
+
+
+@pytest.fixture(scope="module")
+def scenes_arrays():
+    """The scenes network, 80 of its images, and its last layer and activations as arrays."""
+    images, labels, _ = render(np.arange(80), 5)
+    model = zoo.load_model("scenes_resnet")
+    dense = model.variables["params"]["linear"]
+    q = model.activations(images, "layer3", "avg")
+    return model, (images, labels), (q, np.asarray(dense["kernel"]), np.asarray(dense["bias"]))
+
+
+@pytest.mark.parametrize("options", [{}, {"optim": "reference"}, {"temperature": 1.7}])
+def test_a_linear_tail_from_arrays_scores_as_the_network(options, scenes_arrays):
+    """Trained weights; the only difference is the logits' round-off."""
+    model, data, (q, weights, bias) = scenes_arrays
+    s, _ = simulation(model, "layer3", "avg", data)
+    val, test = np.arange(50), np.arange(50, 80)
+    network = scores(model, "layer3", "avg", data, s, val, test, **options)
+    arrays = linear_ablation_scores(
+        q, weights, bias, data[1], s[val], s[test], val, test, **options
+    )
+    assert network.path == arrays.path == "linear"
+    assert (arrays.n_val, arrays.n_test) == (50, 30)
+    np.testing.assert_allclose(arrays.temperature, network.temperature, rtol=1e-5)
+    for name in ("norm", "val_norm", "norm_scale", "norm_shift", "neurons"):
+        np.testing.assert_allclose(getattr(arrays, name), getattr(network, name), atol=1e-5)
+    for name in ("optim", "val_optim", "optim_scale", "optim_shift"):
+        np.testing.assert_allclose(getattr(arrays, name), getattr(network, name), atol=1e-4)
+    assert 0.1 < arrays.norm.mean() < 0.99 and arrays.n_without_effect == network.n_without_effect
+
+
+def test_logits_of_arrays_are_those_of_the_network(scenes_arrays):
+    model, (images, _), (q, weights, bias) = scenes_arrays
+    np.testing.assert_allclose(q @ weights + bias, model.logits(images), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": np.ones((3, 5))}, "weights must have 4 rows, one a neuron .* got 3"),
+        ({"bias": np.ones(4)}, r"bias must be 5 finite numbers, one a class, got .* shape \(4,\)"),
+        ({"bias": np.full(5, np.nan)}, "bias must be 5 finite numbers"),
+        ({"labels": None}, "ablation needs labels"),
+        ({"labels": np.full(9, 5)}, "class numbers from 0 to 4; got 5 to 5"),
+        ({"test_index": np.array([9])}, "test_index must be rows of activations, .* 0 to 8, got"),
+        ({"val_index": np.arange(3)}, "simulated_val must have 3 rows, one an image, got 5"),
+        ({"simulated_test": np.ones((1, 3))}, "simulated_test must have 4 columns, one a neuron"),
+        ({"optim": "sgd"}, "unknown optim 'sgd'"),
+        ({"activations": np.full((9, 4), np.inf)}, "activations must be finite"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(change, message):
+    given = {
+        "activations": np.ones((9, 4)),
+        "weights": np.ones((4, 5)),
+        "bias": np.zeros(5),
+        "labels": np.arange(9) % 5,
+        "simulated_val": np.ones((5, 4)),
+        "simulated_test": np.ones((1, 4)),
+        "val_index": np.arange(5),
+        "test_index": np.array([8]),
+    }
+    with pytest.raises(ValueError, match=message):
+        linear_ablation_scores(**given | change)
+
+
+def test_columns_are_those_of_the_record():
+    assert [column.name for column in COLUMNS] == [
+        "ablation_optim",
+        "ablation_norm",
+        "ablation_scored",
+    ]
+    assert {"optim", "norm"} <= set(Ablation._fields)
+    assert {column.counted for column in COLUMNS if column.averaged} == {"ablation_scored"}
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_it_equals_the_whole_network_on_trained_weights(resnet20, cifar10, brute
 
 @pytest.mark.parametrize("tap", ["layer3", "layer2"])
 def test_a_neuron_without_effect_has_no_impact(tap, small_resnet, small_images):
-    """A dead channel, by a batch norm of scale 0 and a negative bias: 0 everywhere, so setting it to 0 changes nothing."""
+    """A channel that is 0 everywhere, by a batch norm of scale 0 and a negative bias."""
     images, labels = small_images
     stage = small_resnet.variables["params"][tap]
     block = stage["0"]
