@@ -9,6 +9,7 @@ import pytest
 
 import jaxle
 from jaxle.intervention import COLUMNS, affine
+from jaxle.intervention import ablation as room
 from jaxle.intervention.ablation import Ablation, ablation_scores, linear_ablation_scores
 from jaxle.intervention.replacement import change, open_tail, record
 from jaxle.mesh import make_mesh, replicated
@@ -473,30 +474,35 @@ def scenes_arrays():
 
 
 @pytest.mark.parametrize("options", [{}, {"optim": "reference"}, {"temperature": 1.7}])
-def test_a_linear_tail_from_arrays_scores_as_the_network(options, scenes_arrays):
-    """Trained weights; the only difference is the logits' round-off."""
+def test_a_linear_tail_from_arrays_scores_as_the_network(options, scenes_arrays, monkeypatch):
+    """The same numbers, given the same logits: Adam's path would magnify their round-off."""
     model, data, (q, weights, bias) = scenes_arrays
     s, _ = simulation(model, "layer3", "avg", data)
     val, test = np.arange(50), np.arange(50, 80)
+    plain = scores(model, "layer3", "avg", data, s, val, test, **options)
+
+    def same_logits(*args):
+        for place, recorded in record(*args):
+            rows = np.asarray(args[3])[place]
+            assert len(recorded.labels) == len(rows)  # tiles are not padded here
+            logits = (np.float64(q[rows]) @ weights + bias).astype(np.float32)
+            np.testing.assert_allclose(recorded.logits, logits, atol=1e-4)
+            yield place, recorded._replace(activations=q[rows], logits=logits)
+
+    monkeypatch.setattr(room, "record", same_logits)
     network = scores(model, "layer3", "avg", data, s, val, test, **options)
     arrays = linear_ablation_scores(
         q, weights, bias, data[1], s[val], s[test], val, test, **options
     )
-    assert network.path == arrays.path == "linear"
+    assert plain.path == network.path == arrays.path == "linear"
     assert (arrays.n_val, arrays.n_test) == (50, 30)
-    np.testing.assert_allclose(arrays.temperature, network.temperature, rtol=1e-5)
-    for name in ("norm", "val_norm", "norm_scale", "norm_shift", "neurons"):
-        np.testing.assert_allclose(
-            getattr(arrays, name), getattr(network, name), rtol=1e-5, atol=1e-5
-        )
-    for name in ("optim", "val_optim"):  # a path of 100 steps adds up the round-off
-        np.testing.assert_allclose(getattr(arrays, name), getattr(network, name), atol=1e-3)
-    assert 0.1 < arrays.norm.mean() < 0.99 and arrays.n_without_effect == network.n_without_effect
-
-
-def test_logits_of_arrays_are_those_of_the_network(scenes_arrays):
-    model, (images, _), (q, weights, bias) = scenes_arrays
-    np.testing.assert_allclose(q @ weights + bias, model.logits(images), atol=1e-4)
+    assert arrays.n_without_effect == network.n_without_effect
+    np.testing.assert_allclose(arrays.temperature, network.temperature, rtol=1e-6)
+    for name in ("optim", "norm", "val_optim", "val_norm", "neurons", "norm_scale", "norm_shift"):
+        found = getattr(arrays, name)
+        np.testing.assert_allclose(found, getattr(network, name), rtol=1e-5, atol=1e-5)
+        if "norm" in name:
+            np.testing.assert_allclose(found, getattr(plain, name), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
