@@ -1,9 +1,10 @@
-"""Do two simulators rank methods and neurons alike? Kendall's τ, which only looks at order (method.md §8, second simulator).
+"""Do two simulators rank methods and neurons alike? Kendall's τ, which only looks at order.
 
     τ_b = (concordant − discordant)/√((pairs − ties in a)(pairs − ties in b))
 
-τ = 1: every pair in the same order, −1: in the opposite one, 0: unrelated, or nothing to order (one method, or all scores equal).
-Source: Kendall 1945 (https://doi.org/10.1093/biomet/33.3.239); scipy.stats.kendalltau.
+τ is 1 where every pair is in the same order, −1 where it is in the opposite one, and 0 where the
+orders are unrelated or there is nothing to order (one method, or all scores equal).
+Source: method.md §8; Kendall 1945 (https://doi.org/10.1093/biomet/33.3.239).
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float64, Real
 from scipy.stats import kendalltau
 
-from jaxle.arrays import check_live, check_matrix
+from jaxle.arrays import check_live, check_matrix, checks_input
 
 
 class Agreement(NamedTuple):
@@ -23,33 +25,35 @@ class Agreement(NamedTuple):
 
     methods: float  # τ between their rankings of methods by mean score over live neurons
     neurons: dict[str, float]  # method → τ between their rankings of the live neurons
-    within: (
-        np.ndarray
-    )  # (neurons,) float64: τ between their rankings of the methods, neuron by neuron; 0 where dead
+    # τ between their rankings of the methods, neuron by neuron; 0 where dead
+    within: Float64[np.ndarray, " neurons"]
     mean_within: float  # over live neurons
     same_best: bool  # the method of largest mean is the same
 
 
+@checks_input
 def agreement(
-    first: Mapping[str, np.ndarray],
-    second: Mapping[str, np.ndarray],
-    live: np.ndarray | None = None,
+    first: Mapping[str, Real[np.ndarray, " neurons"]],
+    second: Mapping[str, Real[np.ndarray, " neurons"]],
+    live: Bool[np.ndarray, " neurons"] | None = None,
 ) -> Agreement:
-    """Compare two simulators' scores of the same methods and neurons; use it wherever a run has more than one simulator.
+    """Compares two simulators' scores of the same methods and neurons.
 
     Args:
-      first, second: method → (neurons,) scores such as correlations, each by one simulator, the same methods in both.
+      first, second: method → (neurons,) scores such as correlations, each by one simulator, the
+        same methods in both.
       live: (neurons,) bool; None for all.
 
     Returns:
-      Agreement, never NaN.
+      Agreement; no value is NaN.
 
     Raises:
       ValueError: other methods, unequal numbers of neurons, or values that are not finite.
     """
     if set(first) != set(second) or not first:
         raise ValueError(
-            f"both simulators must score the same methods, got {sorted(first)} and {sorted(second)}."
+            "both simulators must score the same methods, "
+            f"got {sorted(first)} and {sorted(second)}."
         )
     names = list(first)
     sizes = {len(scores[name]) for scores in (first, second) for name in names}
@@ -75,15 +79,15 @@ def agreement(
     )
 
 
-def tau(a: np.ndarray, b: np.ndarray) -> float:
-    """Kendall's τ_b of two (items,) scores; 0 where either has nothing to order."""
+def tau(a: Real[np.ndarray, " items"], b: Real[np.ndarray, " items"]) -> float:
+    """Returns Kendall's τ_b of two scores; 0 where either has nothing to order."""
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return 0.0
-    return float(kendalltau(a, b).statistic)
+    return float(kendalltau(a, b)[0])
 
 
 def _columns(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """τ_b of every column of a, b (items, columns): signs over the few pairs of items, all columns at once."""
+    """τ_b of every column of a, b (items, columns), from the signs of all pairs of items."""
     pairs = list(combinations(range(len(a)), 2))
     if not pairs:
         return np.zeros(a.shape[1])

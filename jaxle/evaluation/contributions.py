@@ -1,66 +1,112 @@
 """Which concepts of an explanation carry it, one by one (method.md §8).
 
     share_j         = Cov(w_j P_j, s)/Var(s)      of the simulated variance; sums to 1
-    leave_one_out_j = ρ − ρ_{−j}                  correlation lost when w_j becomes 0, the other weights as they are
-    frequency_j                                   how often the whole fit chooses j again on resampled train and val images
+    leave_one_out_j = ρ − ρ_{−j}                  correlation lost when w_j is 0, the others as they
+                                                  are
+    frequency_j                                   how often the whole fit chooses j again on
+                                                  resampled train and val images
 
-The first two are read off second moments of the simulator's probabilities on test images, so nothing of size images × concepts is held.
-The third draws images with replacement from train and from val (Meinshausen & Bühlmann 2010, https://doi.org/10.1111/j.1467-9868.2010.00740.x,
-do the like with halves).
+The first two follow from second moments of the simulator's probabilities on test images, so that
+nothing of size images × concepts is held. The third draws images with replacement from train and
+from val (Meinshausen & Bühlmann 2010, https://doi.org/10.1111/j.1467-9868.2010.00740.x, do the like
+with halves).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float64, Int, Real
 
-from jaxle.explainers.linear import Measured
+from jaxle.arrays import Array, check_equal_rows, check_matrix, checks_input
+from jaxle.evaluation.simulation import check_columns, names
 from jaxle.explanations import Explanations
-from jaxle.solve.moments import Moments
+from jaxle.solve.measure import Measured
+from jaxle.solve.moments import Moments, second_moments
 
-ROUND_OFF = 1e-10  # of the largest term: a variance below is zero, in float64 on float32 moments
+ROUND_OFF = 1e-10  # of the largest term: a variance below is 0, in float64 on float32 moments
 
 
 class Contributions(NamedTuple):
-    """Per neuron and concept, in the explanation's own order; 0 in the slots that an explanation does not use."""
+    """Per neuron and concept, in the explanation's own order; 0 in unused slots."""
 
-    share: np.ndarray  # (neurons, most) float64; 0 where the simulation is constant
-    leave_one_out: np.ndarray  # (neurons, most) float64
-    correlation: np.ndarray  # (neurons,) float64: ρ from the same moments
+    share: Float64[np.ndarray, "neurons most"]  # 0 where the simulation is constant
+    leave_one_out: Float64[np.ndarray, "neurons most"]
+    correlation: Float64[np.ndarray, " neurons"]  # ρ from the same moments
 
 
 class Selection(NamedTuple):
     """How stable the choice of concepts is."""
 
-    frequency: (
-        np.ndarray
-    )  # (neurons, most) float64 in [0, 1], in the explanation's own order; 0 in unused slots
-    overlap: np.ndarray  # (neurons,) float64: mean over draws of |chosen ∩ chosen again| / |chosen ∪ chosen again|; 1 where both are empty
+    # in [0, 1], in the explanation's own order; 0 in unused slots
+    frequency: Float64[np.ndarray, "neurons most"]
+    # mean over draws of |chosen ∩ chosen again| / |chosen ∪ chosen again|; 1 where both are empty
+    overlap: Float64[np.ndarray, " neurons"]
     draws: int
 
 
-def contributions(
-    explanations: Explanations, concepts: tuple[str, ...] | list[str], moments: Moments
+@checks_input
+def contributions_of(
+    explanations: Explanations,
+    activations: Real[Array, "images neurons"],
+    concept_probs: Real[Array, "images concepts"],
+    concepts: Sequence[str],
+    index: Int[np.ndarray, " rows"] | None = None,
 ) -> Contributions:
-    """What each concept adds to its explanation; use it on test images.
+    """Returns what each concept adds to its explanation, from arrays.
+
+    Args:
+      explanations: one row a neuron.
+      activations: (images, neurons), any real dtype.
+      concept_probs: (images, concepts), the simulator's probabilities, 0–1.
+      concepts: the columns' names; they may be more than the explanations use.
+      index: (rows,) which images to take, such as `split.test`; None for all.
+
+    Returns:
+      Contributions; no value is NaN.
+
+    Raises:
+      ValueError: arrays that do not fit, values that are not finite, or a concept that is missing.
+    """
+    check_matrix(activations, "activations")
+    check_matrix(concept_probs, "concept_probs", ("images", "concepts"))
+    check_equal_rows(activations, concept_probs, ("activations", "concept_probs"))
+    check_columns(concepts, concept_probs.shape[1])
+    used = names(explanations) or tuple(concepts[:1])  # moments need a concept
+    place = {concept: j for j, concept in enumerate(concepts)}
+    known = [name for name in used if name in place]
+    columns = np.array([place[name] for name in known], np.int64)
+    if len(known) < len(used):
+        raise ValueError(_lacks("concepts", [name for name in used if name not in place]))
+    index = np.arange(activations.shape[0]) if index is None else np.asarray(index)
+    moments = second_moments(lambda i: concept_probs[i][:, columns], activations, index)
+    return contributions(explanations, known, moments)
+
+
+@checks_input
+def contributions(
+    explanations: Explanations, concepts: Sequence[str], moments: Moments
+) -> Contributions:
+    """Returns what each concept adds to its explanation; give it moments of test images.
 
     Args:
       explanations: one row a neuron.
       concepts: names of the moments' concepts; those that the explanations use are enough.
-      moments: of the simulator's probabilities of `concepts` and the activations of all neurons, over the test images
-        (`solve.moments.second_moments`).
+      moments: of the simulator's probabilities of `concepts` and the activations of all neurons,
+        over the test images (`solve.moments.second_moments`).
 
     Returns:
-      Contributions, never NaN.
+      Contributions; no value is NaN.
 
     Raises:
       ValueError: names, neurons and moments that do not fit, or a concept that is missing.
     """
     if (len(concepts), len(explanations)) != moments.cross.shape:
         raise ValueError(
-            f"moments of {moments.cross.shape} do not fit {len(concepts)} concepts and {len(explanations)} neurons."
+            f"moments of {moments.cross.shape} do not fit {len(concepts)} concepts "
+            f"and {len(explanations)} neurons."
         )
     index, weights = _slots(explanations, concepts)
     neurons = np.arange(len(explanations))
@@ -87,17 +133,16 @@ def selection_frequency(
     *,
     draws: int = 20,
 ) -> Selection:
-    """Would the same concepts be chosen from other images? Each draw is a pass over the concept probabilities, a fit and a search.
+    """Computes how often a fit on other images of the same kind chooses the same concepts.
+
+    Each draw is a pass over the concept probabilities, a fit and a search.
 
     Args:
       explanations: from all images, one row a neuron.
-      resample: number of the draw → what the explainer measures on resampled images, such as `resampling.resampled`
-        with the run's arrays.
-      refit: moments → explanations of the same neurons, such as `linear.rank` and `linear.select` with the run's options.
+      resample: number of the draw → what the explainer measures on resampled images, such as
+        `resampling.resampled` with the run's arrays.
+      refit: what was measured → explanations of the same neurons, by the options of the real fit.
       draws: how many; a frequency is a multiple of 1/draws.
-
-    Returns:
-      Selection.
 
     Raises:
       ValueError: no draws.
@@ -116,22 +161,27 @@ def selection_frequency(
 
 
 def _slots(explanations: Explanations, concepts) -> tuple[np.ndarray, np.ndarray]:
-    """Place among `concepts` and weight of every explanation's concepts, (neurons, most); weight 0 in unused slots."""
+    """Place among `concepts` and weight of every explanation's concepts, (neurons, most).
+
+    The weight is 0 in unused slots.
+    """
     place = {concept: j for j, concept in enumerate(concepts)}
-    missing = [c for c in explanations.concepts if c not in place]
+    missing = [name for name in names(explanations) if name not in place]
     if missing:
-        raise ValueError(
-            f"the moments lack {len(missing)} concepts that the explanations use, such as {missing[:5]}."
-        )
-    most = max(1, int(explanations.lengths.max(initial=0)))
-    index, weights = (
-        np.zeros((len(explanations), most), np.int64),
-        np.zeros((len(explanations), most)),
-    )
+        raise ValueError(_lacks("moments", missing))
+    shape = len(explanations), max(1, int(explanations.lengths.max(initial=0)))
+    index, weights = np.zeros(shape, np.int64), np.zeros(shape)
     for k, row in enumerate(explanations):
         index[k, : len(row.concepts)] = [place[c] for c in row.concepts]
         weights[k, : len(row.concepts)] = row.weights
     return index, weights
+
+
+def _lacks(what: str, missing: Sequence[str]) -> str:
+    return (
+        f"the {what} lack {len(missing)} concepts that the explanations use, "
+        f"such as {list(missing[:5])}."
+    )
 
 
 def _rho(cov, var, var_y, scale):

@@ -1,17 +1,25 @@
-"""The correlation score: Pearson's ρ between simulated and real activation on test images (paper, section 4.1)."""
+"""The correlation score: Pearson's ρ of simulated and real activation (paper, section 4.1)."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float32, Real
 
-from jaxle.arrays import Array, check_equal_rows, check_matrix
+from jaxle.arrays import Array, checks_input
+from jaxle.evaluation.pairs import check_pair
+from jaxle.evaluation.scores import Column, Computed, Evidence, Metric
 from jaxle.stats import pearson
 
 
-def correlation(simulated: Array, activations: Array) -> np.ndarray:
-    """How well simulated activations follow the real ones, neuron by neuron; give it images that no choice was made on.
+@checks_input
+def correlation(
+    simulated: Real[Array, "images neurons"], activations: Real[Array, "images neurons"]
+) -> Float32[np.ndarray, " neurons"]:
+    """Returns how well simulated activations follow the real ones, neuron by neuron.
+
+    Give it images on which nothing was fitted or chosen.
 
     Args:
       simulated: (images, neurons), any real dtype.
@@ -23,16 +31,27 @@ def correlation(simulated: Array, activations: Array) -> np.ndarray:
     Raises:
       ValueError: shapes differ, or a value is not finite.
     """
-    check_matrix(simulated, "simulated")
-    check_matrix(activations, "activations")
-    check_equal_rows(simulated, activations, ("simulated", "activations"))
-    if simulated.shape[1] != activations.shape[1]:
-        raise ValueError(
-            f"simulated and activations must describe the same neurons, got {simulated.shape[1]} and {activations.shape[1]} columns."
-        )
-    return np.asarray(
-        _pearson(jnp.asarray(simulated, jnp.float32), jnp.asarray(activations, jnp.float32))
-    )
+    check_pair(simulated, activations)
+    simulated, activations = (jnp.asarray(x, jnp.float32) for x in (simulated, activations))
+    return np.asarray(_pearson(simulated, activations))
 
 
 _pearson = jax.jit(pearson)
+
+
+def _compute(evidence: Evidence) -> Computed:
+    return {"correlation": correlation(evidence.simulated, evidence.activations)}, {}
+
+
+METRIC = Metric(
+    (
+        Column(
+            "correlation",
+            -1.0,
+            1.0,
+            "higher",
+            "Pearson's ρ of simulated and real activation on test, the score of the paper",
+        ),
+    ),
+    _compute,
+)

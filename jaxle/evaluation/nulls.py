@@ -1,243 +1,142 @@
-"""Nulls: what a score is worth when there is nothing to find (method.md §8). A run makes all but the labels dealt to other images.
+"""Nulls: what a score is worth when there is nothing to find (method.md §8).
 
-    swap               C = ÂᵀŜ/n (neurons × neurons): what the explanations of other neurons score on a neuron
-    permute and refit  activations permuted over train ∪ val, the whole search rerun, scored on the real test activations
-    random concepts    nonsense names for an encoder, or labels dealt to other images
+    permute and refit  activations permuted over train ∪ val, the whole search run again, its
+                       explanations scored on the real test activations
+    random concepts    words that mean nothing, for an encoder; or labels permuted over images
 
-Under "this neuron has nothing to do with the concepts" its train and val activations are exchangeable given test, so the refitted score
-has exactly the observed one's distribution. The concepts' Gram stays, whatever the permutation, and only cross moments are
-accumulated again. Its correlations are all close to N(0, 1/n_test), so they may be pooled over neurons (a few permutations each), as long
-as a neuron fires on more than a handful of test images (tests/evaluation/test_nulls.py shows it for three marginal distributions).
+If a neuron has nothing to do with the concepts, its train and val activations are exchangeable
+given test, so that the refitted score has exactly the distribution of the observed one. The
+correlations of the null are all close to N(0, 1/n_test). So they may be pooled over neurons (a few
+permutations each), as long as a neuron fires on more than a handful of test images
+(tests/evaluation/test_nulls.py shows it for three marginal distributions). `swap` is another null.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float32, Int, Real
 
-from jaxle.arrays import BLOCK_BYTES, Array, row_blocks
+from jaxle.arrays import Array, Rows
 from jaxle.data.splits import Split, shuffled
 from jaxle.evaluation.correlation import correlation
-from jaxle.evaluation.intervals import check_pair
-from jaxle.evaluation.resampling import fold_rows
-from jaxle.explainers.linear import Measured
 from jaxle.explanations import Explanations
-from jaxle.solve.moments import HIGHEST, Moments
-from jaxle.stats import standardise
 
-TIE = 1e-5  # correlations this close are equal: round-off of float32 over some 10,000 images
-ONSETS = (
-    "b",
-    "bl",
-    "d",
-    "dr",
-    "f",
-    "fl",
-    "g",
-    "gr",
-    "j",
-    "k",
-    "kl",
-    "m",
-    "n",
-    "p",
-    "pr",
-    "s",
-    "sk",
-    "t",
-    "tr",
-    "v",
-    "z",
-)
+ONSETS = tuple("b bl d dr f fl g gr j k kl m n p pr s sk t tr v z".split())
 VOWELS = ("a", "e", "i", "o", "u")
 CODAS = ("", "l", "n", "r", "x")
 STREAM = 1 << 32  # permutations here draw from streams of their own, apart from the split's
 
 
-class Swap(NamedTuple):
-    """Own explanation against everyone else's; dead neurons neither score nor compete."""
-
-    correlation: np.ndarray  # (neurons,) float32: the diagonal
-    off_diagonal: np.ndarray  # (neurons,) float32: mean correlation of the other live neurons' explanations with this neuron
-    specificity: np.ndarray  # (neurons,) float32: correlation − off_diagonal; 0 where dead
-    rank: np.ndarray  # (neurons,) float32: place of the own explanation among the live ones', 1 = best, ties count half; 0 where dead
-    mean_off_diagonal: float
-    mean_specificity: float
-    retrieval_at_1: float  # share of live neurons whose own explanation scores best; one of t that tie counts 1/t
-    mrr: float  # mean of 1/rank
-
-
 class Permuted(NamedTuple):
     """Scores of explanations that were fitted to permuted activations."""
 
-    val_correlation: np.ndarray  # (permutations, neurons) float32, as the search reports it: the optimism of choosing the best
-    test_correlation: (
-        np.ndarray
-    )  # (permutations, neurons) float32, with the real test activations: the null of the test score
+    # as the search reports it: the optimism of choosing the best
+    val_correlation: Float32[np.ndarray, "permutations neurons"]
+    # with the real test activations: the null of the test score
+    test_correlation: Float32[np.ndarray, "permutations neurons"]
 
 
-def swap(simulated: Array, activations: Array, live: np.ndarray | None = None) -> Swap:
-    """Is an explanation about its own neuron? Use it on test images, where every neuron has a simulation.
+class PermutedActivations:
+    """Activations permuted over the images of train and val, each neuron's in its own way.
+
+    It is read like an array of shape (images, neurons), by a slice or by an int array of rows;
+    nothing is held but the permutation. Rows outside train and val, such as those of test, are the
+    real ones. A neuron's permutation is a common random one followed by a rotation of its own: each
+    is uniform, and neurons that fire together are permuted apart.
 
     Args:
-      simulated: (images, neurons), any real dtype.
-      activations: (images, neurons), the same images and neurons.
-      live: (neurons,) bool; None for all.
-
-    Returns:
-      Swap; with a single live neuron nothing is off the diagonal: 0, and rank 1.
-
-    Raises:
-      ValueError: shapes differ, or a value is not finite.
+      activations: (images, neurons), any real dtype, NumPy, JAX or memory-mapped.
+      split: train, val and test.
+      seed: integer from 0 to 2⁶⁴ − 1.
+      number: which of the permutations of this seed.
     """
-    live = check_pair(simulated, activations, live)
-    n_neurons = activations.shape[1]
-    a, s = _standard(jnp.asarray(activations)), _standard(jnp.asarray(simulated))
-    size = min(n_neurons, max(1, BLOCK_BYTES // (4 * n_neurons)))
-    diagonal, off, greater, ties = (np.zeros(n_neurons) for _ in range(4))
-    for start in range(0, n_neurons, size):
-        start = min(start, n_neurons - size)  # the last block reaches back: one shape, one program
-        own = np.arange(start, start + size, dtype=np.int32)
-        parts = _compare(a[:, start : start + size], s, live, own)
-        for target, part in zip((diagonal, off, greater, ties), parts, strict=True):
-            target[own] = np.asarray(part)
-    rank = np.where(live, 1.0 + greater + 0.5 * ties, 0.0)
-    specificity = np.where(live, diagonal - off, 0.0)
-    first = np.where(greater == 0, 1.0 / (1.0 + ties), 0.0)
-    means = [
-        float(values[live].mean()) if live.any() else 0.0
-        for values in (off, specificity, first, 1.0 / np.maximum(rank, 1.0))
-    ]
-    return Swap(
-        *(np.asarray(values, np.float32) for values in (diagonal, off, specificity, rank)), *means
-    )
+
+    def __init__(
+        self, activations: Real[Array, "images neurons"], split: Split, seed: int, number: int
+    ):
+        self._values = np.asarray(activations)
+        images = np.concatenate([split.train, split.val])
+        n_images, n_neurons = self._values.shape
+        rotation = np.random.Philox(key=np.array([seed, STREAM + number], np.uint64))
+        rotation = rotation.random_raw(n_neurons) % np.uint64(len(images))
+        self._order = images[shuffled(len(images), seed, STREAM + number)]
+        self._rotation = rotation.astype(np.int64)
+        self._position = np.full(n_images, -1, np.int64)  # among train and val
+        self._position[images] = np.arange(len(images))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(images, neurons)."""
+        return self._values.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """That of the activations."""
+        return self._values.dtype
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(
+        self, rows: slice | Int[np.ndarray, " rows"], /
+    ) -> Real[np.ndarray, "rows neurons"]:
+        """Returns a copy of some rows."""
+        index = np.arange(len(self))[rows]
+        found, position = np.array(self._values[index]), self._position[index]
+        moved = position >= 0
+        place = (position[moved, None] + self._rotation[None, :]) % len(self._order)
+        found[moved] = self._values[self._order[place], np.arange(self.shape[1])]
+        return found
 
 
 def permute_and_refit(
-    measured: Measured,
-    rows: Callable[[np.ndarray, np.ndarray], Array],
-    activations: Array,
+    activations: Real[Array, "images neurons"],
     split: Split,
-    refit: Callable[[Measured], Explanations],
+    refit: Callable[[Rows], Explanations],
     simulate: Callable[[Explanations], np.ndarray],
     *,
     permutations: int = 1,
     seed: int = 0,
 ) -> Permuted:
-    """What the whole search scores when the activations belong to other images; feed it to `p_values`, pooled over live neurons.
+    """Scores what the whole search finds when the activations belong to other images.
+
+    The test correlations are the null of `discoveries.p_values`, pooled over live neurons.
 
     Args:
-      measured: what the explainer measured; its concepts, their means and Grams are kept.
-      rows: (row index, column index) → (rows, columns) explainer probabilities.
       activations: (images, neurons).
-      split: as in `measured`.
-      refit: moments → explanations, such as `linear.rank` and `linear.select` with the run's options.
+      split: the images that fit, choose and score.
+      refit: `PermutedActivations` → explanations of all neurons, such as `jaxle.explain` with the
+        options of the real fit. It reads train and val images only.
       simulate: explanations → (test images, neurons), on the images `split.test` in that order.
-      permutations: how many; each costs a pass over the concept probabilities, a fit and a search.
+      permutations: how many; each costs a fit and a search.
       seed: integer from 0 to 2⁶⁴ − 1.
 
     Returns:
-      Permuted. A neuron left unexplained has 0 in both.
+      Permuted. A neuron without an explanation has 0 in both.
+
+    Raises:
+      ValueError: the refit explains another number of neurons.
     """
-    test = np.asarray(activations[split.test])
-    val, scores = [], []
+    test, n_neurons = np.asarray(activations[split.test]), activations.shape[1]
+    shape = (permutations, n_neurons)
+    val, scores = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     for number in range(permutations):
-        explanations = refit(permute(measured, rows, activations, split, seed, number))
-        val.append(np.array([row.val_correlation or 0.0 for row in explanations], np.float32))
-        scores.append(correlation(simulate(explanations), test))
-    shape = (permutations, activations.shape[1])
-    return Permuted(
-        np.array(val, np.float32).reshape(shape), np.array(scores, np.float32).reshape(shape)
-    )
-
-
-def permute(
-    measured: Measured, rows: Callable, activations: Array, split: Split, seed: int, number: int
-) -> Measured:
-    """`measured` as it would be with the activations permuted over the images of train and val, every neuron's in its own way.
-
-    Arguments as in `permute_and_refit`; `number` says which permutations of this seed. A neuron's permutation is a common random one
-    followed by a rotation of its own: each is uniform, and neurons that fire together do not share their luck.
-    """
-    images = np.concatenate([split.train, split.val])
-    values, n_neurons = np.asarray(activations), activations.shape[1]
-    order = images[shuffled(len(images), seed, STREAM + number)]
-    rotation = np.random.Philox(key=np.array([seed, STREAM + number], np.uint64)).random_raw(
-        n_neurons
-    )
-    rotation = (rotation % np.uint64(len(images))).astype(np.int64)
-    position = np.zeros(len(values), np.int64)
-    position[images] = np.arange(len(images))
-
-    def moved(moments: Moments, index: np.ndarray) -> Moments:
-        def read(block: np.ndarray) -> np.ndarray:
-            return values[
-                order[(position[block][:, None] + rotation[None, :]) % len(images)],
-                np.arange(n_neurons),
-            ]
-
-        return reassign(moments, lambda i: rows(i, measured.kept), read, index)
-
-    folds = zip(measured.folds, fold_rows(split, len(measured.folds)), strict=True)
-    return measured._replace(
-        train=moved(measured.train, split.train),
-        val=moved(measured.val, split.val),
-        folds=tuple(moved(moments, np.concatenate(parts)) for moments, parts in folds),
-    )
-
-
-def reassign(
-    moments: Moments,
-    features: Callable[[np.ndarray], Array],
-    activations: Callable[[np.ndarray], Array],
-    index: np.ndarray,
-) -> Moments:
-    """Moments of some images with other activations in place of their own: the concepts' own moments are not redone.
-
-    Args:
-      moments: of the same images with their own activations.
-      features: row index → (rows, concepts), the concepts of `moments`.
-      activations: row index → (rows, neurons), the others.
-      index: (rows,) int, the images.
-
-    Returns:
-      Moments with new mean_y, cross and var_y.
-    """
-    n, n_neurons = len(index), moments.cross.shape[1]
-    n_rows = min(n, max(1, BLOCK_BYTES // (4 * (n_neurons + len(moments.mean_x)))))
-    mean = np.zeros(n_neurons)
-    for block in row_blocks(n, 4 * n_neurons):
-        mean += np.asarray(activations(index[block]), np.float64).sum(0) / n
-    mean = jnp.asarray(mean, jnp.float32)
-    state = (
-        jnp.zeros(n_neurons, jnp.float32),
-        jnp.zeros(moments.cross.shape, jnp.float32),
-        jnp.zeros(n_neurons, jnp.float32),
-    )
-    for start in range(0, n, n_rows):
-        place = index[
-            np.minimum(np.arange(start, start + n_rows), n - 1)
-        ]  # one shape, one program; the count masks the rest
-        x, y = features(place), activations(place)
-        jax.block_until_ready(state)  # at most two tiles at a time
-        state = _add(
-            state,
-            jnp.asarray(x),
-            jnp.asarray(y),
-            moments.mean_x,
-            mean,
-            jnp.int32(min(n_rows, n - start)),
-        )
-    left, cross, var = (part / n for part in state)
-    return moments._replace(mean_y=mean + left, cross=cross, var_y=jnp.maximum(var - left**2, 0.0))
+        explanations = refit(PermutedActivations(activations, split, seed, number))
+        if len(explanations) != n_neurons:
+            raise ValueError(
+                f"refit gave {len(explanations)} explanations for {n_neurons} neurons: "
+                "expected one a neuron, in order."
+            )
+        val[number] = [row.val_correlation or 0.0 for row in explanations]
+        scores[number] = correlation(simulate(explanations), test)
+    return Permuted(val, scores)
 
 
 def nonsense_names(n: int, seed: int, avoid: Collection[str] = ()) -> list[str]:
-    """Words that mean nothing, such as "drolvix", for the random-concepts null of an encoder.
+    """Returns words that mean nothing, such as "drolvix": the null of random concepts.
 
     Args:
       n: how many.
@@ -263,13 +162,15 @@ def nonsense_names(n: int, seed: int, avoid: Collection[str] = ()) -> list[str]:
     return names
 
 
-def shuffled_rows(rows: Callable[..., Array], n_images: int, seed: int) -> Callable[..., Array]:
-    """The random-concepts null of labels, for scripts of your own: every image has the labels of another one.
+def permuted_rows(rows: Callable[..., Any], n_images: int, seed: int) -> Callable[..., Any]:
+    """Returns a concept matrix in which every image has the labels of another one.
 
-    No run calls it. Give what it returns to `linear.measure` and `simulate_rows` in place of `rows`: explanations then score chance on
-    test, and on val what choosing the best of so many concepts earns by itself. All columns move together, so that each keeps its frequency
-    and its company; only the link to the images is cut. Neurons that fire together share their luck, which `permute_and_refit` parts: use
-    that one where scores are pooled over neurons.
+    This is the null of random concepts for labels, to be called from a script: no run does. Explain
+    and simulate with it: explanations then score about 0 on test, and on val what choosing the best
+    of so many concepts earns by itself. All columns move together, so that each keeps its frequency
+    and its correlations with the others; only the link to the images is cut. All neurons use the
+    same permutation, so that their scores are not independent. `permute_and_refit` has a
+    permutation for each neuron: use it where scores are pooled over neurons.
 
     Args:
       rows: (row index, column index) → (rows, columns) 0 or 1, such as `LabelConcepts.rows`.
@@ -281,35 +182,3 @@ def shuffled_rows(rows: Callable[..., Array], n_images: int, seed: int) -> Calla
     """
     order = shuffled(n_images, seed, STREAM - 1)
     return lambda index, *columns: rows(order[index], *columns)
-
-
-@jax.jit
-def _standard(x):
-    return standardise(x.astype(jnp.float32))[0]
-
-
-@jax.jit
-def _compare(a, s, live, own):
-    """A block of neurons against all explanations: own correlation, mean of the others', how many of them are better, how many tie."""
-    c = jnp.matmul(a.T, s, precision=HIGHEST) / a.shape[0]
-    diagonal = jnp.take_along_axis(c, own[:, None], axis=1)
-    other = live[None, :] & (jnp.arange(s.shape[1], dtype=jnp.int32)[None, :] != own[:, None])
-    off = jnp.sum(jnp.where(other, c, 0.0), axis=1) / jnp.maximum(1, jnp.sum(other, axis=1))
-    greater = jnp.sum(other & (c > diagonal + TIE), axis=1)
-    ties = jnp.sum(other & (jnp.abs(c - diagonal) <= TIE), axis=1)
-    return jnp.clip(diagonal[:, 0], -1.0, 1.0), off, greater, ties
-
-
-@jax.jit
-def _add(state, x, y, mean_x, mean_y, count):
-    total, cross, var = state
-    real = (jnp.arange(x.shape[0], dtype=jnp.int32) < count)[:, None]
-    x, y = (
-        jnp.where(real, z.astype(jnp.float32) - mean[None, :], 0.0)
-        for z, mean in ((x, mean_x), (y, mean_y))
-    )
-    return (
-        total + jnp.sum(y, axis=0),
-        cross + jnp.matmul(x.T, y, precision=HIGHEST),
-        var + jnp.sum(y * y, axis=0),
-    )

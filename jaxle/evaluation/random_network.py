@@ -1,35 +1,79 @@
-"""The network with its knowledge shuffled away: the control that a score of its neurons must beat (method.md §8, "dead salmon").
+"""The network without what it learned: the control that a score of its neurons must beat.
 
-    every parameter tensor keeps its values and loses their places;   BatchNorm's statistics are measured again, layer after layer
+    every parameter tensor keeps its values, in permuted places
+    BatchNorm's statistics are measured again, layer after layer
 
-Unlike fresh initial weights this keeps each layer's distribution of weights, hence its scale and sparsity. The trained network's statistics
-would not fit the shuffled one (most channels would be pushed to zero or far above), so they are taken from images.
-Source: Adebayo et al. 2018, Sanity Checks for Saliency Maps (arXiv 1810.03292); Bennett et al. 2009.
+Unlike fresh initial weights this keeps each layer's distribution of weights, hence its scale and
+sparsity. The trained network's statistics would not fit the permuted one (most channels would be
+pushed to zero or far above), so they are measured on images.
+Source: method.md §8; Adebayo et al. 2018, Sanity Checks for Saliency Maps (arXiv 1810.03292);
+Bennett et al. 2009 (the "dead salmon").
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Float, UInt8
+
+from jaxle.arrays import Array
+from jaxle.models.model import Model
+from jaxle.models.two_tower import TwoTower
 
 Variables = Mapping[str, Any]
+AnyNetwork = TypeVar("AnyNetwork", Model, TwoTower)
+STATISTICS, BATCH = 512, 64  # images on which batch statistics are measured, at most; and at once
+
+
+def shuffled_network(
+    network: AnyNetwork, images: Sequence[UInt8[np.ndarray, "h w 3"]], seed: int
+) -> AnyNetwork:
+    """Returns the network with permuted parameters, and batch statistics to match.
+
+    Args:
+      network: a classifier or a two-tower model; both towers of the latter are permuted.
+      images: uint8 (h, w, 3), 0–255, not fitted, such as training images. At most `STATISTICS` are
+        read, whole batches of `BATCH` only, and none where the network has no BatchNorm.
+      seed: integer from 0 to 2⁶⁴ − 1.
+
+    Returns:
+      A network of the same type; its `weights_hash` names the seed and the original.
+
+    Raises:
+      ValueError: the network has BatchNorm, and there is no image.
+    """
+    model = network.image if isinstance(network, TwoTower) else network
+    recompute = None
+    if model.variables.get("batch_stats"):
+        n_images = min(len(images), STATISTICS)
+        fitted = [model.preprocess.fit(images[i]) for i in range(n_images)]
+        step = max(1, min(BATCH, n_images))
+        batches = [
+            model.preprocess.normalise(np.stack(fitted[start : start + step]))
+            for start in range(0, n_images - step + 1, step)
+        ]
+        recompute = functools.partial(batch_statistics, model.module, batches=batches, **model.call)
+    variables = permute_parameters(model.variables, seed, recompute)
+    return network.with_variables(variables, f"shuffled:{seed}:{network.weights_hash}")
 
 
 def permute_parameters(
     variables: Variables, seed: int, recompute: Callable[[Variables], Any] | None = None
 ) -> dict[str, Any]:
-    """Shuffle every parameter tensor; use it as `random_network: permuted` beside re-initialised weights.
+    """Returns variables in which every parameter tensor's values are permuted.
 
     Args:
       variables: the network's `params`, and `batch_stats` if it has BatchNorm.
       seed: integer from 0 to 2⁶⁴ − 1.
-      recompute: shuffled variables → their `batch_stats`, such as `batch_statistics` with the module and some images.
+      recompute: permuted variables → their `batch_stats`, such as `batch_statistics` with the
+        module and some images.
 
     Returns:
       Variables of the same tree, shapes and dtypes.
@@ -39,25 +83,32 @@ def permute_parameters(
     """
     if variables.get("batch_stats") and recompute is None:
         raise ValueError(
-            "the network has BatchNorm, whose statistics must be measured again: give recompute, such as batch_statistics."
+            "the network has BatchNorm, whose statistics must be measured again: "
+            "give recompute, such as batch_statistics."
         )
     leaves = flatten_dict(variables["params"])
-    shuffled = {
-        path: _shuffle(leaves[path], seed, number) for number, path in enumerate(sorted(leaves))
+    permuted = {
+        path: _permute(leaves[path], seed, number) for number, path in enumerate(sorted(leaves))
     }
-    result = {**variables, "params": unflatten_dict(shuffled)}
+    result = {**variables, "params": unflatten_dict(permuted)}
     return result if recompute is None else {**result, "batch_stats": recompute(result)}
 
 
 def batch_statistics(
-    module: nn.Module, variables: Variables, batches: Iterable, **call
+    module: nn.Module,
+    variables: Variables,
+    batches: Iterable[Float[Array, "images h w 3"]],
+    **call: Any,
 ) -> dict[str, Any]:
-    """BatchNorm's means and variances on images, each layer fed what the layers before it give when they normalise by the batch itself.
+    """Returns BatchNorm's means and variances on images.
+
+    Each layer is fed what the layers before it give when they normalise by the batch itself.
 
     Args:
       module: a Linen module, its BatchNorms running on stored statistics or not.
       variables: its parameters; stored statistics are not read.
-      batches: normalised images (images, h, w, 3), batches of one size; a few hundred images settle it.
+      batches: normalised images (images, h, w, 3), batches of one size; a few hundred images are
+        enough.
       call: further arguments of the module's `__call__`.
 
     Returns:
@@ -85,7 +136,7 @@ def batch_statistics(
 
 
 def _measure(module: nn.Module, variables, images, call):
-    """One forward pass in which every BatchNorm normalises by its batch: path → mean, path → variance."""
+    """Path → mean, path → variance, of one pass in which every BatchNorm uses its batch's own."""
     means, variances = {}, {}
 
     def by_batch(next_function, args, kwargs, context):
@@ -94,7 +145,7 @@ def _measure(module: nn.Module, variables, images, call):
             return next_function(*args, **kwargs)
         if layer.axis != -1:
             raise ValueError(
-                f"BatchNorm {'/'.join(layer.path)} keeps axis {layer.axis}: expected the last one."
+                f"BatchNorm {'/'.join(layer.path)} keeps axis {layer.axis}: expected the last."
             )
         x = args[0].astype(jnp.float32)
         axes = tuple(range(x.ndim - 1))
@@ -103,18 +154,15 @@ def _measure(module: nn.Module, variables, images, call):
         shape = mean.shape
         scale = layer.get_variable("params", "scale").reshape(shape) if layer.use_scale else 1.0
         bias = layer.get_variable("params", "bias").reshape(shape) if layer.use_bias else 0.0
-        return ((x - mean) * jax.lax.rsqrt(variance + layer.epsilon) * scale + bias).astype(
-            args[0].dtype
-        )
+        normal = (x - mean) * jax.lax.rsqrt(variance + layer.epsilon)
+        return (normal * scale + bias).astype(args[0].dtype)
 
     with nn.intercept_methods(by_batch):
         module.apply(variables, images, **call)
     return means, variances
 
 
-def _shuffle(values, seed: int, number: int):
-    order = np.argsort(
-        np.random.Philox(key=np.array([seed, number], np.uint64)).random_raw(values.size),
-        kind="stable",
-    )
+def _permute(values, seed: int, number: int):
+    stream = np.random.Philox(key=np.array([seed, number], np.uint64))
+    order = np.argsort(stream.random_raw(values.size), kind="stable")
     return jnp.ravel(values)[order].reshape(values.shape)

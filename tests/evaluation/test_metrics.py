@@ -1,5 +1,7 @@
 """The metrics beside the correlation: scikit-learn's numbers, ties included, and defined values everywhere."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
@@ -12,8 +14,32 @@ from sklearn.metrics import (
 )
 from sklearn.metrics.pairwise import cosine_similarity
 
-from jaxle.evaluation import metrics as room
-from jaxle.evaluation.metrics import Metrics, metrics
+from jaxle.evaluation import pairs
+from jaxle.evaluation.cosine import cosine
+from jaxle.evaluation.detection import BASE_RATE, detection
+from jaxle.evaluation.r2 import r2
+from jaxle.evaluation.scores import Evidence
+
+
+class Metrics(NamedTuple):
+    """All metrics of one pair, in the order of the table."""
+
+    cosine: np.ndarray
+    auprc: np.ndarray
+    f1: np.ndarray
+    iou: np.ndarray
+    r2: np.ndarray
+    base_rate: np.ndarray
+    activation_threshold: np.ndarray
+    simulated_threshold: np.ndarray
+
+
+def metrics(s_val, a_val, s, a) -> Metrics:
+    found = detection(s_val, a_val, s, a)
+    auprc, f1, iou, *thresholds = found
+    evidence = Evidence(s_val, a_val, s, a, np.ones(a.shape[1], bool))
+    base_rate = BASE_RATE.compute(evidence)[0]["base_rate"]
+    return Metrics(cosine(s, a), auprc, f1, iou, r2(s_val, a_val, s, a), base_rate, *thresholds)
 
 
 def problem(n=500, seed=0):
@@ -36,9 +62,8 @@ def split(x):
 def test_equals_scikit_learn_ties_included(monkeypatch):
     s, a = problem()
     (s_val, s), (a_val, a) = split(s), split(a)
-    monkeypatch.setattr(
-        room, "BLOCK_BYTES", 4 * 250 * 4
-    )  # four neurons a block, the last reaches back
+    # four neurons a block, the last reaches back
+    monkeypatch.setattr(pairs, "BLOCK_BYTES", 4 * 250 * 4)
     got = metrics(s_val, a_val, s, a)
     for k in range(6):
         top = np.sort(a_val[:, k])[-int(round(0.05 * 250)) - 1]
@@ -120,11 +145,14 @@ def test_dead_constant_and_few_images_are_defined(n):
 def test_bad_input_is_refused():
     ones = np.ones((4, 2))
     with pytest.raises(ValueError, match="alpha must lie between 0 and 1, got 1.5"):
-        metrics(ones, ones, ones, ones, alpha=1.5)
+        detection(ones, ones, ones, ones, alpha=1.5)
+    for metric in (detection, r2):
+        with pytest.raises(ValueError, match="same neurons, got 3 and 2 columns"):
+            metric(np.ones((4, 3)), np.ones((4, 3)), ones, ones)
+        with pytest.raises(
+            ValueError,
+            match="simulated_val and activations must describe the same images, got 4 and 5 rows",
+        ):
+            metric(ones, np.ones((5, 2)), ones, ones)
     with pytest.raises(ValueError, match="same neurons, got 3 and 2 columns"):
-        metrics(np.ones((4, 3)), np.ones((4, 3)), ones, ones)
-    with pytest.raises(
-        ValueError,
-        match="simulated_val and activations must describe the same images, got 4 and 5 rows",
-    ):
-        metrics(ones, np.ones((5, 2)), ones, ones)
+        cosine(np.ones((4, 3)), ones)

@@ -1,0 +1,58 @@
+"""Cosine of simulated and real activation, neither of them centred (method.md §8).
+
+cosine = a·s/(‖a‖‖s‖)
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float32, Real
+
+from jaxle.arrays import Array, checks_input
+from jaxle.evaluation.pairs import check_pair, column_blocks
+from jaxle.evaluation.scores import Column, Computed, Evidence, Metric
+
+
+@checks_input
+def cosine(
+    simulated: Real[Array, "images neurons"], activations: Real[Array, "images neurons"]
+) -> Float32[np.ndarray, " neurons"]:
+    """Returns the cosine in [−1, 1], neuron by neuron; 0 where a side is zero on all images.
+
+    Args:
+      simulated, activations: (images, neurons), any real dtype.
+
+    Raises:
+      ValueError: shapes differ, or a value is not finite.
+    """
+    check_pair(simulated, activations)
+    n_images, n_neurons = activations.shape
+    out = np.zeros(n_neurons, np.float32)
+    for block in column_blocks(n_neurons, 4 * n_images):
+        a, s = (np.asarray(x[:, block], np.float32) for x in (activations, simulated))
+        out[block] = _cosine(a, s)
+    return out
+
+
+@jax.jit
+def _cosine(a, s):
+    # each column divided by its largest magnitude, so that no square overflows
+    a, s = (
+        x / jnp.maximum(jnp.max(jnp.abs(x), axis=0), jnp.finfo(jnp.float32).tiny)[None, :]
+        for x in (a, s)
+    )
+    size = jnp.sum(a * a, axis=0) * jnp.sum(s * s, axis=0)
+    value = jnp.sum(a * s, axis=0) / jnp.sqrt(jnp.where(size > 0, size, 1.0))
+    return jnp.where(size > 0, jnp.clip(value, -1.0, 1.0), 0.0)
+
+
+def _compute(evidence: Evidence) -> Computed:
+    return {"cosine": cosine(evidence.simulated, evidence.activations)}, {}
+
+
+METRIC = Metric(
+    (Column("cosine", -1.0, 1.0, "higher", "a·s/(‖a‖‖s‖) on test, neither side centred"),),
+    _compute,
+)

@@ -1,0 +1,151 @@
+"""`jaxle.evaluate`: what a run computes for one layer, method and simulator, from arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Real
+
+from jaxle.arrays import Array, Rows, check_equal_rows, check_matrix, checks_input
+from jaxle.data.splits import Split, check_split
+from jaxle.evaluation import CEILING, METRICS, find_metrics
+from jaxle.evaluation.ceiling import dense_correlation
+from jaxle.evaluation.nulls import permute_and_refit
+from jaxle.evaluation.scores import Evidence, Metric, Scores, live, score
+from jaxle.evaluation.simulation import check_columns, simulate
+from jaxle.explanations import Explanations
+from jaxle.solve.measure import measure
+
+MIN_TOP5 = 0.5  # `jaxle.explain`'s default
+
+
+@checks_input
+def evaluate(
+    explanations: Explanations,
+    activations: Real[Array, "images neurons"],
+    concept_probs: Real[Array, "images concepts"],
+    concepts: Sequence[str],
+    *,
+    split: Split | None = None,
+    explainer_probs: Real[Array, "images concepts"] | None = None,
+    refit: Callable[[Rows], Explanations] | None = None,
+    permutations: int = 5,
+    draws: int = 1000,
+    q: float = 0.05,
+    seed: int = 0,
+    metrics: Sequence[str] | Mapping[str, Metric] | None = None,
+    ceiling: bool = True,
+    min_top5: float = MIN_TOP5,
+) -> Scores:
+    """Scores the explanations of a layer on test images, as a run does.
+
+    Simulates every neuron by the probabilities of a simulator, which should not be the encoder that
+    the explanations were found with, and compares with its real activation.
+
+    Args:
+      explanations: one row a neuron, in order.
+      activations: (images, neurons), any real dtype, NumPy, JAX or memory-mapped.
+      concept_probs: (images, concepts), the simulator's probability (0–1) of each concept.
+      concepts: the columns' names; they may be more than the explanations use.
+      split: which images train, choose and score; None takes `explanations.split`.
+      explainer_probs: (images, concepts), the probabilities of the same concepts that the
+        explanations were found with, for the ceiling; None takes `concept_probs`.
+      refit: activations → explanations of all neurons, by the options of the real fit, such as
+        `lambda values: jaxle.explain(values, explainer_probs, concepts, split=split)`. It is called
+        with permuted activations, which are indexed like an array, for p- and q-values; None: none.
+      permutations: how many such null fits; p-values cannot fall below
+        1/(1 + permutations · neurons).
+      draws: bootstrap draws of the images; 0 for no intervals.
+      q: false discovery rate.
+      seed: of every draw, an integer from 0 to 2⁶⁴ − 1.
+      metrics: names of `jaxle.evaluation.METRICS` or "package.module:NAME", or a table name →
+        `Metric`; None for all of the table.
+      ceiling: whether to compute the ceiling, a dense ridge on all concepts.
+      min_top5: screening of the ceiling's concepts, as in `jaxle.explain`; 0 turns the rule off.
+
+    Returns:
+      Scores: `.columns` (a value a neuron, as in scores.csv), `.facts`, `.to_frame(explanations)`.
+
+    Raises:
+      ValueError: arrays that do not fit, values that are not finite, no split, a concept that is
+        missing, a bad option, or a metric that `find_metrics` or `score` refuses.
+    """
+    check_matrix(activations, "activations")
+    n_images, n_neurons = activations.shape
+    check_explanations(explanations, n_neurons)
+    for name, probs in (("concept_probs", concept_probs), ("explainer_probs", explainer_probs)):
+        if probs is not None:
+            check_matrix(probs, name, ("images", "concepts"))
+            check_equal_rows(activations, probs, ("activations", name))
+            check_columns(concepts, probs.shape[1])
+    split = find_split(split, explanations.split, n_images)
+    _check_options(permutations, draws, q)
+    if metrics is None:
+        metrics = METRICS
+    table = metrics if isinstance(metrics, Mapping) else find_metrics(metrics)
+
+    def on_test(found: Explanations) -> np.ndarray:
+        return simulate(found, concept_probs, concepts, split.test)
+
+    null = None
+    if refit is not None and permutations:
+        null = permute_and_refit(
+            activations, split, refit, on_test, permutations=permutations, seed=seed
+        )
+    evidence = Evidence(
+        simulated_val=simulate(explanations, concept_probs, concepts, split.val),
+        activations_val=np.asarray(activations[split.val]),
+        simulated=on_test(explanations),
+        activations=np.asarray(activations[split.test]),
+        live=live(explanations),
+        null=None if null is None else null.test_correlation,
+        null_val=None if null is None else null.val_correlation,
+        draws=draws,
+        q=q,
+        seed=seed,
+    )
+    found = score(evidence, table)
+    if not ceiling:
+        return found
+    probs = concept_probs if explainer_probs is None else explainer_probs
+
+    def rows(index: np.ndarray, columns: np.ndarray | slice = slice(None)) -> Array:
+        return probs[index][:, columns]
+
+    parts = split.train, split.val
+    measured = measure(rows, len(concepts), activations, *parts, min_top5=min_top5)
+    best = dense_correlation(measured, rows, activations, split.test)
+    return Scores({**found.columns, CEILING.name: best}, found.facts)
+
+
+def check_explanations(explanations: Explanations, n_neurons: int) -> None:
+    """Raises a ValueError unless there is one explanation for each column of activations."""
+    if len(explanations) != n_neurons:
+        raise ValueError(
+            f"activations must have {len(explanations)} columns, one an explanation, "
+            f"got {n_neurons}: give activations[:, explanations.units], or all explanations."
+        )
+
+
+def find_split(split: Split | None, made_with: Split | None, n_images: int) -> Split:
+    """Returns the split that is given, or else the one that explanations were made with, checked.
+
+    Raises:
+      ValueError: there is neither, or it does not fit the images.
+    """
+    split = made_with if split is None else split
+    if split is None:
+        raise ValueError(
+            "these explanations hold no split: give split=jaxle.Split(train, val, test), the one "
+            "they were made with, since scores count on images that no fit has read."
+        )
+    return check_split(split, n_images)
+
+
+def _check_options(permutations, draws, q) -> None:
+    for name, value in (("permutations", permutations), ("draws", draws)):
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 0:
+            raise ValueError(f"{name} must be a whole number of at least 0, got {value!r}.")
+    if not isinstance(q, (int, float)) or not 0 < q < 1:
+        raise ValueError(f"q must lie between 0 and 1, got {q!r}.")

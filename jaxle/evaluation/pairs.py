@@ -1,0 +1,65 @@
+"""Simulated and real activations of the same neurons on the same images: what a metric compares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Bool, Real
+
+from jaxle.arrays import (
+    BLOCK_BYTES,
+    Array,
+    check_equal_rows,
+    check_live,
+    check_matrix,
+    checks_input,
+)
+
+
+@checks_input
+def check_pair(
+    simulated: Real[Array, "images neurons"],
+    activations: Real[Array, "images neurons"],
+    live: Bool[np.ndarray, " neurons"] | None = None,
+    name: str = "simulated",
+) -> Bool[np.ndarray, " neurons"]:
+    """Returns `live` as a mask, all True for None.
+
+    Raises:
+      ValueError: the two are not finite matrices of one shape, or `live` is no mask of their
+        neurons.
+    """
+    check_matrix(simulated, name)
+    check_matrix(activations, "activations")
+    check_equal_rows(simulated, activations, (name, "activations"))
+    n_neurons = activations.shape[1]
+    if simulated.shape[1] != n_neurons:
+        raise ValueError(
+            f"{name} and activations must describe the same neurons, "
+            f"got {simulated.shape[1]} and {n_neurons} columns."
+        )
+    return check_live(live, (n_neurons,))
+
+
+def column_blocks(n_columns: int, column_bytes: int) -> Iterator[slice]:
+    """Yields slices that cover the columns in blocks of about 64 MiB, all of one size.
+
+    The last one reaches back, so that one compiled program serves all of them.
+    """
+    size = min(n_columns, max(1, BLOCK_BYTES // max(1, column_bytes)))
+    for start in range(0, n_columns, size):
+        start = min(start, n_columns - size)
+        yield slice(start, start + size)
+
+
+@checks_input
+def check_same_neurons(
+    val: Real[Array, "val_images neurons"], test: Real[Array, "images neurons"]
+) -> None:
+    """Raises a ValueError unless both describe the same number of neurons."""
+    if val.shape[1] != test.shape[1]:
+        raise ValueError(
+            f"val and test must describe the same neurons, "
+            f"got {val.shape[1]} and {test.shape[1]} columns."
+        )

@@ -1,0 +1,92 @@
+"""R²: the share of the activation's variance that the simulation explains, on val's scale.
+
+R² = 1 − Σ(a − c·s − d)²/Σ(a − ā)²,   c and d by least squares on val (method.md §8)
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float32, Real
+
+from jaxle.arrays import Array, checks_input
+from jaxle.evaluation.pairs import check_pair, check_same_neurons, column_blocks
+from jaxle.evaluation.scores import Column, Computed, Evidence, Metric
+from jaxle.stats import is_constant
+
+
+@checks_input
+def r2(
+    simulated_val: Real[Array, "val_images neurons"],
+    activations_val: Real[Array, "val_images neurons"],
+    simulated: Real[Array, "images neurons"],
+    activations: Real[Array, "images neurons"],
+) -> Float32[np.ndarray, " neurons"]:
+    """Returns R² on test, neuron by neuron.
+
+    Args:
+      simulated_val, activations_val: (images, neurons), val images, on which the line is fitted.
+      simulated, activations: (images, neurons), test images.
+
+    Returns:
+      (neurons,) float32, at most 1; negative where val's line does worse than the mean; 0 where the
+      activation is constant on test.
+
+    Raises:
+      ValueError: shapes that do not fit, or a value that is not finite.
+    """
+    check_pair(simulated_val, activations_val, name="simulated_val")
+    check_pair(simulated, activations)
+    check_same_neurons(simulated_val, simulated)
+    n_images, n_neurons = activations.shape
+    out = np.zeros(n_neurons, np.float32)
+    for block in column_blocks(n_neurons, 4 * max(n_images, len(simulated_val))):
+        arrays = (
+            np.asarray(x[:, block], np.float32)
+            for x in (simulated_val, activations_val, simulated, activations)
+        )
+        out[block] = _r2(*arrays)
+    return out
+
+
+@jax.jit
+def _r2(s_val, a_val, s, a):
+    mean_s, mean_a = jnp.mean(s_val, axis=0), jnp.mean(a_val, axis=0)
+    s_val, a_val = s_val - mean_s[None, :], a_val - mean_a[None, :]
+    var = jnp.mean(s_val**2, axis=0)
+    varies = ~is_constant(jnp.sqrt(var), mean_s)
+    slope = jnp.where(varies, jnp.mean(s_val * a_val, axis=0) / jnp.where(varies, var, 1.0), 0.0)
+    rest = a - mean_a[None, :] - slope[None, :] * (s - mean_s[None, :])
+    mean = jnp.mean(a, axis=0)
+    spread = jnp.mean((a - mean[None, :]) ** 2, axis=0)
+    constant = is_constant(jnp.sqrt(spread), mean)
+    value = 1 - jnp.mean(rest**2, axis=0) / jnp.where(constant, 1.0, spread)
+    return jnp.where(constant, 0.0, value)
+
+
+def _compute(evidence: Evidence) -> Computed:
+    if len(evidence.activations_val) == 0:
+        return {}, {}
+    value = r2(
+        evidence.simulated_val,
+        evidence.activations_val,
+        evidence.simulated,
+        evidence.activations,
+    )
+    return {"r2": value}, {}
+
+
+METRIC = Metric(
+    (
+        Column(
+            "r2",
+            -float("inf"),
+            1.0,
+            "higher",
+            "1 − Σ(a − c·s − d)²/Σ(a − ā)², c and d fitted on val: "
+            "unlike ρ it falls where the scale found on val does not hold",
+        ),
+    ),
+    _compute,
+)
