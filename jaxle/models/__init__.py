@@ -1,1 +1,1 @@
-"""Networks in Flax Linen: one architecture a file, taps on any module, checkpoints read strictly."""
+"""Networks in Flax Linen: an architecture a file, taps on any module, checkpoints read strictly."""

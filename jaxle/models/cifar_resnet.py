@@ -1,22 +1,27 @@
-"""The CIFAR residual networks of 20 to 110 layers, and the small one that looks at the scenes world.
+"""The CIFAR residual networks of 20 to 110 layers, and the small one of the scenes world.
 
-A 3×3 convolution, three stages of basic blocks (the second and third halve the resolution and double the width), a
-global average and a dense layer. Shortcuts have no parameters ("option A"): where a stage begins, the input is
-subsampled by two and its missing channels are filled with zeros on both sides.
+A 3×3 convolution, three stages of basic blocks (the second and third halve the resolution and
+double the width), a global average and a dense layer. Shortcuts have no parameters ("option A"):
+where a stage begins, the input is subsampled by two and its missing channels are filled with zeros
+on both sides.
 
     block(x) = relu(shortcut(x) + bn2(conv2(relu(bn1(conv1(x))))))
 
-Source: He, Zhang, Ren & Sun, Deep Residual Learning for Image Recognition, CVPR 2016, §4.2 (arXiv 1512.03385).
-Module names follow the torch files of github.com/akamaster/pytorch_resnet_cifar10, so that `layer1`, `layer3/0/conv1`
-or `linear` are the taps one expects.
+Source: He, Zhang, Ren & Sun, Deep Residual Learning for Image Recognition, CVPR 2016, §4.2
+(arXiv 1512.03385). Module names follow the torch files of
+github.com/akamaster/pytorch_resnet_cifar10: taps are `layer1`, `layer3/0/conv1`, `linear`, ….
 """
+
+from __future__ import annotations
 
 import dataclasses
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Float
 
+from jaxle.arrays import Array
 from jaxle.models.weights import FLAX, Layout, Rename, batch_norm, conv, dense, keep
 
 
@@ -50,14 +55,19 @@ def _batch_norm(train: bool, dtype, name: str) -> nn.BatchNorm:
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions beside a parameter-free shortcut; maps (images, h, w, c) to (images, h/stride, w/stride, width)."""
+    """Two 3×3 convolutions beside a shortcut without parameters.
+
+    Maps (images, h, w, c) to (images, h / stride, w / stride, width).
+    """
 
     width: int
     stride: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "images height width channels"], train: bool = False
+    ) -> Float[Array, "images _ _ _"]:
         h = nn.relu(
             _batch_norm(train, self.dtype, "bn1")(
                 _conv3x3(self.width, self.stride, self.dtype, "conv1")(x)
@@ -78,10 +88,12 @@ class Stage(nn.Module):
     blocks: int
     width: int
     stride: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "images height width channels"], train: bool = False
+    ) -> Float[Array, "images _ _ _"]:
         for i in range(self.blocks):
             x = BasicBlock(self.width, self.stride if i == 0 else 1, self.dtype, name=str(i))(
                 x, train
@@ -90,21 +102,23 @@ class Stage(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """Use it for 32×32 classifiers (and, with `stem_stride=2`, for 64×64 scenes).
+    """A classifier of 32×32 images, and with `stem_stride=2` of 64×64 scenes (He et al., §4.2).
 
     Args:
-      images: images, h, w, 3 float, normalised.
+      images: float (images, height, width, 3), normalised.
       train: use and update batch statistics (collection "batch_stats").
 
     Returns:
-      images, classes float32 logits. Source: He et al. 2016, §4.2.
+      float32 logits (images, classes).
     """
 
     config: CifarResNetConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(
+        self, images: Float[Array, "images height width 3"], train: bool = False
+    ) -> Float[Array, "images classes"]:
         c = self.config
         x = _conv3x3(c.widths[0], c.stem_stride, self.dtype, "conv1")(images)
         x = nn.relu(_batch_norm(train, self.dtype, "bn1")(x))
@@ -119,32 +133,35 @@ def _of_depth(depth: int, num_classes: int) -> CifarResNetConfig:
 
 
 def resnet20(num_classes: int = 10) -> CifarResNetConfig:
-    """ResNet-20: 0.27 M parameters."""
+    """Returns ResNet-20: 0.27 M parameters."""
     return _of_depth(20, num_classes)
 
 
 def resnet32(num_classes: int = 10) -> CifarResNetConfig:
-    """ResNet-32: 0.46 M parameters."""
+    """Returns ResNet-32: 0.46 M parameters."""
     return _of_depth(32, num_classes)
 
 
 def resnet44(num_classes: int = 10) -> CifarResNetConfig:
-    """ResNet-44: 0.66 M parameters."""
+    """Returns ResNet-44: 0.66 M parameters."""
     return _of_depth(44, num_classes)
 
 
 def resnet56(num_classes: int = 10) -> CifarResNetConfig:
-    """ResNet-56: 0.85 M parameters."""
+    """Returns ResNet-56: 0.85 M parameters."""
     return _of_depth(56, num_classes)
 
 
 def resnet110(num_classes: int = 10) -> CifarResNetConfig:
-    """ResNet-110: 1.7 M parameters."""
+    """Returns ResNet-110: 1.7 M parameters."""
     return _of_depth(110, num_classes)
 
 
 def scenes_resnet(num_classes: int = 10) -> CifarResNetConfig:
-    """The target of the embedded default: 64×64 scenes, 0.17 M parameters, 53 MFLOP an image (multiply and add counted)."""
+    """Returns the target of the embedded default, for 64×64 scenes.
+
+    0.17 M parameters, 53 MFLOP an image (multiplications and additions counted).
+    """
     return CifarResNetConfig(
         blocks=(2, 2, 2), widths=(16, 32, 64), stem_stride=2, num_classes=num_classes
     )

@@ -1,20 +1,26 @@
 """CLIP with vision transformers (ViT-B/32, B/16, L/14, L/14-336): two towers compared by cosine.
 
-    image tower: norm before the blocks, quick-GELU, the class token's last state through a projection
-    text tower:  causal attention, the state at the end-of-text token (the largest token number) through a projection
+    image tower: norm before the blocks, quick-GELU, projection of the class token's last state
+    text tower:  causal attention, projection of the state at the end-of-text token (the largest
+                 token number)
     similarity = exp(t)·⟨z_image, z_text⟩
 
-Source: Radford et al., ICML 2021 (arXiv 2103.00020); tensor names of transformers' `CLIPModel` and of open_clip (also OpenAI's own).
-Modules are named as in the other two-tower networks of this folder.
+Source: Radford et al., ICML 2021 (arXiv 2103.00020); tensor names of transformers' `CLIPModel` and
+of open_clip (also OpenAI's own). Modules are named as in the other two-tower networks of this
+folder.
 """
+
+from __future__ import annotations
 
 import dataclasses
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Float, Int
 
+from jaxle.arrays import Array
 from jaxle.models import vit
 from jaxle.models.siglip import TextConfig, normalise
 from jaxle.models.weights import Layout, Rename, attention, conv, dense, fused_attention, layer_norm
@@ -34,13 +40,15 @@ class CLIPConfig:
 
 
 class ImageTower(nn.Module):
-    """images, h, w, 3 to images, out."""
+    """Maps (images, height, width, 3) to (images, out)."""
 
     config: CLIPConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(
+        self, images: Float[Array, "images height width 3"]
+    ) -> Float[Array, "images numbers"]:
         c = self.config
         x = nn.Conv(
             c.width,
@@ -69,15 +77,15 @@ class ImageTower(nn.Module):
 
 
 class TextTower(nn.Module):
-    """Tokens, int32 texts, length, to texts, out."""
+    """Maps tokens (texts, length) to (texts, out)."""
 
     config: TextConfig
     out: int
     activation: str = "quick_gelu"
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, tokens: jax.Array) -> jax.Array:
+    def __call__(self, tokens: Int[Array, "texts length"]) -> Float[Array, "texts numbers"]:
         c = self.config
         x = nn.Embed(c.vocabulary, c.width, dtype=self.dtype, name="Embed_0")(tokens)
         positions = self.param(
@@ -94,35 +102,42 @@ class TextTower(nn.Module):
 
 
 class CLIP(nn.Module):
-    """Use it as explainer, simulator, or for CLIP-Dissect.
+    """Explainer or simulator (Radford et al. 2021, §2).
 
     Args:
-      images: images, h, w, 3 float, normalised.
-      tokens: texts, length int32, or None.
+      images: float (images, height, width, 3), normalised.
+      tokens: int32 (texts, length), or None.
 
     Returns:
-      images, out float32 of unit length; with tokens, the pair of images' and texts'. Source: Radford et al. 2021, §2.
+      float32 (images, out), rows of unit length; with tokens, the pair of images' and texts'.
     """
 
     config: CLIPConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self):
         self.img = ImageTower(self.config, self.dtype)
         self.txt = TextTower(self.config.text, self.config.out, self.config.activation, self.dtype)
         self.t = self.param("t", nn.initializers.constant(np.log(1 / 0.07)), ())
 
-    def __call__(self, images: jax.Array, tokens: jax.Array | None = None):
+    def __call__(
+        self,
+        images: Float[Array, "images height width 3"],
+        tokens: Int[Array, "texts length"] | None = None,
+    ) -> (
+        Float[Array, "images numbers"]
+        | tuple[Float[Array, "images numbers"], Float[Array, "texts numbers"]]
+    ):
         embedded = normalise(self.img(images))
         return embedded if tokens is None else (embedded, self.embed_texts(tokens))
 
-    def embed_texts(self, tokens: jax.Array) -> jax.Array:
-        """texts, out float32 of unit length, from int32 texts, length."""
+    def embed_texts(self, tokens: Int[Array, "texts length"]) -> Float[Array, "texts numbers"]:
+        """Returns float32 (texts, out), rows of unit length, from int32 tokens."""
         return normalise(self.txt(tokens))
 
 
 def of_size(size: str, patch: int) -> CLIPConfig:
-    """CLIP ViT-B or -L, as OpenAI trained them."""
+    """Returns CLIP ViT-B or -L, as OpenAI trained them."""
     width, depth, heads, text = {"B": (768, 12, 12, 512), "L": (1024, 24, 16, 768)}[size]
     tower = TextConfig(
         width=text, depth=12, mlp_dim=4 * text, heads=text // 64, vocabulary=49_408, length=77
@@ -135,7 +150,10 @@ def _first_axis(tensor: np.ndarray) -> np.ndarray:
 
 
 def layouts(config: CLIPConfig) -> dict[str, Layout]:
-    """transformers' and open_clip's names; open_clip multiplies by its projections, transformers by their transposes."""
+    """Returns transformers' and open_clip's names.
+
+    open_clip multiplies by its projections, transformers by their transposes.
+    """
     image_block, text_block = r"img/Transformer/encoderblock_\1", r"txt/Encoder_0/encoderblock_\1"
 
     def towers(
@@ -211,6 +229,6 @@ def layouts(config: CLIPConfig) -> dict[str, Layout]:
 
 
 def aliases(config: CLIPConfig) -> dict[str, str]:
-    """The image tower's taps by the vision transformer's friendly names, after `img.`."""
+    """Returns the image tower's taps by the vision transformer's friendly names, after `img.`."""
     shape = vit.ViTConfig(depth=config.depth)
     return {f"img.{name}": tap for name, tap in vit.aliases(shape, "img/").items()}

@@ -1,9 +1,12 @@
-"""Where a checkpoint comes from: a local file or folder, a URL, or a Hugging Face hub id at a revision.
+"""Where a checkpoint comes from: a local file or folder, a URL, or a hub id at a revision.
 
-Files from URLs are kept under `$JAXLE_CACHE` (default `~/.cache/jaxle`), written under a temporary name and renamed. A name that ends in
-eight or more hexadecimal digits before its suffix carries the first digits of its sha256 (the convention of torch.hub, which torchvision's
-and the CIFAR files follow) and is checked. `HF_HUB_OFFLINE=1` forbids every download, from URLs too.
+Files from URLs are kept under `$JAXLE_CACHE` (default `~/.cache/jaxle`), written under a temporary
+name and renamed. A name that ends in eight or more hexadecimal digits before its suffix carries the
+first digits of its sha256 (the convention of torch.hub, which torchvision's and the CIFAR files
+follow) and is checked. `HF_HUB_OFFLINE=1` forbids every download, from URLs too.
 """
+
+from __future__ import annotations
 
 import os
 import re
@@ -12,7 +15,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from jaxle.models.weights import SUFFIXES, shard_names, weights_hash
+from jaxle.models.checkpoints import SUFFIXES, shard_names, weights_hash
 
 _HUB_ID = re.compile(
     r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<file>[\w./-]+))?"
@@ -26,17 +29,16 @@ _HUB_FILES = (
 
 
 def locate(weights: str | Path, what: str = "weights") -> Path:
-    """Use it to turn what a config names as weights into a local path, downloading where needed.
+    """Returns the local path of what a config names as weights, downloaded where needed.
 
     Args:
-      weights: a file or folder; "https://…" (optionally with "#sha256=<hex>"); "org/name[@revision][:file]" on the hub.
+      weights: a file or folder; "https://…" (optionally with "#sha256=<hex>");
+        "org/name[@revision][:file]" on the hub.
       what: what an error calls it.
 
-    Returns:
-      A local path.
-
     Raises:
-      ValueError: it does not exist, or its hash differs. ConnectionError: it cannot be fetched; names the file to bring.
+      ValueError: it does not exist, or its hash differs.
+      ConnectionError: it cannot be fetched; names the file to bring.
     """
     text = str(weights)
     if text.startswith(("https://", "http://")):
@@ -49,7 +51,8 @@ def locate(weights: str | Path, what: str = "weights") -> Path:
         return _from_hub(**match.groupdict(), what=what)
     verb = "do" if what.endswith("s") else "does"
     raise ValueError(
-        f"{what} {text} {verb} not exist; expected a file or folder, an https:// address, or a hub id 'org/name@revision'"
+        f"{what} {text} {verb} not exist; expected a file or folder, an https:// address, "
+        "or a hub id 'org/name@revision'"
     )
 
 
@@ -119,7 +122,8 @@ def _from_hub(repo: str, revision: str | None, file: str | None, what: str) -> P
             ) from error
     if unreachable:
         raise ConnectionError(
-            f"cannot reach the hub for {repo} ({'offline' if constants.HF_HUB_OFFLINE else 'no network'}): "
+            f"cannot reach the hub for {repo} "
+            f"({'offline' if constants.HF_HUB_OFFLINE else 'no network'}): "
             f"bring {wanted[0]} from https://huggingface.co/{repo} and pass its path as {what}"
         ) from unreachable
     raise ValueError(f"hub repository {repo!r} holds none of {', '.join(wanted)}")

@@ -1,11 +1,17 @@
-"""Checkpoints of random values at full shape, in the format in which the real ones are published: a run is rehearsed without a download.
+"""Checkpoints of random values at full shape, in the formats in which the real ones are published.
 
-    big_vision's .npz       SigLIP, SigLIP 2, ViT: a sentencepiece vocabulary beside the towers'
-    .safetensors            the others, with the tensor names and shapes of torchvision or transformers, by their layout read backwards
+With them a run is rehearsed without a download.
 
-Values are those that the architecture's own initialisers draw (batch statistics 0 and 1). What is written goes through the strict loading
-code that reads the real files; only the numbers of a run on it mean nothing.
+    big_vision's .npz  SigLIP, SigLIP 2, ViT; a sentencepiece vocabulary beside the towers'
+    .safetensors       the others, with the tensor names and shapes of torchvision or transformers,
+                       by their layout read backwards
+
+Values are those that the architecture's own initialisers draw (batch statistics 0 and 1). What is
+written goes through the strict loading code that reads the real files; the numbers of a run on it
+mean nothing.
 """
+
+from __future__ import annotations
 
 import io
 import itertools
@@ -15,6 +21,7 @@ import shutil
 import string
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import IO, Any
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +30,7 @@ from flax import traverse_util
 
 from jaxle import artifacts
 from jaxle.models import siglip, zoo
+from jaxle.models.checkpoints import Tensors
 from jaxle.models.weights import Layout, Rename
 from jaxle.scenes.vocabulary import CONCEPTS
 
@@ -31,22 +39,23 @@ _PIECES = {"siglip": ("<pad>", "</s>"), "siglip2": ("<pad>", "<eos>")}  # paddin
 
 
 def generate(name: str, folder: str | Path, seed: int = 0) -> Path:
-    """Use it where a config says `weights="generated"`: `load_model(name, generate(name, folder))`.
+    """Returns the path of a checkpoint of random values, for `load_model(name, path)`.
+
+    A text tower's tokenizer lies beside it.
 
     Args:
       name: a key of `zoo.ZOO`.
-      folder: where checkpoints are kept, each in a folder of its own; one that is there and whole is used again.
+      folder: where checkpoints are kept, each in a folder of its own; one that is there and whole
+        is used again.
       seed: of the values.
-
-    Returns:
-      The checkpoint's path; a text tower's tokenizer lies beside it.
 
     Raises:
       ValueError: a name that the zoo does not have.
     """
     if name not in zoo.ZOO:
         raise ValueError(
-            f"weights can be generated for a model of the zoo, and {name!r} is none; valid: {', '.join(zoo.ZOO)}"
+            f"weights can be generated for models of the zoo only, got {name!r}; "
+            f"valid: {', '.join(zoo.ZOO)}"
         )
     entry, folder = zoo.ZOO[name], Path(folder) / f"{name}-{seed}"
     path = folder / ("model.npz" if "big_vision" in entry.layouts else "model.safetensors")
@@ -63,7 +72,8 @@ def generate(name: str, folder: str | Path, seed: int = 0) -> Path:
         tensors = published(
             variables, next(layout for label, layout in entry.layouts.items() if label != "flax")
         )
-        artifacts.write_file(path, lambda file: file.write(save(tensors)))
+        data = save(tensors)
+        artifacts.write_file(path, lambda file: _write(file, data))
     if entry.text is not None:
         _write_tokenizer(folder, entry.text.style)
     artifacts.write_json(
@@ -72,8 +82,15 @@ def generate(name: str, folder: str | Path, seed: int = 0) -> Path:
     return path
 
 
-def _drawn(entry: zoo.Entry, seed: int) -> Mapping:
-    """What `load_model(…, random_init_seed=seed)` draws, one parameter after another: compiling that whole takes minutes at full size."""
+def _write(file: IO[bytes], data: bytes) -> None:
+    file.write(data)
+
+
+def _drawn(entry: zoo.Entry, seed: int) -> Mapping[str, Any]:
+    """What `load_model(…, random_init_seed=seed)` draws, one parameter after another.
+
+    Compiling that whole takes minutes at full size.
+    """
     size = entry.preprocess.size
     inputs = [jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)]
     if entry.text is not None:
@@ -92,12 +109,13 @@ def _is_whole(folder: Path, path: Path) -> bool:
         return False
 
 
-def published(variables: Mapping, layout: Layout) -> dict[str, np.ndarray]:
-    """A layout read backwards: the tensors, under the names and in the shapes of the format, that it turns into these variables.
+def published(variables: Mapping[str, Any], layout: Layout) -> Tensors:
+    """Returns the tensors, in a format's names and shapes, that its layout turns into variables.
 
     Args:
       variables: nested dict of arrays.
-      layout: one whose rows each fill a parameter from a tensor of its own (no fused query, key and value).
+      layout: one whose rows each fill a parameter from a tensor of its own (no fused query, key and
+        value).
 
     Returns:
       Source name → float32 array; what `layout` alone makes of them is `variables`, bit for bit.
@@ -106,9 +124,10 @@ def published(variables: Mapping, layout: Layout) -> dict[str, np.ndarray]:
       ValueError: a parameter that no row gives back.
     """
     tensors = {}
-    for path, value in traverse_util.flatten_dict(variables, sep="/").items():
+    for path, leaf in traverse_util.flatten_dict(variables, sep="/").items():
+        value = np.asarray(leaf)
         found = (
-            (name, _before(row.transform, np.asarray(value)))
+            (name, _before(row.transform, value))
             for row in layout.renames
             for name in _sources(row, path)
         )
@@ -121,13 +140,14 @@ def published(variables: Mapping, layout: Layout) -> dict[str, np.ndarray]:
             (None, None),
         )
         if name is None:
-            raise ValueError(f"no row of the layout gives back {path} {tuple(value.shape)}")
+            raise ValueError(f"no row of the layout gives back {path} {value.shape}")
         tensors[name] = tensor
     return tensors
 
 
 def _sources(row: Rename, path: str) -> Iterator[str]:
-    """The name that the row turns into this path, where there is one: its groups are found in the path, and put into the pattern."""
+    """The name that the row turns into this path, where there is one: its groups are found in the
+    path, and put into the pattern."""
     parts = re.split(r"(\([^()]*\))", row.pattern)  # literal text and groups in turn
     groups = parts[1::2]
     pieces = re.split(r"\\(\d)", row.path)
@@ -146,7 +166,8 @@ def _sources(row: Rename, path: str) -> Iterator[str]:
 
 
 def _before(transform: Callable[[np.ndarray], np.ndarray], value: np.ndarray) -> np.ndarray | None:
-    """The tensor that `transform`, which only moves numbers, turns into `value`: found by what it does to their places."""
+    """The tensor that `transform`, which only moves numbers, turns into `value`: found by what it
+    does to their places."""
     for shape in _shapes_before(value.shape):
         try:
             places = transform(np.arange(value.size, dtype=np.int32).reshape(shape))
@@ -160,7 +181,8 @@ def _before(transform: Callable[[np.ndarray], np.ndarray], value: np.ndarray) ->
 
 
 def _shapes_before(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Shapes that a tensor may have had, fewest axes first: leading ones dropped, heads joined, torch's order of axes, as it is."""
+    """Shapes that a tensor may have had, fewest axes first: leading ones dropped, heads joined,
+    torch's order of axes, as it is."""
     leading = sum(1 for _ in itertools.takewhile(lambda n: n == 1, shape))
     yield from (shape[i:] for i in range(leading, 0, -1))
     if len(shape) == 3:  # by heads: inputs, heads, each; heads, each, outputs
@@ -173,7 +195,10 @@ def _shapes_before(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 
 
 def _write_tokenizer(folder: Path, style: str) -> None:
-    """A small vocabulary of the style, learnt from the words of the scenes world; it has every letter and digit, so every word is read."""
+    """A small vocabulary of the style, learnt from the words of the scenes world.
+
+    It has every letter and digit, so every word is read.
+    """
     words = [*CONCEPTS, *_LETTERS]
     if style == "clip":
         _write_byte_pairs(folder / "tokenizer.json", words)
@@ -196,7 +221,7 @@ def _write_tokenizer(folder: Path, style: str) -> None:
         eos_piece=end,
     )
     name = "spiece.model" if style == "siglip" else "tokenizer.model"
-    artifacts.write_file(folder / name, lambda file: file.write(held.getvalue()))
+    artifacts.write_file(folder / name, lambda file: _write(file, held.getvalue()))
 
 
 def _write_byte_pairs(path: Path, words: list[str]) -> None:

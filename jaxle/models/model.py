@@ -1,7 +1,10 @@
-"""A network ready for pictures: module, variables, preprocessing, class names and taps in one record."""
+"""A network ready for images: module, variables, preprocessing, class names, taps in one record."""
+
+from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,22 +13,37 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float, Shaped, UInt8
+from PIL import Image
 
+from jaxle.arrays import Array, checks_input
 from jaxle.images import Preprocess
 from jaxle.mesh import replicated, round_up, split_rows
 from jaxle.models import taps
+from jaxle.models.network import Probed
+from jaxle.models.placement import place
 from jaxle.models.suffix import Suffix
+from jaxle.models.taps import Site, Tap
+from jaxle.references import source_fingerprint
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of a function in a module's description
+
+Images = (
+    UInt8[Array, "images height width 3"]
+    | Sequence[Image.Image | UInt8[np.ndarray, "height width 3"]]
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Model:
-    """What `load_model` returns.
+    """What `load_model` returns for a classifier or your own network.
 
     Attributes:
       name: as in the zoo.
-      module: the Linen module: normalised images, h, w, 3 → logits (two towers: embeddings of unit length).
+      module: the Linen module: normalised float32 images (images, height, width, 3) → logits (two
+        towers: embeddings of unit length).
       variables: its parameters and batch statistics.
-      preprocess: how pictures are fitted and normalised.
+      preprocess: how images are fitted and normalised.
       class_names: one name a logit; empty where the zoo has none.
       aliases: friendly tap names → taps.
       weights_hash: sha256 of the weights file (or "random_init:<seed>"), for fingerprints.
@@ -43,72 +61,107 @@ class Model:
     call: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     mesh: Mesh | None = None
 
+    @property
+    def architecture(self) -> str:
+        """The module with its fields, their dtypes, the call's arguments and the user's own code."""
+        module, call = type(self.module), sorted(self.call.items())
+        dtypes = sorted({str(leaf.dtype) for leaf in jax.tree.leaves(self.variables)})
+        text = f"{module.__qualname__} {self.module!r} {call!r} {dtypes}"
+        return f"{_ADDRESS.sub('', text)} {source_fingerprint(module)}"
+
     @functools.cached_property
-    def sites(self) -> dict[taps.Tap, taps.Site]:
+    def sites(self) -> dict[Tap, Site]:
         """Every point of the network that a module path reaches, refused ones included."""
         return taps.sites(self.module, self.variables, self._input, **self.call)
 
     @functools.cached_property
     def taps(self) -> dict[str, tuple[int, ...]]:
-        """Tap → shape of one image's value, (neurons,), (tokens, neurons) or (h, w, neurons), in the order of a forward pass."""
+        """Tap → shape of one image's value, in the order of a forward pass: (neurons,),
+        (tokens, neurons) or (height, width, neurons)."""
         return {text: self.sites[tap].shape for text, tap in taps.names(self.sites).items()}
 
     def resolve(self, tap: str) -> str:
-        """The canonical text of a tap or alias: a key of `taps`. Raises ValueError with the valid names."""
+        """Returns the canonical text of a tap or alias: a key of `taps`.
+
+        Raises:
+          ValueError: an unknown tap; the nearest and the valid ones are listed.
+        """
         found = taps.resolve(tap, self.sites, self.aliases)
         return next(text for text, other in taps.names(self.sites).items() if other == found)
 
-    def probe(
-        self,
-        images: jax.Array,
-        pools: Mapping[str, str],
-        variables: Mapping[str, Any] | None = None,
-    ):
-        """Use it inside jit to read several taps in one forward pass.
+    def with_variables(self, variables: Mapping[str, Any], weights_hash: str) -> Model:
+        """Returns the same network with other variables, placed on its mesh as its own are.
 
         Args:
-          images: uint8 images, size, size, 3: already fitted (`preprocess.fit`).
+          variables: a tree of the same shapes, such as `permute_parameters` makes.
+          weights_hash: a name for their values.
+        """
+        return dataclasses.replace(
+            self, variables=place(variables, self.mesh), weights_hash=weights_hash
+        )
+
+    def probe(
+        self,
+        images: UInt8[Array, "images height width 3"],
+        pools: Mapping[str, str],
+        variables: Mapping[str, Any] | None = None,
+    ) -> Probed:
+        """Returns several taps and the output of one forward pass; for use inside jit.
+
+        Args:
+          images: uint8 (images, size, size, 3), 0–255, already fitted (`preprocess.fit`).
           pools: tap → pool ("avg", "max", "first", "none").
-          variables: the model's own where None; as an argument of the jitted function, they are not compiled in as constants.
+          variables: the model's own where None; as an argument of the jitted function, they are
+            not compiled in as constants.
 
         Returns:
-          Tap, as written in `pools` → float32 images, neurons; and float32 logits images, classes (two towers: embeddings).
+          Tap, as written in `pools` → float32 (images, neurons); and float32 logits
+          (images, classes), or embeddings (images, numbers) of two towers.
 
         Raises:
           ValueError: unknown tap or pool, or a pool that does not suit the tap.
         """
         found = {text: taps.resolve(text, self.sites, self.aliases) for text in pools}
         variables = self.variables if variables is None else variables
-        images = self.preprocess.normalise(images)
+        inputs = self.preprocess.normalise(jnp.asarray(images))
         output, values = taps.forward(
-            self.module, variables, images, record=found.values(), **self.call
+            self.module, variables, inputs, record=found.values(), **self.call
         )
         return {text: taps.pool(values[tap], pools[text]) for text, tap in found.items()}, output
 
     def suffix(self, tap: str) -> Suffix:
-        """Use it to run what lies after a tap on edited values; `record` and call take normalised images (`preprocess.normalise`)."""
+        """Returns the network after a tap, to run it on edited values.
+
+        Its `record` takes normalised images (`preprocess.normalise`).
+        """
         return Suffix(
             self.module, taps.resolve(tap, self.sites, self.aliases), (self._input,), self.call
         )
 
-    def activations(self, images, tap: str, pool: str = "avg", batch_size: int = 64) -> np.ndarray:
-        """Use it for one tap of pictures that fit in memory.
+    @checks_input
+    def activations(
+        self, images: Images, tap: str, pool: str = "avg", batch_size: int = 64
+    ) -> Float[np.ndarray, "images ..."]:
+        """Returns one tap's activations of images that fit in memory.
 
         Args:
-          images: uint8 images, h, w, 3 (0–255), or a list of PIL images or uint8 (h, w, 3) arrays of any sizes.
+          images: uint8 (images, height, width, 3), 0–255, or a list of PIL images or uint8
+            (height, width, 3) arrays of any sizes.
           tap: a key of `taps` or an alias.
           pool: "avg", "max", "first" or "none".
+          batch_size: images a forward pass.
 
         Returns:
-          float32 images, neurons (any shape with "none").
+          float32 (images, neurons); with "none" the tap's own shape.
 
         Raises:
           ValueError: unknown tap or pool; no images.
         """
         return self._run(images, ((tap, pool),), batch_size)[0][tap]
 
-    def logits(self, images, batch_size: int = 64) -> np.ndarray:
-        """float32 images, classes; `images` as for `activations`."""
+    @checks_input
+    def logits(self, images: Images, batch_size: int = 64) -> Float[np.ndarray, "images classes"]:
+        """Returns float32 logits (images, classes); `images` as for `activations`."""
         return self._run(images, (), batch_size)[1]
 
     @property
@@ -129,8 +182,9 @@ class Model:
             parts.append(jax.tree.map(lambda x, n=n: np.asarray(x[:n]), values))
         return jax.tree.map(lambda *x: np.concatenate(x), *parts)
 
-    def _batches(self, images: Sequence, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
-        """Fitted batches of one fixed shape, the last padded with zeros; and how many rows of each are real."""
+    def _batches(self, images, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
+        """Fitted batches of one fixed shape, the last padded with zeros; and how many rows of each
+        are real."""
         if len(images) == 0:
             raise ValueError("no images: got an empty list or array")
         batch_size, size = self.fit_batch(min(batch_size, len(images))), self.preprocess.size
@@ -143,17 +197,16 @@ class Model:
             yield batch, len(fitted)
 
     def fit_batch(self, batch_size: int) -> int:
-        """The number of rows that splits evenly over the mesh's axis `data`, at least `batch_size`."""
+        """Returns the number of rows, at least `batch_size`, that splits evenly over the mesh's
+        axis `data`."""
         return batch_size if self.mesh is None else round_up(batch_size, self.mesh.shape["data"])
 
-    def place(self, batch: np.ndarray):
-        """The batch, of `fit_batch` rows, on the devices of the mesh."""
-        return (
-            batch
-            if self.mesh is None
-            else jax.device_put(
-                batch, split_rows(self.mesh) if len(batch) > 1 else replicated(self.mesh)
-            )
+    def place(self, batch: Shaped[Array, "rows ..."]) -> Shaped[Array, "rows ..."]:
+        """Returns the batch, of `fit_batch` rows, on the devices of the mesh."""
+        if self.mesh is None:
+            return batch
+        return jax.device_put(
+            batch, split_rows(self.mesh) if len(batch) > 1 else replicated(self.mesh)
         )
 
 

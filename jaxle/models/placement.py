@@ -1,13 +1,18 @@
-"""Where a network's variables live on a mesh: whole on every device, or split over axis `model` by a short table.
+"""Where a network's variables live on a mesh: whole on every device, or split over axis `model`.
 
-Attention heads and hidden units are split, as Megatron does (Shoeybi et al. 2019, arXiv 1909.08053): the first product of a pair by its
-outputs, the second by its inputs, so that XLA adds one reduction a pair. What does not divide evenly stays whole.
+Attention heads and hidden units are split as in Megatron (Shoeybi et al. 2019, arXiv 1909.08053):
+the first product of a pair by its outputs, the second by its inputs, so that XLA adds one reduction
+a pair. What does not divide evenly stays whole.
 """
+
+from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import traverse_util
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -23,8 +28,12 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
 )
 
 
-def shardings(variables: Mapping, mesh: Mesh) -> dict:
-    """NamedSharding of every variable: the first rule whose pattern fits its path and whose split divides it, else whole."""
+def shardings(variables: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
+    """Returns the NamedSharding of every variable, a tree like `variables`.
+
+    The first rule counts whose pattern fits the variable's path and whose split divides it; a
+    variable without one is replicated.
+    """
 
     def choose(path: str, leaf) -> NamedSharding:
         for pattern, spec in RULES:
@@ -42,6 +51,11 @@ def shardings(variables: Mapping, mesh: Mesh) -> dict:
     )
 
 
-def place(variables: Mapping, mesh: Mesh) -> dict:
-    """Use it to put a network on a mesh; with one device along `model` every variable is replicated."""
+def place(variables: Mapping[str, Any], mesh: Mesh | None) -> dict[str, Any]:
+    """Returns the variables on the devices of a mesh, or on the default device where it is None.
+
+    With one device along `model` every variable is replicated.
+    """
+    if mesh is None:
+        return jax.tree.map(jnp.asarray, dict(variables))
     return jax.tree.map(jax.device_put, dict(variables), shardings(variables, mesh))

@@ -1,26 +1,33 @@
-"""ResNet-18 to -152 for 224×224 pictures, in torchvision's layout (v1.5: a bottleneck's stride sits in its 3×3 convolution).
+"""ResNet-18 to -152 for 224×224 images, in torchvision's layout.
 
-Stem (7×7 convolution, batch norm, relu, 3×3 max pool), four stages of blocks, global average, dense layer.
+It is version 1.5: a bottleneck's stride sits in its 3×3 convolution. Stem (7×7 convolution, batch
+norm, relu, 3×3 max pool), four stages of blocks, global average, dense layer.
 
     basic(x)      = relu(x' + bn2(conv2(relu(bn1(conv1(x))))))
-    bottleneck(x) = relu(x' + bn3(conv3(relu(bn2(conv2(relu(bn1(conv1(x)))))))))       x' = x, or bn(conv(x)) where the shape changes
+    bottleneck(x) = relu(x' + bn3(conv3(relu(bn2(conv2(relu(bn1(conv1(x)))))))))
+    x'            = x, or bn(conv(x)) where the shape changes
 
-Source: He, Zhang, Ren & Sun, CVPR 2016 (arXiv 1512.03385); names as in torchvision/models/resnet.py, but for the stem, which is one module
-here because the paper's tap `conv1` is what leaves the pool. timm's files have the same names; transformers' are read too.
+Source: He, Zhang, Ren & Sun, CVPR 2016 (arXiv 1512.03385); names as in
+torchvision/models/resnet.py, but for the stem, which is one module here because the paper's tap
+`conv1` is what leaves the pool. timm's files have the same names; transformers' are read too.
 """
+
+from __future__ import annotations
 
 import dataclasses
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Float
 
+from jaxle.arrays import Array
 from jaxle.models.weights import FLAX, Layout, Rename, batch_norm, conv, dense
 
 
 @dataclasses.dataclass(frozen=True)
 class ResNetConfig:
-    """Shape of one network: blocks a stage, bottleneck or basic blocks, width of the first stage."""
+    """Shape of one network: blocks a stage, kind of block, width of the first stage."""
 
     blocks: tuple[int, int, int, int]
     bottleneck: bool
@@ -49,15 +56,18 @@ def _norm(dtype, name: str) -> nn.BatchNorm:
 
 
 class Stem(nn.Module):
-    """7×7 convolution, batch norm, relu, max pool: (images, h, w, 3) to (images, h/4, w/4, width)."""
+    """7×7 convolution, batch norm, relu, max pool: images, h, w, 3 to images, h/4, w/4, width."""
 
     width: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "images height width channels"]
+    ) -> Float[Array, "images _ _ _"]:
         x = nn.relu(_norm(self.dtype, "bn1")(_conv(self.width, 7, 2, self.dtype, "conv1")(x)))
-        return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        # Linen annotates `padding` as str and takes pairs too.
+        return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))  # pyright: ignore[reportArgumentType]
 
 
 class Block(nn.Module):
@@ -66,10 +76,12 @@ class Block(nn.Module):
     width: int
     stride: int
     bottleneck: bool
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "images height width channels"]
+    ) -> Float[Array, "images _ _ _"]:
         if self.bottleneck:
             shapes = ((self.width, 1, 1), (self.width, 3, self.stride), (4 * self.width, 1, 1))
         else:
@@ -88,10 +100,12 @@ class Downsample(nn.Module):
 
     width: int
     stride: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "images height width channels"]
+    ) -> Float[Array, "images _ _ _"]:
         return _norm(self.dtype, "1")(_conv(self.width, 1, self.stride, self.dtype, "0")(x))
 
 
@@ -102,10 +116,12 @@ class Stage(nn.Module):
     width: int
     stride: int
     bottleneck: bool
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "images height width channels"]
+    ) -> Float[Array, "images _ _ _"]:
         for i in range(self.blocks):
             x = Block(
                 self.width, self.stride if i == 0 else 1, self.bottleneck, self.dtype, name=str(i)
@@ -114,20 +130,22 @@ class Stage(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Use it for ImageNet and Places365 classifiers, in evaluation mode.
+    """The ImageNet and Places365 classifiers, in evaluation mode (He et al. 2016, table 1).
 
     Args:
-      images: images, h, w, 3 float, normalised.
+      images: float (images, height, width, 3), normalised.
 
     Returns:
-      images, classes float32 logits. Source: He et al. 2016, table 1.
+      float32 logits (images, classes).
     """
 
     config: ResNetConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(
+        self, images: Float[Array, "images height width 3"]
+    ) -> Float[Array, "images classes"]:
         c = self.config
         x = Stem(c.width, self.dtype, name="stem")(images)
         for i, blocks in enumerate(c.blocks):
@@ -144,27 +162,27 @@ class ResNet(nn.Module):
 
 
 def resnet18(num_classes: int = 1000) -> ResNetConfig:
-    """ResNet-18: 11.7 M parameters with 1000 classes."""
+    """Returns ResNet-18: 11.7 M parameters with 1000 classes."""
     return ResNetConfig((2, 2, 2, 2), bottleneck=False, num_classes=num_classes)
 
 
 def resnet34(num_classes: int = 1000) -> ResNetConfig:
-    """ResNet-34: 21.8 M parameters."""
+    """Returns ResNet-34: 21.8 M parameters."""
     return ResNetConfig((3, 4, 6, 3), bottleneck=False, num_classes=num_classes)
 
 
 def resnet50(num_classes: int = 1000) -> ResNetConfig:
-    """ResNet-50: 25.6 M parameters."""
+    """Returns ResNet-50: 25.6 M parameters."""
     return ResNetConfig((3, 4, 6, 3), bottleneck=True, num_classes=num_classes)
 
 
 def resnet101(num_classes: int = 1000) -> ResNetConfig:
-    """ResNet-101: 44.5 M parameters."""
+    """Returns ResNet-101: 44.5 M parameters."""
     return ResNetConfig((3, 4, 23, 3), bottleneck=True, num_classes=num_classes)
 
 
 def resnet152(num_classes: int = 1000) -> ResNetConfig:
-    """ResNet-152: 60.2 M parameters."""
+    """Returns ResNet-152: 60.2 M parameters."""
     return ResNetConfig((3, 8, 36, 3), bottleneck=True, num_classes=num_classes)
 
 

@@ -1,24 +1,33 @@
-"""SigLIP and SigLIP 2 at fixed resolution: an image and a text transformer, trained so that a picture and its caption lie close.
+"""SigLIP and SigLIP 2 at fixed resolution: an image and a text transformer.
+
+They are trained so that the embeddings of an image and of its caption are similar.
 
     P(the text fits the image) = σ(exp(t)·⟨z_image, z_text⟩ + b),  z of unit length
 
-Source: Zhai et al., Sigmoid Loss for Language Image Pre-Training, ICCV 2023 (arXiv 2303.15343); Tschannen et al., SigLIP 2 (arXiv
-2502.14786). Module and parameter names of google-research/big_vision, models/proj/image_text/two_towers.py and text_transformer.py, so
-that its files load as they are; tensor names of transformers' `SiglipModel` and of open_clip (with timm's image tower).
+Source: Zhai et al., Sigmoid Loss for Language Image Pre-Training, ICCV 2023 (arXiv 2303.15343);
+Tschannen et al., SigLIP 2 (arXiv 2502.14786). Module and parameter names of
+google-research/big_vision, models/proj/image_text/two_towers.py and text_transformer.py, so that
+its files load as they are; tensor names of transformers' `SiglipModel` and of open_clip (with
+timm's image tower).
 """
+
+from __future__ import annotations
 
 import dataclasses
 import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
+from jax.typing import DTypeLike
+from jaxtyping import Float, Int
 
+from jaxle.arrays import Array
 from jaxle.models import vit
 from jaxle.models.weights import (
     Layout,
@@ -34,7 +43,7 @@ from jaxle.models.weights import (
 
 @dataclasses.dataclass(frozen=True)
 class TextConfig:
-    """Shape of a text tower; `length` is the fixed number of tokens to which every text is padded or cut."""
+    """Shape of a text tower; every text is padded or cut to `length` tokens."""
 
     width: int = 768
     depth: int = 12
@@ -46,7 +55,10 @@ class TextConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SigLIPConfig:
-    """The two towers; both embed in the image tower's width, or in `image.num_classes` numbers where it has a head."""
+    """The two towers.
+
+    Both embed in the image tower's width, or in `image.num_classes` numbers where it has a head.
+    """
 
     image: vit.ViTConfig
     text: TextConfig
@@ -57,20 +69,23 @@ class SigLIPConfig:
         return self.image.num_classes or self.image.width
 
 
-def normalise(x: jax.Array) -> jax.Array:
-    """Rows of unit length."""
+def normalise(x: Float[Array, "rows numbers"]) -> Float[Array, "rows numbers"]:
+    """Returns the rows divided by their lengths."""
     return x / (jnp.linalg.norm(x, axis=1, keepdims=True) + 1e-8)
 
 
 class TextTower(nn.Module):
-    """Tokens, int32 texts, length, to texts, out; no mask, so padding is attended to, and the last token's state is the text's."""
+    """Tokens (texts, length) to (texts, out).
+
+    There is no mask, so padding is attended to, and the last token's state is the text's.
+    """
 
     config: TextConfig
     out: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, tokens: jax.Array) -> jax.Array:
+    def __call__(self, tokens: Int[Array, "texts length"]) -> Float[Array, "texts numbers"]:
         c = self.config
         x = nn.Embed(c.vocabulary, c.width, dtype=self.dtype, name="Embed_0")(tokens)
         positions = self.param(
@@ -84,18 +99,18 @@ class TextTower(nn.Module):
 
 
 class SigLIP(nn.Module):
-    """Use it as explainer or simulator; trains from scratch too (`t` and `b` begin at the paper's log 10 and −10).
+    """Explainer or simulator (Zhai et al. 2023, §3); `t` and `b` begin at the paper's log 10, −10.
 
     Args:
-      images: images, h, w, 3 float, normalised.
-      tokens: texts, length int32, or None.
+      images: float (images, height, width, 3), normalised.
+      tokens: int32 (texts, length), or None.
 
     Returns:
-      images, out float32 of unit length; with tokens, the pair of images' and texts'. Source: Zhai et al. 2023, §3.
+      float32 (images, out), rows of unit length; with tokens, the pair of images' and texts'.
     """
 
     config: SigLIPConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self):
         self.img = vit.ViT(self.config.image, self.dtype)
@@ -103,33 +118,43 @@ class SigLIP(nn.Module):
         self.t = self.param("t", nn.initializers.constant(np.log(10)), (1,))
         self.b = self.param("b", nn.initializers.constant(-10), (1,))
 
-    def __call__(self, images: jax.Array, tokens: jax.Array | None = None):
+    def __call__(
+        self,
+        images: Float[Array, "images height width 3"],
+        tokens: Int[Array, "texts length"] | None = None,
+    ) -> (
+        Float[Array, "images numbers"]
+        | tuple[Float[Array, "images numbers"], Float[Array, "texts numbers"]]
+    ):
         embedded = normalise(self.img(images))
         return embedded if tokens is None else (embedded, self.embed_texts(tokens))
 
-    def embed_texts(self, tokens: jax.Array) -> jax.Array:
-        """texts, out float32 of unit length, from int32 texts, length."""
+    def embed_texts(self, tokens: Int[Array, "texts length"]) -> Float[Array, "texts numbers"]:
+        """Returns float32 (texts, out), rows of unit length, from int32 tokens."""
         return normalise(self.txt(tokens))
 
 
 def of_size(size: str, patch: int, vocabulary: int = 32_000, length: int = 64) -> SigLIPConfig:
-    """SigLIP-B, -L or -So400m; SigLIP 2 differs by its vocabulary of 256,000 (Gemma's)."""
+    """Returns SigLIP-B, -L or -So400m; SigLIP 2 differs by its vocabulary of 256,000 (Gemma's)."""
     shape = vit.SIZES[size]
     image = vit.of_size(size, patch, pool="map", activation="gelu_tanh", num_classes=None)
     return SigLIPConfig(image, TextConfig(**shape, vocabulary=vocabulary, length=length))
 
 
 def aliases(config: SigLIPConfig) -> dict[str, str]:
-    """The image tower's taps by the vision transformer's friendly names, after `img.`."""
+    """Returns the image tower's taps by the vision transformer's friendly names, after `img.`."""
     return {f"img.{name}": tap for name, tap in vit.aliases(config.image, "img/").items()}
 
 
-def save(path: str | Path, variables: Mapping) -> None:
-    """Use it after training: writes big_vision's `.npz` layout, which `layouts` reads back (written under a temporary name, then renamed).
+def save(path: str | Path, variables: Mapping[str, Any]) -> None:
+    """Writes big_vision's `.npz` layout, which `layouts` reads back; whole or not at all.
 
     Args:
       path: ends in ".npz".
       variables: {"params": …} of a `SigLIP`.
+
+    Raises:
+      ValueError: another suffix.
     """
     path = Path(path)
     if path.suffix != ".npz":
@@ -138,7 +163,8 @@ def save(path: str | Path, variables: Mapping) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            np.savez(file, **{name: np.asarray(tensor) for name, tensor in flat.items()})
+            tensors: dict[str, Any] = {name: np.asarray(leaf) for name, leaf in flat.items()}
+            np.savez(file, **tensors)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -147,7 +173,7 @@ def save(path: str | Path, variables: Mapping) -> None:
 
 
 def layouts(config: SigLIPConfig) -> dict[str, Layout]:
-    """big_vision's, transformers' and open_clip's names."""
+    """Returns big_vision's, transformers' and open_clip's names."""
     return {
         "big_vision": Layout(vit.BIG_VISION_ROWS, prepare=_big_vision),
         "transformers": Layout(_transformers(config), ignored=(r".*\.embeddings\.position_ids",)),
@@ -156,7 +182,8 @@ def layouts(config: SigLIPConfig) -> dict[str, Layout]:
 
 
 def _big_vision(source: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Scanned encoders; bfloat16, which .npz holds as raw bytes; the text positions that some older files hold in two parts."""
+    """Scanned encoders; bfloat16, which .npz holds as raw bytes; the text positions that some older
+    files hold in two parts."""
     if any(name.startswith("params/") for name in source):
         source = {
             name.removeprefix("params/"): tensor

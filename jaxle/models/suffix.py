@@ -1,9 +1,13 @@
-"""Run only what lies after a tap: the network cut in two, so that an edited value costs the suffix and not the whole forward pass.
+"""The network after a tap, so that an edited value costs the suffix and not a whole forward pass.
 
-A forward pass is traced once with the tapped value as one more input. Operations that depend on that input are the suffix; whatever they
-read that was computed from the images without it (a residual path, say) *crosses* the cut and is recorded with the value. Operations on
-parameters alone are repeated in the suffix. Source: read off the jaxpr, as https://docs.jax.dev/en/latest/jaxpr.html describes it.
+A forward pass is traced once with the tapped value as one more input. Operations that depend on
+that input are the suffix. Whatever they read that was computed from the images without it (a
+residual path, say) *crosses* the cut and is recorded with the value. Operations on parameters alone
+are repeated in the suffix. Source: the jaxpr, as https://docs.jax.dev/en/latest/jaxpr.html
+describes it.
 """
+
+from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -13,15 +17,22 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 from jax.extend import core
+from jaxtyping import Shaped
 
+from jaxle.arrays import Array
 from jaxle.models import taps
 
 
 class Carried(NamedTuple):
-    """What the suffix needs of a batch: the tapped value, images first, and the tensors that go round the tap."""
+    """What the suffix needs of a batch.
 
-    value: jax.Array
-    around: tuple[jax.Array, ...]
+    Attributes:
+      value: the tapped value.
+      around: the tensors that bypass the tap.
+    """
+
+    value: Shaped[Array, "images *positions"]
+    around: tuple[Shaped[Array, "..."], ...]
 
 
 class _Halves(NamedTuple):
@@ -32,32 +43,35 @@ class _Halves(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Suffix:
-    """Use it to edit one tapped value many times; `record` once for a batch, then call with the edited `Carried`.
+    """The network cut at one tap: `record` once for a batch, then call with the edited `Carried`.
 
-    Both are pure functions for use inside jit, vmap and grad: `suffix(variables, suffix.record(variables, images)) == network(images)`.
+    Both are pure functions for use inside jit, vmap and grad, and
+
+        suffix(variables, suffix.record(variables, images)) == network(images)
 
     Attributes:
       module: any Linen module.
       tap: where it is cut.
-      args: the shapes of the arguments of its `__call__`, images first; the number of images is free.
+      args: the shapes of the arguments of its `__call__`, images first; the number of images is
+        free.
       kwargs: further arguments of its `__call__`, such as `train=False`.
     """
 
     module: nn.Module
     tap: taps.Tap
-    args: tuple[jax.ShapeDtypeStruct, ...]
+    args: tuple[jax.ShapeDtypeStruct | Array, ...]
     kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     _halves: dict[int, _Halves] = dataclasses.field(default_factory=dict, repr=False)
 
-    def record(self, variables: Mapping[str, Any], *args: jax.Array) -> Carried:
-        """The tapped value and what crosses the cut beside it; `args` as for the module."""
+    def record(self, variables: Mapping[str, Any], *args: Shaped[Array, "..."]) -> Carried:
+        """Returns the tapped value and what crosses the cut; `args` as for the module."""
         value, *around = self._cut(variables, args[0].shape[0]).prefix(
             *jax.tree.leaves(variables), *args
         )
         return Carried(value, tuple(around))
 
     def __call__(self, variables: Mapping[str, Any], carried: Carried) -> Any:
-        """The module's output for a recorded, perhaps edited, value."""
+        """Returns the module's output for a recorded, perhaps edited, value."""
         halves = self._cut(variables, carried.value.shape[0])
         return jax.tree.unflatten(
             halves.tree, halves.suffix(*jax.tree.leaves(variables), carried.value, *carried.around)
@@ -85,8 +99,8 @@ def _cut(forward: Callable, tap: taps.Tap, variables, args) -> _Halves:
         return output, met[0]
 
     value = jax.eval_shape(lambda v, a: forward(v, *a, record=[tap])[1][tap], variables, args)
-    closed, shapes = jax.make_jaxpr(run, return_shape=True)(variables, args, value)
-    jaxpr = closed.jaxpr
+    traced, shapes = jax.make_jaxpr(run, return_shape=True)(variables, args, value)
+    jaxpr, function = _parts(traced)
     n_variables = len(jax.tree.leaves(variables))
     parameters, given, put = (
         jaxpr.invars[:n_variables],
@@ -109,12 +123,6 @@ def _cut(forward: Callable, tap: taps.Tap, variables, args) -> _Halves:
         read,
     )
     chosen = {id(eqn) for eqn in (*alone, *suffix)}
-
-    def function(invars, outvars, eqns):
-        return core.jaxpr_as_fun(
-            closed.replace(jaxpr=jaxpr.replace(invars=invars, outvars=outvars, eqns=eqns))
-        )
-
     return _Halves(
         prefix=function([*parameters, *given], [met, *around], _needed(jaxpr.eqns, [met, *around])),
         suffix=function(
@@ -122,6 +130,23 @@ def _cut(forward: Callable, tap: taps.Tap, variables, args) -> _Halves:
         ),
         tree=jax.tree.structure(shapes[0]),
     )
+
+
+def _parts(traced) -> tuple[core.Jaxpr, Callable[..., Callable[..., list]]]:
+    """The jaxpr of what `make_jaxpr` gives, and the function that makes functions of parts of it.
+
+    Since jax 0.12 `make_jaxpr` gives a Jaxpr that holds its constants; before, a ClosedJaxpr that
+    holds a Jaxpr and the constants beside it.
+    """
+    if isinstance(traced, core.Jaxpr):
+        jaxpr, closed = traced, lambda part: part
+    else:
+        jaxpr, closed = traced.jaxpr, lambda part: core.ClosedJaxpr(part, traced.consts)
+
+    def function(invars, outvars, eqns) -> Callable[..., list]:
+        return core.jaxpr_as_fun(closed(jaxpr.replace(invars=invars, outvars=outvars, eqns=eqns)))
+
+    return jaxpr, function
 
 
 def _dependents(eqns, roots: set) -> set:

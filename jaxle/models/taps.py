@@ -1,22 +1,34 @@
-"""Taps: read or replace any module's output or input, by its path, on any Linen module, without a line of code in the network.
+"""Taps: read or replace any module's output or input, by its path, on any Linen module.
 
-A tap is written `path`, `path:in`, `path#1` or `path#1:in`: the path of a module ("layer1/0/conv1"), its output or (`:in`) its first
-argument, and for a module called several times the number of the call. The root's own input and output are not taps. Works through
-`flax.linen.intercept_methods` (https://flax-linen.readthedocs.io), on `__call__` methods whose tensors have the images as first axis.
+A tap is written `path`, `path:in`, `path#1` or `path#1:in`: the path of a module
+("layer1/0/conv1"), its output or (`:in`) its first argument, and for a module called several times
+the number of the call. The root's own input and output are not taps. The network contains no code
+for it: `flax.linen.intercept_methods` (https://flax-linen.readthedocs.io) sees every `__call__`
+whose tensors have the images as first axis.
 """
 
+from __future__ import annotations
+
+import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.core import tracers
+from flax.core import current_trace
+from jaxtyping import Float, Num, Shaped
+
+from jaxle.arrays import Array
 
 POOLS = ("avg", "max", "first", "none")
 _SHOWN = 80  # names in an error message, shallow ones first
-_LISTING_IMAGES = (
-    7  # an odd number of images, so that a tensor with another first axis is not taken for a tap
+_NEAREST = 5
+# An odd number of images, so that a tensor with another first axis is not taken for a tap.
+_LISTING_IMAGES = 7
+_LIFTED = (
+    "lies inside nn.scan, nn.remat or another lifted transform, where values cannot be read: "
+    "unroll the module or tap around it"
 )
 
 
@@ -29,7 +41,8 @@ class Tap(NamedTuple):
 
 
 class Site(NamedTuple):
-    """A tap as found in a network: the shape of one image's value, and a sentence where it cannot be used."""
+    """A tap as found in a network: the shape of one image's value, and a sentence where it cannot
+    be used."""
 
     shape: tuple[int, ...]
     refused: str | None = None
@@ -37,16 +50,18 @@ class Site(NamedTuple):
 
 def forward(
     module: nn.Module,
-    variables: Mapping,
-    *args,
+    variables: Mapping[str, Any],
+    *args: Any,
     record: Iterable[Tap] = (),
-    replace: Mapping[Tap, jax.Array | Callable[[jax.Array], jax.Array]] | None = None,
-    **kwargs,
-) -> tuple[Any, dict[Tap, jax.Array]]:
-    """Use it to run a network once while reading some taps and replacing others; pure, so it goes inside jit.
+    replace: Mapping[Tap, Shaped[Array, "..."] | Callable[[Any], Any]] | None = None,
+    **kwargs: Any,
+) -> tuple[Any, dict[Tap, Any]]:
+    """Runs a network once while some taps are read and others replaced; pure, for use inside jit.
 
     Args:
-      module: any Linen module; its variables; `args` and `kwargs` go to its `__call__`.
+      module: any Linen module.
+      variables: its variables.
+      args, kwargs: go to its `__call__`.
       record: taps to read (a replaced one is read after replacing).
       replace: tap → the value to put there, or a function of the value that the network computed.
 
@@ -54,10 +69,11 @@ def forward(
       The module's output, and tap → value, images first.
 
     Raises:
-      ValueError: a tap does not occur, or lies inside nn.scan, nn.remat or another lifted transform.
+      ValueError: a tap does not occur, or lies inside nn.scan, nn.remat or another lifted
+        transform.
     """
     record, replace = tuple(record), dict(replace or {})
-    values: dict[Tap, jax.Array] = {}
+    values: dict[Tap, Any] = {}
     met: set[Tap] = set()
 
     def meet(tap: Tap, value, lifted: bool):
@@ -67,7 +83,8 @@ def forward(
             raise ValueError(f"tap {write(tap)!r} {_LIFTED}")
         met.add(tap)
         if tap in replace:
-            value = replace[tap](value) if callable(replace[tap]) else replace[tap]
+            put = replace[tap]
+            value = put(value) if callable(put) else put
         if tap in record:
             values[tap] = value
         return value
@@ -79,15 +96,19 @@ def forward(
     return output, values
 
 
-def sites(module: nn.Module, variables: Mapping, *args, **kwargs) -> dict[Tap, Site]:
-    """Use it to list every tap of a network, in the order in which a forward pass meets them; nothing is computed.
+def sites(
+    module: nn.Module, variables: Mapping[str, Any], *args: Any, **kwargs: Any
+) -> dict[Tap, Site]:
+    """Returns every tap of a network, in the order of a forward pass; nothing is computed.
 
     Args:
-      module: any Linen module; its variables, as arrays or ShapeDtypeStructs; `args` and `kwargs` as for its `__call__`.
+      module: any Linen module.
+      variables: its variables, as arrays or ShapeDtypeStructs.
       args: arrays or ShapeDtypeStructs, the images as first axis.
+      kwargs: further arguments of its `__call__`.
 
     Returns:
-      Tap → Site, whose shape leaves out the images axis.
+      Tap → Site, whose shape leaves out the axis of images.
     """
     args = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct((_LISTING_IMAGES, *x.shape[1:]), x.dtype), args
@@ -112,13 +133,11 @@ def sites(module: nn.Module, variables: Mapping, *args, **kwargs) -> dict[Tap, S
     return found
 
 
-_LIFTED = "lies inside nn.scan, nn.remat or another lifted transform, where values cannot be read: unroll the module or tap around it"
-
-
 def _interceptor(meet: Callable[[Tap, Any, bool], Any]):
-    """Calls `meet(tap, value, lifted)` on each module's first argument and output; what it returns takes the value's place."""
+    """Calls `meet(tap, value, lifted)` on each module's first argument and output; what it returns
+    takes the value's place."""
     calls: dict[str, int] = {}
-    outside = tracers.current_trace()
+    outside = current_trace()
 
     def interceptor(call, args, kwargs, context):
         if context.method_name != "__call__" or not context.module.path:
@@ -126,7 +145,7 @@ def _interceptor(meet: Callable[[Tap, Any, bool], Any]):
         path = "/".join(context.module.path)
         number = calls.get(path, 0)
         calls[path] = number + 1
-        lifted = tracers.current_trace() != outside
+        lifted = current_trace() != outside
         if args:
             args = (meet(Tap(path, "in", number), args[0], lifted), *args[1:])
         return meet(Tap(path, "out", number), call(*args, **kwargs), lifted)
@@ -135,13 +154,14 @@ def _interceptor(meet: Callable[[Tap, Any, bool], Any]):
 
 
 def write(tap: Tap, calls: int = 1) -> str:
-    """The tap's text: "path", "path:in", and "path#1" where its module is called several times (`calls`)."""
+    """Returns the tap's text: "path", "path:in", and "path#1" where its module is called several
+    times (`calls`)."""
     number = f"#{tap.call}" if calls > 1 or tap.call else ""
     return tap.path + number + (":in" if tap.side == "in" else "")
 
 
 def names(found: Mapping[Tap, Site]) -> dict[str, Tap]:
-    """Text → tap of all usable sites, as a user writes them."""
+    """Returns text → tap of all usable sites, as a user writes them."""
     calls: dict[str, int] = {}
     for tap in found:
         calls[tap.path] = max(calls.get(tap.path, 0), tap.call + 1)
@@ -149,13 +169,19 @@ def names(found: Mapping[Tap, Site]) -> dict[str, Tap]:
 
 
 def resolve(text: str, found: Mapping[Tap, Site], aliases: Mapping[str, str] | None = None) -> Tap:
-    """Use it to turn a user's text into a tap.
+    """Returns the tap that a user's text names.
+
+    Args:
+      text: as in `names(found)`, or an alias.
+      found: the network's taps, from `sites`.
+      aliases: alias → text.
 
     Raises:
-      ValueError: with the valid names where it is unknown, called several times without a number, or inside a lifted transform.
+      ValueError: unknown (the nearest names and the valid ones are listed), called several times
+        and given without a number, or inside a lifted transform.
     """
-    valid = names(found)
-    text = (aliases or {}).get(text, text)
+    valid, aliases = names(found), aliases or {}
+    text = aliases.get(text, text)
     if text in valid:
         return valid[text]
     path, _, side = text.partition(":")
@@ -173,23 +199,27 @@ def resolve(text: str, found: Mapping[Tap, Site], aliases: Mapping[str, str] | N
     outputs = sorted(
         (name for name, tap in valid.items() if tap.side == "out"), key=lambda name: name.count("/")
     )
-    shown = [*(aliases or {}), *outputs][:_SHOWN]
-    more = len(aliases or {}) + len(outputs) - len(shown)
+    shown = [*aliases, *outputs][:_SHOWN]
+    more = len(aliases) + len(outputs) - len(shown)
     rest = f" and {more} deeper ones (model.taps lists all)" if more > 0 else ""
+    near = difflib.get_close_matches(text, [*aliases, *valid], n=_NEAREST)
+    hint = f" (nearest: {', '.join(near)})" if near else ""
     raise ValueError(
-        f"unknown tap {text!r}; valid taps: {', '.join(shown)}{rest}; each also with ':in' for its input"
+        f"unknown tap {text!r}{hint}; valid taps: {', '.join(shown)}{rest}; "
+        "each also with ':in' for its input"
     )
 
 
-def pool(value: jax.Array, mode: str) -> jax.Array:
-    """Use it to make a tapped value images × neurons.
+def pool(value: Num[jax.Array, "images *positions"], mode: str) -> Float[jax.Array, "images ..."]:
+    """Returns a tapped value as images × neurons.
 
     Args:
-      value: images, neurons; or images, tokens, neurons; or images, h, w, neurons.
-      mode: "avg" or "max" over positions, "first" (the first token), "none" (as it is). Two axes need no pooling, whatever the mode.
+      value: (images, neurons), (images, tokens, neurons) or (images, height, width, neurons).
+      mode: "avg" or "max" over positions, "first" (the first token), "none" (as it is). Two axes
+        need no pooling, whatever the mode.
 
     Returns:
-      images, neurons float32; with "none" any shape.
+      float32 (images, neurons); with "none" the value's own shape.
 
     Raises:
       ValueError: an unknown mode, or one that does not suit the shape.
@@ -206,6 +236,7 @@ def pool(value: jax.Array, mode: str) -> jax.Array:
         return jnp.max(value, axis=positions)
     if value.ndim != 3:
         raise ValueError(
-            f"pool 'first' takes the first of (images, tokens, neurons); got shape {value.shape}; use avg or max"
+            "pool 'first' takes the first of (images, tokens, neurons); got shape "
+            f"{value.shape}; use avg or max"
         )
     return value[:, 0]

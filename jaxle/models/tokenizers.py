@@ -1,13 +1,21 @@
-"""From texts to token numbers of fixed length, through each text tower's own vocabulary, from a local file, a folder or the hub.
+"""From texts to token numbers of fixed length, through each text tower's own vocabulary.
 
-    siglip    lower case, punctuation removed, "_" and runs of white space to one space; sentencepiece; end, padded with the end token
+A vocabulary is read from a local file, a folder or the hub.
+
+    siglip    lower case, no punctuation, "_" and runs of white space to one space; sentencepiece;
+              end, padded with the end token
     siglip2   lower case; Gemma's vocabulary; end, padded with <pad>
     clip      byte-pair encoding in lower case; between start and end, padded with 0
 
-A text too long is cut and still ends with the end token. Sources: google-research/big_vision, `_canonicalize` in evaluators/proj/
-image_text/prompt_engineering.py, `tokenize` in pp/ops_text.py (eos="sticky", pad_value=1) and `tok` in pp/proj/paligemma/ops.py;
-transformers, tokenization_siglip.py (which drops "_" where big_vision and open_clip make it a space); openai/CLIP, clip.py.
+A text too long is cut and still ends with the end token.
+
+Sources: google-research/big_vision, `_canonicalize` in evaluators/proj/image_text/
+prompt_engineering.py, `tokenize` in pp/ops_text.py (eos="sticky", pad_value=1) and `tok` in
+pp/proj/paligemma/ops.py; transformers, tokenization_siglip.py (which drops "_" where big_vision and
+open_clip make it a space); openai/CLIP, clip.py.
 """
+
+from __future__ import annotations
 
 import json
 import re
@@ -17,23 +25,31 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int32
 
 from jaxle.models.download import locate
 
+Tokenize = Callable[[Sequence[str]], Int32[np.ndarray, "texts length"]]
+
 _SUFFIXES = (".model", ".json")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
-_OF_NO_ALPHABET = (
-    "\ue000"  # for private use: its pieces, an unknown one or its bytes, make up no other text
-)
+# A character for private use: its pieces, an unknown one or its bytes, make up no other text.
+_OF_NO_ALPHABET = "\ue000"
 
 
 def canonical(text: str) -> str:
-    """The text as SigLIP was evaluated on it: lower case, no punctuation, single spaces."""
+    """Returns the text as SigLIP was evaluated on it: lower case, no punctuation, single spaces."""
     return re.sub(r"\s+", " ", text.replace("_", " ").translate(_PUNCTUATION).lower()).strip()
 
 
 class Style(NamedTuple):
-    """What a text tower expects: files that hold its vocabulary (the hub's first), how a text is cleaned, and the special tokens."""
+    """What a text tower expects.
+
+    Attributes:
+      files: names of files that hold its vocabulary, the hub's first.
+      clean: how a text is cleaned.
+      start, end, pad: special tokens; None for no start, and for padding with 0.
+    """
 
     files: tuple[str, ...]
     clean: Callable[[str], str]
@@ -62,23 +78,22 @@ class _Vocabulary(NamedTuple):
     number: Callable[[str], int | None]
 
 
-def load_tokenizer(
-    source: str | Path, style: str, length: int
-) -> Callable[[Sequence[str]], np.ndarray]:
-    """Use it to make a text tower's input.
+def load_tokenizer(source: str | Path, style: str, length: int) -> Tokenize:
+    """Returns the function that makes a text tower's input.
 
     Args:
-      source: a file (sentencepiece's `.model`, Hugging Face's `tokenizer.json`, CLIP's `vocab.json` with `merges.txt` beside it), a folder
-        that holds one, or a hub id ("org/name[@revision][:file]").
+      source: a file (sentencepiece's `.model`, Hugging Face's `tokenizer.json`, CLIP's `vocab.json`
+        with `merges.txt` beside it), a folder that holds one, or a hub id
+        ("org/name[@revision][:file]").
       style: a key of `STYLES`.
       length: tokens a text.
 
     Returns:
-      list of str → int32 texts, length.
+      list of str → int32 (texts, length).
 
     Raises:
-      ValueError: unknown style, no such file, a damaged one, or one of another style. ConnectionError: the hub cannot be reached; names
-        the file to bring.
+      ValueError: unknown style, no such file, a damaged one, or one of another style.
+      ConnectionError: the hub cannot be reached; names the file to bring.
     """
     if style not in STYLES:
         raise ValueError(f"unknown tokenizer style {style!r}; valid styles: {', '.join(STYLES)}")
@@ -96,7 +111,7 @@ def load_tokenizer(
     start = [] if rule.start is None else [number(rule.start)]
     end, pad = number(rule.end), 0 if rule.pad is None else number(rule.pad)
 
-    def tokenize(texts: Sequence[str]) -> np.ndarray:
+    def tokenize(texts: Sequence[str]) -> Int32[np.ndarray, "texts length"]:
         tokens = np.full((len(texts), length), pad, np.int32)
         for row, found in zip(
             tokens, vocabulary.encode([rule.clean(text) for text in texts]), strict=True
@@ -108,23 +123,25 @@ def load_tokenizer(
     return tokenize
 
 
-def unreadable(tokenize: Callable[[Sequence[str]], np.ndarray], texts: Sequence[str]) -> list[str]:
-    """Use it on concepts before they are embedded: a text of which no word is left would be embedded as if it were empty.
+def unreadable(tokenize: Tokenize, texts: Sequence[str]) -> list[str]:
+    """Returns those texts of which the vocabulary has nothing; each would be embedded like an empty
+    text.
 
     Args:
       tokenize: what `load_tokenizer` returns.
       texts: any number of str.
 
     Returns:
-      Those that give no token beyond the ones that an empty text and a character of no alphabet give: start, end, padding, unknown.
+      Those that give no token beyond the ones that an empty text and a character of no alphabet
+      give: start, end, padding, unknown.
     """
     tokens = tokenize([*texts, "", _OF_NO_ALPHABET])
-    silent = np.isin(tokens, tokens[-2:]).all(axis=1)
+    silent = np.all(np.isin(tokens, tokens[-2:]), axis=1)
     return [text for text, nothing in zip(texts, silent[:-2], strict=True) if nothing]
 
 
 def beside(weights: Path, style: str) -> Path | None:
-    """The tokenizer that lies in the folder of a weights file (or in the weights folder), or None."""
+    """Returns the tokenizer in the folder of a weights file (or in the weights folder), or None."""
     folder = weights if weights.is_dir() else weights.parent
     return next((folder / name for name in STYLES[style].files if (folder / name).is_file()), None)
 
@@ -143,14 +160,16 @@ def _find(source: str | Path, rule: Style) -> Path:
     path = locate(source, "tokenizer")
     if path.suffix not in _SUFFIXES:
         raise ValueError(
-            f"tokenizer file {path} has suffix {path.suffix!r}; readable are {' and '.join(_SUFFIXES)}"
+            f"tokenizer file {path} has suffix {path.suffix!r}; "
+            f"readable are {' and '.join(_SUFFIXES)}"
         )
     return path
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:
     return ValueError(
-        f"tokenizer file {path} cannot be read, it may be damaged or truncated: {str(error).splitlines()[0]}"
+        f"tokenizer file {path} cannot be read, it may be damaged or truncated: "
+        f"{str(error).splitlines()[0]}"
     )
 
 
@@ -184,7 +203,7 @@ def _hugging_face(path: Path) -> _Vocabulary:
         model = tokenizers.Tokenizer.from_str(text)
     else:
         raise ValueError(
-            f"tokenizer file {path} is no tokenizer of Hugging Face's: it has no 'model'"
+            f"tokenizer file {path} is not a tokenizer of Hugging Face: it has no 'model'"
         )
     model.no_padding()
     model.no_truncation()
@@ -196,11 +215,12 @@ def _hugging_face(path: Path) -> _Vocabulary:
 
 
 def _byte_pairs(path: Path, vocabulary: dict[str, int]):
-    """CLIP's two files, as transformers builds its tokenizer of them."""
+    """The tokenizer that transformers builds of CLIP's two files."""
     from transformers import CLIPTokenizer
 
     if not (beside := path.parent / "merges.txt").is_file():
         raise ValueError(f"{path} needs its merges.txt beside it")
     lines = beside.read_text(encoding="utf-8").splitlines()
     merges = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
-    return CLIPTokenizer(vocab=vocabulary, merges=merges).backend_tokenizer
+    # transformers declares `merges` list[str] and hands it to tokenizers' BPE, which takes pairs.
+    return CLIPTokenizer(vocab=vocabulary, merges=merges).backend_tokenizer  # pyright: ignore[reportArgumentType]

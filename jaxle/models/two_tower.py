@@ -1,9 +1,12 @@
-"""Two towers ready for pictures and texts: an image tower's record with a text tower and its tokenizer beside it.
+"""Two towers ready for images and texts: a network of images with a text tower and its tokenizer.
 
     P(text t fits image i) = σ(scale·(cos(z_i, z_t) + shift))
 
-Scale and shift are those of the training; a calibration on the probe images gives others. Source: Zhai et al. 2023 (arXiv 2303.15343).
+Scale and shift are those of the training; a calibration on the probe images gives others.
+Source: Zhai et al. 2023 (arXiv 2303.15343).
 """
+
+from __future__ import annotations
 
 import dataclasses
 import functools
@@ -14,26 +17,28 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
+from jaxtyping import Float, UInt8
 
+from jaxle.arrays import Array, checks_input
 from jaxle.images import Preprocess
-from jaxle.models.model import Model
+from jaxle.models.model import Images, Model
+from jaxle.models.network import Probed
 from jaxle.models.suffix import Suffix
-from jaxle.models.tokenizers import unreadable
+from jaxle.models.tokenizers import Tokenize, unreadable
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TwoTower:
-    """What `load_model` returns for SigLIP and CLIP; what it shares with `Model` it takes from `image`.
+    """What `load_model` returns for SigLIP and CLIP; what it shares with `Model` is `image`'s.
 
     Attributes:
-      image: the whole network as a Model, whose output for pictures is their embedding: its taps are the image tower's.
+      image: the whole network as a Model, whose output for images is their embedding: its taps are
+        the image tower's, `img/…`.
       load_tokenizer: makes the function from texts to int32 tokens (texts, length), on first use.
     """
 
     image: Model
-    load_tokenizer: Callable[[], Callable[[Sequence[str]], np.ndarray]] = dataclasses.field(
-        repr=False
-    )
+    load_tokenizer: Callable[[], Tokenize] = dataclasses.field(repr=False)
 
     @property
     def name(self) -> str:
@@ -42,7 +47,7 @@ class TwoTower:
 
     @property
     def module(self) -> nn.Module:
-        """The Linen module: normalised images, and optionally tokens, to embeddings of unit length."""
+        """Normalised images, and optionally tokens, to embeddings of unit length."""
         return self.image.module
 
     @property
@@ -52,17 +57,22 @@ class TwoTower:
 
     @property
     def preprocess(self) -> Preprocess:
-        """How pictures are fitted and normalised."""
+        """How images are fitted and normalised."""
         return self.image.preprocess
 
     @property
     def weights_hash(self) -> str:
-        """sha256 of the weights file (or "random_init:<seed>"), for fingerprints."""
+        """As `Model.weights_hash`."""
         return self.image.weights_hash
 
     @property
+    def architecture(self) -> str:
+        """As `Model.architecture`."""
+        return self.image.architecture
+
+    @property
     def class_names(self) -> tuple[str, ...]:
-        """Empty: two towers know no classes."""
+        """Empty: two towers have no classes."""
         return ()
 
     @property
@@ -74,12 +84,16 @@ class TwoTower:
         """As `Model.resolve`."""
         return self.image.resolve(tap)
 
+    def with_variables(self, variables: Mapping[str, Any], weights_hash: str) -> TwoTower:
+        """As `Model.with_variables`: the same towers and tokenizer with other variables."""
+        return dataclasses.replace(self, image=self.image.with_variables(variables, weights_hash))
+
     def probe(
         self,
-        images: jax.Array,
+        images: UInt8[Array, "images height width 3"],
         pools: Mapping[str, str],
         variables: Mapping[str, Any] | None = None,
-    ):
+    ) -> Probed:
         """As `Model.probe`, with embeddings (images, numbers) in place of logits."""
         return self.image.probe(images, pools, variables)
 
@@ -87,7 +101,10 @@ class TwoTower:
         """As `Model.suffix`: from an image tower's tapped value to embeddings."""
         return self.image.suffix(tap)
 
-    def activations(self, images, tap: str, pool: str = "avg", batch_size: int = 64) -> np.ndarray:
+    @checks_input
+    def activations(
+        self, images: Images, tap: str, pool: str = "avg", batch_size: int = 64
+    ) -> Float[np.ndarray, "images ..."]:
         """As `Model.activations`."""
         return self.image.activations(images, tap, pool, batch_size)
 
@@ -98,32 +115,47 @@ class TwoTower:
 
     @property
     def shift(self) -> float:
-        """b / exp(t): what was added to the cosine before that; 0 for CLIP, whose softmax needs none (so calibrate it)."""
+        """b / exp(t): what was added to the cosine before that. 0 for CLIP, whose softmax needs
+        none, so that CLIP's probabilities need a calibration."""
         return float(np.ravel(self.variables["params"].get("b", 0.0))[0]) / self.scale
 
-    def embed_images(self, images, batch_size: int = 64) -> np.ndarray:
-        """Use it for pictures that fit in memory.
+    @checks_input
+    def embed_images(
+        self, images: Images, batch_size: int = 64
+    ) -> Float[np.ndarray, "images numbers"]:
+        """Returns the embeddings of images that fit in memory.
 
         Args:
-          images: uint8 images, h, w, 3 (0–255), or a list of PIL images or uint8 (h, w, 3) arrays of any sizes.
+          images: uint8 (images, height, width, 3), 0–255, or a list of PIL images or uint8
+            (height, width, 3) arrays of any sizes.
+          batch_size: images a forward pass.
 
         Returns:
-          float32 images, numbers; rows of unit length.
+          float32 (images, numbers); rows of unit length.
+
+        Raises:
+          ValueError: no images.
         """
         return self.image.logits(images, batch_size)
 
-    def embed_texts(self, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
-        """Use it for concepts; runs in batches of one fixed shape, so one compilation serves any number of texts.
+    @checks_input
+    def embed_texts(
+        self, texts: Sequence[str], batch_size: int = 256
+    ) -> Float[np.ndarray, "texts numbers"]:
+        """Returns the embeddings of texts, such as concepts.
+
+        Batches have one fixed shape, so that one compilation serves any number of texts.
 
         Args:
           texts: a list of str.
+          batch_size: texts a forward pass.
 
         Returns:
-          float32 texts, numbers; rows of unit length.
+          float32 (texts, numbers); rows of unit length.
 
         Raises:
-          ValueError: no list of str, or a tokenizer of another vocabulary. ConnectionError: the tokenizer cannot be fetched; names the
-            file to bring.
+          ValueError: no list of str, or a tokenizer of another vocabulary.
+          ConnectionError: the tokenizer cannot be fetched; names the file to bring.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
         if not texts or not all(isinstance(text, str) for text in texts):
@@ -132,7 +164,8 @@ class TwoTower:
         known = self.variables["params"]["txt"]["Embed_0"]["embedding"].shape[0]
         if tokens.max() >= known:  # a gather would clamp it without a word
             raise ValueError(
-                f"the tokenizer gives token {tokens.max()}, but the text tower of {self.name} knows {known}"
+                f"the tokenizer gives token {tokens.max()}, "
+                f"but the text tower of {self.name} knows {known}"
             )
         parts = []
         for start in range(0, len(tokens), batch_size):
@@ -144,12 +177,13 @@ class TwoTower:
         return np.concatenate(parts)
 
     def unreadable(self, texts: Sequence[str]) -> list[str]:
-        """Those texts of which this tower's vocabulary knows nothing, such as "!!!" for SigLIP; their embeddings would mean nothing."""
+        """Returns those texts of which this tower's vocabulary has nothing, such as "!!!" for
+        SigLIP; their embeddings would mean nothing."""
         return unreadable(self.tokenize, texts)
 
     @functools.cached_property
-    def tokenize(self) -> Callable[[Sequence[str]], np.ndarray]:
-        """list of str → int32 texts, length."""
+    def tokenize(self) -> Tokenize:
+        """list of str → int32 (texts, length)."""
         return self.load_tokenizer()
 
     @functools.cached_property

@@ -1,19 +1,25 @@
-"""VGG-11 to -19, with and without batch norm, for 224×224 pictures and for CIFAR.
+"""VGG-11 to -19, with and without batch norm, for 224×224 images and for CIFAR.
 
-Runs of 3×3 convolutions, each run closed by a 2×2 max pool, then three dense layers with relu between them. Every member of torchvision's
-`features` and `classifier` lists is a module of its own here, relu and dropout too, so that `features[43]` and `classifier[4]` are taps.
+Runs of 3×3 convolutions, each run closed by a 2×2 max pool, then three dense layers with relu
+between them. Every member of torchvision's `features` and `classifier` lists is a module of its own
+here, relu and dropout too, so that `features[43]` and `classifier[4]` are taps.
 
-Source: Simonyan & Zisserman, ICLR 2015 (arXiv 1409.1556), table 1; layout of torchvision/models/vgg.py; the CIFAR variant (no 7×7 pool,
-dense layers of 512) is that of github.com/chenyaofo/pytorch-cifar-models.
+Source: Simonyan & Zisserman, ICLR 2015 (arXiv 1409.1556), table 1; layout of
+torchvision/models/vgg.py; the CIFAR variant (no 7×7 pool, dense layers of 512) is that of
+github.com/chenyaofo/pytorch-cifar-models.
 """
+
+from __future__ import annotations
 
 import dataclasses
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Float
 
+from jaxle.arrays import Array
 from jaxle.models.weights import FLAX, Layout, Rename, batch_norm, conv, dense
 
 _WIDTHS = (64, 128, 256, 512, 512)
@@ -21,7 +27,10 @@ _WIDTHS = (64, 128, 256, 512, 512)
 
 @dataclasses.dataclass(frozen=True)
 class VGGConfig:
-    """Shape of one network: convolutions a run, their widths, the grid and width of the dense part (`pooled=0`: as it comes)."""
+    """Shape of one network: convolutions a run, their widths, the grid and width of the dense part.
+
+    `pooled=0` leaves the grid as it comes.
+    """
 
     convolutions: tuple[int, ...]
     batch_norm: bool
@@ -35,7 +44,7 @@ class Relu(nn.Module):
     """max(x, 0), as a module so that it can be tapped."""
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "images *axes"]) -> Float[Array, "images *axes"]:
         return nn.relu(x)
 
 
@@ -43,7 +52,9 @@ class MaxPool(nn.Module):
     """2×2 max pool with stride 2, as a module so that it can be tapped."""
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "images height width channels"]
+    ) -> Float[Array, "images _ _ _"]:
         return nn.max_pool(x, (2, 2), (2, 2))
 
 
@@ -51,10 +62,12 @@ class Features(nn.Module):
     """Convolutions, batch norms, relus and pools, numbered as in torchvision's list."""
 
     config: VGGConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "images height width channels"]
+    ) -> Float[Array, "images _ _ _"]:
         i = 0
         for run, width in zip(self.config.convolutions, self.config.widths, strict=True):
             for _ in range(run):
@@ -82,13 +95,14 @@ class Features(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Dense, relu, dropout (inactive), twice, and the last dense layer, numbered as in torchvision's list."""
+    """Dense, relu and dropout (inactive), twice, and the last dense layer, numbered as in
+    torchvision's list."""
 
     config: VGGConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "images numbers"]) -> Float[Array, "images classes"]:
         for i in (0, 3):
             x = Relu(name=str(i + 1))(
                 nn.Dense(self.config.dense_width, dtype=self.dtype, name=str(i))(x)
@@ -98,20 +112,22 @@ class Classifier(nn.Module):
 
 
 class VGG(nn.Module):
-    """Use it for ImageNet and CIFAR-100 classifiers, in evaluation mode.
+    """The ImageNet and CIFAR-100 classifiers, in evaluation mode (Simonyan & Zisserman, table 1).
 
     Args:
-      images: images, h, w, 3 float, normalised.
+      images: float (images, height, width, 3), normalised.
 
     Returns:
-      images, classes float32 logits. Source: Simonyan & Zisserman 2015, table 1.
+      float32 logits (images, classes).
     """
 
     config: VGGConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(
+        self, images: Float[Array, "images height width 3"]
+    ) -> Float[Array, "images classes"]:
         x = Features(self.config, self.dtype, name="features")(images)
         if self.config.pooled:
             rows, columns = (
@@ -124,7 +140,10 @@ class VGG(nn.Module):
 
 
 def _bins(n: int, pooled: int) -> np.ndarray:
-    """pooled, n: the averages that torch's AdaptiveAvgPool2d takes along one axis; the identity where n = pooled."""
+    """(pooled, n): the averages that torch's AdaptiveAvgPool2d takes along one axis.
+
+    The identity where n = pooled.
+    """
     average = np.zeros((pooled, n), np.float32)
     for i in range(pooled):
         first, last = i * n // pooled, -(-(i + 1) * n // pooled)
@@ -136,19 +155,19 @@ _CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 
 
 
 def imagenet(depth: int, batch_norm: bool) -> VGGConfig:
-    """VGG-11, -13, -16 or -19 for 1000 classes: 133 to 144 M parameters."""
+    """Returns VGG-11, -13, -16 or -19 for 1000 classes: 133 to 144 M parameters."""
     return VGGConfig(_CONVOLUTIONS[depth], batch_norm)
 
 
 def cifar(depth: int, num_classes: int = 100) -> VGGConfig:
-    """VGG-11, -13, -16 or -19 with batch norm for 32×32 pictures: 9.8 to 20.6 M parameters."""
+    """Returns VGG-11, -13, -16 or -19 with batch norm for 32×32 images: 9.8 to 20.6 M weights."""
     return VGGConfig(
         _CONVOLUTIONS[depth], batch_norm=True, pooled=0, dense_width=512, num_classes=num_classes
     )
 
 
 def aliases(config: VGGConfig) -> dict[str, str]:
-    """`features[i]` and `classifier[i]`, as the paper's commands write them."""
+    """Returns the taps `features[i]` and `classifier[i]`, as the paper's commands write them."""
     last = sum(config.convolutions) * (2 + config.batch_norm) + len(config.convolutions)
     return {f"features[{i}]": f"features/{i}" for i in range(last)} | {
         f"classifier[{i}]": f"classifier/{i}" for i in range(7)
@@ -156,7 +175,10 @@ def aliases(config: VGGConfig) -> dict[str, str]:
 
 
 def layouts(config: VGGConfig) -> dict[str, Layout]:
-    """torchvision's and pytorch-cifar-models' names; the first dense layer reads channels first there, last here."""
+    """Returns torchvision's and pytorch-cifar-models' names.
+
+    Their first dense layer reads channels first, ours last.
+    """
 
     def first_dense(tensor: np.ndarray) -> np.ndarray:
         return conv(

@@ -1,24 +1,32 @@
-"""Vision transformers, in big_vision's module tree, so that its checkpoints load as they are; torchvision's, timm's and transformers' too.
+"""Vision transformers, in big_vision's module tree, so that its checkpoints load as they are.
+
+torchvision's, timm's and transformers' checkpoints are read too.
 
     tokens = patches·E + positions (a class token before them where pool is "tok")
     block(x): x += attention(norm(x));  x += mlp(norm(x)),  mlp(x) = Dense_1(gelu(Dense_0(x)))
     logits = head(pool(norm(blocks(tokens))))
 
-A block's hidden units after the activation are the tap `Transformer/encoderblock_11/MlpBlock_0/Dense_1:in`.
+A block's hidden units after the activation are the tap
+`Transformer/encoderblock_11/MlpBlock_0/Dense_1:in`.
 
-Source: Dosovitskiy et al., ICLR 2021 (arXiv 2010.11929); module and parameter names of google-research/big_vision, models/vit.py. The
-class token joins after the positions are added there, so where a checkpoint has a position for that token, it is added to the token.
+Source: Dosovitskiy et al., ICLR 2021 (arXiv 2010.11929); module and parameter names of
+google-research/big_vision, models/vit.py. The class token joins after the positions are added
+there, so where a checkpoint has a position for that token, it is added to the token.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import functools
 import re
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Float, Shaped
 
+from jaxle.arrays import Array
 from jaxle.models.weights import (
     Layout,
     Rename,
@@ -39,7 +47,10 @@ POOLS = ("tok", "gap", "map")
 
 @dataclasses.dataclass(frozen=True)
 class ViTConfig:
-    """Shape of one network. `rep_size` puts a tanh layer before the head; `num_classes=None` leaves the head out."""
+    """Shape of one network.
+
+    `rep_size` puts a tanh layer before the head; `num_classes=None` leaves the head out.
+    """
 
     patch: int = 16
     width: int = 768
@@ -68,10 +79,10 @@ class MlpBlock(nn.Module):
 
     mlp_dim: int
     activation: str = "gelu_tanh"
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*positions width"]) -> Float[Array, "*positions width"]:
         h = nn.Dense(self.mlp_dim, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform())(
             x
         )
@@ -81,16 +92,23 @@ class MlpBlock(nn.Module):
 
 
 class Encoder1DBlock(nn.Module):
-    """One transformer block on images, tokens, width; `mask` says which tokens a token may attend to."""
+    """One transformer block on (images, tokens, width).
+
+    `mask` says which tokens a token may attend to.
+    """
 
     mlp_dim: int
     heads: int
     activation: str = "gelu_tanh"
     epsilon: float = 1e-6
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self,
+        x: Float[Array, "images tokens width"],
+        mask: Shaped[Array, "images 1 tokens tokens"] | None = None,
+    ) -> Float[Array, "images tokens width"]:
         y = nn.LayerNorm(self.epsilon, dtype=self.dtype)(x)
         x = x + nn.MultiHeadDotProductAttention(
             self.heads, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform()
@@ -100,17 +118,21 @@ class Encoder1DBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The blocks and the last norm, on images, tokens, width."""
+    """The blocks and the last norm, on (images, tokens, width)."""
 
     depth: int
     mlp_dim: int
     heads: int
     activation: str = "gelu_tanh"
     epsilon: float = 1e-6
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self,
+        x: Float[Array, "images tokens width"],
+        mask: Shaped[Array, "images 1 tokens tokens"] | None = None,
+    ) -> Float[Array, "images tokens width"]:
         for i in range(self.depth):
             x = Encoder1DBlock(
                 self.mlp_dim,
@@ -124,16 +146,19 @@ class Encoder(nn.Module):
 
 
 class MAPHead(nn.Module):
-    """Multi-head attention pooling: one learnt query over all tokens, then an mlp; images, tokens, width to images, width."""
+    """Multi-head attention pooling: one learnt query over all tokens, then an mlp.
+
+    Maps (images, tokens, width) to (images, width).
+    """
 
     mlp_dim: int
     heads: int
     activation: str = "gelu_tanh"
     epsilon: float = 1e-6
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "images tokens width"]) -> Float[Array, "images width"]:
         probe = self.param("probe", nn.initializers.xavier_uniform(), (1, 1, x.shape[-1]))
         probe = jnp.broadcast_to(probe.astype(x.dtype), (x.shape[0], 1, x.shape[-1]))
         x = nn.MultiHeadDotProductAttention(
@@ -144,20 +169,22 @@ class MAPHead(nn.Module):
 
 
 class ViT(nn.Module):
-    """Use it for ImageNet classifiers, and as the image tower of SigLIP.
+    """ImageNet classifiers, and the image tower of SigLIP (Dosovitskiy et al. 2021, §3.1).
 
     Args:
-      images: images, h, w, 3 float, normalised; h and w multiples of the patch.
+      images: float (images, height, width, 3), normalised; height and width multiples of the patch.
 
     Returns:
-      images, classes float32 logits; without a head, images, width. Source: Dosovitskiy et al. 2021, §3.1.
+      float32 logits (images, classes); without a head, (images, width).
     """
 
     config: ViTConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(
+        self, images: Float[Array, "images height width 3"]
+    ) -> Float[Array, "images outputs"]:
         c = self.config
         x = nn.Conv(
             c.width,
@@ -198,7 +225,10 @@ class ViT(nn.Module):
 
 
 def _sincos(h: int, w: int, width: int) -> np.ndarray:
-    """1, h·w, width: sines and cosines of column and row at width / 4 frequencies from 1 to 1/10,000 (MoCo v3, arXiv 2104.02057)."""
+    """(1, h·w, width): sines and cosines of column and row at width / 4 frequencies.
+
+    Frequencies go from 1 to 1/10,000 (MoCo v3, arXiv 2104.02057).
+    """
     y, x = np.mgrid[:h, :w]
     frequencies = 1 / 10_000 ** (np.arange(width // 4) / (width // 4 - 1))
     y, x = (np.outer(position.reshape(-1), frequencies) for position in (y, x))
@@ -216,12 +246,16 @@ SIZES = {
 
 
 def of_size(size: str, patch: int, **fields) -> ViTConfig:
-    """ViT-S, -B, -L or -So400m (Zhai et al. 2022, arXiv 2106.04560, table 2) with patches of `patch` pixels."""
-    return ViTConfig(patch=patch, **SIZES[size], **fields)
+    """Returns ViT-S, -B, -L or -So400m with patches of `patch` pixels.
+
+    Source: Zhai et al. 2022 (arXiv 2106.04560), table 2.
+    """
+    return dataclasses.replace(ViTConfig(patch=patch, **fields), **SIZES[size])
 
 
 def aliases(config: ViTConfig, tower: str = "") -> dict[str, str]:
-    """torchvision's and timm's names of the residual stream and of the mlp's hidden units after the activation."""
+    """Returns torchvision's and timm's names of the residual stream and of the mlp's hidden units
+    after the activation."""
     found = {"encoder": f"{tower}Transformer"}
     for i in range(config.depth):
         block = f"{tower}Transformer/encoderblock_{i}"
@@ -235,9 +269,12 @@ def aliases(config: ViTConfig, tower: str = "") -> dict[str, str]:
 
 
 def block_rows(
-    source: str, path: str, norms: tuple[str, str], mlp: tuple[str, str]
+    source: str, path: str, norms: tuple[str, ...], mlp: tuple[str, str]
 ) -> tuple[Rename, ...]:
-    """The norms and the mlp of one torch block; the first group of `source` is the block's number."""
+    """Returns the rows of norms and mlp of one torch block.
+
+    The first group of `source` is the block's number.
+    """
     rows = [
         row
         for i, name in enumerate(norms)
@@ -254,7 +291,7 @@ def block_rows(
 
 
 def unroll(source: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A scanned encoder holds each parameter of all blocks in one tensor, blocks first: one tensor a block from it."""
+    """Returns one tensor a block where a scanned encoder holds all blocks in one, blocks first."""
     unrolled = {}
     for name, tensor in source.items():
         if "/encoderblock/" in f"/{name}":
@@ -268,7 +305,8 @@ def unroll(source: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _big_vision(source: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Older files: parameters under opt/target or bare, positions inside the encoder, class token's position among them."""
+    """Older files: parameters under opt/target or bare, positions inside the encoder, the class
+    token's position among them."""
     for prefix in ("params/", "opt/target/"):
         if any(name.startswith(prefix) for name in source):
             source = {
@@ -306,7 +344,8 @@ def _torch(token: str, positions: str):
 
 
 def layouts(config: ViTConfig) -> dict[str, Layout]:
-    """torchvision's, timm's, transformers' (ViTForImageClassification) and big_vision's names."""
+    """Returns torchvision's, timm's, transformers' (ViTForImageClassification) and big_vision's
+    names."""
     heads, path = config.heads, r"Transformer/encoderblock_\1"
     inner = f"{path}/MultiHeadDotProductAttention_0"
 

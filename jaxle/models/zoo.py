@@ -1,9 +1,11 @@
-"""The zoo: one visible table from a model's name to its architecture, weights, preprocessing, class names and taps."""
+"""The zoo: one visible table from a model's name to its architecture, weights, preprocessing, class
+names and taps."""
+
+from __future__ import annotations
 
 import dataclasses
-import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,14 +15,17 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from jaxle.arrays import checks_input
 from jaxle.images import Preprocess
 from jaxle.models import cifar_resnet, class_names, clip, resnet, siglip, vgg, vit
+from jaxle.models.checkpoints import read, weights_hash
 from jaxle.models.download import locate
 from jaxle.models.model import Model
 from jaxle.models.placement import place
 from jaxle.models.tokenizers import beside, load_tokenizer
 from jaxle.models.two_tower import TwoTower
-from jaxle.models.weights import FLAX, Layout, convert, read, weights_hash
+from jaxle.models.weights import FLAX, Layout, convert
+from jaxle.references import load_reference
 from jaxle.scenes import CLASS_NAMES as SCENES_CLASSES
 
 
@@ -33,7 +38,19 @@ class Text(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One model: `parameters` is the published count; weights: a file, a URL or a hub id; no class names for two towers."""
+    """One model.
+
+    Attributes:
+      module: makes the Linen module.
+      preprocess: how its images are resized and normalised.
+      weights: a file, a URL or a hub id.
+      parameters: the published count.
+      class_names: one name a logit; none for two towers.
+      layouts: checkpoint format → how it names the tensors.
+      aliases: friendly tap names → taps.
+      call: further arguments of the module's `__call__`.
+      text: of two towers, the text tower's tokenizer.
+    """
 
     module: Callable[..., nn.Module]
     preprocess: Preprocess
@@ -46,71 +63,76 @@ class Entry(NamedTuple):
     text: Text | None = None
 
 
-_IMAGENET_COLOURS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-_CLIP_COLOURS = {
-    "mean": (0.48145466, 0.4578275, 0.40821073),
-    "std": (0.26862954, 0.26130258, 0.27577711),
-}
-_TORCHVISION_EYES = Preprocess("shorter_side", 224, crop=224 / 256, **_IMAGENET_COLOURS)
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_TORCHVISION_PREPROCESS = Preprocess(
+    "shorter_side", 224, crop=224 / 256, mean=_IMAGENET_MEAN, std=_IMAGENET_STD
+)
+_CIFAR10_PREPROCESS = Preprocess("none", 32, mean=_IMAGENET_MEAN, std=_IMAGENET_STD)
+_CIFAR100_PREPROCESS = Preprocess(
+    "none", 32, mean=(0.5070, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2761)
+)
+_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _SCENES = Path(__file__).parent.parent / "scenes" / "checkpoints"
 _AKAMASTER = "https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models/"
 _CHENYAOFO = "https://github.com/chenyaofo/pytorch-cifar-models/releases/download/"
-_TORCHVISION = "https://download.pytorch.org/models/"  # file names carry the first digits of their sha256; these are the IMAGENET1K_V1
+# File names carry the first digits of their sha256; these are the IMAGENET1K_V1.
+_TORCHVISION = "https://download.pytorch.org/models/"
 _PLACES = "http://places2.csail.mit.edu/models_places365/"
 _BIG_VISION = "https://storage.googleapis.com/big_vision/"
 
 
 def _cifar10(config: cifar_resnet.CifarResNetConfig, file: str, parameters: int) -> Entry:
-    eyes = Preprocess("none", 32, **_IMAGENET_COLOURS)
-    module = partial(cifar_resnet.CifarResNet, config)
     return Entry(
-        module, eyes, _AKAMASTER + file, parameters, class_names.CIFAR10, cifar_resnet.LAYOUTS
+        module=partial(cifar_resnet.CifarResNet, config),
+        preprocess=_CIFAR10_PREPROCESS,
+        weights=_AKAMASTER + file,
+        parameters=parameters,
+        class_names=class_names.CIFAR10,
+        layouts=cifar_resnet.LAYOUTS,
     )
 
 
 def _resnet(config: resnet.ResNetConfig, weights: str, parameters: int) -> Entry:
     names = class_names.IMAGENET if config.num_classes == 1000 else class_names.PLACES365
     return Entry(
-        partial(resnet.ResNet, config),
-        _TORCHVISION_EYES,
-        weights,
-        parameters,
-        names,
-        resnet.LAYOUTS,
-        resnet.ALIASES,
+        module=partial(resnet.ResNet, config),
+        preprocess=_TORCHVISION_PREPROCESS,
+        weights=weights,
+        parameters=parameters,
+        class_names=names,
+        layouts=resnet.LAYOUTS,
+        aliases=resnet.ALIASES,
     )
 
 
 def _vgg(config: vgg.VGGConfig, file: str, parameters: int) -> Entry:
-    eyes, host, names = _TORCHVISION_EYES, _TORCHVISION, class_names.IMAGENET
-    if not config.pooled:
-        eyes, host = (
-            Preprocess("none", 32, mean=(0.5070, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2761)),
-            _CHENYAOFO,
-        )
-        names = class_names.CIFAR100
+    pooled = bool(config.pooled)  # the ImageNet networks; those for CIFAR-100 have no 7×7 pool
     return Entry(
-        partial(vgg.VGG, config),
-        eyes,
-        host + file,
-        parameters,
-        names,
-        vgg.layouts(config),
-        vgg.aliases(config),
+        module=partial(vgg.VGG, config),
+        preprocess=_TORCHVISION_PREPROCESS if pooled else _CIFAR100_PREPROCESS,
+        weights=(_TORCHVISION if pooled else _CHENYAOFO) + file,
+        parameters=parameters,
+        class_names=class_names.IMAGENET if pooled else class_names.CIFAR100,
+        layouts=vgg.layouts(config),
+        aliases=vgg.aliases(config),
     )
 
 
 def _vit(
-    config: vit.ViTConfig, weights: str, parameters: int, eyes: Preprocess = _TORCHVISION_EYES
+    config: vit.ViTConfig,
+    weights: str,
+    parameters: int,
+    preprocess: Preprocess = _TORCHVISION_PREPROCESS,
 ) -> Entry:
     return Entry(
-        partial(vit.ViT, config),
-        eyes,
-        weights,
-        parameters,
-        class_names.IMAGENET,
-        vit.layouts(config),
-        vit.aliases(config),
+        module=partial(vit.ViT, config),
+        preprocess=preprocess,
+        weights=weights,
+        parameters=parameters,
+        class_names=class_names.IMAGENET,
+        layouts=vit.layouts(config),
+        aliases=vit.aliases(config),
     )
 
 
@@ -151,52 +173,50 @@ def _pinned(hub: str) -> str:
 
 
 def _siglip(config: siglip.SigLIPConfig, size: int, file: str, parameters: int) -> Entry:
-    """Weights and resize filter as transformers converted them from big_vision's (convert_siglip_to_hf.py)."""
+    """Weights and resize filter as transformers converted them from big_vision's files
+    (convert_siglip_to_hf.py)."""
     hub, style = _pinned(f"google/{file}"), file.split("-")[0]
-    eyes = Preprocess("squash", size, interpolation="bicubic" if style == "siglip" else "bilinear")
-    text = Text(hub, style, config.text.length)
+    interpolation = "bicubic" if style == "siglip" else "bilinear"
     return Entry(
-        partial(siglip.SigLIP, config),
-        eyes,
-        hub,
-        parameters,
-        (),
-        siglip.layouts(config),
-        siglip.aliases(config),
-        text=text,
+        module=partial(siglip.SigLIP, config),
+        preprocess=Preprocess("squash", size, interpolation=interpolation),
+        weights=hub,
+        parameters=parameters,
+        layouts=siglip.layouts(config),
+        aliases=siglip.aliases(config),
+        text=Text(hub, style, config.text.length),
     )
 
 
-def _scenes_siglip(
-    image: dict[str, int], text: dict[str, int], file: str, parameters: int
-) -> Entry:
-    """One of the two that jaxle carries; jaxle/scenes/train_siglip.py made it."""
-    tower = vit.ViTConfig(patch=16, pool="map", activation="gelu_tanh", num_classes=None, **image)
-    config = siglip.SigLIPConfig(tower, siglip.TextConfig(vocabulary=1024, length=20, **text))
+def _scenes_siglip(image: vit.ViTConfig, text: siglip.TextConfig, file: str, n: int) -> Entry:
+    """One of the two that jaxle carries; tools/train_siglip.py made it."""
+    config = siglip.SigLIPConfig(
+        dataclasses.replace(image, patch=16, pool="map", activation="gelu_tanh", num_classes=None),
+        dataclasses.replace(text, vocabulary=1024, length=20),
+    )
     return Entry(
-        partial(siglip.SigLIP, config),
-        Preprocess("none", 64),
-        _SCENES / file,
-        parameters,
-        (),
-        siglip.layouts(config),
-        siglip.aliases(config),
+        module=partial(siglip.SigLIP, config),
+        preprocess=Preprocess("none", 64),
+        weights=_SCENES / file,
+        parameters=n,
+        layouts=siglip.layouts(config),
+        aliases=siglip.aliases(config),
         text=Text(str(_SCENES / "spiece.model"), "siglip", config.text.length),
     )
 
 
-def _clip(config: clip.CLIPConfig, size: int, hub: str, parameters: int) -> Entry:
-    eyes = Preprocess("shorter_side", size, interpolation="bicubic", **_CLIP_COLOURS)
-    text = Text(hub, "clip", config.text.length)
+def _clip(config: clip.CLIPConfig, size: int, repository: str, parameters: int) -> Entry:
+    hub = _pinned(repository)
     return Entry(
-        partial(clip.CLIP, config),
-        eyes,
-        hub,
-        parameters,
-        (),
-        clip.layouts(config),
-        clip.aliases(config),
-        text=text,
+        module=partial(clip.CLIP, config),
+        preprocess=Preprocess(
+            "shorter_side", size, interpolation="bicubic", mean=_CLIP_MEAN, std=_CLIP_STD
+        ),
+        weights=hub,
+        parameters=parameters,
+        layouts=clip.layouts(config),
+        aliases=clip.aliases(config),
+        text=Text(hub, "clip", config.text.length),
     )
 
 
@@ -210,14 +230,14 @@ ZOO: dict[str, Entry] = {
         parameters=172_701,
     ),
     "scenes_siglip_s": _scenes_siglip(
-        {"width": 128, "depth": 3, "mlp_dim": 384, "heads": 4},
-        {"width": 64, "depth": 2, "mlp_dim": 256, "heads": 4},
+        vit.ViTConfig(width=128, depth=3, mlp_dim=384, heads=4),
+        siglip.TextConfig(width=64, depth=2, mlp_dim=256, heads=4),
         "siglip_s.npz",
         937_346,
     ),
     "scenes_siglip_m": _scenes_siglip(
-        {"width": 160, "depth": 4, "mlp_dim": 352, "heads": 5},
-        {"width": 80, "depth": 2, "mlp_dim": 256, "heads": 4},
+        vit.ViTConfig(width=160, depth=4, mlp_dim=352, heads=5),
+        siglip.TextConfig(width=80, depth=2, mlp_dim=256, heads=4),
         "siglip_m.npz",
         1_441_634,
     ),
@@ -368,6 +388,7 @@ ZOO: dict[str, Entry] = {
 }
 
 
+@checks_input
 def load_model(
     name: str,
     weights: str | Path | None = None,
@@ -381,73 +402,70 @@ def load_model(
     arguments: Mapping[str, Any] | None = None,
     call: Mapping[str, Any] | None = None,
     preprocess: Preprocess | Mapping[str, Any] | None = None,
-    class_names: tuple[str, ...] | None = None,
+    class_names: Sequence[str] | None = None,
     aliases: Mapping[str, str] | None = None,
 ) -> Model | TwoTower:
-    """Use it to get a network that takes pictures: one of the zoo, or your own.
+    """Returns a network that takes images: one of the zoo, or your own.
 
     Args:
-      name: a key of `ZOO`; or "package.module:name" of any importable Linen class, or of an `Entry` for one.
-      weights: a file, a folder, a URL or a hub id ("org/name@revision"); None takes the zoo's default.
-      random_init_seed: where given, weights are left aside and parameters drawn anew from this seed: the untrained control.
+      name: a key of `ZOO`; or "package.module:name" of any importable Linen class, or of an `Entry`
+        for one.
+      weights: a file, a folder, a URL or a hub id ("org/name@revision"); None takes the zoo's
+        default.
+      random_init_seed: where given, weights are left aside and parameters drawn anew from this
+        seed: the untrained control.
       image_size: pixels of the input where it is not the zoo's.
-      resample_positions: fit position embeddings of a checkpoint of another resolution; otherwise such a checkpoint is an error.
-      dtype: "float32", or "bfloat16" for parameters and arithmetic (batch statistics and outputs stay float32). How exactly a GPU or TPU
-        multiplies float32 is JAX's setting `jax_default_matmul_precision`, which jaxle leaves as it is.
-      mesh: puts variables on these devices, split over axis "model" where that divides, and batches over axis "data".
-      tokenizer: two towers only: a file, folder or hub id in place of the one beside the weights, or else of the zoo's.
+      resample_positions: fit position embeddings of a checkpoint of another resolution; otherwise
+        such a checkpoint is an error.
+      dtype: "float32", or "bfloat16" for parameters and arithmetic (batch statistics and outputs
+        stay float32). How exactly a GPU or TPU multiplies float32 is JAX's setting
+        `jax_default_matmul_precision`, which jaxle leaves as it is.
+      mesh: puts variables on these devices, split over axis "model" where that divides, and batches
+        over axis "data".
+      tokenizer: two towers only: a file, folder or hub id in place of the one beside the weights,
+        or else of the zoo's.
       arguments: your class's keyword arguments.
       call: further arguments of your module's `__call__`, such as {"train": False}.
-      preprocess, class_names, aliases: in place of the zoo's; a network class of your own needs `preprocess`.
+      preprocess, class_names, aliases: in place of the zoo's; a network class of your own needs
+        `preprocess`.
 
     Returns:
       Model; TwoTower for SigLIP and CLIP.
 
     Raises:
-      ValueError: unknown name (the valid ones are listed), or weights that are absent, damaged or of another architecture (all mismatches
-        are listed). ConnectionError: weights that cannot be fetched.
+      ValueError: unknown name (the valid ones are listed), or weights that are absent, damaged or
+        of another architecture (the mismatches are summarised).
+      ConnectionError: weights that cannot be fetched.
     """
     if dtype not in _DTYPES:
         raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(_DTYPES)}")
     if isinstance(preprocess, Mapping):
-        valid = [field.name for field in dataclasses.fields(Preprocess)]
-        if not {"resize", "size"} <= set(preprocess) <= set(valid):
-            raise ValueError(
-                f"preprocess has the fields {', '.join(preprocess)}; expected resize, size and others of {', '.join(valid)}"
-            )
-        preprocess = Preprocess(**preprocess)
-    if ":" in name:
-        entry = _own(name, preprocess)
-    elif name in ZOO:
-        entry = ZOO[name]
-    else:
-        raise ValueError(
-            f"unknown model {name!r}; valid models: {', '.join(ZOO)}; or your own Linen class as 'package.module:Class'"
-        )
+        preprocess = _preprocess(preprocess)
+    entry = _entry(name, preprocess)
     module = _build(entry.module, name, dict(arguments or {}), dtype)
-    eyes = preprocess or entry.preprocess
+    preprocess = preprocess or entry.preprocess
     if image_size is not None:
-        eyes = dataclasses.replace(eyes, size=image_size)
+        preprocess = dataclasses.replace(preprocess, size=image_size)
     if tokenizer is not None and entry.text is None:
         raise ValueError(f"model {name!r} has no text tower; leave `tokenizer` out")
-    call, shapes, path = {**entry.call, **(call or {})}, [(1, eyes.size, eyes.size, 3)], None
+    call = {**entry.call, **(call or {})}
+    shapes: tuple[tuple[int, ...], ...] = ((1, preprocess.size, preprocess.size, 3),)
     if entry.text:
-        shapes.append((1, entry.text.length))
+        shapes += ((1, entry.text.length),)
+    path = None
     if random_init_seed is not None:
-        key = jax.random.key(
-            random_init_seed, impl="rbg"
-        )  # threefry takes five times as long to compile
-        variables = _draw(module, key, shapes=tuple(shapes), call=tuple(call.items()))
+        # threefry takes five times as long to compile
+        key = jax.random.key(random_init_seed, impl="rbg")
+        variables = _draw(module, key, shapes=shapes, call=tuple(call.items()))
         digest = f"random_init:{random_init_seed}"
     else:
-        if weights is None and entry.weights is None:
+        if (source := entry.weights if weights is None else weights) is None:
             raise ValueError(
                 f"model {name!r} has no default weights: give a file, or random_init_seed"
             )
-        path = locate(entry.weights if weights is None else weights)
+        path = locate(source)
         expected = jax.eval_shape(
-            partial(_draw.__wrapped__, module, shapes=tuple(shapes), call=tuple(call.items())),
-            jax.random.key(0),
+            partial(_initial, module, shapes=shapes, call=tuple(call.items())), jax.random.key(0)
         )
         variables = convert(
             read(path), expected, entry.layouts, f"{path} for {name}", resample=resample_positions
@@ -456,12 +474,11 @@ def load_model(
     variables = {
         kind: jax.tree.map(partial(_cast, kind, dtype), tree) for kind, tree in variables.items()
     }
-    variables = jax.tree.map(jnp.asarray, variables) if mesh is None else place(variables, mesh)
     model = Model(
         name,
         module,
-        variables,
-        eyes,
+        place(variables, mesh),
+        preprocess,
         entry.class_names if class_names is None else tuple(class_names),
         entry.aliases if aliases is None else aliases,
         digest,
@@ -470,15 +487,37 @@ def load_model(
     )
     if (text := entry.text) is None:
         return model
-    source = tokenizer or (path and beside(path, text.style)) or text.source
-    return TwoTower(model, partial(load_tokenizer, source, text.style, text.length))
+    vocabulary = tokenizer or (path and beside(path, text.style)) or text.source
+    return TwoTower(model, partial(load_tokenizer, vocabulary, text.style, text.length))
 
 
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
+def _preprocess(fields: Mapping[str, Any]) -> Preprocess:
+    valid = [field.name for field in dataclasses.fields(Preprocess)]
+    if not {"resize", "size"} <= set(fields) <= set(valid):
+        raise ValueError(
+            f"preprocess has the fields {', '.join(fields)}; "
+            f"expected resize, size and others of {', '.join(valid)}"
+        )
+    return Preprocess(**fields)
+
+
+def _entry(name: str, preprocess: Preprocess | None) -> Entry:
+    if ":" in name:
+        return _own(name, preprocess)
+    if name not in ZOO:
+        raise ValueError(
+            f"unknown model {name!r}; valid models: {', '.join(ZOO)}; "
+            "or your own Linen class as 'package.module:Class'"
+        )
+    return ZOO[name]
+
+
 def _cast(kind: str, dtype: str, leaf):
-    """Parameters in the network's dtype; the towers' temperature and bias, scalars, and batch statistics stay float32."""
+    """Parameters in the network's dtype; scalars (the towers' temperature and bias) and batch
+    statistics stay float32."""
     return leaf.astype(
         _DTYPES[dtype] if kind == "params" and leaf.size > 1 else jnp.float32, copy=False
     )
@@ -486,20 +525,18 @@ def _cast(kind: str, dtype: str, leaf):
 
 def _own(name: str, preprocess: Preprocess | None) -> Entry:
     """The entry of "package.module:name", made for a class, taken as it is where it is one."""
-    where, _, attribute = name.partition(":")
-    try:
-        found = getattr(importlib.import_module(where), attribute, None)
-    except ImportError as error:
-        raise ValueError(f"cannot import {where!r} of model {name!r}: {error}") from error
+    found = load_reference(name, "model")
     if isinstance(found, Entry):
         return found
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ValueError(
-            f"{name!r} is {type(found).__name__}; expected a flax.linen.Module class or a jaxle.models.zoo.Entry"
+            f"model {name!r} is {type(found).__name__}; "
+            "expected a flax.linen.Module class or a jaxle.models.zoo.Entry"
         )
     if preprocess is None:
         raise ValueError(
-            f"your own network {name!r} needs `preprocess`: how its pictures are resized and normalised"
+            f"your own network {name!r} needs `preprocess`: "
+            "how its images are resized and normalised"
         )
     return Entry(found, preprocess)
 
@@ -510,21 +547,24 @@ def _build(
     fields = set(inspect.signature(make).parameters) - {"parent", "name"}
     if unknown := sorted(set(arguments) - fields):
         raise ValueError(
-            f"{name} takes no argument {unknown[0]!r}; its arguments: {', '.join(sorted(fields)) or 'none'}"
+            f"{name} takes no argument {unknown[0]!r}; "
+            f"its arguments: {', '.join(sorted(fields)) or 'none'}"
         )
     if "dtype" in fields:
         arguments.setdefault("dtype", _DTYPES[dtype])
     return make(**arguments)
 
 
-@partial(jax.jit, static_argnums=0, static_argnames=("shapes", "call"))
-def _draw(
+def _initial(
     module: nn.Module,
     key: jax.Array,
     shapes: tuple[tuple[int, ...], ...],
     call: tuple[tuple[str, Any], ...],
-) -> dict:
+) -> dict[str, Any]:
     images, *tokens = (
         jnp.zeros(shape, jnp.int32 if i else jnp.float32) for i, shape in enumerate(shapes)
     )
-    return module.init(key, images, *tokens, **dict(call))
+    return dict(module.init(key, images, *tokens, **dict(call)))
+
+
+_draw = jax.jit(_initial, static_argnums=0, static_argnames=("shapes", "call"))

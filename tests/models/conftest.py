@@ -1,4 +1,5 @@
-"""What every architecture is put through: parity with torch stage by stage, and every alias as tap, suffix and hook."""
+"""What every architecture is put through: parity with torch stage by stage, and every alias as tap,
+suffix and hook."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,8 @@ from jaxle.models.weights import convert
 
 
 def close(got, expected, tolerance: float = 1e-4) -> float:
-    """Assert a largest difference of at most `tolerance` of the scale of `expected`; returns the share."""
+    """Assert a largest difference of at most `tolerance` of the scale of `expected`; returns the
+    share."""
     got, expected = np.asarray(got, np.float32), np.asarray(expected, np.float32)
     assert got.shape == expected.shape, f"{got.shape} against {expected.shape}"
     share = float(np.abs(got - expected).max() / np.abs(expected).max())
@@ -26,7 +28,8 @@ class Parity:
 
     @staticmethod
     def randomise(torch, module, seed: int = 0):
-        """Weights of unit gain and batch statistics off their defaults, so that no mistake hides; the module in eval mode."""
+        """Weights of unit gain and batch statistics off their defaults, so that no mistake hides;
+        the module in eval mode."""
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for name, value in (*module.named_parameters(), *module.named_buffers()):
@@ -49,7 +52,8 @@ class Parity:
 
     @staticmethod
     def every_alias(module, variables, images, aliases):
-        """suffix(record) is the network, and an edited channel is what replacing it in the whole forward pass gives."""
+        """suffix(record) is the network, and an edited channel is what replacing it in the whole
+        forward pass gives."""
         expected = jax.jit(module.apply)(variables, images)
         found = taps.sites(module, variables, images)
         for tap in {taps.resolve(alias, found, aliases) for alias in aliases}:
@@ -70,7 +74,8 @@ class Parity:
     def hook_agrees(
         torch, module, variables, images, aliases, alias, torch_module, hooked, channels_axis: int
     ):
-        """Channel 1 replaced by 0.5 at an alias gives what a torch forward hook gives, and not the unchanged logits."""
+        """Channel 1 replaced by 0.5 at an alias gives what a torch forward hook gives, and not the
+        unchanged logits."""
         tap = taps.resolve(alias, taps.sites(module, variables, images), aliases)
         replaced = jax.jit(
             lambda variables, images: taps.forward(

@@ -1,4 +1,5 @@
-"""The CIFAR residual networks against a torch restatement, with the real trained weights on real pictures."""
+"""The CIFAR residual networks against a torch restatement, with the real trained weights on real
+pictures."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from jaxle.images import decode
-from jaxle.models import cifar_resnet, class_names, weights, zoo
+from jaxle.models import checkpoints, cifar_resnet, class_names, zoo
 
 FILES = {"resnet20_cifar10": "resnet20-12fca82f.th", "resnet56_cifar10": "resnet56-4bfd9763.th"}
 
@@ -74,7 +75,7 @@ def test_trained_weights_give_torchs_logits(name, torch, test_data, pictures):
 
 def test_safetensors_hold_the_same_network(tmp_path, torch, test_data, pictures):
     source = test_data / "cifar10" / FILES["resnet20_cifar10"]
-    save_file(weights.read(source), tmp_path / "resnet20.safetensors")
+    save_file(checkpoints.read(source), tmp_path / "resnet20.safetensors")
     first, second = (
         zoo.load_model("resnet20_cifar10", source),
         zoo.load_model("resnet20_cifar10", tmp_path / "resnet20.safetensors"),

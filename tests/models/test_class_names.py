@@ -21,7 +21,8 @@ def test_they_are_the_concept_tables_names():
 
 
 def test_known_outputs():
-    """ImageNet's class 207 is the golden retriever, n02099601; Places365's 0 and 364 are the airfield and the zen garden."""
+    """ImageNet's class 207 is the golden retriever, n02099601; Places365's 0 and 364 are the
+    airfield and the zen garden."""
     assert class_names.IMAGENET[207] == "n02099601"
     assert (class_names.PLACES365[0], class_names.PLACES365[-1]) == ("airfield", "zen_garden")
     assert [

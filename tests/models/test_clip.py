@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxle.models import clip, weights
+from jaxle.models import checkpoints, clip, weights
 from jaxle.models.siglip import TextConfig
 
 IMAGES = np.random.default_rng(0).normal(size=(3, 32, 32, 3)).astype(np.float32)
@@ -47,7 +47,7 @@ def hub_clip(torch, parity, tmp_path, config, size):
         )
     )
     parity.randomise(torch, net).save_pretrained(tmp_path)
-    return net, weights.read(tmp_path / "model.safetensors")
+    return net, checkpoints.read(tmp_path / "model.safetensors")
 
 
 def open_clip_names(source):
@@ -221,5 +221,6 @@ def test_full_size(parity, torch, tmp_path, size, patch, pixels):
         for a, b in zip((*values.values(), image, text), (*held, z_image, z_text), strict=True)
     ]
     print(
-        f"\nCLIP-{size}/{patch}-{pixels}: stem {shares[0]:.1e}, block {shares[1]:.1e}, image {shares[2]:.1e}, text {shares[3]:.1e}"
+        f"\nCLIP-{size}/{patch}-{pixels}: stem {shares[0]:.1e}, block {shares[1]:.1e}, "
+        f"image {shares[2]:.1e}, text {shares[3]:.1e}"
     )

@@ -1,4 +1,5 @@
-"""Where weights come from: local paths, URLs with their sha256 checked, the hub, and clear words where there is no network."""
+"""Where weights come from: local paths, URLs with their sha256 checked, the hub, and clear words
+where there is no network."""
 
 import hashlib
 import http.server
@@ -147,7 +148,8 @@ def test_a_hub_id_without_network_names_the_file_to_bring(monkeypatch, tmp_path)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(
         ConnectionError,
-        match="some-org/some-model.*bring model.safetensors from https://huggingface.co/some-org/some-model",
+        match="some-org/some-model.*bring model.safetensors from "
+        "https://huggingface.co/some-org/some-model",
     ):
         download.locate("some-org/some-model@abc123")
 
@@ -157,6 +159,7 @@ def test_a_local_path_is_taken_as_it_is_and_an_absent_one_is_an_error(tmp_path):
     assert download.locate(tmp_path / "w.npz") == tmp_path / "w.npz"
     with pytest.raises(
         ValueError,
-        match="absent.npz do not exist; expected a file or folder, an https:// address, or a hub id",
+        match="absent.npz do not exist; expected a file or folder, an https:// address, "
+        "or a hub id",
     ):
         download.locate(tmp_path / "absent.npz")

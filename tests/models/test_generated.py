@@ -1,4 +1,5 @@
-"""Generated checkpoints go through the strict loading code, under the published names, and are made again where they are not whole."""
+"""Generated checkpoints go through the strict loading code, under the published names, and are made
+again where they are not whole."""
 
 from functools import partial
 
@@ -9,7 +10,8 @@ import pytest
 
 from jaxle.images import Preprocess
 from jaxle.models import clip, generated, siglip, vit, zoo
-from jaxle.models.weights import Layout, Rename, convert, fused_attention, read
+from jaxle.models.checkpoints import read
+from jaxle.models.weights import Layout, Rename, convert, fused_attention
 
 TINY_VIT = vit.ViTConfig(patch=8, width=24, depth=2, mlp_dim=40, heads=3, num_classes=7)
 TINY_SIGLIP = siglip.SigLIPConfig(
@@ -188,7 +190,7 @@ def test_whole_ones_are_kept_and_others_made_again(tmp_path):
 
 
 def test_what_cannot_be_generated_is_one_sentence(tmp_path):
-    with pytest.raises(ValueError, match="'resnet21' is none; valid: scenes_resnet, "):
+    with pytest.raises(ValueError, match="of the zoo only, got 'resnet21'; valid: scenes_resnet, "):
         generated.generate("resnet21", tmp_path)
     fused = {"params": {"a": {"query": {"kernel": np.zeros((4, 2, 2), np.float32)}}}}
     rows = fused_attention("x", "a", 2, "w", "b", "o")

@@ -1,13 +1,18 @@
-"""Every entry's parameter count beside the one its authors or the file's host publish; `test_zoo` counts the network's own parameters.
+"""Every entry's parameter count beside the one its authors or the file's host publish; `test_zoo`
+counts the network's own parameters.
 
-torchvision       `num_params` of the weights, https://docs.pytorch.org/vision/stable/models.html (torchvision/models/*.py)
-timm              `param_count`, M, https://github.com/huggingface/pytorch-image-models/blob/main/results/results-imagenet.csv
-mteb              `n_parameters` of the hub's files, mteb/models/model_implementations/siglip_models.py of
-                  https://github.com/embeddings-benchmark/mteb, SigLIP 2 included
-open_clip         `mparams`, https://github.com/mlfoundations/open_clip/blob/main/docs/model_profile.csv
-akamaster         https://github.com/akamaster/pytorch_resnet_cifar10#proper-resnet-implementation-for-cifar10cifar100-in-pytorch
-chenyaofo         https://github.com/chenyaofo/pytorch-cifar-models#cifar-100
-big_vision        no count: the shape of https://github.com/google-research/big_vision/blob/main/big_vision/configs/vit_s16_i1k.py
+torchvision  `num_params` of the weights (torchvision/models/*.py),
+             https://docs.pytorch.org/vision/stable/models.html
+timm         `param_count`, M, results/results-imagenet.csv of
+             https://github.com/huggingface/pytorch-image-models
+mteb         `n_parameters` of the hub's files, SigLIP 2 included,
+             mteb/models/model_implementations/siglip_models.py of
+             https://github.com/embeddings-benchmark/mteb
+open_clip    `mparams`, docs/model_profile.csv of https://github.com/mlfoundations/open_clip
+akamaster    the table of https://github.com/akamaster/pytorch_resnet_cifar10
+chenyaofo    https://github.com/chenyaofo/pytorch-cifar-models#cifar-100
+big_vision   no count: the shape of big_vision/configs/vit_s16_i1k.py in
+             https://github.com/google-research/big_vision
 """
 
 import pytest
@@ -55,7 +60,9 @@ EXACT = {  # torchvision; mteb
     "siglip2_so400m_16_384": 1_136_039_602,
     "siglip2_so400m_16_512": 1_136_555_698,
 }
-MILLIONS = {  # open_clip; timm (vit_base: the same network, .orig_in21k_ft_in1k); akamaster; chenyaofo: digits as printed
+# open_clip; timm (vit_base: the same network, .orig_in21k_ft_in1k); akamaster; chenyaofo: digits as
+# printed.
+MILLIONS = {
     "siglip_b_16_224": "203.16",
     "siglip_b_16_256": "203.20",
     "siglip_b_16_384": "203.45",
@@ -84,7 +91,8 @@ MILLIONS = {  # open_clip; timm (vit_base: the same network, .orig_in21k_ft_in1k
 DERIVED = {
     "resnet18_places365": EXACT["resnet18_imagenet"]
     - (1000 - 365) * (512 + 1),  # the same network, other classes
-    # patches, twelve blocks (two norms, four projections, mlp), last norm, `rep_size`, head; sin-cos positions have no parameters
+    # patches, twelve blocks (two norms, four projections, mlp), last norm, `rep_size`, head;
+    # sin-cos positions have no parameters
     "vit_s16_i1k": (16 * 16 * 3 + 1) * 384
     + 12 * (4 * 384 + 4 * 385 * 384 + 385 * 1536 + 1537 * 384)
     + 2 * 384
@@ -94,7 +102,8 @@ DERIVED = {
 
 
 def published_form(name: str) -> int:
-    """The class token's own position is added to the token in models/vit.py; published networks keep both."""
+    """The class token's own position is added to the token in models/vit.py; published networks
+    keep both."""
     entry = zoo.ZOO[name]
     config = getattr(entry.module(), "config", None)
     return entry.parameters + (

@@ -1,10 +1,11 @@
-"""ResNet-18 to -152 against a torch restatement with torchvision's names, and against transformers' own network."""
+"""ResNet-18 to -152 against a torch restatement with torchvision's names, and against transformers'
+own network."""
 
 import jax
 import numpy as np
 import pytest
 
-from jaxle.models import resnet, weights
+from jaxle.models import checkpoints, resnet
 
 IMAGES = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype(np.float32)
 
@@ -117,7 +118,7 @@ def test_transformers_layout(parity, torch, tmp_path):
         resnet.ResNetConfig((1, 2, 1, 1), bottleneck=True, width=8, num_classes=7)
     )
     variables = parity.variables(
-        module, IMAGES, weights.read(tmp_path / "model.safetensors"), resnet.LAYOUTS
+        module, IMAGES, checkpoints.read(tmp_path / "model.safetensors"), resnet.LAYOUTS
     )
     with torch.no_grad():
         expected = net(torch.tensor(IMAGES).permute(0, 3, 1, 2)).logits.numpy()
@@ -141,5 +142,6 @@ def test_full_size(parity, torch, name):
         parity.close(logits, expected),
     )
     print(
-        f"\n{name}: stem {shares[0]:.1e}, layer2 {shares[1]:.1e}, logits {shares[2]:.1e} of the scale"
+        f"\n{name}: stem {shares[0]:.1e}, layer2 {shares[1]:.1e}, "
+        f"logits {shares[2]:.1e} of the scale"
     )

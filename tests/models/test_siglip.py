@@ -1,4 +1,5 @@
-"""SigLIP against transformers' network, and big_vision's checkpoint tree (scanned or not) against the converted safetensors."""
+"""SigLIP against transformers' network, and big_vision's checkpoint tree (scanned or not) against
+the converted safetensors."""
 
 import dataclasses
 import re
@@ -10,7 +11,7 @@ import optax
 import pytest
 from flax import traverse_util
 
-from jaxle.models import siglip, taps, vit, weights
+from jaxle.models import checkpoints, siglip, taps, vit, weights
 
 IMAGES = np.random.default_rng(0).normal(size=(3, 32, 32, 3)).astype(np.float32)
 TOKENS = np.random.default_rng(1).integers(0, 50, (4, 10), dtype=np.int32)
@@ -57,7 +58,7 @@ def hub_siglip(torch, parity, tmp_path, config, size):
         }
     net = parity.randomise(torch, SiglipModel(SiglipConfig(**shapes)))
     net.save_pretrained(tmp_path)
-    return net, weights.read(tmp_path / "model.safetensors")
+    return net, checkpoints.read(tmp_path / "model.safetensors")
 
 
 def load(module, source, images, tokens):
@@ -138,7 +139,8 @@ def big_vision_shapes(config, pixels):
 
 
 def open_clip_names(source, width):
-    """The tensors of transformers' file as open_clip names them, with timm's fused projections in the image tower."""
+    """The tensors of transformers' file as open_clip names them, with timm's fused projections in
+    the image tower."""
     renamed = {}
     for name, tensor in source.items():
         if match := re.fullmatch(r"(vision|text)_model\.encoder\.layers\.(\d+)\.(.+)", name):
@@ -256,7 +258,8 @@ def test_transformers_layout_stage_by_stage_and_every_alias(parity, torch, hub):
 
 
 def test_big_visions_tree_gives_the_converted_safetensors_embeddings(hub, tmp_path):
-    """Its exact tree, plain, scanned in both towers beside an optimiser's state, in bfloat16, with text positions in two parts."""
+    """Its exact tree, plain, scanned in both towers beside an optimiser's state, in bfloat16, with
+    text positions in two parts."""
     _, _, variables = hub
     expected = APPLY(variables, IMAGES, TOKENS)
     siglip.save(tmp_path / "plain.npz", variables)
@@ -275,7 +278,7 @@ def test_big_visions_tree_gives_the_converted_safetensors_embeddings(hub, tmp_pa
     doubled |= {"txt/pos_embedding": 0.25 * once, "txt/Encoder_0/pos_embedding": 0.75 * once}
     for tensors, tolerance in ((flat, 1e-5), (scanned, 1e-5), (doubled, 1e-5), (half, 0.03)):
         np.savez(tmp_path / "other.npz", **tensors)
-        loaded = load(MODULE, weights.read(tmp_path / "other.npz"), IMAGES, TOKENS)
+        loaded = load(MODULE, checkpoints.read(tmp_path / "other.npz"), IMAGES, TOKENS)
         for got, want in zip(APPLY(loaded, IMAGES, TOKENS), expected, strict=True):
             np.testing.assert_allclose(got, want, atol=tolerance)
 
@@ -314,7 +317,8 @@ def test_another_depth_names_every_mismatch(hub):
 
 
 def test_it_learns_with_the_sigmoid_loss():
-    """Three pairs are told apart after a few steps, through every parameter: what a training from scratch needs."""
+    """Three pairs are told apart after a few steps, through every parameter: what a training from
+    scratch needs."""
     shallow = siglip.SigLIPConfig(
         dataclasses.replace(CONFIG.image, depth=1), dataclasses.replace(CONFIG.text, depth=1)
     )
@@ -393,5 +397,6 @@ def test_full_size(parity, torch, tmp_path, size, patch, pixels):
         for a, b in zip((*values.values(), image, text), (*held, z_image, z_text), strict=True)
     ]
     print(
-        f"\nSigLIP-{size}/{patch}-{pixels}: stem {shares[0]:.1e}, block {shares[1]:.1e}, image {shares[2]:.1e}, text {shares[3]:.1e}"
+        f"\nSigLIP-{size}/{patch}-{pixels}: stem {shares[0]:.1e}, block {shares[1]:.1e}, "
+        f"image {shares[2]:.1e}, text {shares[3]:.1e}"
     )

@@ -1,4 +1,5 @@
-"""The network cut at a tap: suffix(record) is the network, at the suffix's cost, with whatever goes round the cut recorded."""
+"""The network cut at a tap: suffix(record) is the network, at the suffix's cost, with whatever goes
+round the cut recorded."""
 
 import dataclasses
 
@@ -14,7 +15,8 @@ from jaxle.models.suffix import Suffix
 
 
 class Around(nn.Module):
-    """A residual path that bypasses the tapped block, a skip of the images themselves, and a product of parameters alone."""
+    """A residual path that bypasses the tapped block, a skip of the images themselves, and a
+    product of parameters alone."""
 
     @nn.compact
     def __call__(self, x):
@@ -87,7 +89,7 @@ def test_an_edited_channel_equals_replacing_it_in_the_whole_forward_pass_under_v
 
 
 def test_the_cost_is_that_of_the_layers_after_the_tap(small):
-    """Against the convolutions' own count, pixels × 9 × in × out; what is not convolution is small."""
+    """Against the convolutions' own count, pixels × 9 × in × out; the rest is small."""
     module, variables, x = small
     cost = {
         "stem": 256 * 27 * 4,
@@ -109,7 +111,8 @@ def test_the_cost_is_that_of_the_layers_after_the_tap(small):
 
 
 def multiplied(module, variables, x, tap):
-    """Flops of the kernels and attentions met after a tap, from the shapes of kernels and of what they read and give alone."""
+    """Flops of the kernels and attentions met after a tap, from the shapes of kernels and of what
+    they read and give alone."""
     found = taps.sites(module, variables, x)
     place = {site: i for i, site in enumerate(found)}
     kernels = {
@@ -182,7 +185,8 @@ SHRUNKEN = {  # module, aliases, the taps among them
 
 @pytest.mark.parametrize("family", SHRUNKEN)
 def test_every_familys_suffix_costs_what_its_layers_after_the_tap_multiply(family):
-    """Compiled flops are those of the products after the tap and at most a twentieth more: norms, activations, softmax, sums."""
+    """Compiled flops are those of the products after the tap and at most a twentieth more: norms,
+    activations, softmax, sums."""
     module, aliases, names = SHRUNKEN[family]
     x = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
     tokens = [jax.ShapeDtypeStruct((2, TEXT.length), jnp.int32)] if "img.encoder" in aliases else []

@@ -1,4 +1,5 @@
-"""Taps on any Linen module: listing, reading, replacing, modules called twice, lifted transforms, pooling."""
+"""Taps on any Linen module: listing, reading, replacing, modules called twice, lifted transforms,
+pooling."""
 
 import flax.linen as nn
 import jax
@@ -11,7 +12,8 @@ from jaxle.models.taps import Tap
 
 
 class Twice(nn.Module):
-    """A user's own module: one shared dense layer called twice, a block, a head; sub-modules from setup."""
+    """A user's own module: one shared dense layer called twice, a block, a head; sub-modules from
+    setup."""
 
     def setup(self):
         self.shared = nn.Dense(6)
@@ -124,7 +126,9 @@ def test_resolving_names_numbers_and_aliases(twice):
     ):
         taps.resolve("shared", found)
     with pytest.raises(
-        ValueError, match="unknown tap 'shard'; valid taps: mlp, shared#0, norm, shared#1, head"
+        ValueError,
+        match=r"unknown tap 'shard' \(nearest: shared#1, shared#0, head, shared#1:in, shared#0:in\)"
+        "; valid taps: mlp, shared#0, norm, shared#1, head",
     ):
         taps.resolve("shard", found, {"mlp": "head"})
     with pytest.raises(ValueError, match="never reached tap 'shared#2'"):
@@ -169,6 +173,7 @@ def test_pooling():
         taps.pool(value, "mean")
     with pytest.raises(
         ValueError,
-        match=r"pool 'first' takes the first of \(images, tokens, neurons\); got shape \(2, 2, 3, 2\)",
+        match=r"pool 'first' takes the first of \(images, tokens, neurons\); "
+        r"got shape \(2, 2, 3, 2\)",
     ):
         taps.pool(value, "first")

@@ -1,8 +1,10 @@
-"""Two towers from the zoo's call to embeddings: checkpoint and tokenizer in one folder, batches, meshes, bfloat16, probabilities."""
+"""Two towers from the zoo's call to embeddings: checkpoint and tokenizer in one folder, batches,
+meshes, bfloat16, probabilities."""
 
 import io
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +18,9 @@ from jaxle.models import siglip, vit, zoo
 from jaxle.models.model import Model
 from jaxle.models.two_tower import TwoTower
 
-CONFIG = siglip.SigLIPConfig(  # as small as the scenes': patch 16 on 64 × 64; widths that an axis of 4 divides, heads that it does not
+# As small as the scenes': patch 16 on 64 × 64; widths that an axis of 4 divides, heads that it does
+# not.
+CONFIG = siglip.SigLIPConfig(
     vit.ViTConfig(
         patch=16,
         width=24,
@@ -35,7 +39,8 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A checkpoint in big_vision's layout beside its sentencepiece model, as a training leaves them."""
+    """A checkpoint in big_vision's layout beside its sentencepiece model, as a training leaves
+    them."""
     import sentencepiece
 
     path = tmp_path_factory.mktemp("small")
@@ -134,13 +139,14 @@ def test_scale_and_shift_give_the_checkpoints_probabilities(model, embedded):
 def test_clips_shift_is_nought():
     variables = {"params": {"t": np.log(np.float32(100))}}
     clip = TwoTower(
-        Model("clip", None, variables, Preprocess("none", 32), (), {}, "0"), lambda: None
+        Model("clip", nn.Module(), variables, Preprocess("none", 32), (), {}, "0"), lambda: len
     )
     assert clip.shift == 0 and round(clip.scale, 3) == 100
 
 
 def test_parameter_counts_fill_the_published_files():
-    """Bytes of model.safetensors as the hub lists them: four a parameter, and a header (CLIP's also holds its position numbers)."""
+    """Bytes of model.safetensors as the hub lists them: four a parameter, and a header (CLIP's also
+    holds its position numbers)."""
     published = {
         "siglip_b_16_256": 812_856_640,
         "siglip_so400m_14_224": 3_509_549_856,
@@ -172,7 +178,8 @@ def test_taps_and_suffix_of_the_image_tower(model, embedded):
 
 @pytest.mark.parametrize(("data", "split"), [(8, 1), (4, 2), (2, 4)])
 def test_any_mesh_gives_one_devices_embeddings(folder, embedded, data, split):
-    """Five images and texts on two to eight devices; two heads and three-token batches do not divide by four."""
+    """Five images and texts on two to eight devices; two heads and three-token batches do not
+    divide by four."""
     mesh = make_mesh(data, split)
     sharded = zoo.load_model("small", folder / "small.npz", mesh=mesh)
     kernel = sharded.variables["params"]["img"]["Transformer"]["encoderblock_0"]["MlpBlock_0"][
@@ -197,7 +204,7 @@ def test_bfloat16_on_request(folder, model, embedded):
 
 def test_another_resolution_only_if_asked(folder, model):
     with pytest.raises(
-        ValueError, match=r"1 mismatches:\n  wrong shape: img/pos_embedding \(1, 16, 24\)"
+        ValueError, match=r"1 mismatches .*\n  wrong shape: img/pos_embedding \(1, 16, 24\)"
     ):
         zoo.load_model("small", folder / "small.npz", image_size=96)
     larger = zoo.load_model(

@@ -1,4 +1,5 @@
-"""VGG of both kinds against a torch restatement with torchvision's names; every list member is a tap."""
+"""VGG of both kinds against a torch restatement with torchvision's names; every list member is a
+tap."""
 
 import jax
 import jax.numpy as jnp
@@ -117,5 +118,6 @@ def test_full_size(parity, torch, name):
     images = np.random.default_rng(1).normal(size=(1, size, size, 3)).astype(np.float32)
     *_, shares = check(parity, torch, config, images, (2, 23))
     print(
-        f"\n{name}: features[2] {shares[0]:.1e}, features[23] {shares[1]:.1e}, logits {shares[2]:.1e} of the scale"
+        f"\n{name}: features[2] {shares[0]:.1e}, features[23] {shares[1]:.1e}, "
+        f"logits {shares[2]:.1e} of the scale"
     )

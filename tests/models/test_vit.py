@@ -1,4 +1,5 @@
-"""Vision transformers against transformers' own and torch restatements with torchvision's and timm's names; big_vision's tree too."""
+"""Vision transformers against transformers' own and torch restatements with torchvision's and
+timm's names; big_vision's tree too."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from jaxle.models import taps, vit, weights
+from jaxle.models import checkpoints, taps, vit
 from jaxle.models.suffix import Suffix
 
 IMAGES = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
@@ -195,7 +196,7 @@ def hub_vit(torch, parity, tmp_path, config, size):
         )
     )
     parity.randomise(torch, net).save_pretrained(tmp_path)
-    return net, weights.read(tmp_path / "model.safetensors")
+    return net, checkpoints.read(tmp_path / "model.safetensors")
 
 
 def test_transformers_layout(parity, torch, tmp_path):
@@ -220,7 +221,8 @@ def drawn(module, images, seed=0):
 
 @pytest.mark.parametrize("pool", ["tok", "gap", "map"])
 def test_big_visions_tree_in_all_its_ages(parity, pool):
-    """Bare, under params/ or opt/target/, scanned, positions in the encoder with the token's among them, names from before Linen."""
+    """Bare, under params/ or opt/target/, scanned, positions in the encoder with the token's among
+    them, names from before Linen."""
     config = vit.ViTConfig(**SMALL, pool=pool, activation="gelu_tanh", rep_size=pool == "gap")
     module = vit.ViT(config)
     flat = drawn(module, IMAGES)
@@ -319,5 +321,6 @@ def test_full_size(parity, torch, tmp_path, size, patch, form):
         held[0] = held[0].transpose(0, 2, 3, 1)
     shares = [parity.close(values[name], value) for name, value in zip(names, held, strict=True)]
     print(
-        f"\nViT-{size}/{patch} {form}: {', '.join(f'{s:.1e}' for s in shares)}, logits {parity.close(logits, expected):.1e} of the scale"
+        f"\nViT-{size}/{patch} {form}: {', '.join(f'{s:.1e}' for s in shares)}, "
+        f"logits {parity.close(logits, expected):.1e} of the scale"
     )
