@@ -1,14 +1,14 @@
-"""What the configs of the paper's experiments share: LE(Label) and LE(SigLIP), scored by another SigLIP, and their variants.
+"""What the paper's experiments share: LE(Label) and LE(SigLIP), scored by another SigLIP.
 
-Source: Oikarinen & Weng, Linear Explanations for Individual Neurons, ICML 2024 (arXiv 2405.06855), section 4 and appendix B. A variant is
-written behind the file's name, several joined by `-`: `--config configs/resnet50.py:layers-top_5`. All of them: docs/paper.md.
+Source: Oikarinen & Weng, Linear Explanations for Individual Neurons, ICML 2024 (arXiv 2405.06855),
+section 4 and appendix B. A variant is written behind the file's name, several joined by `-`:
+`--config configs/resnet50.py:layers-top_5`. All of them: docs/paper.md.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
-from ml_collections import ConfigDict
-
-from configs import common
+from jaxle.pipeline import defaults
 
 EXPLAINER = "siglip_l_16_384"  # ViT-L-16-SigLIP-384
 SIMULATOR = "siglip_so400m_14_384"  # ViT-SO400M-14-SigLIP-384: never the explainer itself
@@ -22,20 +22,20 @@ BRODEN = (
 )  # after Broden's kinds of labels, which the paper uses themselves
 
 
-def get_config() -> ConfigDict:
-    """The fields of `common`, set as in the paper where its experiments agree; the target and its data are left to each of them."""
-    config = common.get_config()
+def get_config() -> Any:
+    """The fields of `common`, set as in the paper where its experiments agree; the target and its
+    data are left to each of them."""
+    config = defaults.get_config()
     config.data.batch_size = 64
     config.concepts.sets = ("classes", "superclasses", *BRODEN, "nouns")
-    config.methods.siglip = common.siglip(EXPLAINER)
-    config.simulators = ConfigDict({"so400m": common.tower(SIMULATOR)})
+    config.methods.siglip = defaults.siglip(EXPLAINER)
+    config.simulators = Any({"so400m": defaults.tower(SIMULATOR)})
     return config
 
 
-def vary(
-    config: ConfigDict, variant: str, own: Mapping[str, Callable[[ConfigDict], None]]
-) -> ConfigDict:
-    """Apply the options that `variant` names, in this file's order (dry last); use it at the end of a config.
+def vary(config: Any, variant: str, own: Mapping[str, Callable[[Any], None]]) -> Any:
+    """Apply the options that `variant` names, in this file's order (dry last); use it at the end of
+    a config.
 
     Args:
       config: changed in place.
@@ -52,7 +52,8 @@ def vary(
     asked = variant.split("-") if variant else []
     if unknown := [name for name in asked if name not in options]:
         raise ValueError(
-            f"unknown variant {unknown[0]!r}; expected one or more of {', '.join(options)}, joined by '-'"
+            f"unknown variant {unknown[0]!r}; expected one or more of {', '.join(options)}, "
+            "joined by '-'"
         )
     for name, change in options.items():
         if name in asked:
@@ -60,41 +61,39 @@ def vary(
     return config
 
 
-def _clip_simulator(config: ConfigDict) -> None:
-    config.simulators.clip = common.tower(CLIP)
+def _clip_simulator(config: Any) -> None:
+    config.simulators.clip = defaults.tower(CLIP)
 
 
-def _class_names(config: ConfigDict) -> None:
+def _class_names(config: Any) -> None:
     config.concepts.sets = ("classes",)
 
 
-def _common_words(config: ConfigDict) -> None:
+def _common_words(config: Any) -> None:
     config.concepts.sets = ("common_words",)
 
 
-def _clip_explainer(config: ConfigDict) -> None:
+def _clip_explainer(config: Any) -> None:
     del config.methods.siglip
-    config.methods.clip = common.siglip(CLIP)
+    config.methods.clip = defaults.siglip(CLIP)
 
 
-def _top(k: int) -> Callable[[ConfigDict], None]:
-    def change(config: ConfigDict) -> None:
+def _top(k: int) -> Callable[[Any], None]:
+    def change(config: Any) -> None:
         config.search.max_concepts = k
         for method in config.methods.values():
-            method.search = "top_k"
+            method.explainer = "top_k"
 
     return change
 
 
-def _preconditioned(config: ConfigDict) -> None:
+def _preconditioned(config: Any) -> None:
     for name, method in list(config.methods.items()):
-        better = ConfigDict(
-            {**method.to_dict(), "search": "preconditioned", "no_longer_than": name}
-        )
+        better = defaults.like(method, "preconditioned", no_longer_than=name)
         config.methods[f"{name}_preconditioned"] = better
 
 
-def _dry(config: ConfigDict) -> None:
+def _dry(config: Any) -> None:
     config.data.source = "generated:40"
     config.data.split = ""
     config.data.batch_size = 8
@@ -107,13 +106,20 @@ def _dry(config: ConfigDict) -> None:
     config.fit.min_top5 = 0.0  # towers of random weights would screen every concept out
 
 
-VARIANTS: dict[str, Callable[[ConfigDict], None]] = {
-    "clip_simulator": _clip_simulator,  # B.1: CLIP ViT-L/14-336 as a second simulator
-    "class_names": _class_names,  # B.2: the class names alone as concepts
-    "common_words": _common_words,  # B.2: common English words of every kind (the paper: 20,000; ours: some 11,000)
-    "clip_explainer": _clip_explainer,  # B.3: CLIP ViT-L/14-336 in place of SigLIP
-    "top_4": _top(4),  # B.4: no greedy search, the four concepts of largest weight
+VARIANTS: dict[str, Callable[[Any], None]] = {
+    # B.1: CLIP ViT-L/14-336 as a second simulator
+    "clip_simulator": _clip_simulator,
+    # B.2: the class names alone, or common English words (the paper: 20,000; ours: some 11,000)
+    "class_names": _class_names,
+    "common_words": _common_words,
+    # B.3: CLIP ViT-L/14-336 in place of SigLIP
+    "clip_explainer": _clip_explainer,
+    # B.4: no greedy search, the four or five concepts of largest weight
+    "top_4": _top(4),
     "top_5": _top(5),
-    "preconditioned": _preconditioned,  # not the paper's: beside each method, explanations that are no longer and fit better
-    "dry": _dry,  # the whole program at full shapes on generated images and random weights: nothing is downloaded, no number means anything
+    # not the paper's: beside each method, explanations that are no longer and fit better
+    "preconditioned": _preconditioned,
+    # the whole program at full shapes on generated images and random weights: nothing is
+    # downloaded, and no number means anything
+    "dry": _dry,
 }

@@ -1,26 +1,29 @@
-"""Every neuron of a small network that ships with jaxle, on a procedural world: no download, about 80 seconds on two cores.
+"""Every neuron of a small network that ships with jaxle, on a procedural world: no download, about
+80 seconds on two cores.
 
     python -m jaxle.launch --config configs/quickstart.py
 
-6,000 rendered images of the scenes world and the trained scenes network. Three methods side by side: `label` explains with the world's
-exact labels and the paper's search; `preconditioned` with jaxle's own search, at no greater mean length; `siglip` with the probabilities of
-a small SigLIP for the world's words and some 400 foreign ones, which screening must throw out. All are simulated by a second, larger
-SigLIP, and those by labels by the labels too. Beside each score stand the dense-ridge ceiling (the best that these concepts can do at any
-length) and the same run on the untrained network.
+6,000 rendered images of the scenes world and the trained scenes network. Three methods side by
+side: `label` explains with the world's exact labels and the paper's search; `preconditioned` with
+jaxle's own search, at no greater mean length; `siglip` with the probabilities of a small SigLIP for
+the world's words and some 400 foreign ones, which screening must throw out. All are simulated by a
+second, larger SigLIP, and those by labels by the labels too. Beside each score stand the
+dense-ridge ceiling (the best that these concepts can do at any length) and the same run on the
+untrained network.
 """
 
-from configs import common
+from jaxle.pipeline import defaults
 
 
 def get_config():
-    config = common.get_config()
+    config = defaults.get_config()
     config.data.source = "scenes"
     config.target.model = "scenes_resnet"
     config.target.taps = ("layer1", "layer2", "layer3")
     config.concepts.sets = ("annotations", "foreign")
-    config.methods.preconditioned = common.label("preconditioned", no_longer_than="label")
-    config.methods.siglip = common.siglip("scenes_siglip_s")
-    config.simulators.siglip = common.tower("scenes_siglip_m")
+    config.methods.preconditioned = defaults.label("preconditioned", no_longer_than="label")
+    config.methods.siglip = defaults.siglip("scenes_siglip_s")
+    config.simulators.siglip = defaults.tower("scenes_siglip_m")
     config.evaluation.untrained = True
     config.evaluation.permutations = 2
     return config

@@ -2,29 +2,33 @@
 
     python -m jaxle.launch --config configs/resnet20_cifar10.py
 
-The weights are Idelbayev's (github.com/akamaster/pytorch_resnet_cifar10), fetched once and checked by hash; the images come from
-tensorflow-datasets. With both at hand:
+The weights are Idelbayev's (github.com/akamaster/pytorch_resnet_cifar10), fetched once and checked
+by hash; the images come from tensorflow-datasets. With both at hand:
 
     python -m jaxle.launch --config configs/resnet20_cifar10.py \
-        --config.data.source=folder:PATH/TO/IMAGES --config.target.weights=PATH/TO/resnet20-12fca82f.th
+        --config.data.source=folder:PATH/TO/IMAGES \
+        --config.target.weights=PATH/TO/resnet20-12fca82f.th
 
-where the folder holds one subfolder a class. The paper has no figure for this network. `label` is the paper's search, `preconditioned`
-jaxle's own at no greater mean length. Under a minute on two cores.
+where the folder holds one subfolder a class. The paper has no figure for this network. `label` is
+the paper's search, `preconditioned` jaxle's own at no greater mean length. Under a minute on two
+cores.
 
-    --config.target.taps=layer3 --config.evaluation.ablation=best     ablation scores: seconds after layer3, whose tail is linear
-    --config.evaluation.impact=True                                   Top Impact of all three stages: minutes
+    --config.target.taps=layer3 --config.evaluation.ablation=best
+                 ablation scores: seconds after layer3, whose tail is linear
+    --config.evaluation.impact=True
+                 Top Impact of all three stages: minutes
 """
 
-from configs import common
+from jaxle.pipeline import defaults
 
 
 def get_config():
-    config = common.get_config()
+    config = defaults.get_config()
     config.data.source = "tfds:cifar10"
     config.data.split = "test"
     config.target.model = "resnet20_cifar10"
     config.target.taps = ("layer1", "layer2", "layer3")
-    config.methods.preconditioned = common.label("preconditioned", no_longer_than="label")
+    config.methods.preconditioned = defaults.label("preconditioned", no_longer_than="label")
     config.concepts.superclasses = {
         "animal": ("mammal", "bird", "frog"),
         "mammal": ("pet", "hoofed animal"),

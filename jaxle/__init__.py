@@ -1,11 +1,25 @@
 """jaxle: every neuron of a vision network explained as a short weighted sum of words.
 
-The public names of the package. Importing jaxle imports no network, no data set and
-no plotting code: each name below is loaded when it is first used.
+The public names of the package. Importing jaxle imports no network, no data set and no plotting
+code: each name below is loaded when it is first used.
 """
 
 from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what editors and type checkers see
+    from jaxle.data.splits import Split as Split
+    from jaxle.evaluation.compare import compare as compare
+    from jaxle.evaluation.correlation import correlation as correlation
+    from jaxle.evaluation.evaluate import evaluate as evaluate
+    from jaxle.evaluation.simulation import simulate as simulate
+    from jaxle.explainers.explain import explain as explain
+    from jaxle.explanations import Explanation as Explanation
+    from jaxle.explanations import Explanations as Explanations
+    from jaxle.models.zoo import load_model as load_model
+    from jaxle.pipeline.load import load_run as load_run
+    from jaxle.solve.lasso import elastic_net as elastic_net
 
 __version__ = version("jaxle")
 
@@ -13,10 +27,13 @@ _HOMES = {
     "Explanation": "jaxle.explanations",
     "Explanations": "jaxle.explanations",
     "Split": "jaxle.data.splits",
+    "compare": "jaxle.evaluation.compare",
     "correlation": "jaxle.evaluation.correlation",
     "elastic_net": "jaxle.solve.lasso",
-    "explain": "jaxle.explainers.linear",
+    "evaluate": "jaxle.evaluation.evaluate",
+    "explain": "jaxle.explainers.explain",
     "load_model": "jaxle.models.zoo",
+    "load_run": "jaxle.pipeline.load",
     "simulate": "jaxle.evaluation.simulation",
 }
 __all__ = sorted(_HOMES)

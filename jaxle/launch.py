@@ -1,13 +1,14 @@
-"""The command line: one config in, explanations, scores and tables out; the same command again resumes.
+"""The command line: one config in, explanations, scores and tables out; the same again resumes.
 
     python -m jaxle.launch --config FILE[:variant] [--config.a.b=value …] [--stages=probe,fit,…]
 
-The console script `jaxle` is the same. Exit status 0 means that every requested stage is complete, 1 that something failed, 2 that the
-command or its config was wrong, 130 that it was interrupted.
+The console script `jaxle` is the same. Exit status 0 means that every requested stage is complete,
+1 that something failed, 2 that the command or its config was wrong, 130 that it was interrupted.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import traceback
@@ -17,25 +18,30 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from jaxle import stages
 from jaxle.mesh import make_mesh
+from jaxle.pipeline import run as pipeline
+from jaxle.pipeline.cache import STAGES
+from jaxle.pipeline.reading import read_config
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Path of the experiment's config, with an optional :variant.", lock_config=True
 )
-_STAGES = flags.DEFINE_list(
-    "stages", list(stages.STAGES), f"Which stages to run, of {', '.join(stages.STAGES)}."
-)
+_STAGES = flags.DEFINE_list("stages", list(STAGES), f"Which stages to run, of {', '.join(STAGES)}.")
 _TRACEBACK = flags.DEFINE_bool(
     "traceback", False, "Show where in the code a refused input was found."
 )
 
 
 def main(argv: list[str]) -> int:
-    """Run the requested stages in order; `argv` holds what the flags left over, which is an error."""
+    """Runs the requested stages in order, and returns the exit status.
+
+    Args:
+      argv: what the flags left over, the program's name first; more than that is an error.
+    """
     if argv[1:]:
         return _refuse(
-            f"unexpected arguments {argv[1:]}: every setting is written --config.section.field=value."
+            f"unexpected arguments {argv[1:]}: "
+            "every setting is written --config.section.field=value."
         )
     if _CONFIG.value is None:
         return _refuse(
@@ -45,15 +51,11 @@ def main(argv: list[str]) -> int:
         logging.set_verbosity(logging.WARNING)  # --verbosity=0 adds what JAX has to say
     _use_compilation_cache()
     try:
-        config = _CONFIG.value.to_dict()
-        config["workdir"] = config.get("workdir") or _default_workdir()
-        mesh_sizes = config.get("mesh", {})
-        mesh = make_mesh(mesh_sizes.get("data") or None, mesh_sizes.get("model", 1))
-        stages.run(config, _STAGES.value, mesh)
-    except (
-        ValueError,
-        ConnectionError,
-    ) as error:  # bad input, found at a boundary: one sentence; what was computed before it is kept
+        config = read_config(_CONFIG.value.to_dict())
+        config = dataclasses.replace(config, workdir=config.workdir or _default_workdir())
+        mesh = make_mesh(config.mesh.data or None, config.mesh.model)
+        pipeline.run(config, _STAGES.value, mesh)
+    except (ValueError, ConnectionError) as error:  # bad input, found at a boundary: one sentence
         if _TRACEBACK.value:
             traceback.print_exc()
         return _refuse(str(error))
@@ -68,44 +70,31 @@ def run() -> None:
     path = _config_path(sys.argv)
     if path is not None:
         if not path.is_file():
-            sys.exit(
-                _refuse(
-                    f"config file {path} does not exist: expected a Python file such as configs/quickstart.py."
-                )
-            )
-        sys.path.insert(
-            0, str(path.resolve().parent.parent)
-        )  # so that a config can say `from configs import common`
+            refusal = f"config file {path} does not exist: expected a Python file"
+            sys.exit(_refuse(f"{refusal} such as configs/quickstart.py."))
+        # so that a config can import what lies beside its folder: `from configs import paper`
+        sys.path.insert(0, str(path.resolve().parent.parent))
     app.run(main, flags_parser=_parse)
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """Parse the flags; a key or a value that the config does not know ends the program with one sentence."""
+    """Parses the flags; a key or value that the config does not know ends with one sentence."""
     try:
         return flags.FLAGS(argv)
-    except (
-        AttributeError,
-        KeyError,
-    ) as error:  # ml_collections' own words: 'sorce' Did you mean "source" instead of "sorce"?
+    except (AttributeError, KeyError) as error:  # ml_collections: 'sorce' Did you mean "source" …
         while error.args and isinstance(error.args[0], KeyError):
             error = error.args[0]
-        sys.exit(
-            _refuse(
-                "unknown config field "
-                + "; did".join(" ".join(str(error.args[0]).split()).split(" Did", 1))
-            )
-        )
+        said = " ".join(str(error.args[0]).split()).split(" Did", 1)
+        sys.exit(_refuse("unknown config field " + "; did".join(said)))
     except (flags.Error, TypeError, ValueError) as error:
         if "--traceback" in argv:
             traceback.print_exc()
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        sys.exit(
-            _refuse(lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}")
-        )  # a config that fails: where, and its last line
+        sys.exit(_refuse(lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"))
 
 
 def _config_path(argv: list[str]) -> Path | None:
-    """The file that --config names, without its variant, before the flags are parsed (the config's imports need it)."""
+    """The file that --config names, without its variant, before the flags are parsed."""
     for i, argument in enumerate(argv[1:], 1):
         name, equals, value = argument.lstrip("-").partition("=")
         if argument.startswith("-") and name == "config":
@@ -115,13 +104,12 @@ def _config_path(argv: list[str]) -> Path | None:
 
 
 def _default_workdir() -> str:
-    text = flags.FLAGS["config"].config_filename
-    stem, _, variant = text.partition(".py:")
+    stem, _, variant = flags.FLAGS["config"].config_filename.partition(".py:")
     return os.path.join("runs", "-".join(part for part in (Path(stem).stem, variant) if part))
 
 
 def _use_compilation_cache() -> None:
-    """Keep compiled programs between runs, unless the user has said where (or that not) through JAX's own settings."""
+    """Keeps compiled programs between runs, unless the user's JAX settings say where, or not to."""
     if jax.config.jax_compilation_cache_dir is None:
         home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
         jax.config.update("jax_compilation_cache_dir", os.path.join(home, "jaxle", "xla"))

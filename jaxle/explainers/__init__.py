@@ -1,1 +1,38 @@
-"""Explainers: how a neuron's activations become an explanation."""
+"""Explainers: from a layer's activations to explanations, each method one row of a table."""
+
+from jaxle.explainers import linear, preconditioned
+from jaxle.explainers.protocol import Explainer, Problem
+from jaxle.options import suggest
+from jaxle.references import is_reference, load_reference
+from jaxle.solve.folds import N_FOLDS
+
+__all__ = ["EXPLAINERS", "Explainer", "Problem", "find_explainer"]
+
+EXPLAINERS: dict[str, Explainer] = {
+    "greedy": Explainer(linear.Greedy, linear.greedy, "the paper's search, Algorithm 1"),
+    "top_k": Explainer(linear.TopK, linear.top_k, "the paper's B.4: the largest weights"),
+    "preconditioned": Explainer(
+        preconditioned.Preconditioned,
+        preconditioned.explain,
+        "jaxle's own: selects on a denoised target among all concepts",
+        folds=N_FOLDS,
+    ),
+}
+
+
+def find_explainer(name: str) -> Explainer:
+    """Returns the explainer of that name, of the table or "package.module:NAME" from outside.
+
+    Raises:
+      ValueError: an unknown name, or a reference to something that is no `Explainer`.
+    """
+    if name in EXPLAINERS:
+        return EXPLAINERS[name]
+    if not is_reference(name):
+        raise ValueError(f"unknown explainer {name!r}: {suggest(name, EXPLAINERS)}.")
+    found = load_reference(name, "explainer")
+    if not isinstance(found, Explainer):
+        raise ValueError(
+            f"{name!r} is {type(found).__name__}; expected a jaxle.explainers.Explainer."
+        )
+    return found

@@ -1,176 +1,131 @@
-"""The preconditioned explainer: concepts that predict what a dense fit predicts, as many as five folds find worth their length.
+"""The preconditioned explainer: concepts that predict what a dense fit predicts.
 
-    teach    ridge of every neuron on all concepts, w_R                                      (`solve.ridge.teach`; its ceiling, too)
-    select   forward selection on the teacher's prediction X w_R, over all concepts; the path's length by mean correlation over the
-             folds with the real activation, less `min_gain` a concept                                             (`solve.forward`)
-    exchange each concept gives way to whichever explains more of the prediction beside the others; least-squares weights on
-             train ∪ val                                                                                           (`solve.exchange`)
+    teach     ridge of every neuron on all concepts, w_R                  (`solve.ridge.teach`)
+    select    forward selection on the prediction X w_R, over all concepts;
+              length by the mean correlation over folds with the real activation,
+              less `min_gain` a concept                                   (`solve.forward`)
+    exchange  each concept gives way to whichever explains more of the
+              prediction beside the others; least squares on train ∪ val  (`solve.exchange`)
 
-jaxle's own procedure, not the paper's: method.md §9. The idea of selecting on a denoised target is Paul, Bair, Hastie & Tibshirani, Annals
-of Statistics 2008 (https://doi.org/10.1214/009053607000000578). The exchanges earned their place in docs/recovery.md; `exchanges=0`
-leaves them out. Train and val serve alike, in folds; test images are never seen.
+jaxle's own procedure, not the paper's: method.md §9. The idea of selecting on a denoised target is
+Paul, Bair, Hastie & Tibshirani's, Annals of Statistics 2008
+(https://doi.org/10.1214/009053607000000578). What each part gains: docs/recovery.md. Train and val
+serve alike, in folds; test images are not read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Bool, Float
 
-from jaxle.data.splits import Split
 from jaxle.explainers import table
-from jaxle.solve.measure import Measured
+from jaxle.explainers.protocol import Problem
 from jaxle.explainers.search import Found
 from jaxle.explanations import Explanations
+from jaxle.options import option
 from jaxle.solve import exchange, forward, least_squares, ridge
-from jaxle.solve.exchange import ROUNDS
-from jaxle.solve.folds import N_FOLDS
-from jaxle.solve.moments import merge
-
-__all__ = ["N_FOLDS", "explain", "search", "select", "teach"]
+from jaxle.solve.measure import Measured
 
 
-def explain(
-    measured: Measured,
-    concepts: Sequence[str],
-    maxima: np.ndarray,
-    split: Split,
-    *,
-    max_concepts: int,
-    min_gain: float,
-    mean_length: float | None = None,
-    teacher: bool = True,
-    exchanges: int = ROUNDS,
-    dead_threshold: float,
-    mesh: Mesh | None = None,
-) -> Explanations:
-    """Teach, then select; arguments as in `select`, but for `teacher`: whether there is one."""
-    return select(
-        measured,
-        concepts,
-        maxima,
-        split,
-        max_concepts=max_concepts,
-        min_gain=min_gain,
-        mean_length=mean_length,
-        teacher=teach(measured, mesh=mesh) if teacher else None,
-        exchanges=exchanges,
-        dead_threshold=dead_threshold,
-        mesh=mesh,
+@dataclass(frozen=True)
+class Preconditioned:
+    """Options of `preconditioned`."""
+
+    max_concepts: int = option(10, "most concepts in an explanation", low=1)
+    min_gain: float = option(
+        0.02, "what one more concept must add to the mean correlation over folds", low=0, high=1
+    )
+    mean_length: float | None = option(
+        None, "set min_gain so that explanations are no longer than this on average", low=1
+    )
+    teacher: bool = option(True, "select on the dense ridge's prediction, not on the activation")
+    exchanges: int = option(
+        exchange.ROUNDS, "rounds in which each concept may give way to a better one", low=0
     )
 
 
-def teach(measured: Measured, *, mesh: Mesh | None = None) -> ridge.Teacher:
-    """The dense fit on train ∪ val, raw columns; its test correlation is the ceiling of what the concepts can express.
+def explain(problem: Problem, options: Preconditioned) -> Explanations:
+    """Returns explanations that predict better than the paper's at the same length.
 
-    Args:
-      measured: from `measure` with folds.
-      mesh: neurons are split over its axis `data`.
+    `val_correlation` is the mean over folds of the correlation, in a fold, of the activation and
+    the fit of these concepts on the other folds. `facts` hold the `min_gain` used, and the
+    teacher's strengths.
     """
-    return ridge.teach(merge([measured.train, measured.val]), mesh=mesh)
-
-
-def select(
-    measured: Measured,
-    concepts: Sequence[str],
-    maxima: np.ndarray,
-    split: Split,
-    *,
-    max_concepts: int,
-    min_gain: float,
-    mean_length: float | None = None,
-    teacher: ridge.Teacher | None,
-    exchanges: int = ROUNDS,
-    dead_threshold: float,
-    mesh: Mesh | None = None,
-) -> Explanations:
-    """Select the concepts and put the table together.
-
-    Args:
-      measured: from `measure` with folds.
-      concepts: names of the kept columns.
-      maxima: (neurons,) each neuron's largest activation over all probe images.
-      split: kept with the explanations.
-      max_concepts: most concepts in an explanation.
-      min_gain: what one more concept must add to the mean correlation over the folds.
-      mean_length: set `min_gain` instead, so that the mean length over neurons neither dead nor constant does not exceed this; at least 1.
-      teacher: from `teach`; None selects for the activation itself.
-      exchanges: rounds in which each concept may give way to a better one; 0 for none.
-      dead_threshold: see `linear.explain`.
-      mesh: neurons are split over its axis `data`.
-
-    Returns:
-      Explanations; `val_correlation` is the mean over the folds of the correlation, in a fold, of the activation and the fit of these
-      concepts on the other folds. `facts` hold the `min_gain` used and the teacher's strengths.
-    """
-    live = table.live(maxima, dead_threshold, measured.train)
+    measured, live = problem.measured, table.counted(problem)
+    teacher = teach(measured, mesh=problem.mesh) if options.teacher else None
     weights = None if teacher is None else teacher.weights
-    limits = {"max_concepts": max_concepts, "min_gain": min_gain, "mean_length": mean_length}
-    found, used = search(measured, weights, **limits, exchanges=exchanges, live=live, mesh=mesh)
-    facts = {
+    found, used = search(measured, weights, options, live=live, mesh=problem.mesh)
+    facts: dict[str, Any] = {
         "n_concepts": len(measured.kept),
         "n_folds": len(measured.folds),
         "min_gain": used,
         "mean_length": float(found.count[live].mean()) if live.any() else 0.0,
     }
     if teacher is not None:
-        strength, freedom = (
-            np.asarray(part, np.float64)[live] for part in (teacher.strength, teacher.freedom)
-        )
-        facts["teacher"] = {
-            "least_strength": float(strength.min(initial=np.inf)) if live.any() else None,
-            "median_strength": float(np.median(strength)) if live.any() else None,
-            "largest_strength": float(strength.max(initial=0)) if live.any() else None,
-            "mean_freedom": float(freedom.mean()) if live.any() else None,
-        }
-    return Explanations(
-        table.rows(found, concepts, maxima, dead_threshold, measured.train),
-        split=split,
-        facts=facts,
-    )
+        facts["teacher"] = _teacher_facts(teacher, live)
+    return Explanations(table.rows(found, problem), split=problem.split, facts=facts)
+
+
+def teach(measured: Measured, *, mesh: Mesh | None = None) -> ridge.Teacher:
+    """Returns the dense fit on train ∪ val, raw columns.
+
+    Args:
+      measured: from `solve.measure.measure` with folds.
+      mesh: neurons are split over its axis `data`.
+    """
+    assert measured.total is not None, "moments with folds"
+    return ridge.teach(measured.total, spectrum=measured.spectrum, mesh=mesh)
 
 
 def search(
     measured: Measured,
-    weights: jax.Array | None,
+    weights: Float[jax.Array, "concepts neurons"] | None,
+    options: Preconditioned,
     *,
-    max_concepts: int,
-    min_gain: float,
-    mean_length: float | None = None,
-    exchanges: int = ROUNDS,
-    live: np.ndarray | None = None,
+    live: Bool[np.ndarray, " neurons"],
     mesh: Mesh | None = None,
 ) -> tuple[Found, float]:
-    """The selection as arrays, beside `search.greedy`; arguments as in `select`.
+    """Returns the selection as arrays, beside `search.greedy`'s, and the `min_gain` used.
 
     Args:
-      weights: (concepts, neurons) the teacher's, raw columns; None selects for the activation itself.
-      live: (neurons,) bool, whose lengths count for `mean_length`; None: all.
-
-    Returns:
-      What was found, and the `min_gain` used.
-
-    Raises:
-      ValueError: fewer than two folds.
+      measured: moments with folds.
+      weights: the teacher's, raw columns; None selects for the activation itself.
+      options: the method's.
+      live: whose lengths count for `mean_length`.
+      mesh: neurons are split over its axis `data`.
     """
-    total = merge([measured.train, measured.val])
-    selected = forward.path(total, weights, most=max_concepts, mesh=mesh)
+    total, most = measured.total, options.max_concepts
+    assert total is not None, "moments with folds"
+    min_gain = options.min_gain
+    selected = forward.path(total, weights, most=most, mesh=mesh)
     rho = forward.judge(measured.folds, selected)
-    if mean_length is not None:
-        min_gain = forward.gain_for(
-            rho, mean_length, np.ones(len(rho), bool) if live is None else live
-        )
+    if options.mean_length is not None:
+        min_gain = forward.gain_for(rho, options.mean_length, live)
     count = forward.lengths(rho, min_gain)
-    selected = np.where(np.arange(max_concepts) < count[:, None], selected, -1).astype(np.int32)
-    better = exchange.exchange(total, selected, weights, rounds=exchanges, mesh=mesh)
+    selected = np.where(np.arange(most) < count[:, None], selected, -1).astype(np.int32)
+    better = exchange.exchange(total, selected, weights, rounds=options.exchanges, mesh=mesh)
     if (better != selected).any():
         selected, rho = better, forward.judge(measured.folds, better)
-    weights, bias, _ = least_squares.refit(total, total, selected)
+    fitted, bias, _ = least_squares.refit(total, total, selected)
     last = np.take_along_axis(rho, np.maximum(count - 1, 0)[:, None], axis=1)[:, 0]
-    return Found(
-        selected,
-        count,
-        *(part.astype(np.float32) for part in (weights, bias, np.where(count > 0, last, 0.0))),
-    ), float(min_gain)
+    parts = (fitted, bias, np.where(count > 0, last, 0.0))
+    return Found(selected, count, *(part.astype(np.float32) for part in parts)), float(min_gain)
+
+
+def _teacher_facts(teacher: ridge.Teacher, live: np.ndarray) -> dict[str, float | None]:
+    parts = (teacher.strength, teacher.freedom)
+    strength, freedom = (np.asarray(part, np.float64)[live] for part in parts)
+    if not live.any():
+        names = ("least_strength", "median_strength", "largest_strength", "mean_freedom")
+        return dict.fromkeys(names)
+    return {
+        "least_strength": float(strength.min()),
+        "median_strength": float(np.median(strength)),
+        "largest_strength": float(strength.max()),
+        "mean_freedom": float(freedom.mean()),
+    }

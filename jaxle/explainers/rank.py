@@ -1,8 +1,8 @@
 """Every neuron's candidates: the elastic net on all concepts, and the order that it gives them.
 
-By descending weight, among equal weights (zeros above all, and most of a sparse fit is zero) by descending signed gradient, then by index:
-a total order, so that the search is deterministic (equal non-zero weights have equal gradients at an optimum). Paper, Eq. 6 and
-Algorithm 1, which sorts by weight alone.
+By descending weight, among equal weights (most of a sparse fit is zero) by descending signed
+gradient, then by index: a total order, so that the search is deterministic (equal non-zero weights
+have equal gradients at an optimum). Paper, Eq. 6 and Algorithm 1, which sorts by weight alone.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxle.mesh import data_size
 from jaxle.solve import elastic_net
 from jaxle.solve.moments import Moments, block_size, blocks
 
@@ -41,7 +42,7 @@ def candidates(
     mesh: Mesh | None = None,
     block: int | None = None,
 ) -> Candidates:
-    """Fit and order a block of neurons at a time, so that only moments and one block are alive; use it before a search.
+    """Returns every neuron's candidates, fitted and ordered a block of neurons at a time.
 
     Args:
       moments: of the training images.
@@ -49,19 +50,18 @@ def candidates(
       pool: candidates kept per neuron.
       block: neurons per block; None asks how much memory is free.
     """
-    n_concepts, n_neurons = moments.cross.shape
-    block = min(
-        n_neurons, block or block_size(n_concepts, 1 if mesh is None else mesh.shape["data"])
-    )
+    n_neurons, moments = moments.cross.shape[1], moments.padded(data_size(mesh))
+    n_concepts, n_padded = moments.cross.shape
+    block = min(n_padded, block or block_size(n_concepts, data_size(mesh)))
     parts = []
     for start, some in blocks(moments, block):
         solution = elastic_net.solve(some, lam, l1_ratio, tol=tol, mesh=mesh)
         parts.append((start, _summary(solution, min(pool, n_concepts))))
-    whole = [np.zeros((n_neurons, *part.shape[1:]), part.dtype) for part in parts[0][1]]
+    whole = [np.zeros((n_padded, *part.shape[1:]), part.dtype) for part in parts[0][1]]
     for start, part in parts:
         for target, values in zip(whole, part, strict=True):
             target[start : start + block] = np.asarray(values)
-    return Candidates(*whole)
+    return Candidates(*(target[:n_neurons] for target in whole))
 
 
 def _summary(solution: elastic_net.Solution, pool: int):

@@ -1,11 +1,14 @@
-"""Which few concepts explain a neuron: the paper's greedy search, and its plain top-k, for a block of neurons in one program.
+"""Which few concepts explain a neuron: the paper's greedy search and its top-k, a block at a time.
 
-    greedy: of the first r candidates still open, fit each beside the concepts chosen so far; drop those that raise the validation
-    correlation by less than ε; choose the best; stop when none is left that does, or at v concepts       (paper, Algorithm 1)
+    greedy: of the first r candidates still open, fit each beside the concepts chosen so far; drop
+    those that raise the validation correlation by less than ε; choose the best; stop when none is
+    left that does, or at v concepts                                        (paper, Algorithm 1)
 
-Everything is read off second moments (`solve.least_squares`), so no fit touches the images again. Deliberate differences from the paper's
-code, each with a test of its name in tests/explainers/test_search.py: least squares is exact instead of 100 gradient steps, a neuron
-without a helpful candidate ends unexplained, and the last concept kept is the one chosen and not the one tried last.
+All of it is read off second moments (`solve.least_squares`), so no fit touches the images again.
+Deliberate differences from the paper's code, each with a test of its name in
+tests/explainers/test_search.py: least squares is exact instead of 100 gradient steps, a neuron
+without a helpful candidate ends unexplained, and the last concept kept is the one chosen and not
+the one tried last.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxle.mesh import data_size
 from jaxle.solve import least_squares
 from jaxle.solve.moments import ROWS, WHOLE, Moments, scales, split_jit
 
@@ -44,14 +48,16 @@ def greedy(
     min_gain: float,
     mesh: Mesh | None = None,
 ) -> Found:
-    """The paper's greedy search; use it where explanations must be comparable with the paper's.
+    """Returns what the paper's greedy search chooses.
 
     Args:
       train, val: moments of the images that fit and of those that choose.
-      order: (neurons, pool) int32, candidates best first; n_candidates·max_concepts of them are always enough.
+      order: (neurons, pool) int32, candidates best first; n_candidates·max_concepts of them are
+        always enough.
       n_candidates: candidates tried per step (r).
       max_concepts: most concepts per neuron (v).
-      min_gain: least gain in validation correlation for one more concept (ε); the first needs only a positive correlation.
+      min_gain: least gain in validation correlation for one more concept (ε); the first needs only
+        a positive correlation.
       mesh: split the neurons over its axis `data`.
     """
     return _search(
@@ -76,7 +82,9 @@ def top_k(
     n_candidates: int = 0,
     min_gain: float = 0.0,
 ) -> Found:
-    """The `max_concepts` largest weights, refitted (paper, appendix B.4); a concept that depends linearly on those before is passed over.
+    """The `max_concepts` largest weights, refitted (paper, appendix B.4).
+
+    A concept that depends linearly on those before it is passed over.
 
     Arguments as in `greedy`; n_candidates and min_gain are not used.
     """
@@ -91,21 +99,16 @@ SEARCHES = {"greedy": greedy, "top_k": top_k}
 def _search(
     train, val, order, max_concepts: int, mesh, *, greedy: bool, n_candidates: int, min_gain: float
 ) -> Found:
-    n_neurons = len(order)
-    n_devices = 1 if mesh is None else mesh.shape["data"]
-    block = min(BLOCK * n_devices, -(-n_neurons // n_devices) * n_devices)
+    n_neurons, n_devices = len(order), data_size(mesh)
+    padded_train, padded_val = train.padded(n_devices), val.padded(n_devices)
+    block = min(BLOCK * n_devices, padded_train.cross.shape[1])
     program = _program(mesh, greedy, max_concepts)
-    train, val = (jax.tree.map(jnp.asarray, moments) for moments in (train, val))
+    limits = (np.int32(n_candidates), np.float32(min_gain))
     parts = []
     for begin in range(0, n_neurons, block):
-        neurons = np.minimum(
-            np.arange(begin, begin + block, dtype=np.int32), n_neurons - 1
-        )  # the last block is padded
-        parts.append(
-            program(
-                train, val, order[neurons], neurons, jnp.int32(n_candidates), jnp.float32(min_gain)
-            )
-        )
+        # past the end the last neuron repeats
+        neurons = np.minimum(np.arange(begin, begin + block, dtype=np.int32), n_neurons - 1)
+        parts.append(program(padded_train, padded_val, order[neurons], neurons, *limits))
     selected = np.concatenate([np.asarray(part) for part in parts])[:n_neurons]
     weights, bias, rho = least_squares.refit(train, val, selected)
     count = np.sum(selected >= 0, axis=1, dtype=np.int32)

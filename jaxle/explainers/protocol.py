@@ -1,0 +1,110 @@
+"""What an explainer is: its options, what it needs, and a function from problem to explanations.
+
+    Problem (activations, concepts, moments of one layer) × options → Explanations
+
+A run and `jaxle.explain` both build a `Problem` and call `Explainer.explain`; neither knows which
+method it is. An explainer of your own is one `Explainer` object, named "package.module:NAME".
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float, Real
+
+from jaxle import options
+from jaxle.arrays import Array
+from jaxle.data.splits import Split
+from jaxle.explanations import Explanations
+from jaxle.solve.measure import Measured, maximum
+
+
+class ConceptRows(Protocol):
+    """A concept matrix whose tiles are made where they are read; images × concepts is not held."""
+
+    @property
+    def concepts(self) -> Sequence[str]:
+        """Names of all columns."""
+        ...
+
+    def rows(
+        self, index: np.ndarray, columns: np.ndarray | slice | None = None
+    ) -> Float[Array, "rows columns"]:
+        """Probabilities (0–1) of some images and concepts."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """One layer to explain. Rows of test images are there to be indexed and must not be read.
+
+    Attributes:
+      activations: (images, neurons) of all probe images; an array, or what is indexed like one.
+      concepts: names of the concepts that passed screening: the columns of the moments.
+      matrix: probabilities of all concepts, screened or not; `measured.kept` picks the columns.
+      split: which images train, choose and score.
+      measured: moments of train and val, and of folds where the explainer asks for them.
+      dead_threshold: a neuron whose largest activation stays below it is flagged dead.
+      mesh: neurons may be split over its axis `data`.
+    """
+
+    activations: Any
+    concepts: tuple[str, ...]
+    matrix: ConceptRows
+    split: Split
+    measured: Measured
+    dead_threshold: float = 0.01
+    mesh: Mesh | None = None
+
+    @functools.cached_property
+    def maxima(self) -> Float[np.ndarray, " neurons"]:
+        """Each neuron's largest activation over all probe images."""
+        return maximum(self.activations)
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """A method: how it is configured, what it needs, and what it does.
+
+    Attributes:
+      options: a frozen dataclass whose fields are made by `jaxle.options.option`. A field called
+        `mean_length` (a number or None) lets a run hold the method to another's mean length.
+      explain: problem, options record → one explanation a neuron, in order.
+      meaning: one line for the documentation.
+      folds: how many folds of train ∪ val the moments are kept in; 0 for none.
+      version: to be raised when the same options give other explanations than before.
+    """
+
+    options: type
+    explain: Callable[[Problem, Any], Explanations]
+    meaning: str = ""
+    folds: int = 0
+    version: int = 1
+
+    @property
+    def limits_length(self) -> bool:
+        """Whether a mean length can be asked of it."""
+        return "mean_length" in options.describe(self.options)
+
+
+class ArrayRows:
+    """A concept matrix that a user holds as an array, as `ConceptRows`.
+
+    Args:
+      probs: (images, concepts), 0–1.
+      concepts: the columns' names.
+    """
+
+    def __init__(self, probs: Real[Array, "images concepts"], concepts: Sequence[str]):
+        self._probs, self.concepts = probs, tuple(concepts)
+
+    def rows(
+        self, index: np.ndarray, columns: np.ndarray | slice | None = None
+    ) -> Real[Array, "rows columns"]:
+        """Some rows and columns, in the array's own dtype."""
+        return self._probs[index][:, slice(None) if columns is None else columns]

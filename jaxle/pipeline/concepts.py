@@ -1,0 +1,49 @@
+"""Concept matrices of a run's methods: P (images × concepts) by labels or by an encoder.
+
+label     classes, superclasses, annotations                  P_ij ∈ {0, 1}
+siglip    the words of `config.concepts.sets`, by an encoder  P_ij = σ(scale·(cos + shift))
+nonsense  as many made-up words, by the same encoder          a null; never screened
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from jaxle.evaluation.nulls import nonsense_names
+from jaxle.pipeline.cache import Cache
+from jaxle.pipeline.config import Config, Encoder
+from jaxle.pipeline.encoders import encoder_matrix
+from jaxle.pipeline.labels import label_matrix, words
+from jaxle.pipeline.matrices import Calibrated, ConceptMatrix
+from jaxle.pipeline.probe import Labelled
+
+# kind → the words of such a matrix, from the config's words and seed
+VOCABULARY = {
+    "siglip": lambda concepts, seed: concepts,
+    "nonsense": lambda concepts, seed: nonsense_names(len(concepts), seed, concepts),
+}
+
+
+def method_matrices(
+    cache: Cache,
+    labelled: Labelled,
+    calibrated: Mapping[Encoder, Calibrated],
+    config: Config,
+) -> dict[str, ConceptMatrix]:
+    """Returns method → the matrix that it explains with; methods on the same concepts share it."""
+    made: dict[tuple[str, Encoder | None], ConceptMatrix] = {}
+    for method in config.methods.values():
+        if (method.concepts, method.encoder) in made:
+            continue
+        if method.encoder is None:
+            matrix = label_matrix(labelled, config.concepts)
+        else:
+            found = words(labelled, config.concepts)
+            names = VOCABULARY[method.concepts](found.concepts, config.seed)
+            encoder, templates = calibrated[method.encoder], config.concepts.templates
+            matrix = encoder_matrix(cache, encoder, method.concepts, names, templates)
+            if method.concepts == "siglip":
+                matrix = dataclasses.replace(matrix, origin=found.origin)
+        made[method.concepts, method.encoder] = matrix
+    return {name: made[m.concepts, m.encoder] for name, m in config.methods.items()}

@@ -1,0 +1,106 @@
+"""Contribute: what each concept of an explanation adds, and how often it is chosen again.
+
+    share, leave_one_out   from second moments of the simulator's probabilities on test images
+    frequency              refits on resampled train and val images
+
+Source: method.md §8; `evaluation.contributions`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxle.evaluation.contributions import contributions, selection_frequency
+from jaxle.evaluation.resampling import resampled
+from jaxle.explanations import Explanations
+from jaxle.pipeline.cache import Cache, Made, Several, Step
+from jaxle.pipeline.explain import Explained, search
+from jaxle.pipeline.inputs import Partition
+from jaxle.pipeline.layers import Columns, Layers
+from jaxle.pipeline.simulate import Simulated, Simulator
+from jaxle.solve.measure import Measured
+from jaxle.solve.moments import Moments, second_moments
+
+
+@dataclass(frozen=True, eq=False)
+class OnTest:
+    """Second moments of a simulator's probabilities and the trained layers on test images."""
+
+    key: str
+    moments: Moments
+    spans: Mapping[str, slice]  # layer's key → its columns
+
+
+def on_test(cache: Cache, simulator: Simulator, layers: Layers, partition: Partition) -> OnTest:
+    """Returns the moments from which contributions are read, for all layers at once."""
+    trained = Several(layers.trained)
+    what = f"{simulator.name}, {len(simulator.concepts.names)} concepts"
+    arrays = cache.step(ON_TEST, what, [simulator, trained, partition])
+    fields = {name: arrays.arrays[name] for name in Moments._fields if name != "n"}
+    moments = Moments(n=int(arrays.arrays["n"]), **fields)
+    return OnTest(arrays.key, moments, Columns(trained).spans)
+
+
+def _on_test(simulator: Simulator, trained, partition, options: None, mesh: Any) -> Made:
+    rows, test = simulator.concepts.matrix.rows, partition.split.test
+    moments = second_moments(lambda i: rows(i), Columns(trained), test, mesh=mesh)
+    return {name: np.asarray(value) for name, value in moments._asdict().items()}, {}
+
+
+def contribute(cache: Cache, simulated: Simulated, tested: OnTest) -> dict[str, np.ndarray]:
+    """Returns `share` and `leave_one_out`, (neurons, most) in each explanation's own order."""
+    explained = simulated.explained
+    what = f"{explained.layer}, {explained.method} by {simulated.simulator.name}"
+    return dict(cache.step(CONTRIBUTE, what, [simulated, tested]).arrays)
+
+
+def _contribute(simulated: Simulated, tested: OnTest, options: None, mesh: Any) -> Made:
+    explained, names = simulated.explained, simulated.simulator.concepts.names
+    moments = tested.moments.neurons(tested.spans[explained.layer.key])
+    got = contributions(explained.explanations, names, moments)
+    return {"share": got.share, "leave_one_out": got.leave_one_out}, {}
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Of refits on resampled images."""
+
+    draws: int
+    seed: int
+
+
+def select_again(
+    cache: Cache, explained: Explained, partition: Partition, how: Draws
+) -> tuple[np.ndarray, float]:
+    """Returns how often each concept is chosen again (neurons, most), and the mean overlap."""
+    what = f"{explained.layer}, {explained.method}, {how.draws} draws"
+    stored = cache.step(SELECT_AGAIN, what, [explained, partition], how)
+    return stored.arrays["frequency"], stored.facts["mean_overlap"]
+
+
+def _select_again(explained: Explained, partition: Partition, options: Draws, mesh: Any) -> Made:
+    fitted, layer, split = explained.fitted, explained.layer, partition.split
+    measured, rows = fitted.of(layer), fitted.concepts.matrix.rows
+
+    def resample(draw: int) -> Measured:
+        how = {"seed": options.seed, "mesh": mesh}
+        return resampled(measured, rows, layer.values, split, draw, **how)
+
+    def refit(got: Measured) -> Explanations:
+        again = dataclasses.replace(fitted, measured=got, spans={layer.key: slice(None)})
+        return search(again, layer, partition, explained.searched, mesh)
+
+    stable = selection_frequency(explained.explanations, resample, refit, draws=options.draws)
+    live = explained.live
+    overlap = float(stable.overlap[live].mean()) if live.any() else 0.0
+    return {"frequency": stable.frequency}, {"mean_overlap": overlap}
+
+
+ON_TEST = Step("on_test", "score", 1, _on_test)
+CONTRIBUTE = Step("contribute", "score", 1, _contribute)
+SELECT_AGAIN = Step("select_again", "score", 1, _select_again)

@@ -1,0 +1,132 @@
+"""Encoders: words as embeddings, and scale and shift that make cosines probabilities.
+
+P_ij = σ(scale·(cos(E_I(x_i), E_T(c_j)) + shift)),   scale and shift calibrated on labels
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxle.concepts import calibration
+from jaxle.concepts.contrastive import ContrastiveConcepts, embed_prompts
+from jaxle.models.two_tower import TwoTower
+from jaxle.pipeline.cache import Cache, Made, Step, derived_key
+from jaxle.pipeline.config import Concepts, Config, Encoder
+from jaxle.pipeline.inputs import Inputs, Opened, Partition, encoder_name
+from jaxle.pipeline.labels import label_matrix
+from jaxle.pipeline.matrices import Calibrated, ConceptMatrix, Embeddings, Texts
+from jaxle.pipeline.probe import Embedded, Labelled
+
+TEXTS = 64  # texts a step of a text tower: one shape for any number of words
+
+
+def calibrate_all(
+    cache: Cache,
+    inputs: Inputs,
+    labelled: Labelled,
+    embedded: Mapping[Encoder, Embedded],
+    config: Config,
+) -> dict[Encoder, Calibrated]:
+    """Returns every encoder of a run, calibrated."""
+    labels = None
+    if labelled.labels is not None or labelled.annotations is not None:
+        labels = label_matrix(labelled, config.concepts)
+    return {
+        encoder: calibrate(
+            cache, opened, embedded[encoder], labels, inputs.partition, config.concepts
+        )
+        for encoder, opened in inputs.encoders.items()
+    }
+
+
+def calibrate(
+    cache: Cache,
+    opened: Opened[TwoTower],
+    embedded: Embedded,
+    labels: ConceptMatrix | None,
+    partition: Partition,
+    concepts: Concepts,
+) -> Calibrated:
+    """Returns an encoder with scale and shift: fitted on labels, the paper's, or its training's.
+
+    Args:
+      cache: of the run.
+      opened, embedded: the encoder and its image embeddings.
+      labels: of the images, None where they have none.
+      partition: calibration reads train.
+      concepts: what calibration is asked for, and the prompts.
+    """
+    tower, name = opened.network, encoder_name(embedded.encoder)
+    if labels is not None and concepts.calibration == "auto":
+        texts = embed_words(cache, opened, name, labels.names, concepts.templates)
+        inputs = [opened, embedded, texts, labels, partition]
+        stored = cache.step(CALIBRATION, f"{name}, calibration", inputs)
+        facts, key = stored.facts, stored.key
+    else:
+        found = calibration.Calibration(
+            tower.scale, tower.shift, "the scale and shift that it was trained with"
+        )
+        if concepts.calibration != "trained":
+            own = (tower.scale, tower.shift) if concepts.calibration == "auto" else None
+            found = calibration.known(tower.name, own)
+        facts = _facts(found)
+        key = derived_key("given_calibration", 1, [opened, embedded], facts)
+    return Calibrated(key, opened, embedded, facts["scale"], facts["shift"], facts)
+
+
+def _calibrate(opened, embedded, texts, labels, partition, options: None, mesh: Any) -> Made:
+    tower = opened.network
+    arrays = (embedded.embeddings, texts.embeddings)
+    matrix = ContrastiveConcepts.make(texts.names, *arrays, tower.scale, tower.shift, mesh)
+    found = calibration.calibrate(matrix.cosines, labels.matrix.rows, partition.split.train)
+    names = ("predicted", "observed", "count")
+    curve = {name: np.nan_to_num(getattr(found.quality, name)) for name in names}
+    return curve, _facts(found)
+
+
+def _facts(found: calibration.Calibration) -> dict[str, Any]:
+    facts: dict[str, Any] = {"scale": found.scale, "shift": found.shift, "source": found.source}
+    if found.quality is not None:
+        facts |= {name: float(getattr(found.quality, name)) for name in ("nll", "brier", "ece")}
+    return facts
+
+
+def embed_words(
+    cache: Cache,
+    opened: Opened[TwoTower],
+    name: str,
+    names: Sequence[str],
+    templates: Sequence[str],
+) -> Texts:
+    """Returns the words' embeddings by an encoder, each in every prompt template."""
+    options = {"names": list(names), "templates": list(templates)}
+    stored = cache.step(TEXT, f"{name} on {len(names)} words", [opened], options)
+    return Texts(stored.key, tuple(names), stored.arrays["texts"])
+
+
+def _embed_words(opened: Opened[TwoTower], options: Mapping[str, Any], mesh: Any) -> Made:
+    def embed(batch: list[str]) -> np.ndarray:
+        filled = batch + batch[-1:] * (-len(batch) % TEXTS)
+        return opened.network.embed_texts(filled, TEXTS)[: len(batch)]
+
+    texts = embed_prompts(embed, options["names"], tuple(options["templates"]))
+    return {"texts": texts}, {"names": options["names"]}
+
+
+def encoder_matrix(
+    cache: Cache, calibrated: Calibrated, kind: str, names: Sequence[str], templates: Sequence[str]
+) -> ConceptMatrix:
+    """Returns an encoder's probabilities of some words."""
+    encoder, embedded = calibrated.embedded.encoder, calibrated.embedded.embeddings
+    texts = embed_words(cache, calibrated.opened, encoder_name(encoder), names, templates)
+    scaled = (calibrated.scale, calibrated.shift, cache.mesh)
+    matrix = ContrastiveConcepts.make(texts.names, embedded, texts.embeddings, *scaled)
+    key = derived_key("encoder_matrix", 1, [calibrated, texts], kind)
+    return ConceptMatrix(key, kind, matrix, encoder=Embeddings(calibrated, texts))
+
+
+CALIBRATION = Step("calibration", "probe", 1, _calibrate)
+TEXT = Step("texts", "probe", 1, _embed_words)

@@ -1,0 +1,125 @@
+"""Explain: one method's explanations of one layer.
+
+moments, activations × the explainer's options → Explanations
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxle.explainers import Problem, find_explainer
+from jaxle.explanations import Explanations
+from jaxle.pipeline.cache import Cache, Made, Step
+from jaxle.pipeline.config import Config
+from jaxle.pipeline.fit import Fitted
+from jaxle.pipeline.inputs import Partition
+from jaxle.pipeline.layers import Layer
+from jaxle.references import source_fingerprint
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """The explanations of a layer by a method, and the options with which they were found."""
+
+    key: str
+    method: str
+    layer: Layer
+    fitted: Fitted
+    explanations: Explanations
+    searched: Searched
+
+    @property
+    def live(self) -> np.ndarray:
+        """(neurons,) bool: not dead; what means are over."""
+        return self.explanations.flags != "dead"
+
+
+@dataclass(frozen=True)
+class Searched:
+    """How a method searches: all that its explanations depend on beside what it is given."""
+
+    explainer: str
+    options: Any  # the explainer's own record
+    dead_threshold: float
+
+    @property
+    def versions(self) -> dict[str, Any]:
+        """The explainer's version, and a hash of its code where it is not jaxle's."""
+        found = find_explainer(self.explainer)
+        return {"version": found.version, "code": source_fingerprint(found.explain)}
+
+
+def explain_all(
+    cache: Cache,
+    fitted: Mapping[str, Fitted],
+    layers: Sequence[Layer],
+    partition: Partition,
+    config: Config,
+) -> list[Explained]:
+    """Returns every method's explanations of every layer, by layer and then as methods are named.
+
+    A method whose length another method limits is explained after that one.
+    """
+    free_first = sorted(config.methods.items(), key=lambda item: bool(item[1].no_longer_than))
+    made: dict[tuple[str, str], Explained] = {}
+    for layer in layers:
+        for name, method in free_first:
+            searched = Searched(method.explainer, method.options, config.target.dead_threshold)
+            if method.no_longer_than:
+                limit = mean_length(made[layer.key, method.no_longer_than].explanations)
+                options = dataclasses.replace(method.options, mean_length=limit)
+                searched = dataclasses.replace(searched, options=options)
+            made[layer.key, name] = explain(cache, name, fitted[name], layer, partition, searched)
+    return [made[layer.key, name] for layer in layers for name in config.methods]
+
+
+def explain(
+    cache: Cache,
+    method: str,
+    fitted: Fitted,
+    layer: Layer,
+    partition: Partition,
+    searched: Searched,
+) -> Explained:
+    """Returns one method's explanations of one layer."""
+    options = (searched, searched.versions)
+    stored = cache.step(EXPLAIN, f"{layer}, {method}", [fitted, layer, partition], options)
+    found = Explanations.from_arrays(stored.arrays, partition.split, stored.facts)
+    return Explained(stored.key, method, layer, fitted, found, searched)
+
+
+def search(
+    fitted: Fitted, layer: Layer, partition: Partition, searched: Searched, mesh: Any
+) -> Explanations:
+    """Returns what the explainer finds, from the records of a run."""
+    problem = Problem(
+        layer.values,
+        fitted.names,
+        fitted.concepts.matrix,
+        partition.split,
+        fitted.of(layer),
+        searched.dead_threshold,
+        mesh,
+    )
+    return find_explainer(searched.explainer).explain(problem, searched.options)
+
+
+def mean_length(explanations: Explanations) -> float | None:
+    """Returns the mean length over neurons neither dead nor constant; None where there is none."""
+    counted = ~np.isin(explanations.flags, ("dead", "constant"))
+    return max(1.0, float(explanations.lengths[counted].mean())) if counted.any() else None
+
+
+def _explain(
+    fitted: Fitted, layer: Layer, partition: Partition, options: tuple[Searched, Any], mesh: Any
+) -> Made:
+    found = search(fitted, layer, partition, options[0], mesh)
+    return found.to_arrays(), dict(found.facts)
+
+
+EXPLAIN = Step("explain", "explain", 1, _explain)

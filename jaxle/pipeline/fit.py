@@ -1,0 +1,144 @@
+"""Fit: what every search reads of the images, once for a concept matrix and all layers.
+
+    P × activations of all layers → kept concepts, second moments of train, val and folds
+
+Screening, Gram matrices and their spectrum depend on the concepts alone and are made once; layers,
+networks and permutations are more columns of the same moments. The elastic net and the searches
+see these moments only (`explainers`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxle.explainers import find_explainer
+from jaxle.pipeline.cache import Cache, Made, Step, Stored
+from jaxle.pipeline.config import Config, Method
+from jaxle.pipeline.inputs import Partition
+from jaxle.pipeline.layers import Columns, Layer, Layers
+from jaxle.pipeline.matrices import ConceptMatrix
+from jaxle.solve.measure import Measured, measure
+from jaxle.solve.moments import Moments, merge
+from jaxle.solve.ridge import Spectrum
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """Moments of one concept matrix and all layers.
+
+    Attributes:
+      key: of the step.
+      concepts: the matrix.
+      names: the concepts that passed screening.
+      measured: moments over those, of all layers side by side.
+      spans: layer's key → its columns.
+    """
+
+    key: str
+    concepts: ConceptMatrix
+    names: tuple[str, ...]
+    measured: Measured
+    spans: Mapping[str, slice]
+
+    def of(self, layer: Layer) -> Measured:
+        """Returns one layer's moments."""
+        return self.measured.neurons(self.spans[layer.key])
+
+    @property
+    def screened_out(self) -> dict[str, float]:
+        """Of each set of words, the share that did not pass screening."""
+        kept, passed = set(self.names), {}
+        for name, origin in zip(self.concepts.names, self.concepts.origin, strict=False):
+            passed.setdefault(origin.rpartition("/")[2], []).append(name in kept)
+        return {origin: 1 - sum(those) / len(those) for origin, those in passed.items()}
+
+
+@dataclass(frozen=True)
+class Screening:
+    """What the moments are made with."""
+
+    min_top5: float
+    folds: int
+
+
+def fit(
+    cache: Cache, concepts: ConceptMatrix, layers: Layers, partition: Partition, how: Screening
+) -> Fitted:
+    """Returns the moments of a concept matrix and all layers."""
+    what = f"{len(concepts.names)} {concepts.kind} concepts"
+    stored = cache.step(FIT, what, [concepts, layers, partition], how)
+    measured = _unpack(stored, how.folds)
+    names = tuple(concepts.names[j] for j in measured.kept)
+    return Fitted(stored.key, concepts, names, measured, Columns(layers.every).spans)
+
+
+def fit_all(
+    cache: Cache,
+    matrices: Mapping[str, ConceptMatrix],
+    layers: Layers,
+    partition: Partition,
+    config: Config,
+) -> dict[str, Fitted]:
+    """Returns method → moments; methods on the same concepts share them."""
+    made: dict[str, Fitted] = {}
+    for concepts in matrices.values():
+        if concepts.key not in made:
+            users = [config.methods[name] for name, m in matrices.items() if m.key == concepts.key]
+            how = _screening(concepts, users, config)
+            made[concepts.key] = fit(cache, concepts, layers, partition, how)
+    return {name: made[concepts.key] for name, concepts in matrices.items()}
+
+
+def _screening(concepts: ConceptMatrix, users: list[Method], config: Config) -> Screening:
+    """Folds if a method needs them; made-up words are there to be fitted and not screened."""
+    min_top5 = 0.0 if concepts.kind == "nonsense" else config.fit.min_top5
+    return Screening(min_top5, max(find_explainer(method.explainer).folds for method in users))
+
+
+def _fit(
+    concepts: ConceptMatrix, layers: Layers, partition: Partition, options: Screening, mesh: Any
+) -> Made:
+    split = partition.split
+    measured = measure(
+        concepts.matrix.rows,
+        len(concepts.names),
+        Columns(layers.every),
+        split.train,
+        split.val,
+        min_top5=options.min_top5,
+        mesh=mesh,
+        folds=options.folds,
+    )
+    arrays: dict[str, Any] = {"kept": measured.kept}
+    for part, moments in _parts(measured).items():
+        arrays |= {f"{part}.{name}": np.asarray(v) for name, v in moments._asdict().items()}
+    if measured.spectrum is not None:
+        arrays |= {f"spectrum.{name}": v for name, v in measured.spectrum._asdict().items()}
+    return arrays, {"n_folds": len(measured.folds)}
+
+
+def _parts(measured: Measured) -> dict[str, Moments]:
+    folds = {f"fold{i}": fold for i, fold in enumerate(measured.folds)}
+    return {"train": measured.train, "val": measured.val, **folds}
+
+
+def _unpack(stored: Stored, folds: int) -> Measured:
+    def moments(part: str) -> Moments:
+        names = [name for name in Moments._fields if name != "n"]
+        arrays = {name: jnp.asarray(stored.arrays[f"{part}.{name}"]) for name in names}
+        return Moments(n=int(stored.arrays[f"{part}.n"]), **arrays)
+
+    kept, train, val = np.asarray(stored.arrays["kept"]), moments("train"), moments("val")
+    if not folds:
+        return Measured(kept, train, val)
+    parts = tuple(moments(f"fold{i}") for i in range(stored.facts["n_folds"]))
+    spectrum = Spectrum(*(np.asarray(stored.arrays[f"spectrum.{n}"]) for n in Spectrum._fields))
+    return Measured(kept, train, val, parts, merge([train, val]), spectrum)
+
+
+FIT = Step("fit", "fit", 1, _fit)

@@ -1,0 +1,166 @@
+"""The pass over the images: each is decoded once, and every network reads it.
+
+    images → activations of each tap (images, neurons) and predicted class of a target;
+             embeddings (images, numbers) of an encoder
+
+Batches have one padded shape and are split over the mesh's axis `data`; the next one is decoded
+while this one computes. Each PART of the images is an artifact of its own until the pass is over,
+so an interrupted pass goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh
+
+from jaxle import artifacts
+from jaxle.arrays import check_matrix
+from jaxle.data.loader import batches
+from jaxle.data.sources import Source
+from jaxle.mesh import round_up, split_rows
+from jaxle.models.network import Network
+from jaxle.report.progress import progress
+
+PART = 2048  # images between two saves
+EMBEDDINGS = "embeddings"
+PREDICTED = "predicted"
+
+
+class Reading(NamedTuple):
+    """What the pass reads of a network: taps with their pools; its output where there are none."""
+
+    network: Network
+    pools: Mapping[str, str] = {}
+
+
+class Pass(NamedTuple):
+    """How images are read: how many a step over all devices, and by how many processes."""
+
+    batch_size: int
+    workers: int
+
+
+def read_images(
+    readings: Mapping[str, Reading], source: Source, mesh: Mesh, folder: epath.Path, how: Pass
+) -> dict[str, dict[str, np.ndarray]]:
+    """Runs networks over all images of a source; parts that an interrupted call left are used.
+
+    Args:
+      readings: name → network, and what to read of it.
+      source: the images.
+      mesh: batches are split over its axis `data`.
+      folder: for the parts of an unfinished pass; the caller removes it at the end.
+      how: images a step, and decoding processes (0 decodes in threads).
+
+    Returns:
+      Name → arrays: each tap's activations (images, neurons) float32 and `predicted` (images,)
+      int32 of a network with taps; `embeddings` (images, numbers) float32 of one without.
+
+    Raises:
+      ValueError: an image that cannot be decoded, or an activation that is not finite (network or
+        tap, image and neuron are named).
+    """
+    n, parts = len(source), []
+    while len(parts) * PART < n and (part := artifacts.read(_part(folder, len(parts)))) is not None:
+        parts.append(part)
+    for arrays in _forward(readings, source, mesh, how, start=len(parts) * PART):
+        parts.append(artifacts.write(_part(folder, len(parts)), arrays, {}))
+    whole = {
+        name: np.concatenate([part.arrays[name] for part in parts]) for name in parts[0].arrays
+    }
+    return {
+        name: {key: whole[_place(number, key)] for key in _keys(reading)}
+        for number, (name, reading) in enumerate(readings.items())
+    }
+
+
+def tap_name(tap: str) -> str:
+    """Returns a tap as the name of a file or folder: `/` becomes `.`."""
+    return tap.replace("/", ".")
+
+
+def _part(folder: epath.Path, number: int) -> epath.Path:
+    return folder / f"{number:06d}"
+
+
+def _keys(reading: Reading) -> tuple[str, ...]:
+    return (*reading.pools, PREDICTED) if reading.pools else (EMBEDDINGS,)
+
+
+def _place(number: int, key: str) -> str:
+    """Where an array of network `number` lies in a part."""
+    return f"{number}.{tap_name(key)}"
+
+
+def _reader(reading: Reading) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
+    @jax.jit
+    def read(variables, images):
+        values, output = reading.network.probe(images, reading.pools, variables)
+        if not reading.pools:
+            return {EMBEDDINGS: output}
+        return {**values, PREDICTED: jnp.argmax(output, -1).astype(jnp.int32)}
+
+    return read
+
+
+def _forward(
+    readings: Mapping[str, Reading], source: Source, mesh: Mesh, how: Pass, start: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """Arrays of each PART of the images from `start` on, in order."""
+    n, gathered, first = len(source), [], start
+    size = round_up(how.batch_size, mesh.shape["data"])
+    what = ", ".join(dict.fromkeys(reading.network.name for reading in readings.values()))
+    computed = _computed(readings, source, mesh, size, how.workers, start)
+    for count, values in progress(computed, f"probing {what}", -(-n // size), start // size):
+        batch = {name: np.asarray(value[:count]) for name, value in values.items()}
+        _check(readings, batch, first)
+        gathered.append(batch)
+        first += count
+        held = sum(len(next(iter(batch.values()))) for batch in gathered)
+        while held >= PART or (held and first == n):
+            whole = {name: np.concatenate([b[name] for b in gathered]) for name in gathered[0]}
+            yield {name: value[:PART] for name, value in whole.items()}
+            gathered = [{name: value[PART:] for name, value in whole.items()}]
+            held = max(0, held - PART)
+
+
+def _computed(readings, source, mesh, size, workers, start):
+    """(images, arrays on the devices) of every batch; one computes while the next is decoded."""
+    readers = {name: _reader(reading) for name, reading in readings.items()}
+    fits = {name: reading.network.preprocess for name, reading in readings.items()}
+    waiting = None
+    for index, images in batches(source, fits, size, start, len(source), workers):
+        values, placed = {}, {}
+        for number, (name, reading) in enumerate(readings.items()):
+            shared = id(images[name])  # networks that fit their pictures alike share one array
+            if shared not in placed:
+                placed[shared] = _padded(images[name], size, mesh)
+            got = readers[name](reading.network.variables, placed[shared])
+            values |= {_place(number, key): value for key, value in got.items()}
+        if waiting is not None:
+            yield waiting
+        waiting = len(index), values
+    if waiting is not None:
+        yield waiting
+
+
+def _padded(images: np.ndarray, size: int, mesh: Mesh) -> jax.Array:
+    batch = np.zeros((size, *images.shape[1:]), np.uint8)
+    batch[: len(images)] = images
+    return jax.device_put(batch, split_rows(mesh))
+
+
+def _check(readings: Mapping[str, Reading], batch: Mapping[str, np.ndarray], first: int) -> None:
+    """Raises a ValueError for a value that is not finite; `first` is the batch's first image."""
+    for number, reading in enumerate(readings.values()):
+        for tap in reading.pools:
+            check_matrix(batch[_place(number, tap)], f"activations of tap {tap!r}", first_row=first)
+        if not reading.pools:
+            name = f"embeddings of {reading.network.name}"
+            check_matrix(batch[_place(number, EMBEDDINGS)], name, first_row=first)

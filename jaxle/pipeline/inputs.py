@@ -1,0 +1,179 @@
+"""What a run begins with: images, their split, networks and encoders, opened cheapest first."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh
+
+from jaxle.artifacts import fingerprint
+from jaxle.data.generated import generate_folder, generated_count
+from jaxle.data.sources import Source, open_source
+from jaxle.data.splits import Split, load_split, make_split
+from jaxle.evaluation.random_network import shuffled_network
+from jaxle.models.generated import generate
+from jaxle.models.network import Network
+from jaxle.models.two_tower import TwoTower
+from jaxle.models.zoo import load_model
+from jaxle.pipeline.config import Config, Data, Encoder, Target
+
+TRAINED, UNTRAINED, SHUFFLED = "trained", "untrained", "shuffled"
+STATISTICS = 512  # training images from which a shuffled network's batch statistics are measured
+GENERATED = "generated"  # as weights: random ones, made now in a published format
+OWN = ("arguments", "call", "preprocess", "class_names")  # what your own network may need
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """The probe images; the key is a fingerprint of their content, taken once a run."""
+
+    key: str
+    source: Source
+
+
+@dataclass(frozen=True, eq=False)
+class Partition:
+    """Which images train, choose and score."""
+
+    key: str
+    split: Split
+
+
+N = TypeVar("N", bound=Network)
+
+
+@dataclass(frozen=True, eq=False)
+class Opened(Generic[N]):
+    """A network; the key is of its code, weights and preprocessing."""
+
+    key: str
+    network: N
+
+    @classmethod
+    def of(cls, network: N) -> Opened[N]:
+        """Returns a network with the key of all that decides what it makes of an image."""
+        fields = {
+            "architecture": network.architecture,
+            "weights": network.weights_hash,
+            "preprocess": repr(network.preprocess),
+        }
+        return cls(fingerprint(fields), network)
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What a run begins with.
+
+    Attributes:
+      images, partition: the probe images and their split.
+      networks: name → the target: trained, and the controls that were asked for.
+      encoders: the two-tower networks that explain or simulate.
+    """
+
+    images: Images
+    partition: Partition
+    networks: Mapping[str, Opened[Network]]
+    encoders: Mapping[Encoder, Opened[TwoTower]]
+
+    @property
+    def trained(self) -> Network:
+        """The network that is explained."""
+        return self.networks[TRAINED].network
+
+
+def open_inputs(config: Config, folder: epath.Path, mesh: Mesh) -> Inputs:
+    """Returns the inputs that a config names.
+
+    Args:
+      config: the settings.
+      folder: where generated weights and images are made.
+      mesh: the devices.
+
+    Raises:
+      ValueError: the first thing that is wrong. ConnectionError: weights that cannot be fetched.
+    """
+    seed, target = config.seed, config.target
+    trained = _target(target, mesh, _weights(target, folder, seed))
+    _check_taps(trained, target)
+    images = open_images(config.data, seed, folder, trained.class_names)
+    partition = _partition(config.data, len(images.source), seed)
+    networks = {TRAINED: Opened.of(trained)}
+    if config.evaluation.untrained:
+        networks[UNTRAINED] = Opened.of(_target(target, mesh, None, random_init_seed=seed))
+    if config.evaluation.shuffled:
+        rows = partition.split.train[:STATISTICS]
+        fitted = np.stack([trained.preprocess.fit(images.source[int(i)][0]) for i in rows])
+        networks[SHUFFLED] = Opened.of(shuffled_network(trained, fitted, seed))
+    encoders: dict[Encoder, Opened[TwoTower]] = {}
+    for encoder in _encoders(config):
+        weights = _weights(encoder, folder, seed + 1 + len(encoders))
+        encoders[encoder] = Opened.of(_tower(encoder, weights, mesh))
+    return Inputs(images, partition, networks, encoders)
+
+
+def open_images(data: Data, seed: int, folder: epath.Path, class_names: tuple[str, ...]) -> Images:
+    """Returns the probe images of a config; generated ones are made in `folder`."""
+    spec, n = data.source, generated_count(data.source)
+    if n is not None:
+        spec = f"folder:{generate_folder(folder / 'images', n, class_names, seed)}"
+    source = open_source(spec, data.split or None, data.limit or None, seed)
+    return Images(fingerprint(source.fingerprint_fields()), source)
+
+
+def encoder_name(encoder: Encoder) -> str:
+    """Returns an encoder's name in a run: its model, and what differs from the zoo's defaults."""
+    dtype = encoder.dtype.removeprefix("float32")
+    return " ".join([encoder.model, *filter(None, [encoder.weights, dtype])])
+
+
+def _target(target: Target, mesh: Mesh, weights: str | None, **more: Any) -> Network:
+    own = {name: getattr(target, name) for name in OWN if getattr(target, name)}
+    return load_model(target.model, weights, dtype=target.dtype, mesh=mesh, **own, **more)
+
+
+def _tower(encoder: Encoder, weights: str | None, mesh: Mesh) -> TwoTower:
+    tower = load_model(encoder.model, weights, dtype=encoder.dtype, mesh=mesh)
+    if not isinstance(tower, TwoTower):
+        raise ValueError(
+            f"model {encoder.model!r} has no text tower; "
+            "explainers and simulators are SigLIP, SigLIP 2 or CLIP."
+        )
+    return tower
+
+
+def _encoders(config: Config) -> dict[Encoder, None]:
+    """The encoders of methods and simulators, each once, in order of first use."""
+    used = [method.encoder for method in config.methods.values()] + list(config.simulators.values())
+    return dict.fromkeys(entry for entry in used if isinstance(entry, Encoder))
+
+
+def _weights(entry: Target | Encoder, folder: epath.Path, seed: int) -> str | None:
+    """What `load_model` is given: random weights made now where the config says "generated"."""
+    if entry.weights != GENERATED:
+        return entry.weights or None
+    return str(generate(entry.model, folder / entry.model, seed))
+
+
+def _check_taps(network: Network, target: Target) -> None:
+    for tap in target.taps:
+        shape = network.taps[network.resolve(tap)]
+        if target.pool == "none" and len(shape) != 1:
+            raise ValueError(
+                f"pool 'none' keeps positions apart, and tap {tap!r} has shape {shape}: "
+                "expected avg, max or first."
+            )
+
+
+def _partition(data: Data, n: int, seed: int) -> Partition:
+    if data.split_files:
+        split = load_split(data.split_files, n)
+    else:
+        split = make_split(n, seed, data.split_fractions)
+    rows = split._asdict().items()
+    parts = {name: hashlib.sha256(index.tobytes()).hexdigest() for name, index in rows}
+    return Partition(fingerprint(parts), split)

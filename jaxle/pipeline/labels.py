@@ -1,0 +1,51 @@
+"""Concepts by the data's own labels, and the words that an encoder is asked for.
+
+label     classes, superclasses, annotations      P_ij ∈ {0, 1}
+words     the union of `config.concepts.sets`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jaxle.concepts import sets, wordnet
+from jaxle.concepts.labels import LabelConcepts
+from jaxle.pipeline.cache import derived_key
+from jaxle.pipeline.config import Concepts
+from jaxle.pipeline.matrices import ConceptMatrix
+from jaxle.pipeline.probe import Labelled
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """The classes in words, and their superclasses, name → members."""
+
+    class_names: tuple[str, ...]
+    superclasses: Mapping[str, Sequence[str]]
+
+
+def hierarchy(class_names: Sequence[str], concepts: Concepts) -> Hierarchy:
+    """Returns WordNet's hierarchy of classes, the data set's coarse labels, or the config's."""
+    names = tuple(class_names)
+    if concepts.hierarchy == "wordnet":
+        described = wordnet.describe(names)
+        return Hierarchy(described.class_names, described.superclasses)
+    coarse = concepts.hierarchy == "coarse"
+    return Hierarchy(names, wordnet.coarse(names) if coarse else concepts.superclasses)
+
+
+def label_matrix(labelled: Labelled, concepts: Concepts) -> ConceptMatrix:
+    """Returns the concepts of the labels: annotations where there are any, else the classes."""
+    found = hierarchy(labelled.class_names, concepts)
+    matrix = LabelConcepts.make(
+        labelled.labels, found.class_names, found.superclasses, labelled.annotations
+    )
+    return ConceptMatrix(derived_key("label_matrix", 1, [labelled], found), "label", matrix)
+
+
+def words(labelled: Labelled, concepts: Concepts) -> sets.ConceptSet:
+    """Returns the words that an encoder is asked for: the union of `concepts.sets`."""
+    found = hierarchy(labelled.class_names, concepts)
+    annotated = () if labelled.annotations is None else labelled.annotations[0]
+    return sets.gather(concepts.sets, found.class_names, tuple(found.superclasses), annotated)

@@ -1,0 +1,63 @@
+"""Preflight: what can be refused before any image is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jaxle.options import suggest
+from jaxle.pipeline.cache import STAGES
+from jaxle.pipeline.config import Config, Encoder
+from jaxle.pipeline.inputs import Inputs
+from jaxle.pipeline.intervene import Classifier, classifier
+from jaxle.pipeline.labels import hierarchy, words
+from jaxle.pipeline.probe import Labelled
+from jaxle.pipeline.reading import LABELS
+
+
+def check_stages(stages: Sequence[str]) -> str:
+    """Returns the last stage that was requested; a ValueError for one that does not exist."""
+    unknown = [stage for stage in stages if stage not in STAGES]
+    if unknown or not stages:
+        name = unknown[0] if unknown else ""
+        raise ValueError(f"unknown stage {name!r}: {suggest(name, STAGES)}.")
+    return [stage for stage in STAGES if stage in stages][-1]
+
+
+def wanted_classifier(inputs: Inputs, config: Config) -> Classifier | None:
+    """Returns the target as a classifier where the config intervenes on it, else None.
+
+    Raises:
+      ValueError: it is asked for, and the labels are not of the network's classes.
+    """
+    if not (config.evaluation.ablation or config.evaluation.impact):
+        return None
+    return classifier(inputs, config)
+
+
+def check_words(inputs: Inputs, labelled: Labelled, config: Config) -> None:
+    """Raises a ValueError for words that cannot be, or explanations that nothing simulates."""
+    for name, method in config.methods.items():
+        others = [entry for entry in config.simulators.values() if entry != LABELS]
+        if method.encoder is not None and not others:
+            raise ValueError(
+                f"no simulator can simulate the explanations of method {name!r}, whose words the "
+                "labels lack: expected a second encoder among config.simulators."
+            )
+        if method.encoder is None and labelled.labels is None and labelled.annotations is None:
+            raise ValueError(
+                f"method {name!r} explains with labels, and these data have neither class labels "
+                "nor annotations: expected data with labels, or a method by an encoder."
+            )
+    found = hierarchy(labelled.class_names, config.concepts)
+    named = [*found.class_names, *found.superclasses]
+    if labelled.annotations is not None:
+        named += labelled.annotations[0]
+    if any(isinstance(method.encoder, Encoder) for method in config.methods.values()):
+        named += words(labelled, config.concepts).concepts
+    for opened in inputs.encoders.values():
+        if unreadable := opened.network.unreadable(named):
+            raise ValueError(
+                f"the vocabulary of {opened.network.name} knows nothing of the "
+                f"word{'s' * (len(unreadable) > 1)} {', '.join(map(repr, unreadable[:5]))}: "
+                "expected words with letters or digits in its language."
+            )

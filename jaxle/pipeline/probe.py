@@ -1,0 +1,133 @@
+"""Probe: what is in the images by their labels, and what every network makes of them, in one pass.
+
+images → Labelled;   images × network → Probed (activations) or Embedded (embeddings)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxle.artifacts import fingerprint
+from jaxle.pipeline.cache import Cache, Made, Step, Stored
+from jaxle.pipeline.config import Config, Encoder
+from jaxle.pipeline.image_pass import EMBEDDINGS, PREDICTED, Pass, Reading, read_images, tap_name
+from jaxle.pipeline.inputs import Images, Inputs, Opened
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """The data's own labels: classes (images,) or None, and annotations (names, 0/1) or None."""
+
+    key: str
+    class_names: tuple[str, ...]
+    labels: np.ndarray | None
+    annotations: tuple[tuple[str, ...], np.ndarray] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Probed:
+    """A target's activations, tap → (images, neurons) float32, and predicted class (images,)."""
+
+    key: str
+    network: str
+    activations: Mapping[str, np.ndarray]
+    predicted: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """An encoder's image embeddings (images, numbers) float32, rows of unit length."""
+
+    key: str
+    encoder: Encoder
+    embeddings: np.ndarray
+
+
+def read_labels(cache: Cache, images: Images) -> Labelled:
+    """Returns what the data say of their images."""
+    stored = cache.step(LABELS, f"{len(images.source)} images", [images])
+    arrays, facts = stored.arrays, stored.facts
+    annotations = None
+    if "annotations" in arrays:
+        annotations = (tuple(facts["annotated"]), arrays["annotations"])
+    return Labelled(stored.key, tuple(facts["class_names"]), arrays.get("labels"), annotations)
+
+
+def _read_labels(images: Images, options: None, mesh: Any) -> Made:
+    source = images.source
+    arrays, facts = {}, {"class_names": list(source.class_names)}
+    if source.labels is not None:
+        arrays["labels"] = np.asarray(source.labels, np.int32)
+    if source.annotations is not None:
+        facts["annotated"] = list(source.annotations[0])
+        arrays["annotations"] = np.asarray(source.annotations[1])
+    return arrays, facts
+
+
+def probe(
+    cache: Cache, inputs: Inputs, config: Config
+) -> tuple[dict[str, Probed], dict[Encoder, Embedded]]:
+    """Returns what every network makes of the images; one pass reads all that the cache lacks.
+
+    Args:
+      cache: of the run.
+      inputs: images, networks and encoders.
+      config: taps and pool of the target; images a step.
+    """
+    pools = dict.fromkeys(config.target.taps, config.target.pool)
+    readings: dict[str, Reading] = {}
+    for opened in inputs.networks.values():
+        readings[_key(cache, inputs.images, opened, pools)] = Reading(opened.network, pools)
+    for opened in inputs.encoders.values():
+        readings[_key(cache, inputs.images, opened, {})] = Reading(opened.network)
+    _read_missing(cache, inputs.images, readings, Pass(config.data.batch_size, config.data.workers))
+    probed, embedded = {}, {}
+    for name, opened in inputs.networks.items():
+        stored = _stored(cache, _key(cache, inputs.images, opened, pools))
+        activations = {tap: stored.arrays[tap_name(tap)] for tap in pools}
+        probed[name] = Probed(stored.key, name, activations, stored.arrays[PREDICTED])
+    for encoder, opened in inputs.encoders.items():
+        stored = _stored(cache, _key(cache, inputs.images, opened, {}))
+        embedded[encoder] = Embedded(stored.key, encoder, stored.arrays[EMBEDDINGS])
+    return probed, embedded
+
+
+def _key(cache: Cache, images: Images, opened: Opened, pools: Mapping[str, str]) -> str:
+    """The key of what one network reads of the images."""
+    taps = {tap: [opened.network.resolve(tap), pool] for tap, pool in pools.items()}
+    return cache.key(PROBE, [images, opened], {"taps": taps})
+
+
+def _read_missing(cache: Cache, images: Images, readings: Mapping[str, Reading], how: Pass) -> None:
+    """Runs the networks whose readings the cache lacks over the images, once for all of them."""
+    began, what = time.monotonic(), f"{len(images.source)} images"
+    missing = {key: r for key, r in readings.items() if not cache.has(PROBE, key)}
+    if missing:
+        cache.require(PROBE, what)
+        parts = cache.folder / f"probe-parts-{fingerprint({'keys': sorted(missing)})}"
+        made = read_images(missing, images.source, cache.mesh, parts, how)
+        for key, arrays in made.items():
+            cache.keep(PROBE, key, {tap_name(name): a for name, a in arrays.items()}, {})
+        parts.rmtree(missing_ok=True)
+    for key, reading in readings.items():
+        about = f"{reading.network.name} on {what}"
+        cache.journal.note(PROBE, about, key not in missing, time.monotonic() - began)
+
+
+def _stored(cache: Cache, key: str) -> Stored:
+    stored = cache.find(PROBE, key)
+    assert stored is not None, "the pass has kept it"
+    return stored
+
+
+def _never(*inputs: Any, options: Any, mesh: Any) -> Made:
+    raise AssertionError("the pass over the images keeps what this step gives")
+
+
+LABELS = Step("labels", "probe", 1, _read_labels)
+PROBE = Step("probe", "probe", 1, _never)

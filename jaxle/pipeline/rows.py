@@ -1,0 +1,121 @@
+"""Rows: all that is known of a layer, a method and a simulator, put side by side for the tables.
+
+What does not depend on the simulator or the method is made once (`look_beside`): ceilings, moments
+on test images, the network's temperature, how stable the choice of words is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxle.pipeline.cache import Cache
+from jaxle.pipeline.config import Config
+from jaxle.pipeline.contribute import Draws, OnTest, contribute, on_test, select_again
+from jaxle.pipeline.explain import Explained
+from jaxle.pipeline.inputs import TRAINED, Partition
+from jaxle.pipeline.intervene import Classifier, ScaledClassifier, ablate, temperature
+from jaxle.pipeline.layers import Layers
+from jaxle.pipeline.score import Scored, ceiling
+from jaxle.pipeline.simulate import Able
+from jaxle.pipeline.tables import Row
+from jaxle.report.listing import Listed
+
+
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """What stands beside the scores.
+
+    Attributes:
+      ceilings: key of the moments → layer's key → (neurons,) ceiling.
+      tested: simulator's key → moments on test images.
+      target: the network with its temperature, where ablation is asked for.
+    """
+
+    ceilings: Mapping[str, Mapping[str, np.ndarray]]
+    tested: Mapping[str, OnTest]
+    target: ScaledClassifier | None
+
+
+def look_beside(
+    cache: Cache,
+    able: Iterable[Able],
+    layers: Layers,
+    partition: Partition,
+    target: Classifier | None,
+    config: Config,
+) -> Beside:
+    """Returns what stands beside the scores, made once for all methods and simulators."""
+    own, able = config.evaluation, list(able)
+    ceilings, tested = {}, {}
+    if own.ceiling:
+        ceilings = {a.fitted.key: ceiling(cache, a.fitted, layers, partition) for a in able}
+    if own.contributions:
+        every = [simulator for a in able for simulator in a.simulators]
+        tested = {one.key: on_test(cache, one, layers, partition) for one in every}
+    calibrated = None if target is None else temperature(cache, target, partition)
+    return Beside(ceilings, tested, calibrated)
+
+
+def make_rows(
+    cache: Cache, scored: Sequence[Scored], beside: Beside, partition: Partition, config: Config
+) -> list[Row]:
+    """Returns the rows of the trained network, in the order of their scores."""
+    stable: dict[str, tuple[np.ndarray, float]] = {}
+    rows = []
+    for entry in scored:
+        explained = entry.simulated.explained
+        if explained.layer.network != TRAINED:
+            continue
+        if config.evaluation.selection_draws and explained.key not in stable:
+            draws = Draws(config.evaluation.selection_draws, config.seed)
+            stable[explained.key] = select_again(cache, explained, partition, draws)
+        row = _row(cache, entry, beside, partition, config)
+        rows.append(_with_stability(row, stable.get(explained.key)))
+    return rows
+
+
+def by_explained(rows: Iterable[Row]) -> list[tuple[Explained, list[Row]]]:
+    """Returns the rows of each layer and method together, in order."""
+    found: dict[str, tuple[Explained, list[Row]]] = {}
+    for row in rows:
+        found.setdefault(row.explained.key, (row.explained, []))[1].append(row)
+    return list(found.values())
+
+
+def listed(rows: Iterable[Row]) -> list[Listed]:
+    """Returns the rows as the listing shows them."""
+    return [
+        Listed(
+            **row.about,
+            explanations=row.explained.explanations,
+            live=row.explained.live,
+            correlation=row.columns["correlation"],
+        )
+        for row in rows
+    ]
+
+
+def _row(cache: Cache, entry: Scored, beside: Beside, partition: Partition, config: Config) -> Row:
+    simulated = entry.simulated
+    explained, simulator = simulated.explained, simulated.simulator
+    columns, facts, parts = dict(entry.columns), dict(entry.facts), {}
+    if beside.target is not None and config.evaluation.ablation:
+        more, about = ablate(cache, beside.target, simulated, partition, config)
+        columns, facts = columns | more, facts | about
+    if beside.ceilings:
+        columns["ceiling"] = beside.ceilings[explained.fitted.key][explained.layer.key]
+    if beside.tested:
+        added = contribute(cache, simulated, beside.tested[simulator.key])
+        parts = {f"{name} {simulator.name}": values for name, values in added.items()}
+    return Row(entry, columns, facts, parts)
+
+
+def _with_stability(row: Row, stable: tuple[np.ndarray, Any] | None) -> Row:
+    if stable is None:
+        return row
+    facts = {**row.facts, "mean_selection_overlap": stable[1]}
+    return Row(row.scored, row.columns, facts, {**row.parts, "selection_frequency": stable[0]})

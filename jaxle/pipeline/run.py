@@ -1,0 +1,134 @@
+"""One run, read from top to bottom: each step takes records and returns one.
+
+    open → probe → fit → explain → simulate → score → write
+
+A step's result lies in the cache under a key made of all that it was given (`pipeline.cache`), so
+the same command resumes, and a changed setting redoes what reads it and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from etils import epath
+from jax.sharding import Mesh
+
+from jaxle import artifacts
+from jaxle.pipeline import tables
+from jaxle.pipeline.cache import Cache
+from jaxle.pipeline.compare import agreements, compare_all
+from jaxle.pipeline.concepts import method_matrices
+from jaxle.pipeline.config import Config
+from jaxle.pipeline.encoders import calibrate_all
+from jaxle.pipeline.explain import explain_all
+from jaxle.pipeline.fit import fit_all
+from jaxle.pipeline.index import write_index
+from jaxle.pipeline.inputs import TRAINED, open_inputs
+from jaxle.pipeline.intervene import impact_all
+from jaxle.pipeline.journal import Journal
+from jaxle.pipeline.layers import make_layers
+from jaxle.pipeline.null import null_all
+from jaxle.pipeline.preflight import check_stages, check_words, wanted_classifier
+from jaxle.pipeline.probe import probe, read_labels
+from jaxle.pipeline.rows import by_explained, listed, look_beside, make_rows
+from jaxle.pipeline.score import score_one
+from jaxle.pipeline.simulate import able_all, simulate
+from jaxle.pipeline.summary import notes, records, run_facts, top_impact
+from jaxle.pipeline.workdir import CACHE, close, open_workdir, write_split
+from jaxle.report import listing
+from jaxle.report.progress import say
+
+
+def run(config: Config, stages: Sequence[str], mesh: Mesh) -> None:
+    """Runs the requested stages in order, and writes the files of the workdir.
+
+    Args:
+      config: the settings, `workdir` filled in.
+      stages: names out of `STAGES`; what the others give must lie in the cache.
+      mesh: the devices.
+
+    Raises:
+      ValueError: bad input; what was computed before it stays.
+    """
+    # --- open -----------------------------------------------------------------------------------
+    last = check_stages(stages)
+    workdir = epath.Path(config.workdir)
+    journal = Journal(workdir / "metrics.jsonl")
+    cache = Cache(workdir / CACHE, tuple(stages), mesh, journal)
+    inputs = open_inputs(config, cache.folder / "generated", mesh)
+    partition, target = inputs.partition, wanted_classifier(inputs, config)
+    open_workdir(config)
+
+    # --- probe: every network reads every image once ----------------------------------------------
+    with journal.stage("probe"):
+        labelled = read_labels(cache, inputs.images)
+        check_words(inputs, labelled, config)
+        probed, embedded = probe(cache, inputs, config)
+        calibrated = calibrate_all(cache, inputs, labelled, embedded, config)
+        facts = run_facts(config, inputs, probed[TRAINED], labelled, calibrated)
+        write_split(workdir, inputs)
+        for line in listing.probe_lines(facts):
+            say(line)
+    if last == "probe":
+        return close(workdir, journal)
+
+    # --- fit: what the concepts alone decide, once for all layers ---------------------------------
+    with journal.stage("fit"):
+        matrices = method_matrices(cache, labelled, calibrated, config)
+        layers = make_layers(probed, partition, config.evaluation.permutations, config.seed)
+        fitted = fit_all(cache, matrices, layers, partition, config)
+    if last == "fit":
+        return close(workdir, journal)
+
+    # --- explain: every neuron of every layer, by every method ------------------------------------
+    with journal.stage("explain"):
+        explained = explain_all(cache, fitted, layers.real, partition, config)
+        for entry in explained:
+            if entry.layer.network == TRAINED:
+                tables.write_explanations(workdir, entry)
+    if last == "explain":
+        return close(workdir, journal)
+
+    # --- simulate: what each explanation predicts for val and test images -------------------------
+    with journal.stage("simulate"):
+        able = able_all(cache, fitted, labelled, calibrated, inputs.images, config)
+        simulated = [
+            simulate(cache, entry, simulator, partition)
+            for entry in explained
+            for simulator in able[entry.fitted.key].simulators
+        ]
+    if last == "simulate":
+        return close(workdir, journal)
+
+    # --- score: how far each explanation can be trusted -------------------------------------------
+    with journal.stage("score"):
+        nulls = null_all(cache, explained, able, layers, partition)
+        scored = [
+            score_one(cache, entry, nulls.get(entry.explained.key), partition, config)
+            for entry in simulated
+        ]
+        beside = look_beside(cache, able.values(), layers, partition, target, config)
+        rows = make_rows(cache, scored, beside, partition, config)
+        impacts = impact_all(cache, beside.target, layers, config)
+        comparisons = compare_all(cache, [row.scored.simulated for row in rows], partition, config)
+
+    # --- write: tables, summary, and the neurons to look at first ---------------------------------
+    for entry, own in by_explained(rows):
+        tables.write_explanations(workdir, entry, own)
+        tables.write_concepts(workdir, entry, own)
+    tables.write_scores(workdir / "scores.csv", rows)
+    tables.write_impact(workdir, impacts)
+    results = records(rows, scored, config)
+    summary = {
+        **facts,
+        **top_impact(impacts),
+        "comparisons": comparisons,
+        "agreement": agreements([row.scored for row in rows]),
+        "notes": notes(config, rows),
+        "results": results,
+    }
+    artifacts.write_json(workdir / "summary.json", summary)
+    write_index(workdir, config, labelled, probed, fitted)
+    for line in listing.lines(listed(rows), summary, config.report.listing):
+        print(line)
+    close(workdir, journal)

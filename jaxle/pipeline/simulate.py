@@ -1,0 +1,155 @@
+"""Simulate: what a simulator's probabilities make of explanations, on val and test images.
+
+    simulated = Σ_i w_i · Pr_sim(c_i | x) + bias,   Pr_sim of labels, an encoder, or your own
+
+An encoder embeds every word that passed screening, so that all layers, methods and controls on the
+same concepts share one matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxle.evaluation.simulation import simulate_rows
+from jaxle.explainers.protocol import ConceptRows
+from jaxle.explanations import Explanations
+from jaxle.pipeline.cache import Cache, Made, Step, derived_key
+from jaxle.pipeline.config import Config, Encoder
+from jaxle.pipeline.encoders import encoder_matrix
+from jaxle.pipeline.explain import Explained
+from jaxle.pipeline.fit import Fitted
+from jaxle.pipeline.inputs import Images, Partition
+from jaxle.pipeline.labels import label_matrix
+from jaxle.pipeline.matrices import Calibrated, ConceptMatrix
+from jaxle.pipeline.probe import Labelled
+from jaxle.pipeline.reading import LABELS
+from jaxle.references import load_reference, source_fingerprint
+
+
+@dataclass(frozen=True, eq=False)
+class Simulator:
+    """A simulator of the explanations on one concept matrix."""
+
+    key: str
+    name: str
+    concepts: ConceptMatrix
+
+    def is_encoder_of(self, explained: ConceptMatrix) -> bool:
+        """Whether it is the very encoder that explained: its errors then look like truth."""
+        own, other = self.concepts.encoder, explained.encoder
+        if own is None or other is None:
+            return False
+        return own.calibrated.embedded.encoder == other.calibrated.embedded.encoder
+
+
+@dataclass(frozen=True, eq=False)
+class Able:
+    """The simulators that can simulate explanations on one concept matrix."""
+
+    fitted: Fitted
+    simulators: tuple[Simulator, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Simulated:
+    """Simulated activations of a layer's neurons, `val` and `test` (images, neurons) float32."""
+
+    key: str
+    explained: Explained
+    simulator: Simulator
+    val: np.ndarray
+    test: np.ndarray
+
+
+def able_all(
+    cache: Cache,
+    fitted: Mapping[str, Fitted],
+    labelled: Labelled,
+    calibrated: Mapping[Encoder, Calibrated],
+    images: Images,
+    config: Config,
+) -> dict[str, Able]:
+    """Returns the simulators of every concept matrix, by the key of its moments."""
+    return {
+        own.key: simulators(cache, own, labelled, calibrated, images, config)
+        for own in fitted.values()
+    }
+
+
+def simulators(
+    cache: Cache,
+    fitted: Fitted,
+    labelled: Labelled,
+    calibrated: Mapping[Encoder, Calibrated],
+    images: Images,
+    config: Config,
+) -> Able:
+    """Returns the simulators that can simulate explanations on a concept matrix.
+
+    Labels can simulate explanations by labels; an encoder can simulate any; one of your own says.
+    """
+    found = []
+    for name, entry in config.simulators.items():
+        if isinstance(entry, Encoder):
+            templates = config.concepts.templates
+            matrix = encoder_matrix(cache, calibrated[entry], "simulator", fitted.names, templates)
+        elif entry != LABELS:
+            matrix = _outside(entry, images, fitted.names)
+        else:
+            matrix = label_matrix(labelled, config.concepts)
+            matrix = matrix if matrix.key == fitted.concepts.key else None
+        if matrix is not None:
+            found.append(Simulator(derived_key("simulator", 1, [matrix], name), name, matrix))
+    return Able(fitted, tuple(found))
+
+
+def _outside(reference: str, images: Images, names: Sequence[str]) -> ConceptMatrix | None:
+    """A simulator of your own: source, names → an object with `concepts` and `rows`, or None."""
+    make = load_reference(reference, "simulator")
+    matrix: ConceptRows | None = make(images.source, tuple(names))
+    if matrix is None:
+        return None
+    missing = [name for name in names if name not in set(matrix.concepts)]
+    if missing:
+        raise ValueError(
+            f"simulator {reference!r} lacks {len(missing)} concepts, such as {missing[0]!r}: "
+            "expected all names that it was given, or None where it cannot simulate them."
+        )
+    options = {"reference": reference, "code": source_fingerprint(make), "names": list(names)}
+    return ConceptMatrix(derived_key("outside_simulator", 1, [images], options), "outside", matrix)
+
+
+def simulate(
+    cache: Cache, explained: Explained, simulator: Simulator, partition: Partition
+) -> Simulated:
+    """Returns a layer's simulated activations by one simulator."""
+    what = f"{explained.layer}, {explained.method} by {simulator.name}"
+    stored = cache.step(SIMULATE, what, [explained, simulator, partition])
+    return Simulated(stored.key, explained, simulator, stored.arrays["val"], stored.arrays["test"])
+
+
+def simulate_images(
+    explanations: Explanations, concepts: ConceptMatrix, index: np.ndarray
+) -> np.ndarray:
+    """Returns simulated activations (images, neurons) float32 of some images."""
+    place = {name: j for j, name in enumerate(concepts.names)}
+    columns = np.array([place[name] for name in explanations.concepts], np.int64)
+    return simulate_rows(explanations, concepts.matrix.rows, index, columns, concepts.names)
+
+
+def _simulate(
+    explained: Explained, simulator: Simulator, partition: Partition, options: None, mesh: Any
+) -> Made:
+    parts = {"val": partition.split.val, "test": partition.split.test}
+    found = explained.explanations
+    made = {
+        name: simulate_images(found, simulator.concepts, index) for name, index in parts.items()
+    }
+    return made, {}
+
+
+SIMULATE = Step("simulate", "simulate", 1, _simulate)
