@@ -13,8 +13,8 @@ Bennett et al. 2009 (the "dead salmon").
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -32,15 +32,27 @@ AnyNetwork = TypeVar("AnyNetwork", Model, TwoTower)
 STATISTICS, BATCH = 512, 64  # images on which batch statistics are measured, at most; and at once
 
 
-def shuffled_network(
-    network: AnyNetwork, images: Sequence[UInt8[np.ndarray, "h w 3"]], seed: int
-) -> AnyNetwork:
+@runtime_checkable
+class Images(Protocol):
+    """Fitted images that are read one by one: an array, a list, or what fits them when read."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+        ...
+
+    def __getitem__(self, i: int, /) -> UInt8[np.ndarray, "size size 3"]:
+        """Returns one image, uint8, 0–255, fitted (`preprocess.fit`)."""
+        ...
+
+
+def shuffled_network(network: AnyNetwork, images: Images, seed: int) -> AnyNetwork:
     """Returns the network with permuted parameters, and batch statistics to match.
 
     Args:
       network: a classifier or a two-tower model; both towers of the latter are permuted.
-      images: uint8 (h, w, 3), 0–255, not fitted, such as training images. At most `STATISTICS` are
-        read, whole batches of `BATCH` only, and none where the network has no BatchNorm.
+      images: uint8 (images, size, size, 3), 0–255, fitted (`preprocess.fit`), such as those of
+        train. At most `STATISTICS` are read, whole batches of `BATCH` only, and none where the
+        network has no BatchNorm.
       seed: integer from 0 to 2⁶⁴ − 1.
 
     Returns:
@@ -53,10 +65,9 @@ def shuffled_network(
     recompute = None
     if model.variables.get("batch_stats"):
         n_images = min(len(images), STATISTICS)
-        fitted = [model.preprocess.fit(images[i]) for i in range(n_images)]
         step = max(1, min(BATCH, n_images))
         batches = [
-            model.preprocess.normalise(np.stack(fitted[start : start + step]))
+            model.preprocess.normalise(np.stack([images[i] for i in range(start, start + step)]))
             for start in range(0, n_images - step + 1, step)
         ]
         recompute = functools.partial(batch_statistics, model.module, batches=batches, **model.call)

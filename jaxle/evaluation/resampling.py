@@ -69,7 +69,9 @@ def fold_rows(split: Split, n_folds: int) -> list[tuple[np.ndarray, np.ndarray]]
     """
     if n_folds == 0:
         return []
-    return list(zip(assign(split.train, n_folds, 0), assign(split.val, n_folds, 0)[::-1], strict=True))
+    return list(
+        zip(assign(split.train, n_folds, 0), assign(split.val, n_folds, 0)[::-1], strict=True)
+    )
 
 
 def _union(parts) -> Moments:

@@ -66,12 +66,10 @@ class Metric:
       columns: what it gives.
       compute: evidence → a value a neuron for every column, and facts of the layer (JSON values).
         No columns at all where the evidence does not suffice.
-      version: to be raised when the same evidence gives other values than before.
     """
 
     columns: tuple[Column, ...]
     compute: Callable[[Evidence], Computed]
-    version: int = 1
 
 
 @dataclass(frozen=True, eq=False)

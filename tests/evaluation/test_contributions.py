@@ -1,4 +1,4 @@
-"""Contributions of single concepts, against the definition on images, and how stable their choice is."""
+"""Contributions of single concepts against the definition on images; how stable their choice is."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,13 @@ import pytest
 import jaxle
 from jaxle import Explanation, Explanations
 from jaxle.data.splits import make_split
-from jaxle.evaluation.contributions import contributions, selection_frequency
+from jaxle.evaluation.contributions import contributions, contributions_of, selection_frequency
 from jaxle.evaluation.resampling import fold_rows, resampled
-from jaxle.explainers import linear
-from jaxle.solve.moments import second_moments
+from jaxle.explainers.linear import TopK, top_k
+from jaxle.explainers.protocol import ArrayRows, Problem
+from jaxle.solve import ridge
+from jaxle.solve.measure import measure
+from jaxle.solve.moments import merge, second_moments
 
 NAMES = ["cat", "dog", "ski", "sky", "sea"]
 
@@ -49,6 +52,40 @@ def test_equals_the_definition_on_images():
     np.testing.assert_allclose(got.share.sum(1), 1, atol=1e-12)
 
 
+def test_arrays_give_the_same_as_moments():
+    rng = np.random.default_rng(0)
+    probs = rng.random((80, 5)).astype(np.float32)
+    explanations = table({"dog": 3.0, "sea": -1.0}, {"ski": 2.0})
+    activations = rng.normal(size=(80, 2)) + jaxle.simulate(explanations, probs, NAMES)
+    index = np.arange(30, 80)
+    used = [NAMES.index(c) for c in explanations.concepts]
+    moments = second_moments(probs[:, used], activations, index)
+    expected = contributions(explanations, explanations.concepts, moments)
+    got = contributions_of(explanations, activations, probs, NAMES, index)
+    for one, other in zip(got, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    every = contributions_of(explanations, activations, probs, NAMES)
+    assert not np.allclose(every.correlation, got.correlation, atol=1e-3)
+    none = contributions_of(table({}, {}), activations, probs, NAMES, index)
+    assert not np.any(none.share) and none.correlation.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"concepts": NAMES[1:]}, "each of the 5 columns of concept_probs once, got 4 names"),
+        ({"concepts": ["tree", *NAMES[1:]]}, "the concepts lack 1 concepts .* such as .'cat'"),
+        ({"activations": np.ones((7, 1))}, "the same images, got 7 and 8 rows"),
+        ({"activations": np.ones((8, 2))}, "do not fit 1 concepts and 1 neurons"),
+        ({"concept_probs": np.full((8, 5), np.nan)}, "concept_probs must be finite"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(change, message):
+    given = {"activations": np.ones((8, 1)), "concept_probs": np.ones((8, 5)), "concepts": NAMES}
+    with pytest.raises(ValueError, match=message):
+        contributions_of(table({"cat": 1.0}), **given | change)
+
+
 def test_unexplained_dead_and_constant_are_zero():
     probs = np.random.default_rng(0).random((40, 5)).astype(np.float32)
     probs[:, 4] = 1
@@ -59,9 +96,8 @@ def test_unexplained_dead_and_constant_are_zero():
     got = contributions(explanations, NAMES, second_moments(probs, activations))
     np.testing.assert_allclose(got.share, [[0, 0], [0, 0], [1, 0], [1, 0]], atol=1e-6)
     np.testing.assert_allclose(got.leave_one_out, [[0, 0], [0, 0], [0, 0], [1, 0]], atol=1e-6)
-    one = contributions(
-        explanations, NAMES, second_moments(probs[:1], activations[:1])
-    )  # one image
+    one_image = second_moments(probs[:1], activations[:1])
+    one = contributions(explanations, NAMES, one_image)
     assert not np.any(one.share) and not np.any(one.leave_one_out)
     with pytest.raises(
         ValueError, match="lack 1 concepts that the explanations use, such as .'cat'"
@@ -81,25 +117,12 @@ def test_strong_concepts_are_chosen_again_and_weak_ones_less():
     ] * rng.normal(size=(n, 2))
     activations, split = activations.astype(np.float32), make_split(n, 0)
     rows = lambda index, columns=slice(None): probs[index][:, columns]  # noqa: E731
-    options = {
-        "search": "top_k",
-        "max_concepts": 3,
-        "n_candidates": 3,
-        "min_gain": 0.02,
-        "dead_threshold": 0.01,
-    }
 
     def refit(measured):
-        return linear.select(
-            measured,
-            linear.rank(measured, 0.05, 0.99, pool_size=30),
-            names,
-            linear.maximum(activations),
-            split,
-            **options,
-        )
+        problem = Problem(activations, tuple(names), ArrayRows(probs, names), split, measured)
+        return top_k(problem, TopK(lam=0.05, max_concepts=3))
 
-    measured = linear.measure(rows, 12, activations, split, 0.0)
+    measured = measure(rows, 12, activations, split.train, split.val, min_top5=0.0)
     explanations = refit(measured)
     got = selection_frequency(
         explanations,
@@ -134,7 +157,7 @@ def test_resampling_stays_within_folds():
         seen.append(np.unique(index))
         return probs[index][:, columns]
 
-    measured = linear.measure(rows, 4, activations, split, 0.0, folds=3)
+    measured = measure(rows, 4, activations, split.train, split.val, min_top5=0.0, folds=3)
     seen.clear()
     got = resampled(measured, rows, activations, split, 0)
     parts = [part for pair in fold_rows(split, 3) for part in pair]
@@ -147,7 +170,20 @@ def test_resampling_stays_within_folds():
     again, other = (resampled(measured, rows, activations, split, draw) for draw in (0, 1))
     np.testing.assert_array_equal(got.train.cross, again.train.cross)
     assert not np.allclose(got.train.cross, other.train.cross)
-    for fold, parts in zip(
-        measured.folds, fold_rows(split, 3), strict=True
-    ):  # the folds that the explainer cut
+    # the total and its spectrum are of the draw
+    total = merge([got.train, got.val])
+    np.testing.assert_allclose(got.total.gram, total.gram)
+    for one, expected in zip(got.spectrum, ridge.spectrum(total), strict=True):
+        np.testing.assert_allclose(one, expected, atol=1e-6)
+    assert not np.allclose(got.spectrum.values, measured.spectrum.values, atol=1e-4)
+    plain = resampled(
+        measure(rows, 4, activations, split.train, split.val, min_top5=0.0),
+        rows,
+        activations,
+        split,
+        0,
+    )
+    assert (plain.folds, plain.total, plain.spectrum) == ((), None, None)
+    # the folds that the explainer cut
+    for fold, parts in zip(measured.folds, fold_rows(split, 3), strict=True):
         assert float(fold.mean_y[0]) == pytest.approx(np.concatenate(parts).mean(), rel=1e-5)

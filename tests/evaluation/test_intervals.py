@@ -1,4 +1,4 @@
-"""Bootstrap intervals: the same numbers as resampling rows by hand, the promised coverage, and every awkward input."""
+"""Bootstrap intervals: the numbers of resampled rows, the stated coverage, and awkward inputs."""
 
 import numpy as np
 import pytest
@@ -92,7 +92,7 @@ def test_paired_intervals_cover_the_true_difference():
 
 
 def test_the_mean_of_neurons_that_share_their_images_is_covered():
-    """Neurons with a common factor: an interval from neuron-wise spread alone would be far too narrow."""
+    """Neurons with a common factor: the spread over neurons alone would be far too narrow."""
     rng, hits, times = np.random.default_rng(0), 0, 400
     for seed in range(times):
         a, e = (rng.normal(size=(200, 1)) + rng.normal(size=(200, 12)) for _ in range(2))

@@ -1,4 +1,4 @@
-"""The metrics beside the correlation: scikit-learn's numbers, ties included, and defined values everywhere."""
+"""The metrics beside the correlation: scikit-learn's numbers, ties included; defined everywhere."""
 
 from typing import NamedTuple
 
@@ -43,7 +43,7 @@ def metrics(s_val, a_val, s, a) -> Metrics:
 
 
 def problem(n=500, seed=0):
-    """Six neurons: normal, mostly zero, a label; simulations continuous, rounded (ties), and two-valued."""
+    """Six neurons: normal, mostly zero, a label; simulated continuously, rounded, two-valued."""
     rng = np.random.default_rng(seed)
     a = rng.normal(size=(n, 6))
     a[:, 2:4] = np.maximum(a[:, 2:4] - 1.8, 0)  # about 3.6 % positive: less than α

@@ -1,32 +1,36 @@
-"""Nulls and discoveries: exact p-values by hand, uniform when there is nothing to find, few false discoveries when there is."""
+"""Nulls and discoveries: exact p-values by hand, uniform when there is nothing to find, few false
+discoveries when there is."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import false_discovery_control, kstest
 
 import jaxle
-from jaxle.data.splits import make_split
-from jaxle.evaluation import nulls
+from jaxle.arrays import Rows
+from jaxle.data.splits import make_split, shuffled
+from jaxle.evaluation import pairs
 from jaxle.evaluation.discoveries import benjamini_hochberg, p_values
 from jaxle.evaluation.nulls import (
+    STREAM,
+    PermutedActivations,
     nonsense_names,
-    permute,
     permute_and_refit,
-    reassign,
-    shuffled_rows,
-    swap,
+    permuted_rows,
 )
-from jaxle.explainers import linear, preconditioned
+from jaxle.evaluation.swap import swap
+from jaxle.solve.measure import measure
 from jaxle.solve.moments import second_moments
 
 N_CONCEPTS = 40
 NAMES = [f"c{j}" for j in range(N_CONCEPTS)]
 OPTIONS = {
-    "search": "greedy",
+    "lam": 0.05,
     "max_concepts": 5,
     "n_candidates": 10,
     "min_gain": 0.02,
-    "dead_threshold": -np.inf,
+    "min_top5": 0.0,
+    "dead_threshold": -1e9,
 }
 
 
@@ -40,9 +44,8 @@ def test_swap_equals_the_full_matrix_by_hand(monkeypatch):
     c = np.corrcoef(a.T, s.T)[:7, 7:]
     off = (c.sum(1) - np.diag(c)) / 6
     rank = 1 + (c > np.diag(c)[:, None]).sum(1)
-    monkeypatch.setattr(
-        nulls, "BLOCK_BYTES", 4 * 7 * 3
-    )  # three neurons a block, the last reaches back
+    # three neurons a block, the last reaches back
+    monkeypatch.setattr(pairs, "BLOCK_BYTES", 4 * 7 * 3)
     got = swap(s, a)
     np.testing.assert_allclose(got.correlation, np.diag(c), atol=1e-6)
     np.testing.assert_allclose(got.off_diagonal, off, atol=1e-6)
@@ -114,7 +117,8 @@ def test_benjamini_hochberg_equals_scipy_and_its_paper():
             1.0,
         ]
     )
-    found = benjamini_hochberg(paper)  # Benjamini & Hochberg 1995, section 3.2: the first four
+    # Benjamini & Hochberg 1995, section 3.2: the first four
+    found = benjamini_hochberg(paper)
     assert (found.n_found, found.threshold, found.found.sum()) == (4, 0.0095, 4) and found.found[
         :4
     ].all()
@@ -139,7 +143,10 @@ def test_dead_neurons_are_not_tested():
 
 
 def problem(seed: int, n_planted: int = 0, n: int = 2000, n_neurons: int = 240):
-    """0/1 concepts, and noise neurons of three distributions in turn (normal, exponential, mostly zero), some with a concept added."""
+    """0/1 concepts and noise neurons of three distributions in turn; some with a concept added.
+
+    The distributions are normal, exponential and mostly zero.
+    """
     rng = np.random.default_rng(seed)
     probs = (rng.random((n, N_CONCEPTS)) < 0.2).astype(np.float32)
     noise = rng.normal(size=(n, n_neurons))
@@ -153,80 +160,97 @@ def problem(seed: int, n_planted: int = 0, n: int = 2000, n_neurons: int = 240):
     return probs, activations.astype(np.float32), kind, make_split(n, seed)
 
 
-def fitted(probs, activations, split, permutations, refit=None, folds=0, seed=0):
+def fitted(probs, activations, split, permutations, seed=0, **options):
     """Observed test correlations, and `Permuted`."""
 
-    def rows(index, columns=slice(None)):
-        return probs[index][:, columns]
-
-    def greedy(measured):
-        return linear.select(
-            measured,
-            linear.rank(measured, 0.05, 0.99, pool_size=50),
-            NAMES,
-            np.ones(activations.shape[1]),
-            split,
-            **OPTIONS,
-        )
+    def refit(values):
+        return jaxle.explain(values, probs, NAMES, split=split, **OPTIONS | options)
 
     def simulate(explanations):
-        return jaxle.simulate(explanations, probs[split.test], NAMES)
+        return jaxle.simulate(explanations, probs, NAMES, split.test)
 
-    refit = refit or greedy
-    measured = linear.measure(rows, N_CONCEPTS, activations, split, 0.0, folds=folds)
-    observed = jaxle.correlation(simulate(refit(measured)), activations[split.test])
+    observed = jaxle.correlation(simulate(refit(activations)), activations[split.test])
     return observed, permute_and_refit(
-        measured, rows, activations, split, refit, simulate, permutations=permutations, seed=seed
+        activations, split, refit, simulate, permutations=permutations, seed=seed
     )
 
 
-def test_moments_of_permuted_activations_equal_a_full_pass(monkeypatch):
+@pytest.mark.parametrize("number", [0, 3])
+def test_permuted_activations_are_read_as_an_array(number):
+    """The permutation written out: a common order, then a rotation for each neuron."""
+    _, activations, _, split = problem(0, n=50, n_neurons=7)
+    view = PermutedActivations(activations, split, 5, number)
+    images = np.concatenate([split.train, split.val])
+    order = images[shuffled(len(images), 5, STREAM + number)]
+    bits = np.random.Philox(key=np.array([5, STREAM + number], np.uint64)).random_raw(7)
+    expected = activations.copy()
+    for k in range(7):
+        rotation = int(bits[k] % len(images))
+        expected[images, k] = activations[np.roll(order, -rotation), k]
+    assert isinstance(view, Rows) and (view.shape, view.dtype) == ((50, 7), np.float32)
+    np.testing.assert_array_equal(view[:], expected)
+    np.testing.assert_array_equal(view[split.test], activations[split.test])
+    np.testing.assert_array_equal(view[3:20], expected[3:20])
+    rows = np.array([4, 4, 49, 0])
+    np.testing.assert_array_equal(view[rows], expected[rows])
+    view[:][:] = 0  # a copy
+    np.testing.assert_array_equal(view[:], expected)
+    for k in range(7):  # the same values, in other places
+        np.testing.assert_array_equal(np.sort(view[images][:, k]), np.sort(activations[images, k]))
+    assert not np.array_equal(expected, activations)
+    for kind in (jnp.asarray(activations), activations.astype(np.float16)):
+        other = PermutedActivations(kind, split, 5, number)
+        assert other.dtype == kind.dtype
+        np.testing.assert_allclose(other[:], expected, atol=2e-3)
+
+
+def test_rows_of_no_part_are_the_real_ones():
+    _, activations, _, split = problem(0, n=50, n_neurons=3)
+    outside = np.array([split.test[0], split.train[0]])
+    split = split._replace(test=split.test[1:], train=split.train[1:])
+    view = PermutedActivations(activations, split, 0, 0)
+    np.testing.assert_array_equal(view[outside], activations[outside])
+
+
+def test_moments_of_permuted_activations_equal_a_full_pass():
     probs, activations, _, split = problem(0, n=300, n_neurons=9)
     activations += 1000  # a shift that an unshifted float32 product would not survive
     rows = lambda index, columns=slice(None): probs[index][:, columns]  # noqa: E731
-    measured = linear.measure(rows, N_CONCEPTS, activations, split, 0.0, folds=3)
-    monkeypatch.setattr(nulls, "BLOCK_BYTES", 4 * 49 * 64)  # several tiles, the last not full
-    taken, source = np.random.default_rng(0).permutation(split.train), np.arange(len(activations))
-    source[split.train] = taken
-    got = reassign(
-        measured.train, lambda i: probs[i], lambda i: activations[source[i]], split.train
+    view = PermutedActivations(activations, split, 0, 0)
+    real, got = (
+        measure(rows, N_CONCEPTS, x, split.train, split.val, min_top5=0.0, folds=3)
+        for x in (activations, view)
     )
-    moved = activations.copy()
-    moved[split.train] = activations[taken]
-    for x, y in zip(got[1:], second_moments(probs, moved, split.train)[1:], strict=True):
-        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5)
-    permuted = permute(measured, rows, activations, split, 0, 0)
-    assert len(permuted.folds) == 3 and permuted.train.gram is measured.train.gram
-    for part, n in ((permuted.train, len(split.train)), (permuted.val, len(split.val))):
-        assert part.n == n and not np.allclose(part.cross, measured.train.cross, atol=1e-3)
-    total = sum(
-        fold.n * np.asarray(fold.mean_y) for fold in permuted.folds
-    )  # the same activations, in other places
-    np.testing.assert_allclose(
-        total, activations[np.concatenate([split.train, split.val])].sum(0), rtol=1e-6
-    )
-    parts = permuted.train.n * np.asarray(permuted.train.mean_y) + permuted.val.n * np.asarray(
-        permuted.val.mean_y
-    )
-    np.testing.assert_allclose(total, parts, rtol=1e-6)
+    moved = view[:]
+    for part, index in ((got.train, split.train), (got.val, split.val)):
+        whole = second_moments(probs, moved, index)
+        for x, y in zip(part[1:], whole[1:], strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5)
+        assert part.n == len(index) and not np.allclose(part.cross, real.train.cross, atol=1e-3)
+    np.testing.assert_allclose(got.train.gram, real.train.gram, atol=1e-6)
+    # the same activations, in other places
+    assert got.total is not None and len(got.folds) == 3
+    images = np.concatenate([split.train, split.val])
+    np.testing.assert_allclose(got.total.mean_y, activations[images].mean(0), rtol=1e-6)
 
 
 def test_neurons_that_fire_alike_are_permuted_apart():
     probs, activations, _, split = problem(0, n=300, n_neurons=9)
     alike = np.repeat(activations[:, :1], 9, axis=1)
-    rows = lambda index, columns=slice(None): probs[index][:, columns]  # noqa: E731
-    cross = np.asarray(
-        permute(
-            linear.measure(rows, N_CONCEPTS, alike, split, 0.0), rows, alike, split, 0, 0
-        ).train.cross
+    cross, again = (
+        np.asarray(
+            second_moments(probs, PermutedActivations(alike, split, 0, 0), split.train).cross
+        )
+        for _ in range(2)
     )
     assert np.abs(np.corrcoef(cross.T) - np.eye(9)).max() < 0.6
-    again = np.asarray(
-        permute(
-            linear.measure(rows, N_CONCEPTS, alike, split, 0.0), rows, alike, split, 0, 0
-        ).train.cross
-    )
     np.testing.assert_array_equal(cross, again)
+
+
+def test_a_refit_of_other_neurons_is_refused():
+    _, activations, _, split = problem(0, n=50, n_neurons=3)
+    with pytest.raises(ValueError, match="refit gave 0 explanations for 3 neurons"):
+        permute_and_refit(activations, split, lambda _: jaxle.Explanations(()), lambda _: None)
 
 
 def test_p_values_are_uniform_when_there_is_nothing_to_find():
@@ -235,10 +259,10 @@ def test_p_values_are_uniform_when_there_is_nothing_to_find():
     p = p_values(observed, null.test_correlation)
     assert kstest(p, "uniform").pvalue > 0.01
     assert benjamini_hochberg(p).n_found == 0
-    assert (
-        null.val_correlation.mean() > 0.1 > abs(null.test_correlation.mean()) * 10
-    )  # the search's optimism stays on val
-    # pooling is sound: within each distribution of activations the pooled null gives uniform p-values, and has the same spread
+    # the search's optimism stays on val
+    assert null.val_correlation.mean() > 0.1 > abs(null.test_correlation.mean()) * 10
+    # pooling is sound: within each distribution of activations the pooled null gives uniform
+    # p-values, and has the same spread
     for which in range(3):
         assert kstest(p[kind == which], "uniform").pvalue > 0.01
         assert null.test_correlation[:, kind == which].std() == pytest.approx(
@@ -260,18 +284,10 @@ def test_planted_neurons_are_found_with_few_false_discoveries():
 def test_works_with_the_search_that_judges_by_folds():
     probs, activations, _, split = problem(0, n_planted=20, n_neurons=60)
 
-    def refit(measured):
-        return preconditioned.explain(
-            measured,
-            NAMES,
-            np.ones(60),
-            split,
-            max_concepts=3,
-            min_gain=0.02,
-            dead_threshold=-np.inf,
-        )
-
-    observed, null = fitted(probs, activations, split, 3, refit, folds=5)
+    options = {"search": "preconditioned", "max_concepts": 3}
+    # what the greedy search alone has, at its default
+    options |= {"lam": 0.05 / 0.99, "n_candidates": 10}
+    observed, null = fitted(probs, activations, split, 3, **options)
     p = p_values(observed, null.test_correlation)
     assert kstest(p[20:], "uniform").pvalue > 0.01 and benjamini_hochberg(p).found[:20].mean() > 0.9
 
@@ -319,9 +335,9 @@ def test_nonsense_names_are_new_seeded_and_pronounceable():
     assert not set(avoided) & set(names[:50])
 
 
-def test_shuffled_labels_keep_their_company_and_lose_their_images():
+def test_permuted_labels_keep_their_correlations_and_lose_their_images():
     probs, _, _, _ = problem(0, n=400, n_neurons=1)
-    rows = shuffled_rows(lambda index, columns=slice(None): probs[index][:, columns], 400, 0)
+    rows = permuted_rows(lambda index, columns=slice(None): probs[index][:, columns], 400, 0)
     moved = rows(np.arange(400))
     np.testing.assert_allclose(moved.T @ moved, probs.T @ probs)
     np.testing.assert_array_equal(

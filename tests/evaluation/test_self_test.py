@@ -1,4 +1,5 @@
-"""Halving or doubling labels: the metrics that jaxle reports notice, AUC over top-and-random images does not (NeuronEval, 2025)."""
+"""Halving or doubling labels lowers the metrics that jaxle reports, but not AUC over the most
+activating and random images (NeuronEval, 2025)."""
 
 import numpy as np
 import pytest
