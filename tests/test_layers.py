@@ -1,130 +1,75 @@
-"""The floors of the house: a file imports only from lower floors, or, inside its own folder, from files listed before it."""
+"""The floors of the house: a file imports only from lower floors, and no room has a cycle.
+
+docs/architecture.md is made from what stands here and from the imports themselves:
+
+    python tests/test_layers.py
+"""
 
 import ast
+import graphlib
+import inspect
+import sys
 from pathlib import Path
 
-import jaxle
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "jaxle"
+PAGE = ROOT / "docs" / "architecture.md"
 
-PACKAGE = Path(jaxle.__file__).parent
-
-# Lowest first. A folder's files are listed in the order in which they may import one another; a folder listed alone is flat inside.
+# lowest first; a room is a folder of jaxle/, or a file
 FLOORS = [
-    ["arrays", "stats"],
-    ["solve", "images", "scenes", "artifacts", "mesh"],
-    ["models", "data", "concepts"],
-    ["explanations", "explainers"],
-    ["evaluation"],
-    ["report", "plots"],
-    ["settings", "probing"],
-    ["run"],
-    ["matrices"],
-    ["explaining"],
-    ["evaluating"],
-    ["ablating"],
-    ["scoring"],
-    ["stages"],
-    ["launch", "scenes.train", "scenes.siglip_texts", "scenes.train_siglip"],
+    ["arrays", "stats", "images", "mesh", "artifacts", "options", "references", "columns"],
+    ["solve", "scenes"],
+    ["models", "data", "concepts", "explanations"],
+    ["explainers", "evaluation", "intervention"],
+    ["report"],
+    ["pipeline"],
+    ["launch"],
 ]
-INSIDE = {
-    "solve": [
-        "moments",
-        "folds",
-        "block",
-        "elastic_net",
-        "least_squares",
-        "ridge",
-        "forward",
-        "exchange",
-        "logistic",
-        "lasso",
-    ],
-    "scenes": [
-        *(
-            "vocabulary",
-            "draws",
-            "shapes",
-            "patterns",
-            "layout",
-            "places",
-            "world",
-            "masks",
-            "captions",
-            "planted",
-        ),
-        *("siglip_texts", "train_siglip"),
-    ],
-    "models": [
-        *(
-            "class_names",
-            "weights",
-            "download",
-            "taps",
-            "suffix",
-            "cifar_resnet",
-            "resnet",
-            "vgg",
-            "vit",
-            "siglip",
-            "clip",
-        ),
-        *("tokenizers", "placement", "model", "two_tower", "zoo", "generated"),
-    ],
-    "data": [
-        "names",
-        "splits",
-        "arrays",
-        "folder",
-        "scenes",
-        "tfds",
-        "sources",
-        "loader",
-        "generated",
-    ],
-    "concepts": ["hierarchy", "wordnet", "labels", "sets", "contrastive", "calibration"],
-    "explainers": ["screen", "measure", "rank", "search", "table", "preconditioned", "linear"],
-    "evaluation": [
-        *(
-            "simulation",
-            "correlation",
-            "intervals",
-            "discoveries",
-            "resampling",
-            "nulls",
-            "metrics",
-            "self_test",
-            "contributions",
-        ),
-        *(
-            "agreement",
-            "random_network",
-            "temperature",
-            "linearity",
-            "replacement",
-            "affine",
-            "ablation",
-            "impact",
-        ),
-    ],
-    "report": ["progress", "tables", "listing"],
-}
-SIDEWAYS = {
-    ("explainers", "explanations"),
-    ("stats", "arrays"),
-}  # the table is listed before explainers
+ONE_FILE = {"launch"}  # rooms of one file above the ground floor
+# on one floor, who may import whom: explanations knows which images made it
+SIDEWAYS: set[tuple[str, str]] = set()
+MOST_LINES, MOST_PARAMETERS = 250, 6  # of a module of pipeline/, of a function there
+
+WALKS = """\
+## Three walks
+
+From `pipeline/run.py` every formula is at most three jumps away.
+
+**One batch of images** becomes activations.
+`run` → `pipeline.probe.probe` → `pipeline.image_pass.read_images` → `models.model.Model.probe`,
+which normalises the images, runs the network and pools each tap.
+
+**One neuron's explanation.**
+`run` → `pipeline.explain.explain_all`, which builds a `Problem` of moments (`pipeline.fit`) →
+`explainers.linear.greedy` → `explainers.search.greedy`, the paper's Algorithm 1 on second moments.
+The elastic net that orders its candidates is the jump beside it: `explainers.rank.candidates`.
+
+**One score.**
+`run` → `pipeline.score.score_one`, which collects the `Evidence` → `evaluation.METRICS`, a row a
+metric → `evaluation.correlation.correlation`, Pearson's ρ of simulated and real activations.
+"""
 
 
 def module_name(path: Path) -> str:
-    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+    name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    return name.removesuffix("__init__").removesuffix(".")
+
+
+def modules() -> dict[str, Path]:
+    """Name below jaxle → file, of every module but the package itself."""
+    return {module_name(p): p for p in sorted(PACKAGE.rglob("*.py")) if p.parent != PACKAGE
+            or p.name != "__init__.py"}  # fmt: skip
+
+
+def room(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def floor(module: str) -> int:
     for level, rooms in enumerate(FLOORS):
-        if module in rooms and "." in module:
+        if room(module) in rooms:
             return level
-    for level, rooms in enumerate(FLOORS):
-        if module.split(".")[0] in rooms:
-            return level
-    raise AssertionError(f"jaxle.{module} is in no room of DESIGN's floors")
+    raise AssertionError(f"jaxle.{module} is in no room of the floors")
 
 
 def imports(path: Path):
@@ -141,68 +86,169 @@ def imports(path: Path):
             if name.split(".")[0] != "jaxle":
                 continue
             parts = name.split(".")[1:]
-            while parts and not (
-                (PACKAGE.joinpath(*parts)).with_suffix(".py").exists()
-                or PACKAGE.joinpath(*parts).is_dir()
-            ):
+            while parts and not _exists(parts):
                 parts.pop()  # a name inside the module
             assert parts, f"{path}:{node.lineno}: imports the package itself"
             yield ".".join(parts), node.lineno
 
 
+def _exists(parts: list[str]) -> bool:
+    place = PACKAGE.joinpath(*parts)
+    return place.with_suffix(".py").exists() or place.is_dir()
+
+
 def may_import(importer: str, imported: str) -> bool:
     if floor(imported) != floor(importer):
         return floor(imported) < floor(importer)
-    here, there = importer.split(".")[0], imported.split(".")[0]
-    if here != there:
-        return (here, there) in SIDEWAYS
-    order = INSIDE.get(here, [])
-    mine, other = importer.partition(".")[2], imported.partition(".")[2]
-    if (
-        not mine or not other
-    ):  # a folder's __init__ gathers its own files; a file may not import its own __init__
-        return not mine
-    return mine in order and other in order and order.index(other) < order.index(mine)
+    here, there = room(importer), room(imported)
+    return here == there or floor(importer) == 0 or (here, there) in SIDEWAYS
+
+
+def graph(rooms) -> dict[str, set[str]]:
+    """Module → modules that it imports, of some rooms; a room's __init__ bears the room's name."""
+    return {
+        name: {other for other, _ in imports(path) if room(other) in rooms and other != name}
+        for name, path in modules().items()
+        if room(name) in rooms
+    }
+
+
+def test_there_are_at_most_seven_floors_and_every_module_is_on_one():
+    assert len(FLOORS) <= 7
+    rooms = {room(name) for name in modules()}
+    assert rooms == {name for level in FLOORS for name in level}
+    single = {name for name in rooms if (PACKAGE / f"{name}.py").exists() and floor(name) > 0}
+    assert single == ONE_FILE
 
 
 def test_every_import_goes_down():
-    wrong = []
-    for path in sorted(PACKAGE.rglob("*.py")):
-        importer = module_name(path)
-        if importer == "" or path == PACKAGE / "__init__.py":
-            continue
-        wrong += [
-            f"{importer}:{line} imports {imported}"
-            for imported, line in imports(path)
-            if not may_import(importer, imported)
-        ]
+    wrong = [
+        f"{importer}:{line} imports {imported}"
+        for importer, path in modules().items()
+        for imported, line in imports(path)
+        if not may_import(importer, imported)
+    ]
     assert not wrong, "\n".join(wrong)
 
 
+def test_no_room_has_a_cycle():
+    for rooms in ([*FLOORS[0]], *([name] for level in FLOORS[1:] for name in level)):
+        graphlib.TopologicalSorter(graph(set(rooms))).prepare()  # CycleError names the cycle
+
+
 def test_the_rule_can_fail():
-    assert may_import("explainers.linear", "solve.moments") and not may_import(
-        "solve.moments", "explainers.linear"
-    )
-    assert may_import("explainers.linear", "explainers.screen") and not may_import(
-        "explainers.screen", "explainers.linear"
-    )
-    assert not may_import("models.zoo", "data.loader") and not may_import(
-        "explanations", "explainers.rank"
-    )
-    assert may_import("scenes.train", "models.zoo") and not may_import("scenes.world", "models.zoo")
+    assert may_import("explainers.linear", "solve.moments")
+    assert not may_import("solve.moments", "explainers.linear")
+    assert not may_import("models.zoo", "data.loader")
+    assert not may_import("evaluation.scores", "explainers.linear")
+    assert not may_import("report.listing", "pipeline.tables")
+
+
+def test_a_module_of_the_pipeline_is_short_and_its_functions_take_few_arguments():
+    for name, path in modules().items():
+        if room(name) != "pipeline":
+            continue
+        text = path.read_text(encoding="utf-8")
+        assert text.count("\n") <= MOST_LINES, name
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.Lambda)):
+                own = node.args
+                given = [*own.posonlyargs, *own.args, *own.kwonlyargs]
+                given = [a for a in given if a.arg not in ("self", "cls")]
+                assert len(given) <= MOST_PARAMETERS, (name, node.lineno)
+
+
+def test_the_walks_name_what_exists():
+    for name in ("pipeline.probe.probe", "pipeline.image_pass.read_images",
+                 "models.model.Model", "pipeline.explain.explain_all", "explainers.linear.greedy",
+                 "explainers.search.greedy", "explainers.rank.candidates",
+                 "pipeline.score.score_one", "evaluation.correlation.correlation"):  # fmt: skip
+        module, _, attribute = name.rpartition(".")
+        assert (
+            name in WALKS
+            and f"def {attribute}"
+            in (source := (PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+            or f"class {attribute}" in source
+        ), name
 
 
 def test_core_needs_neither_tensorflow_nor_torch():
     for path in sorted(PACKAGE.rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in tree.body:
-            names = (
-                [a.name for a in node.names]
-                if isinstance(node, ast.Import)
-                else [node.module or ""]
-                if isinstance(node, ast.ImportFrom)
-                else []
-            )
-            assert not {"torch", "tensorflow", "big_vision"} & {n.split(".")[0] for n in names}, (
-                f"{path} imports {names} at its top"
-            )
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            heavy = {"torch", "tensorflow", "big_vision"}
+            assert not heavy & {name.split(".")[0] for name in names}, path
+
+
+def page() -> str:
+    """docs/architecture.md: the floors, what each file is, in an order in which it can be read."""
+    width = 66
+    lines = ["# Architecture", "",
+             "A file imports only from lower floors, or from its own room, and no room has a cycle",
+             "(`tests/test_layers.py`, which also writes this page). Records flow forward: a step",
+             "of `pipeline/` is a function of the records it is given.", "", "```text"]  # fmt: skip
+    for level in range(len(FLOORS) - 1, -1, -1):
+        text = "   ".join(FLOORS[level])
+        label = f"F{level} "
+        rows = _wrap(text, width - 4)
+        lines.append("   ┌" + "─" * width + "┐")
+        for i, row in enumerate(rows):
+            lines.append((label if i == 0 else "   ") + "│  " + row.ljust(width - 2) + "│")
+        lines.append("   └" + "─" * width + "┘")
+        if level:
+            lines.append(" " * (width // 2 + 3) + "│ imports only downwards" if level == len(FLOORS) - 1
+                         else " " * (width // 2 + 3) + "│")  # fmt: skip
+    lines += ["```", "", WALKS.rstrip(), "", "## Rooms", "",
+              "Files stand in an order in which each can be read: what it imports comes before."]  # fmt: skip
+    for level in range(len(FLOORS) - 1, -1, -1):
+        for name in FLOORS[level]:
+            lines += ["", f"### {name}", "", *_room_lines(name)]
+    return "\n".join(lines) + "\n"
+
+
+def _room_lines(name: str) -> list[str]:
+    if (PACKAGE / f"{name}.py").exists():
+        return [_first_sentence(PACKAGE / f"{name}.py")]
+    order = graphlib.TopologicalSorter(
+        {module: sorted(others) for module, others in sorted(graph({name}).items())}
+    ).static_order()
+    found = [
+        _first_sentence(PACKAGE / name / "__init__.py"),
+        "",
+        "| file | what it is |",
+        "|---|---|",
+    ]
+    for module in order:
+        if module != name:
+            path = modules()[module]
+            found.append(f"| `{module.partition('.')[2]}.py` | {_first_sentence(path)} |")
+    return found
+
+
+def _first_sentence(path: Path) -> str:
+    text = inspect.cleandoc(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "")
+    return " ".join(text.split("\n\n")[0].split()).replace("|", "\\|")
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    rows, row = [], ""
+    for word in text.split("   "):
+        if row and len(row) + 3 + len(word) > width:
+            rows.append(row)
+            row = word
+        else:
+            row = f"{row}   {word}" if row else word
+    return [*rows, row]
+
+
+def test_the_page_is_what_the_imports_say():
+    assert PAGE.read_text(encoding="utf-8") == page(), "run: python tests/test_layers.py"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    sys.stdout.write(f"wrote {PAGE}\n")
