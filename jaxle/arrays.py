@@ -7,7 +7,7 @@ larger than memory passes too.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import no_type_check
+from typing import Any, Protocol, no_type_check, runtime_checkable
 
 import jax
 import numpy as np
@@ -17,6 +17,25 @@ Array = np.ndarray | jax.Array  # NumPy, a memory map or a JAX array
 # Marks a function that checks what a user gives it: its annotations only document.
 checks_input = no_type_check
 BLOCK_BYTES = 64 << 20
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """A matrix that is read by rows: an array, or an object that makes rows when it is indexed."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(rows, columns)."""
+        ...
+
+    @property
+    def dtype(self) -> Any:
+        """A real dtype."""
+        ...
+
+    def __getitem__(self, rows: Any, /) -> Any:
+        """Rows by a slice or by an int array, as an array (rows, columns)."""
+        ...
 
 
 def row_blocks(n_rows: int, row_bytes: int) -> Iterator[slice]:

@@ -115,6 +115,7 @@ def decode(
         raise ValueError(f"cannot decode image {name}: {error}") from None
 
 
+@checks_input
 @dataclasses.dataclass(frozen=True)
 class Preprocess:
     """The preprocessing of one network's images.
@@ -163,7 +164,6 @@ class Preprocess:
                 raise ValueError(f"{field} is {values}; expected three numbers{sign}")
             object.__setattr__(self, field, values)
 
-    @checks_input
     def fit(self, image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "size size 3"]:
         """Returns one image at the network's size: the host's part of preprocessing.
 

@@ -1,4 +1,4 @@
-"""Elastic nets on gathered working sets, many small problems in lockstep, and the duality gap that certifies any of them.
+"""Elastic nets on gathered working sets, many small problems in lockstep, and the duality gap.
 
     min_w  ½ wᵀGw − cᵀw + ½v + Σ_j α_j |w_j| + ½ Σ_j β_j w_j²,   h = c − Gw − βw
 
@@ -6,27 +6,51 @@ With s = min(1, min_j α_j/|h_j|) the gap of method.md §4 is
 
     gap = ½ (1−s)² (‖r‖²/n + Σ β_j w_j²) + Σ_j (α_j |w_j| − s w_j h_j),
 
-a sum of terms that are never negative, so float32 certifies a gap far below the round-off of the objective itself. A block is solved by
-FISTA with restart, which finds nearly the right face, and then exactly by block principal pivoting: solve the face by Cholesky, exchange
-every coordinate that breaks its optimality condition, and repeat; about five faces settle it, however ill conditioned it is.
-Sources: Beck & Teboulle 2009 and O'Donoghue & Candès 2015 (FISTA, restart); Kim & Park, AISTATS 2010 (pivoting for L1).
+a sum of terms that are never negative, so float32 certifies a gap far below the round-off of the
+objective itself. A block is solved by FISTA with restart, which finds nearly the right face, and
+then exactly by block principal pivoting: solve the face by Cholesky, exchange every coordinate that
+breaks its optimality condition, and repeat; about five faces settle it, however ill conditioned it
+is.
+Sources: Beck & Teboulle 2009 and O'Donoghue & Candès 2015 (FISTA, restart); Kim & Park, AISTATS
+2010 (pivoting for L1).
 """
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
+from jaxle.arrays import Array
 from jaxle.solve.moments import HIGHEST
 
 FISTA_STEPS = 48
 MAX_PIVOTS = 5
-JITTER = 1e-6  # on the diagonal, keeps the factor of duplicated columns positive; refinement takes it away again
+# On the diagonal, keeps the factor of duplicated columns positive; refinement takes it away again.
+JITTER = 1e-6
 ROUND_OFF = 1e-7  # of a gradient entry, relative to 1 + ‖w‖₁
 
 
-def duality_gap(cross, var, alpha, beta, weights, slope):
-    """Duality gap, row by row; every term is at least 0 in exact arithmetic, one rounding of the penalty covers the rest."""
+def duality_gap(
+    cross: Float[Array, "neurons concepts"],
+    var: Float[Array, " neurons"],
+    alpha: Float[Array, "#neurons concepts"],
+    beta: Float[Array, "#neurons concepts"],
+    weights: Float[Array, "neurons concepts"],
+    slope: Float[Array, "neurons concepts"],
+) -> Float[jax.Array, " neurons"]:
+    """Returns each neuron's duality gap, in units of the objective.
+
+    Every term is at least 0 in exact arithmetic; one rounding of the penalty covers the rest.
+
+    Args:
+      cross: c.
+      var: v.
+      alpha, beta: the penalties' factors.
+      weights: w.
+      slope: h = c − Gw − βw.
+    """
+    weights, slope = jnp.asarray(weights), jnp.asarray(slope)
     peak = jnp.max(jnp.abs(slope) / alpha, axis=1)
     s = 1 / jnp.maximum(peak, 1.0)
     norm2 = jnp.sum(beta * weights**2, axis=1)
@@ -40,8 +64,22 @@ def duality_gap(cross, var, alpha, beta, weights, slope):
     )
 
 
-def solve_block(gram, cross, var, alpha, beta, weights):
-    """Improve the weights of gathered problems, (slots, working set): a few FISTA steps, then pivoting; the better of both."""
+def solve_block(
+    gram: Float[Array, "slots set set"],
+    cross: Float[Array, "slots set"],
+    var: Float[Array, " slots"],
+    alpha: Float[Array, "slots set"],
+    beta: Float[Array, "slots set"],
+    weights: Float[Array, "slots set"],
+) -> Float[jax.Array, "slots set"]:
+    """Returns better weights of gathered problems: a few FISTA steps, then pivoting.
+
+    Whichever of the two ends has the smaller gap.
+
+    Args:
+      gram, cross, var, alpha, beta: the problems, each on its working set of concepts.
+      weights: to start from.
+    """
     warm = _fista(gram, cross, alpha, beta, weights)
     pivoted = _pivot(gram, cross, alpha, beta, jnp.sign(warm))
 
@@ -74,10 +112,11 @@ def _fista(gram, cross, alpha, beta, weights):
 
 
 def _one_by_one(function):
-    """A batched factorisation or solve that cannot starve: on a CPU split among devices, one matrix at a time.
+    """A batched factorisation or solve, one matrix at a time on a CPU split among devices.
 
-    There LAPACK's batched calls (jaxlib 0.10) hand their parts to the thread pool in which they run themselves and wait: as many
-    devices as threads, each in such a call, wait for ever. One matrix is worked where it is.
+    There LAPACK's batched calls (jaxlib 0.10) hand their parts to the thread pool in which they run
+    themselves and wait: as many devices as threads, each in such a call, wait for ever. One matrix
+    is worked where it is.
     """
 
     def split(*batches):
@@ -101,7 +140,7 @@ def _solve(factors, b):
 
 
 def _pivot(gram, cross, alpha, beta, signs):
-    """Block principal pivoting from the face `signs`: the exact solution where it settles, in about five faces."""
+    """Block principal pivoting from the face `signs`: exact where it settles, within five faces."""
     n_slots, size = cross.shape
 
     def solve_face(factor, signs, b):
@@ -126,9 +165,8 @@ def _pivot(gram, cross, alpha, beta, signs):
         last = jnp.max(
             jnp.where(broken, jnp.arange(size, dtype=jnp.int32)[None, :], -1), axis=1, keepdims=True
         )
-        single = (
-            jnp.arange(size, dtype=jnp.int32)[None, :] == last
-        )  # one at a time is finite when blocks cycle
+        # one at a time is finite when blocks cycle
+        single = jnp.arange(size, dtype=jnp.int32)[None, :] == last
         exchange = broken & ((fewer | (patience > 0))[:, None] | single)
         new = jnp.where(exchange, jnp.where(signs != 0, 0.0, jnp.sign(slope)), signs)
         patience = jnp.where(fewer, 3, jnp.maximum(patience - 1, 0))
@@ -150,7 +188,6 @@ def _pivot(gram, cross, alpha, beta, signs):
         jnp.int32(0),
     )
     signs, factor, w, slope, *_, is_open, _ = jax.lax.while_loop(unsettled, body, start)
-    refined = w + solve_face(
-        factor, signs, slope - alpha * signs
-    )  # takes away the round-off of the factor
+    # takes away the round-off of the factor
+    refined = w + solve_face(factor, signs, slope - alpha * signs)
     return jnp.where(is_open[:, None] | ~jnp.isfinite(refined), w, refined)

@@ -1,44 +1,44 @@
-"""Every neuron's elastic net at once, from second moments, each with its duality gap as certificate.
+"""Every neuron's elastic net at once, from second moments; a duality gap certifies each.
 
     min_w  ½ wᵀGw − cᵀw + ½v + Σ_j α_j |w_j| + ½ Σ_j β_j w_j²,   α_j = λη a_j t,  β_j = λ(1−η) a_j²
 
-on standardised moments (unit diagonal of G, v = 1); a_j = t = 1 penalises standardised columns (method.md §4), a_j = 1/std(x_j) and
-t = 1/std(y) penalise raw ones. With h = c − Gw − βw and s = min(1, min_j α_j/|h_j|), the gap of method.md §4 is
+on standardised moments (unit diagonal of G, v = 1); a_j = t = 1 penalises standardised columns
+(method.md §4), a_j = 1/std(x_j) and t = 1/std(y) penalise raw ones. The duality gap is that of
+`solve.block`.
 
-    gap = ½ (1−s)² (‖r‖²/n + Σ β_j w_j²) + Σ_j (α_j |w_j| − s w_j h_j),
-
-a sum of terms that are never negative, so float32 certifies a gap far below the round-off of the objective itself.
-
-A round gathers each neuron's working set (its support and the largest |h_j|/a_j), improves it by a few FISTA steps, ends it by block
-principal pivoting (exchange every coordinate that breaks its optimality condition, solve the face by Cholesky), and then checks the
-gap against all concepts with one product W ↦ WG. Neurons sit in a fixed number of slots: a finished one makes room for the next, so
-every shape compiles once. Only neurons whose support outgrows the working set run again with a larger one.
-Sources: Beck & Teboulle 2009 and O'Donoghue & Candès 2015 (FISTA, restart); Kim & Park, AISTATS 2010 (pivoting for L1); Massias,
-Gramfort & Salmon, ICML 2018 (working sets, gaps).
+A round gathers each neuron's working set (its support and the largest |h_j|/a_j), improves it by a
+few FISTA steps, ends it by block principal pivoting (exchange every coordinate that breaks its
+optimality condition, solve the face by Cholesky), and then checks the gap against all concepts with
+one product W ↦ WG. Neurons sit in a fixed number of slots: a finished one makes room for the next,
+so every shape compiles once. Only neurons whose support outgrows the working set run again with a
+larger one. Constant neurons never take a slot.
+Sources: Beck & Teboulle 2009 and O'Donoghue & Candès 2015 (FISTA, restart); Kim & Park, AISTATS
+2010 (pivoting for L1); Massias, Gramfort & Salmon, ICML 2018 (working sets, gaps).
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Bool, Float, Int
 
+from jaxle.arrays import Array
+from jaxle.mesh import data_size
+from jaxle.solve import tiles
 from jaxle.solve.block import ROUND_OFF, duality_gap, solve_block
 from jaxle.solve.moments import HIGHEST, ROWS, WHOLE, Moments, scales, split_jit
 
 WORKING_SET = 64
-WIDTH = (
-    128  # concepts are padded to a multiple, so that sets of nearly one size share their programs
-)
+WIDTH = 128  # concepts are padded to a multiple: sets of nearly one size share their programs
 SLOTS = 128  # neurons under way in one batch
-DENSE_SHARE = (
-    8  # rows of G are gathered where the working set is smaller than this part of all concepts
-)
+DENSE_SHARE = 8  # rows of G are gathered for working sets below this part of all concepts
 UNROLL = 8  # rows of G per pass over the gradient
 IN_FLIGHT = 2  # batches under way, so that one computes while the host books the other
 MAX_ROUNDS = 40  # per neuron and working-set size
@@ -47,38 +47,36 @@ MAX_ROUNDS = 40  # per neuron and working-set size
 class Solution(NamedTuple):
     """Weights of all neurons with the certificate of each; one column per neuron."""
 
-    weights: jax.Array  # (concepts, neurons) float32
-    bias: jax.Array  # (neurons,) float32
-    gradient: (
-        jax.Array
-    )  # (concepts, neurons) float32: signed gradient Xᵀr/n of the fit, the order among zero weights
-    gap: jax.Array  # (neurons,) float32: duality gap ≥ suboptimality, in units of the objective
-    converged: (
-        jax.Array
-    )  # (neurons,) bool: gap within tol of the objective at zero, or at float32's round-off
-    iterations: jax.Array  # (neurons,) int32: rounds of working set and check
+    weights: Float[jax.Array, "concepts neurons"]
+    bias: Float[jax.Array, " neurons"]
+    # signed gradient Xᵀr/n of the fit, the order among zero weights
+    gradient: Float[jax.Array, "concepts neurons"]
+    gap: Float[jax.Array, " neurons"]  # ≥ suboptimality, in units of the objective
+    # gap within tol of the objective at zero, or at float32's round-off
+    converged: Bool[jax.Array, " neurons"]
+    iterations: Int[jax.Array, " neurons"]  # rounds of working set and check
 
 
 class Problem(NamedTuple):
     """Standardised moments of a block of neurons, one row a neuron, and its penalties."""
 
-    gram: jax.Array  # (concepts, concepts), unit diagonal, 0 for a constant column
-    cross: jax.Array  # (neurons, concepts)
-    var: jax.Array  # (neurons,): 1, or 0 for a constant target
-    l1: jax.Array  # (concepts,)
-    l2: jax.Array  # (concepts,)
-    unit: jax.Array  # (neurons,): t, the factor of l1
+    gram: Any  # (concepts, concepts), unit diagonal, 0 for a constant column
+    cross: Any  # (neurons, concepts)
+    var: Any  # (neurons,): 1, or 0 for a constant target
+    l1: Any  # (concepts,)
+    l2: Any  # (concepts,)
+    unit: Any  # (neurons,): t, the factor of l1
 
 
 class Slots(NamedTuple):
     """The neurons at work: the sparse weights and what the last check said."""
 
-    cross: jax.Array  # (slots, concepts)
-    var: jax.Array  # (slots,)
-    unit: jax.Array  # (slots,)
-    slope: jax.Array  # (slots, concepts): h = c − Gw − βw
-    index: jax.Array  # (slots, working set) int32
-    weights: jax.Array  # (slots, working set)
+    cross: Float[Array, "slots concepts"]
+    var: Float[Array, " slots"]
+    unit: Float[Array, " slots"]
+    slope: Float[Array, "slots concepts"]  # h = c − Gw − βw
+    index: Int[Array, "slots set"]
+    weights: Float[Array, "slots set"]
 
 
 def solve(
@@ -91,18 +89,20 @@ def solve(
     start: Solution | None = None,
     mesh: Mesh | None = None,
 ) -> Solution:
-    """Fit the elastic net of every neuron; use it on the moments of the training images.
+    """Returns the elastic net of every neuron, fitted on second moments.
 
     Args:
       moments: of concepts and targets over the training images.
       lam, l1_ratio: λ > 0 and η in (0, 1] of the objective.
       tol: stop at gap ≤ tol · (objective at zero).
-      standardise: penalise (and return) weights of standardised concepts and targets, as method.md §4 does; False works on raw columns.
+      standardise: penalise (and return) weights of standardised concepts and targets, as method.md
+        §4 does; False works on raw columns.
       start: a solution near by, of a larger λ, to start from.
       mesh: split the neurons over its axis `data`.
 
     Returns:
-      Solution; a constant concept has weight 0, a constant target has weights 0 and gap 0.
+      Solution; a constant concept has weight 0; a constant target has weights 0, gap 0 and no
+      iterations.
 
     Raises:
       ValueError: lam or l1_ratio outside its range.
@@ -115,47 +115,49 @@ def solve(
         raise ValueError(
             f"l1_ratio must be in (0, 1] (without L1 the fit is ridge), got {l1_ratio}."
         )
-    n_devices = 1 if mesh is None else mesh.shape["data"]
-    n_neurons = moments.cross.shape[1]
-    n_local = -(-n_neurons // n_devices)
-    problem, sizes = _standardise(
-        moments,
-        jnp.float32(lam * l1_ratio),
-        jnp.float32(lam * (1 - l1_ratio)),
-        standardise,
-        n_local * n_devices,
-    )
-    weights0 = (
-        None if start is None else _start(start.weights, sizes, standardise, n_local * n_devices)
-    )
-    weights, slope, *certificate = _queue(problem, weights0, tol, mesh, n_devices)
-    gap, converged, rounds = (jnp.asarray(part.reshape(-1)[:n_neurons]) for part in certificate)
-    return Solution(
-        *_finish(weights, slope, gap, problem, sizes, moments.mean_x, moments.mean_y, standardise),
-        converged,
-        rounds,
-    )
+    n_devices, n_neurons = data_size(mesh), moments.cross.shape[1]
+    moments = moments.padded(n_devices)
+    n_padded = moments.cross.shape[1]
+    penalties = np.float32(lam * l1_ratio), np.float32(lam * (1 - l1_ratio))
+    problem, sizes = _standardise(moments, *penalties, standardise, n_padded)
+    weights0 = None
+    if start is not None:
+        near = tiles.pad_columns(start.weights, n_padded)
+        weights0 = _start(near, sizes, standardise, n_padded)
+    weights, slope, gap, *certificate = _queue(problem, weights0, tol, mesh, n_devices)
+    means = moments.mean_x, moments.mean_y
+    fitted = _finish(weights, slope, gap.reshape(-1), problem, sizes, *means, standardise)
+    parts = (*fitted, *(part.reshape(-1) for part in certificate))
+    return Solution(*(tiles.cut_columns(part, slice(0, n_neurons)) for part in parts))
 
 
-def lam_max(moments: Moments, l1_ratio: float, *, standardise: bool = True) -> jax.Array:
-    """The smallest λ at which a neuron's weights are all zero, max_j |c_j| / η: (neurons,) float32; use it to start a path."""
-    size = scales(moments)
-    cross = jnp.abs(moments.cross) * (
-        size.inv_y[None, :] * size.inv_x[:, None] if standardise else (size.inv_x[:, None] > 0)
-    )
-    return jnp.max(cross, axis=0) / l1_ratio
+def lam_max(
+    moments: Moments, l1_ratio: float, *, standardise: bool = True
+) -> Float[jax.Array, " neurons"]:
+    """Returns the smallest λ at which a neuron's weights are all zero, max_j |c_j| / η.
+
+    Args:
+      moments, l1_ratio, standardise: as in `solve`.
+
+    Returns:
+      (neurons,) float32; a path starts at its maximum.
+    """
+    largest = _lam_max(moments.padded(), np.float32(l1_ratio), standardise)
+    return tiles.cut_columns(largest, slice(0, moments.cross.shape[1]))
 
 
 def path(
     moments: Moments,
-    lams,
+    lams: Sequence[float],
     l1_ratio: float,
     *,
     tol: float = 1e-6,
     standardise: bool = True,
     mesh: Mesh | None = None,
 ) -> list[Solution]:
-    """Solve for a decreasing sequence of λ, each started from the one before; arguments as in `solve`.
+    """Returns the solutions for a decreasing sequence of λ, each started from the one before.
+
+    Arguments as in `solve`.
 
     Raises:
       ValueError: the sequence is empty or does not decrease.
@@ -170,6 +172,13 @@ def path(
             solve(moments, lam, l1_ratio, tol=tol, standardise=standardise, start=start, mesh=mesh)
         )
     return solutions
+
+
+@functools.partial(jax.jit, static_argnames="standardise")
+def _lam_max(moments: Moments, l1_ratio, standardise: bool):
+    size = scales(moments)
+    unit = size.inv_y[None, :] * size.inv_x[:, None] if standardise else size.inv_x[:, None] > 0
+    return jnp.max(jnp.abs(moments.cross) * unit, axis=0) / l1_ratio
 
 
 @functools.partial(jax.jit, static_argnames=("standardise", "n_padded"))
@@ -213,48 +222,43 @@ def _finish(weights, slope, gap, problem: Problem, size, mean_x, mean_y, standar
 
 
 def _queue(problem: Problem, weights0, tol: float, mesh: Mesh | None, n_devices: int):
-    """Pass all neurons through the slots, with working sets that grow where a support does; every device has its own queue."""
+    """Pass all neurons through the slots, with working sets that grow where a support does.
+
+    Every device has its own queue.
+    """
     n_rows, n_concepts = problem.cross.shape
     n_local, warm = n_rows // n_devices, weights0 is not None
-    weights, slope = (
-        jnp.zeros((n_rows, n_concepts), jnp.float32),
-        jnp.zeros((n_rows, n_concepts), jnp.float32),
-    )
-    gap, converged, rounds = (
-        np.zeros((n_devices, n_local), dtype) for dtype in (np.float32, bool, np.int32)
-    )
-    waiting = [list(range(n_local - 1, -1, -1)) for _ in range(n_devices)]
+    weights, slope = (jnp.zeros((n_rows, n_concepts), jnp.float32) for _ in range(2))
+    shape = n_devices, n_local
+    gap, rounds = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
+    varies = np.asarray(problem.var).reshape(shape) > 0
+    converged = ~varies
+    waiting = [np.flatnonzero(row)[::-1].tolist() for row in varies]
     size = WORKING_SET
     while any(waiting):
-        n_slots = max(4, SLOTS * WORKING_SET**2 // size**2)
-        ids, age = (
-            np.full((IN_FLIGHT, n_devices, n_slots), -1, np.int32),
-            np.zeros((IN_FLIGHT, n_devices, n_slots), np.int32),
-        )
+        n_slots = min(n_local, max(4, SLOTS * WORKING_SET**2 // size**2))
+        ids = np.full((IN_FLIGHT, n_devices, n_slots), -1, np.int32)
+        age = np.zeros((IN_FLIGHT, n_devices, n_slots), np.int32)
         slots = [_empty(n_devices * n_slots, n_concepts, size) for _ in range(IN_FLIGHT)]
-        reports, grown = [None] * IN_FLIGHT, [[] for _ in range(n_devices)]
+        reports: list[tuple | None] = [None] * IN_FLIGHT
+        grown: list[list[int]] = [[] for _ in range(n_devices)]
         for batch in itertools.cycle(range(IN_FLIGHT)):
-            if reports[batch] is not None:
+            report = reports[batch]
+            if report is not None:
                 slot_gap, solved, stuck, full = (
-                    np.asarray(part).reshape(n_devices, n_slots) for part in reports[batch]
+                    np.asarray(part).reshape(n_devices, n_slots) for part in report
                 )
                 age[batch] += 1
                 grow = ~solved & ~stuck & (full | (age[batch] >= MAX_ROUNDS))
                 ready = (ids[batch] >= 0) & (solved | stuck | grow)
                 if ready.any():
-                    weights, slope = _store(mesh)(
-                        weights,
-                        slope,
-                        np.where(ready, ids[batch], n_local).reshape(-1),
-                        slots[batch],
-                    )
+                    places = np.where(ready, ids[batch], n_local).reshape(-1)
+                    weights, slope = _store(mesh)(weights, slope, places, slots[batch])
                 for device, slot in zip(*np.nonzero(ready), strict=True):
                     number = ids[batch, device, slot]
                     rounds[device, number] += age[batch, device, slot]
-                    gap[device, number], converged[device, number] = (
-                        slot_gap[device, slot],
-                        solved[device, slot],
-                    )
+                    gap[device, number] = slot_gap[device, slot]
+                    converged[device, number] = solved[device, slot]
                     if grow[device, slot] and size < n_concepts:
                         grown[device].append(number)
                 ids[batch][ready] = -1
@@ -269,7 +273,7 @@ def _queue(problem: Problem, weights0, tol: float, mesh: Mesh | None, n_devices:
                     )
                     age[batch][free] = 0
                 slots[batch], reports[batch] = _round(mesh)(
-                    problem.gram, problem.l1, problem.l2, slots[batch], jnp.float32(tol)
+                    problem.gram, problem.l1, problem.l2, slots[batch], np.float32(tol)
                 )
             elif all(report is None for report in reports):
                 break
@@ -278,17 +282,9 @@ def _queue(problem: Problem, weights0, tol: float, mesh: Mesh | None, n_devices:
 
 
 def _empty(n_slots: int, n_concepts: int, size: int) -> Slots:
-    zeros = functools.partial(jnp.zeros, dtype=jnp.float32)
-    index = jnp.zeros((n_slots, size), jnp.int32)
-    wide = (n_slots, n_concepts)
-    return Slots(
-        zeros(wide),
-        zeros(n_slots),
-        jnp.ones(n_slots, jnp.float32),
-        zeros(wide),
-        index,
-        zeros((n_slots, size)),
-    )
+    wide, narrow = (np.zeros((n_slots, n), np.float32) for n in (n_concepts, size))
+    zero, one = np.zeros(n_slots, np.float32), np.ones(n_slots, np.float32)
+    return Slots(wide, zero, one, wide, np.zeros((n_slots, size), np.int32), narrow)
 
 
 def _dense(index, weights, n_concepts: int):
@@ -297,13 +293,12 @@ def _dense(index, weights, n_concepts: int):
 
 
 def _slope(gram, l2, cross, index, weights):
-    """h = c − Gw − βw of sparse weights against all concepts: rows of G where they are few, else one product."""
+    """h = c − Gw − βw of sparse weights: rows of G where they are few, else one product."""
     dense = _dense(index, weights, len(gram))
     if DENSE_SHARE * index.shape[1] > len(gram):
         return dense, cross - jnp.matmul(dense, gram, precision=HIGHEST) - l2[None, :] * dense
-    _, order = jax.lax.top_k(
-        jnp.abs(weights), index.shape[1]
-    )  # the loop ends with the largest support
+    # the largest first: the loop ends with the largest support
+    _, order = jax.lax.top_k(jnp.abs(weights), index.shape[1])
     pad = ((0, 0), (0, -order.shape[1] % UNROLL))
     index, weights = (jnp.pad(jnp.take_along_axis(z, order, axis=1), pad) for z in (index, weights))
 

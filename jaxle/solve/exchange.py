@@ -1,12 +1,16 @@
-"""Exchanges after forward selection: each chosen concept gives way to whichever explains most beside the others, for all neurons at once.
+"""Exchanges after forward selection: each chosen concept gives way to a better one.
 
-A concept that was the best first choice need not be the best beside those that came later. For a chosen set S, with P = (G_SS)⁻¹ and
-W = P G_S·, every concept j has what S leaves of its variance, d_j, and of its covariance with the target, e_j. One concept out or in is
+A concept that was the best first choice need not be the best beside those that came later. For a
+chosen set S, with P = (G_SS)⁻¹ and W = P G_S·, every concept j has what S leaves of its variance,
+d_j, and of its covariance with the target, e_j. One concept out or in is
 
-    out i:  d_j += W_ij²/P_ii,   e_j += W_ij (P c_S)_i / P_ii      in j:  with r = G_j· − G_jS P G_S·:  d −= r²/d_j,   e −= r e_j/d_j
+    out i:  d_j += W_ij²/P_ii,   e_j += W_ij (P c_S)_i / P_ii
+    in j:   with r = G_j· − G_jS P G_S·:   d −= r²/d_j,   e −= r e_j/d_j
 
-so that a round costs a few products of (concepts chosen) × (concepts) numbers per concept chosen and neuron, and nothing is factorised.
-Sources: Miller 1984, Selection of subsets of regression variables, sequential replacement (https://doi.org/10.2307/2981576).
+so that a round costs a few products of (concepts chosen) × (concepts) numbers per concept chosen
+and neuron, all neurons go together, and nothing is factorised.
+Source: Miller 1984, Selection of subsets of regression variables, sequential replacement
+(https://doi.org/10.2307/2981576).
 """
 
 from __future__ import annotations
@@ -18,52 +22,65 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float, Int
 
-from jaxle.solve.forward import BLOCK, PIVOT, TIE, blocks, cross_of_fit, gains
+from jaxle.arrays import Array
+from jaxle.mesh import data_size
+from jaxle.solve import tiles
+from jaxle.solve.forward import BLOCK, TIE, blocks, cross_of_fit, gains
+from jaxle.solve.least_squares import PIVOT
 from jaxle.solve.moments import ROWS, WHOLE, Moments, split_jit
 
 ROUNDS = 3  # the last one seldom changes anything
 
 
 class Chosen(NamedTuple):
-    """The chosen concepts of a block of neurons, and what they leave of all concepts; standardised, an empty slot is all zero."""
+    """The chosen concepts of a block of neurons, and what they leave of all concepts.
 
-    index: jax.Array  # (neurons, slots) int32, −1 where empty
-    inverse: jax.Array  # (neurons, slots, slots) P
-    rows: jax.Array  # (neurons, slots, concepts) G_S·
-    cross: jax.Array  # (neurons, slots) c_S
-    left: jax.Array  # (neurons, concepts) d
-    cov: jax.Array  # (neurons, concepts) e
+    Standardised; an empty slot is all zero.
+    """
+
+    index: Int[jax.Array, "neurons slots"]  # −1 where empty
+    inverse: Float[jax.Array, "neurons slots slots"]  # P
+    rows: Float[jax.Array, "neurons slots concepts"]  # G_S·
+    cross: Float[jax.Array, "neurons slots"]  # c_S
+    left: Float[jax.Array, "neurons concepts"]  # d
+    cov: Float[jax.Array, "neurons concepts"]  # e
 
 
 def exchange(
     moments: Moments,
-    selected: np.ndarray,
-    weights: jax.Array | None = None,
+    selected: Int[np.ndarray, "neurons slots"],
+    weights: Float[Array, "concepts neurons"] | None = None,
     *,
     rounds: int = ROUNDS,
     mesh: Mesh | None = None,
     block: int = BLOCK,
-) -> np.ndarray:
-    """Better sets of the same sizes; use it on the concepts that `forward.path` chose, cut to their lengths.
+) -> Int[np.ndarray, "neurons slots"]:
+    """Returns better sets of the same sizes as those that `forward.path` chose.
 
     Args:
       moments: of the images that choose, train ∪ val.
       selected: (neurons, slots) int32, −1 in unused slots.
       weights, mesh, block: as for `forward.path`.
-      rounds: how often, at most, every slot of a neuron is tried in turn; a round without an exchange is the last.
+      rounds: how often, at most, every slot of a neuron is tried in turn; a round without an
+        exchange is the last.
 
     Returns:
-      (neurons, slots) int32: the same slots used. A concept goes only where another explains more by over `forward.TIE` of the variance.
+      (neurons, slots) int32: the same slots used. A concept goes only where another explains more
+      by over `forward.TIE` of the variance.
     """
     if rounds < 1 or (selected < 0).all():
         return selected
     program = _program(mesh, weights is not None, rounds)
+    n_neurons = len(selected)
+    more = tiles.bucket(n_neurons, data_size(mesh)) - n_neurons
+    selected = np.pad(selected, ((0, more), (0, 0)), constant_values=-1)
     parts = [
         np.asarray(program(gram, rows, selected[neurons]))
         for neurons, gram, rows in blocks(moments, weights, mesh, block)
     ]
-    return np.concatenate(parts)[: len(selected)]
+    return np.concatenate(parts)[:n_neurons]
 
 
 @functools.cache
@@ -115,13 +132,8 @@ def _take(chosen: Chosen, t) -> Chosen:
     own = p[:, t][:, None]
     inv = jnp.where(own > 0, 1 / jnp.where(own > 0, own, 1.0), 0.0)
     w = _combine(p, chosen.rows)
-    inverse = (
-        (chosen.inverse - p[:, :, None] * (p * inv)[:, None, :])
-        .at[:, t]
-        .set(0.0)
-        .at[:, :, t]
-        .set(0.0)
-    )
+    inverse = chosen.inverse - p[:, :, None] * (p * inv)[:, None, :]
+    inverse = inverse.at[:, t].set(0.0).at[:, :, t].set(0.0)
     cov = chosen.cov + w * (jnp.sum(p * chosen.cross, axis=1, keepdims=True) * inv)
     return Chosen(
         chosen.index.at[:, t].set(-1),
@@ -141,14 +153,10 @@ def _put(gram, cross, chosen: Chosen, t, place) -> Chosen:
         return jnp.take_along_axis(z, j[:, None], axis=1)
 
     left = at(chosen.left)
-    inv = jnp.where(
-        used & (left > PIVOT), 1 / jnp.where(left > PIVOT, left, 1.0), 0.0
-    )  # 0: nothing moves
-    q = jnp.sum(
-        chosen.inverse
-        * jnp.take_along_axis(chosen.rows, j[:, None, None], axis=2)[:, :, 0][:, None, :],
-        axis=2,
-    )
+    # 0: nothing moves
+    inv = jnp.where(used & (left > PIVOT), 1 / jnp.where(left > PIVOT, left, 1.0), 0.0)
+    shared = jnp.take_along_axis(chosen.rows, j[:, None, None], axis=2)[:, :, 0]
+    q = jnp.sum(chosen.inverse * shared[:, None, :], axis=2)
     rest = gram[j] - _combine(q, chosen.rows)
     q = q.at[:, t].set(-1.0)
     return Chosen(

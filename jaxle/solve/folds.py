@@ -1,20 +1,24 @@
-"""Moments of folds: train and val cut into the same few parts, each image read once, every sum made from the parts' moments.
+"""Moments of folds: train and val cut into the same few parts, each image read once.
 
     fold_i = train_i ∪ val_i,   train = ∪ train_i,   val = ∪ val_i,   train ∪ val = ∪ fold_i
 
-by the law of total covariance (`solve.moments.merge`), so that fits on train, on train ∪ val, and on all folds but one come from one pass
-over the images. What it costs beyond that pass is memory: a Gram matrix a fold.
+Every sum is made from the parts' moments by the law of total covariance (`solve.moments.merge`), so
+that fits on train, on train ∪ val, and on all folds but one come from one pass over the images.
+What it costs beyond that pass is memory: a Gram matrix a fold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Int
 
-from jaxle.solve.moments import TILE_BYTES, Moments, merge, second_moments
+from jaxle.arrays import Rows
+from jaxle.mesh import data_size
+from jaxle.solve import tiles
+from jaxle.solve.moments import Features, Moments, merge, padded_moments
 
 N_FOLDS = 5
 
@@ -28,15 +32,15 @@ class Folds(NamedTuple):
 
 
 def fold_moments(
-    features: np.ndarray | Callable[[np.ndarray], np.ndarray],
-    targets: np.ndarray,
-    split_train: np.ndarray,
-    split_val: np.ndarray,
+    features: Features,
+    targets: Rows,
+    split_train: Int[np.ndarray, " train"],
+    split_val: Int[np.ndarray, " val"],
     n_folds: int = N_FOLDS,
     seed: int = 0,
     mesh: Mesh | None = None,
 ) -> Folds:
-    """Accumulate the moments of train, val and the folds of both; use it in place of two calls of `second_moments` where a fit needs folds.
+    """Returns the moments of train, of val and of the folds of both.
 
     Args:
       features, targets, mesh: as in `second_moments`.
@@ -52,55 +56,50 @@ def fold_moments(
     """
     if n_folds < 2:
         raise ValueError(f"n_folds must be at least 2, got {n_folds}.")
-    train_parts, val_parts = deal(split_train, n_folds, seed), deal(split_val, n_folds, seed)[::-1]
-    width = (
-        targets.shape[1] + (features(split_train[:1]) if callable(features) else features).shape[1]
-    )
-    train, val, folds = None, None, []
-    for train_rows, val_rows in zip(train_parts, val_parts, strict=True):
-        parts = []
-        if len(train_rows):
-            parts.append(
-                second_moments(
-                    features,
-                    targets,
-                    train_rows,
-                    mesh=mesh,
-                    tile_rows=_tile_rows(train_parts, width, mesh),
-                )
-            )
-            train = parts[-1] if train is None else merge([train, parts[-1]])
-        if len(val_rows):
-            parts.append(
-                second_moments(
-                    features,
-                    targets,
-                    val_rows,
-                    mesh=mesh,
-                    tile_rows=_tile_rows(val_parts, width, mesh),
-                )
-            )
-            val = parts[-1] if val is None else merge([val, parts[-1]])
-        if parts:
-            folds.append(merge(parts))
-    if train is None or val is None:
+    if not len(split_train) or not len(split_val):
         raise ValueError(
             f"folds need images in both train and val, got {len(split_train)} and {len(split_val)}."
         )
-    return Folds(train, val, tuple(folds))
+    train_parts = assign(split_train, n_folds, seed)
+    val_parts = assign(split_val, n_folds, seed)[::-1]
+    width = (features(split_train[:1]) if callable(features) else features).shape[1]
+    width += tiles.bucket(targets.shape[1])
+    # one length of tile for all parts, so that they share their programs
+    lengths = [len(part) for part in (*train_parts, *val_parts)]
+    tile_rows = tiles.tile_rows(lengths, width, data_size(mesh))
+
+    def moments(rows: np.ndarray) -> list[Moments]:
+        if not len(rows):
+            return []
+        return [padded_moments(features, targets, rows, mesh=mesh, tile_rows=tile_rows)]
+
+    train, val, folds = [], [], []
+    for train_rows, val_rows in zip(train_parts, val_parts, strict=True):
+        a, b = moments(train_rows), moments(val_rows)
+        train, val = _sum(train + a), _sum(val + b)
+        folds += _sum(a + b)
+    real = slice(0, targets.shape[1])
+    of_train, of_val, *of_folds = (part.neurons(real) for part in (*train, *val, *folds))
+    return Folds(of_train, of_val, tuple(of_folds))
 
 
-def deal(rows: np.ndarray, n_folds: int, seed: int) -> list[np.ndarray]:
-    """The rows in `n_folds` parts that differ in size by at most one, at random; each keeps the order in which files are read fastest."""
-    bits = np.random.Philox(key=np.array([seed, n_folds], np.uint64)).random_raw(
-        len(rows)
-    )  # a raw stream: NumPy never changes it
+def _sum(parts: list[Moments]) -> list[Moments]:
+    return [merge(parts)] if parts else []
+
+
+def assign(
+    rows: Int[np.ndarray, " rows"], n_folds: int, seed: int
+) -> list[Int[np.ndarray, " part"]]:
+    """Returns the rows in `n_folds` random parts that differ in size by at most one.
+
+    Each part keeps the order of the rows' numbers, in which files are read fastest.
+
+    Args:
+      rows: (rows,) int.
+      n_folds: how many parts.
+      seed: draws which row is in which part.
+    """
+    # a raw stream: NumPy never changes it
+    bits = np.random.Philox(key=np.array([seed, n_folds], np.uint64)).random_raw(len(rows))
     order = np.argsort(bits, kind="stable")
     return [np.sort(np.asarray(rows)[order[i::n_folds]]) for i in range(n_folds)]
-
-
-def _tile_rows(parts: list[np.ndarray], width: int, mesh: Mesh | None) -> int:
-    """One length of tile for all parts, so that they share their programs."""
-    n = max(map(len, parts))
-    most = max(256, TILE_BYTES // (4 * max(1, width))) * (1 if mesh is None else mesh.shape["data"])
-    return -(-n // -(-n // most))

@@ -1,13 +1,17 @@
-"""Least squares on a growing set of concepts, in closed form from second moments, for many neurons at once.
+"""Least squares on a growing set of concepts, in closed form from second moments, for many neurons.
 
-For a pool of concepts per neuron, modified Gram–Schmidt on the training moments writes every concept as
+For a pool of concepts per neuron, modified Gram–Schmidt on the training moments writes every
+concept as
 
-    x_j = Σ_t u_tj q_t + x̃_j,   q_t orthonormal on train, x̃_j what the chosen concepts leave of x_j,   y's coefficient z_t on q_t
+    x_j = Σ_t u_tj q_t + x̃_j,   q_t orthonormal on train, x̃_j what the chosen concepts leave of x_j
 
-so that choosing j next adds (e_j/d_j) x̃_j to the prediction, with d_j = var(x̃_j) and e_j = cov(x̃_j, y). The same recursion on the
-validation moments gives each candidate's validation correlation without solving anything. A concept whose d_j is round-off (a superclass
-is the exact sum of its classes) is dependent and never chosen. The final weights are solved again in float64 on the host.
-Source: Chen, Billings & Luo 1989, orthogonal least squares (https://doi.org/10.1080/00207178908953472).
+and y's coefficient on q_t is z_t, so that choosing j next adds (e_j/d_j) x̃_j to the prediction,
+with d_j = var(x̃_j) and e_j = cov(x̃_j, y). The same recursion on the validation moments gives each
+candidate's validation correlation without solving anything. A concept whose d_j is round-off (a
+superclass is the exact sum of its classes) is dependent and never chosen. The final weights are
+solved again in float64 on the host.
+Source: Chen, Billings & Luo 1989, orthogonal least squares
+(https://doi.org/10.1080/00207178908953472).
 """
 
 from __future__ import annotations
@@ -17,32 +21,41 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
+from jaxle.arrays import Array
 from jaxle.solve.moments import Moments, scales
 
-PIVOT = 1e-5  # of a concept's variance: what float32 moments cannot tell from an exact dependence
+# Of a concept's variance: in float32 moments, less is no different from an exact dependence.
+PIVOT = 1e-5
 
 
 class Pool(NamedTuple):
-    """State of the recursion; axes (neurons, pool) unless said otherwise, concepts and targets in units of their training deviation."""
+    """State of the recursion, concepts and targets in units of their deviation on train."""
 
-    index: jax.Array  # concepts of the pool, int32
-    size: jax.Array  # 1/std of each on train
-    var: jax.Array  # d: variance that is left on train
-    cov: jax.Array  # e: covariance with the target that is left on train
-    val_var: jax.Array  # variance of x̃ on val
-    val_cov: jax.Array  # covariance of x̃ with the target on val
-    val_fit: jax.Array  # covariance of x̃ with the prediction on val
-    basis: jax.Array  # (neurons, chosen, pool) u
-    val_basis: jax.Array  # (neurons, chosen, pool): covariance of q and x on val
-    val_gram: jax.Array  # (neurons, chosen, chosen): covariance of the q on val
-    fit_cov: jax.Array  # (neurons,): covariance of prediction and target on val
-    fit_var: jax.Array  # (neurons,): variance of the prediction on val
-    target_var: jax.Array  # (neurons,): variance of the target on val
+    index: Int[Array, "neurons pool"]  # concepts of the pool
+    size: Float[Array, "neurons pool"]  # 1/std of each on train
+    var: Float[Array, "neurons pool"]  # d: variance that is left on train
+    cov: Float[Array, "neurons pool"]  # e: covariance with the target that is left on train
+    val_var: Float[Array, "neurons pool"]  # variance of x̃ on val
+    val_cov: Float[Array, "neurons pool"]  # covariance of x̃ with the target on val
+    val_fit: Float[Array, "neurons pool"]  # covariance of x̃ with the prediction on val
+    basis: Float[jax.Array, "neurons chosen pool"]  # u
+    val_basis: Float[jax.Array, "neurons chosen pool"]  # covariance of q and x on val
+    val_gram: Float[jax.Array, "neurons chosen chosen"]  # covariance of the q on val
+    fit_cov: Float[Array, " neurons"]  # covariance of prediction and target on val
+    fit_var: Float[Array, " neurons"]  # variance of the prediction on val
+    target_var: Float[Array, " neurons"]  # variance of the target on val
 
 
-def start(train: Moments, val: Moments, neurons, index, most: int) -> Pool:
-    """Nothing chosen yet.
+def start(
+    train: Moments,
+    val: Moments,
+    neurons: Int[Array, " neurons"],
+    index: Int[Array, "neurons pool"],
+    most: int,
+) -> Pool:
+    """Returns the state in which nothing is chosen.
 
     Args:
       train, val: moments of both sets.
@@ -75,8 +88,11 @@ def start(train: Moments, val: Moments, neurons, index, most: int) -> Pool:
     )
 
 
-def val_correlations(pool: Pool):
-    """(neurons, pool): validation correlation of the fit on the chosen concepts and this one; −inf where the concept is dependent."""
+def val_correlations(pool: Pool) -> Float[jax.Array, "neurons pool"]:
+    """Returns the validation correlation of the fit on the chosen concepts and each one more.
+
+    −inf where that concept is dependent.
+    """
     independent = pool.var > PIVOT
     step = pool.cov / jnp.where(independent, pool.var, 1.0)
     cov = pool.fit_cov[:, None] + step * pool.val_cov
@@ -86,14 +102,21 @@ def val_correlations(pool: Pool):
     return jnp.where(independent, rho, -jnp.inf)
 
 
-def choose(pool: Pool, train_gram, val_gram, place, slot, active) -> Pool:
-    """Move one concept of each neuron's pool into its fit.
+def choose(
+    pool: Pool,
+    train_gram: Float[Array, "concepts concepts"],
+    val_gram: Float[Array, "concepts concepts"],
+    place: Int[Array, " neurons"],
+    slot: int | Int[Array, ""],
+    active: Bool[Array, " neurons"],
+) -> Pool:
+    """Returns the state with one concept of each neuron's pool moved into its fit.
 
     Args:
       pool: the state.
       train_gram, val_gram: (concepts, concepts) of both sets.
       place: (neurons,) int32, its place in the pool.
-      slot: int32, how many were chosen before.
+      slot: how many were chosen before.
       active: (neurons,) bool; the others stay as they are.
     """
 
@@ -105,20 +128,18 @@ def choose(pool: Pool, train_gram, val_gram, place, slot, active) -> Pool:
 
     concept = at(pool.index)
     scale = at(pool.size) * pool.size
-    root = jnp.where(active, 1 / jnp.sqrt(jnp.where(active, at(pool.var)[:, 0], 1.0)), 0.0)[
-        :, None
-    ]  # 0: nothing moves
+    # 0: nothing moves
+    root = jnp.where(active, 1 / jnp.sqrt(jnp.where(active, at(pool.var)[:, 0], 1.0)), 0.0)
+    root = root[:, None]
     old = column(pool.basis)[:, :, None]  # what the chosen one shares with those before
     u = (train_gram[concept, pool.index] * scale - jnp.sum(old * pool.basis, axis=1)) * root
     v = (val_gram[concept, pool.index] * scale - jnp.sum(old * pool.val_basis, axis=1)) * root
-    shared = (
-        column(pool.val_basis) - jnp.sum(old * pool.val_gram, axis=1)
-    ) * root  # covariance of the new q with the old ones on val
+    # covariance of the new q with the old ones on val
+    shared = (column(pool.val_basis) - jnp.sum(old * pool.val_gram, axis=1)) * root
     q_var = at(pool.val_var) * root**2
     q_cov, z, fit_q = at(pool.val_cov) * root, at(pool.cov) * root, at(pool.val_fit) * root
-    rest = v - jnp.sum(
-        pool.basis * shared[:, :, None], axis=1
-    )  # covariance of x̃ and the new q on val
+    # covariance of x̃ and the new q on val
+    rest = v - jnp.sum(pool.basis * shared[:, :, None], axis=1)
     square = (
         pool.val_gram.at[:, slot, :]
         .add(shared)
@@ -141,16 +162,26 @@ def choose(pool: Pool, train_gram, val_gram, place, slot, active) -> Pool:
     )
 
 
-def refit(train: Moments, val: Moments, selected: np.ndarray):
-    """Least squares with intercept of every neuron on its own concepts, raw columns, solved in float64.
+def refit(
+    train: Moments, val: Moments, selected: Int[np.ndarray, "neurons most"]
+) -> tuple[
+    Float[np.ndarray, "neurons most"], Float[np.ndarray, " neurons"], Float[np.ndarray, " neurons"]
+]:
+    """Returns least squares with intercept of every neuron on its own concepts, in raw columns.
+
+    Solved in float64.
 
     Args:
       train, val: moments of both sets.
       selected: (neurons, most) int32 independent concepts, −1 where there is none.
 
     Returns:
-      weights (neurons, most), bias (neurons,), val_correlation (neurons,); float64, 0 weight where there is none.
+      weights (neurons, most), bias (neurons,), val_correlation (neurons,); float64, weight 0 where
+      there is no concept.
     """
+    n_neurons, train, val = len(selected), train.padded(), val.padded()
+    more = train.cross.shape[1] - n_neurons
+    selected = np.pad(selected, ((0, more), (0, 0)), constant_values=-1)
     used = selected >= 0
     index, neurons = np.where(used, selected, 0), np.arange(len(selected), dtype=np.int32)
     block, val_block, cross, val_cross = (
@@ -167,7 +198,7 @@ def refit(train: Moments, val: Moments, selected: np.ndarray):
     spread = np.einsum("ki,kij,kj->k", weights, val_block, weights) * var_y
     cov = np.sum(weights * val_cross, axis=1)
     rho = np.where(spread > 0, cov / np.sqrt(np.where(spread > 0, spread, 1.0)), 0.0)
-    return weights, bias, rho
+    return weights[:n_neurons], bias[:n_neurons], rho[:n_neurons]
 
 
 @jax.jit

@@ -2,9 +2,11 @@
 
     min_{a,c}  f(a, c) = 1/n Σ log(1 + exp(−s z)),   z = a x + c,   s = ±1 as y = 1, 0
 
-Convex, so where Newton's step is small the optimum is reached. Every evaluation is one pass over the tiles that gives f, its gradient and
-its Hessian; nothing else is held. The start is the linear discriminant of the two groups, and a step that does not lower f is halved.
-Sums are float32 along a row and float64 over rows. Source: Platt 1999, probabilities from scores; Boyd & Vandenberghe, section 9.5.
+Convex, so where Newton's step is small the optimum is reached. Every evaluation is one pass over
+the tiles that gives f, its gradient and its Hessian; nothing else is held. The start is the linear
+discriminant of the two groups, and a step that does not lower f is halved. Sums are float32 along a
+row and float64 over rows.
+Source: Platt 1999, probabilities from scores; Boyd & Vandenberghe, section 9.5.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxle.arrays import Array
+
+Tiles = Callable[[], Iterable[tuple[Array, Array]]]
 ROUND_OFF = 1e-6  # of f: what two passes in float32 may differ by
 LEAST = 1e-9  # f below which the groups count as separated
 
@@ -31,15 +36,16 @@ class Fitted(NamedTuple):
 
 
 def fit(
-    tiles: Callable[[], Iterable[tuple[jax.Array, jax.Array]]],
+    tiles: Tiles,
     *,
     tol: float = 1e-8,
     max_evaluations: int = 60,
 ) -> Fitted:
-    """Fit slope and intercept; use it for Platt scaling of any score.
+    """Returns the slope and intercept of a logistic regression: Platt scaling of any score.
 
     Args:
-      tiles: makes, for each pass, the same sequence of (x float32 (rows, columns), y 0/1 (rows, columns)).
+      tiles: makes, for each pass, the same sequence of (x, y): float32 and 0/1, both (rows,
+        columns).
       tol: stop when the gain that Newton's step promises is less than this share of f.
       max_evaluations: passes at most.
 
@@ -51,52 +57,52 @@ def fit(
     """
     n, mean, var, start, share = _discriminant(tiles)
     null = np.array([0.0, np.log(share) - np.log1p(-share)])
-    unit = (
-        np.sqrt(var) if var > 0 else 1.0
-    )  # x is centred and scaled, so that the step is well determined in float32
-    best, evaluations = None, 1
-    point = start
+    # x is centred and scaled, so that the step is well determined in float32
+    unit = np.sqrt(var) if var > 0 else 1.0
+    least, best, gain = np.inf, start, np.inf  # f, its point, and what Newton's step promised there
+    evaluations, point = 1, start
     while evaluations < max_evaluations:
         value, gradient, hessian = _evaluate(tiles, n, mean, unit, point)
         evaluations += 1
-        if best is None and not value <= _entropy(share) * (
-            1 + ROUND_OFF
-        ):  # the discriminant overshoots: begin from slope 0
-            best, point = (np.inf, None, None), null
+        if point is start and not value <= _entropy(share) * (1 + ROUND_OFF):
+            point = null  # the discriminant overshoots: begin from slope 0
             continue
-        if best is not None and best[1] is not None and value > best[0] * (1 + ROUND_OFF):
-            point = (point + best[1]) / 2
+        if value > least * (1 + ROUND_OFF):
+            point = (point + best) / 2
             continue
         step = np.linalg.lstsq(hessian, gradient, rcond=1e-12)[0]
-        best = (value, point, float(gradient @ step) / 2)
-        if best[2] <= tol * value or value < LEAST:
+        least, best, gain = value, point, float(gradient @ step) / 2
+        if gain <= tol * value or value < LEAST:
             break
         point = point - step
-    value, point, gain = best
-    slope, intercept = point[0] / unit, point[1] - point[0] * mean / unit
-    return Fitted(
-        float(slope),
-        float(intercept),
-        float(value),
-        evaluations,
-        bool(gain <= tol * value and value >= LEAST),
-    )
+    slope, intercept = best[0] / unit, best[1] - best[0] * mean / unit
+    converged = bool(gain <= tol * least and least >= LEAST)
+    return Fitted(float(slope), float(intercept), float(least), evaluations, converged)
 
 
-def loss(
-    tiles: Callable[[], Iterable[tuple[jax.Array, jax.Array]]], slope: float, intercept: float
-) -> float:
-    """f at given constants, in nats a pair: one pass."""
-    total = sum((_sums(x, y, 0.0, 1.0, slope, intercept) for x, y in tiles()), start=np.zeros(7))
+def loss(tiles: Tiles, slope: float, intercept: float) -> float:
+    """Returns f at given constants, in nats a pair, from one pass.
+
+    Args:
+      tiles: as in `fit`.
+      slope, intercept: a and c.
+    """
+    total = np.zeros(7)
+    for x, y in tiles():
+        total += _sums(x, y, 0.0, 1.0, slope, intercept)
     return float(total[1] / total[0])
 
 
 def _discriminant(tiles):
-    """First pass: pairs, mean and variance of x, the linear discriminant's (slope, intercept) on standardised x, and the share of y = 1."""
+    """First pass: pairs, mean and variance of x, the start, and the share of y = 1.
+
+    The start is the linear discriminant's (slope, intercept) on standardised x.
+    """
     total, shift = np.zeros(6), None
     for x, y in tiles():
         shift = float(jnp.mean(x)) if shift is None else shift
-        total += _rows_to_sum(_group_sums(x, y, jnp.float32(shift)))
+        total += _rows_to_sum(_group_sums(x, y, np.float32(shift)))
+    shift = 0.0 if shift is None else shift
     n, n_1, sum_x, sum_xx, sum_1, sum_11 = total
     if n == 0:
         raise ValueError("a logistic fit needs at least one pair, got none.")
@@ -125,9 +131,8 @@ def _evaluate(tiles, n, mean, unit, point):
 
 
 def _sums(x, y, mean, unit, slope, intercept):
-    return _rows_to_sum(
-        _row_sums(x, y, *(jnp.float32(number) for number in (mean, unit, slope, intercept)))
-    )
+    numbers = (np.float32(number) for number in (mean, unit, slope, intercept))
+    return _rows_to_sum(_row_sums(x, y, *numbers))
 
 
 def _rows_to_sum(rows):

@@ -15,10 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float, Int, Real
+from jaxtyping import Float, Int
 
-from jaxle.arrays import Array, row_blocks
-from jaxle.solve import ridge
+from jaxle.arrays import Array, Rows, row_blocks
+from jaxle.mesh import data_size
+from jaxle.solve import ridge, tiles
 from jaxle.solve.folds import fold_moments
 from jaxle.solve.moments import Moments, merge, second_moments
 from jaxle.solve.screen import screen
@@ -27,39 +28,46 @@ from jaxle.solve.screen import screen
 class Measured(NamedTuple):
     """What a fit sees of the images; moments are over the kept concepts."""
 
-    kept: Int[np.ndarray, "kept"]  # columns that passed screening
+    kept: Int[np.ndarray, " kept"]  # columns that passed screening
     train: Moments
     val: Moments
     folds: tuple[Moments, ...] = ()  # of train ∪ val, where a search judges by folds
     total: Moments | None = None  # of train ∪ val, with folds
     spectrum: ridge.Spectrum | None = None  # of the total's standardised Gram matrix, with folds
 
-    def neurons(self, index: slice) -> Measured:
-        """The same for some neurons only; concepts, Gram matrices and spectrum are not copied."""
+    def neurons(self, index: slice | np.ndarray) -> Measured:
+        """Returns the same for some neurons only; Gram matrices and spectrum are not copied."""
+        return self._moments(lambda moments: moments.neurons(index))
+
+    def on_device(self) -> Measured:
+        """Returns the same with JAX arrays for moments, so that fits need not copy them again."""
+        return self._moments(Moments.on_device)
+
+    def _moments(self, change: Callable[[Moments], Moments]) -> Measured:
         return self._replace(
-            train=self.train.neurons(index),
-            val=self.val.neurons(index),
-            folds=tuple(fold.neurons(index) for fold in self.folds),
-            total=None if self.total is None else self.total.neurons(index),
+            train=change(self.train),
+            val=change(self.val),
+            folds=tuple(change(fold) for fold in self.folds),
+            total=None if self.total is None else change(self.total),
         )
 
 
 def measure(
     rows: Callable[..., Array],
     n_concepts: int,
-    activations: Array,
-    train: np.ndarray,
-    val: np.ndarray,
+    activations: Rows,
+    train: Int[np.ndarray, " train"],
+    val: Int[np.ndarray, " val"],
     *,
     min_top5: float,
     mesh: Mesh | None = None,
     folds: int = 0,
 ) -> Measured:
-    """Screens the concepts on train, then accumulates moments; each image is read once.
+    """Returns the concepts that pass screening on train, and moments; each image is read once.
 
     Args:
-      rows: (row index, column index) → (rows, columns) probabilities, made where they are read, so
-        that images × concepts is never held.
+      rows: (row index, column index or all) → (rows, columns) probabilities, made where they are
+        read, so that images × concepts is never held.
       n_concepts: how many columns there are.
       activations: (images, neurons), an array or anything with shape, dtype and row indexing.
       train, val: int (images,), disjoint; other rows are not read.
@@ -79,19 +87,24 @@ def measure(
             "(0 turns the rule off), in a column that varies on train."
         )
 
-    def features(index):
+    def features(index: np.ndarray) -> Array:
         return rows(index, kept)
 
-    if not folds:
-        parts = (second_moments(features, activations, index, mesh=mesh) for index in (train, val))
-        return Measured(kept, *parts)
-    parts = fold_moments(features, activations, train, val, folds, mesh=mesh)
-    total = merge([parts.train, parts.val])
-    return Measured(kept, parts.train, parts.val, parts.folds, total, ridge.spectrum(total))
+    if folds:
+        parts = fold_moments(features, activations, train, val, folds, mesh=mesh)
+        total = merge([parts.train, parts.val])
+        return Measured(kept, parts.train, parts.val, parts.folds, total, ridge.spectrum(total))
+    width = len(kept) + tiles.bucket(activations.shape[1])
+    tile_rows = tiles.tile_rows([len(train), len(val)], width, data_size(mesh))
+    of_train, of_val = (
+        second_moments(features, activations, index, mesh=mesh, tile_rows=tile_rows)
+        for index in (train, val)
+    )
+    return Measured(kept, of_train, of_val)
 
 
-def maximum(activations: Real[Array, "images neurons"]) -> Float[np.ndarray, " neurons"]:
-    """(neurons,) float32: each neuron's largest activation over all images, read in blocks."""
+def maximum(activations: Rows) -> Float[np.ndarray, " neurons"]:
+    """Returns each neuron's largest activation over all images, float32, read in blocks."""
     n_images, n_neurons = activations.shape
     blocks = row_blocks(n_images, n_neurons * activations.dtype.itemsize)
     return np.max([np.asarray(activations[block], np.float32).max(0) for block in blocks], axis=0)

@@ -1,77 +1,117 @@
-"""Second moments of concepts and targets: all that the fits ever see of the images, from one streaming pass.
+"""Second moments of concepts and targets: all that the fits see of the images, from one pass.
 
-    G = XᵀX/n,   C = XᵀY/n,   v = diag(YᵀY)/n,   columns of X (images × concepts) and Y (images × neurons) centred
+    G = XᵀX/n,   C = XᵀY/n,   v = diag(YᵀY)/n
+    columns of X (images × concepts) and Y (images × neurons) centred
 
-Accumulated over tiles of images, in float32 at HIGHEST precision, shifted by the mean of the first tile's first rows (an unshifted
-float32 covariance of a near-constant column comes out negative). Images × concepts is never held: a tile is read from an array, a memory
-map or a function. Only blocks of the upper triangle of G are multiplied out, since a full product costs twice a symmetric one. On a mesh
-each device sums its own images over axis `data`, and one sum over devices ends the pass.
+Accumulated over tiles of images, in float32 at HIGHEST precision, shifted by the mean of the first
+tile's first rows (an unshifted float32 covariance of a near-constant column comes out negative).
+Images × concepts is never held: a tile is read from an array, a memory map or a function. Only
+blocks of the upper triangle of G are multiplied out, since a full product costs twice a symmetric
+one. On a mesh each device sums its own images over axis `data`, and one sum over devices ends the
+pass.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Bool, Float, Int
+
+from jaxle.arrays import Array, Rows
+from jaxle.mesh import data_size, round_up
+from jaxle.solve import tiles
+from jaxle.stats import is_constant
 
 HIGHEST = jax.lax.Precision.HIGHEST
 BLOCKS = 8  # columns of blocks in the triangle: the diagonal ones waste one part in eight
 ROWS, WHOLE = PartitionSpec("data"), PartitionSpec()
-TILE_BYTES = 96 << 20
-ROW_BYTES = 40  # per neuron and concept while a block is fitted: cross moments, weights, gradient, their transposes, one spare
+# Per neuron and concept while a block is fitted: cross moments, weights, gradient, their
+# transposes, one spare.
+ROW_BYTES = 40
 SHIFT_ROWS = 1024  # of the first tile: any point near the mean serves as shift
-CONSTANT = 1e-6  # a standard deviation this small beside the mean is round-off
 
 
 class Moments(NamedTuple):
-    """Second moments of one set of images, centred about that set's own means and divided by its size; float32 throughout."""
+    """Second moments of one set of images, centred about its own means and divided by its size."""
 
     n: int  # images
-    mean_x: jax.Array  # (concepts,)
-    mean_y: jax.Array  # (neurons,)
-    gram: jax.Array  # (concepts, concepts)
-    cross: jax.Array  # (concepts, neurons)
-    var_y: jax.Array  # (neurons,)
+    mean_x: Float[Array, " concepts"]
+    mean_y: Float[Array, " neurons"]
+    gram: Float[Array, "concepts concepts"]
+    cross: Float[Array, "concepts neurons"]
+    var_y: Float[Array, " neurons"]
 
-    def neurons(self, index) -> Moments:
-        """The same moments for some neurons only: a slice or an int array."""
+    def neurons(self, index: slice | np.ndarray) -> Moments:
+        """Returns the same moments for some neurons only: a slice or an int array."""
+        n_neurons = self.cross.shape[1]
+        if isinstance(index, slice) and index.indices(n_neurons) == (0, n_neurons, 1):
+            return self
+        return self._columns(lambda part: tiles.cut_columns(part, index))
+
+    def padded(self, n_devices: int = 1) -> Moments:
+        """Returns the same moments with constant neurons at the end, `tiles.bucket` in all.
+
+        What a program makes of them for the real neurons is the same, and few counts of neurons
+        mean few programs.
+
+        Args:
+          n_devices: the number of neurons becomes a multiple of it.
+        """
+        size = tiles.bucket(self.cross.shape[1], n_devices)
+        return self._columns(lambda part: tiles.pad_columns(part, size)).on_device()
+
+    def on_device(self) -> Moments:
+        """Returns the same moments as JAX arrays; what is one already is not copied."""
+        return Moments(self.n, *(jax.device_put(part) for part in self[1:]))
+
+    def varies(self) -> Bool[np.ndarray, " neurons"]:
+        """Returns which neurons are not constant; NumPy, nothing is compiled."""
+        std = np.sqrt(np.maximum(np.asarray(self.var_y), 0.0))
+        return ~is_constant(std, np.asarray(self.mean_y))
+
+    def _columns(self, change: Callable[[Any], Any]) -> Moments:
         return self._replace(
-            mean_y=self.mean_y[index], cross=self.cross[:, index], var_y=self.var_y[index]
+            mean_y=change(self.mean_y), cross=change(self.cross), var_y=change(self.var_y)
         )
 
 
 class Scales(NamedTuple):
-    """Standard deviations of concepts and neurons and their inverses, which are 0 where a column is constant."""
+    """Standard deviations and their inverses; both are 0 where a column is constant."""
 
-    std_x: jax.Array  # (concepts,)
-    inv_x: jax.Array  # (concepts,)
-    std_y: jax.Array  # (neurons,)
-    inv_y: jax.Array  # (neurons,)
+    std_x: Float[Array, " concepts"]
+    inv_x: Float[Array, " concepts"]
+    std_y: Float[Array, " neurons"]
+    inv_y: Float[Array, " neurons"]
+
+
+Features = Rows | Callable[[np.ndarray], Array]
 
 
 def second_moments(
-    features: np.ndarray | Callable[[np.ndarray], np.ndarray],
-    targets: np.ndarray,
-    index: np.ndarray | None = None,
+    features: Features,
+    targets: Rows,
+    index: Int[np.ndarray, " rows"] | None = None,
     *,
     mesh: Mesh | None = None,
     tile_rows: int | None = None,
 ) -> Moments:
-    """Accumulate the second moments of some images; use it once per split, before any fit.
+    """Returns the second moments of some images, from one pass over them.
 
     Args:
-      features: (images, concepts), any real dtype, array or memory map; or a function from row numbers (rows,) to that tile
-        (rows, concepts), called with the same number of rows each time.
+      features: (images, concepts), any real dtype, array or memory map; or a function from row
+        numbers (rows,) to that tile (rows, concepts), called with the same number of rows each
+        time.
       targets: (images, neurons), any real dtype, array or memory map.
       index: (rows,) int, the images to take; None takes all.
       mesh: split every tile's images over its axis `data`.
-      tile_rows: images per tile; None sizes a tile for about 96 MiB.
+      tile_rows: images per tile; None lets `tiles.tile_rows` choose.
 
     Returns:
       Moments in float32.
@@ -79,71 +119,84 @@ def second_moments(
     Raises:
       ValueError: no rows, or arrays of unequal length.
     """
+    moments = padded_moments(features, targets, index, mesh=mesh, tile_rows=tile_rows)
+    return moments.neurons(slice(0, targets.shape[1]))
+
+
+def padded_moments(
+    features: Features,
+    targets: Rows,
+    index: Int[np.ndarray, " rows"] | None = None,
+    *,
+    mesh: Mesh | None = None,
+    tile_rows: int | None = None,
+) -> Moments:
+    """Returns `second_moments` padded as `Moments.padded` does; arguments as there."""
     if not callable(features) and features.shape[0] != targets.shape[0]:
         raise ValueError(
-            f"features and targets must describe the same images, got {features.shape[0]} and {targets.shape[0]} rows."
+            "features and targets must describe the same images, "
+            f"got {features.shape[0]} and {targets.shape[0]} rows."
         )
     n = targets.shape[0] if index is None else len(index)
     if n == 0:
         raise ValueError("second moments need at least one image, got an empty index.")
-    n_devices = 1 if mesh is None else mesh.shape["data"]
-    n_concepts = (
-        features(_rows(index, 0, 1, n)).shape[1]
-        if callable(features) and tile_rows is None
-        else None
-    )
-    width = targets.shape[1] + (n_concepts or (0 if callable(features) else features.shape[1]))
-    rows = tile_rows or _tile_rows(n, width, n_devices)
-    rows = -(-rows // n_devices) * n_devices
+    n_devices, n_neurons = data_size(mesh), tiles.bucket(targets.shape[1])
+    if tile_rows is None:
+        first = tiles.tile_index(index, 0, 1, n)
+        width = (features(_numbers(first)) if callable(features) else features).shape[1]
+        tile_rows = tiles.tile_rows([n], width + n_neurons, n_devices)
+    rows = round_up(tile_rows, n_devices)
 
     state, shift = None, None
     for start in range(0, n, rows):
-        index_tile = _rows(index, start, rows, n)
-        x, y = _read(features, index_tile), _read(targets, index_tile)
-        jax.block_until_ready(
-            state
-        )  # at most two tiles at a time: calls run ahead of the device, and each would hold its own
+        numbers = tiles.tile_index(index, start, rows, n)
+        x, y = tiles.read_tile(features, numbers), tiles.read_tile(targets, numbers, n_neurons)
+        # at most two tiles at a time: calls run ahead of the device, and each would hold its own
+        jax.block_until_ready(state)
         if mesh is not None:
             split = NamedSharding(mesh, ROWS)
             x, y = jax.device_put(x, split), jax.device_put(y, split)
-        count = jnp.int32(min(rows, n - start))
+        count = np.int32(min(rows, n - start))
         if state is None:
             shift = _tile_mean(x[:SHIFT_ROWS], y[:SHIFT_ROWS], count)
-            state = _zeros(x.shape[1], y.shape[1], n_devices)
+            state = _zeros(x.shape[1], n_neurons, n_devices)
             if mesh is not None:
-                state = jax.device_put(state, split)
+                state = jax.device_put(state, NamedSharding(mesh, ROWS))
         state = _accumulate(mesh)(state, shift, x, y, count)
-    del x, y
-    mean_x, mean_y, gram, cross, var_y = _centre(state, shift, jnp.float32(n))
-    return Moments(n, mean_x, mean_y, gram, cross, var_y)
+    return Moments(n, *_centre(state, shift, np.float32(n)))
 
 
-def merge(parts: list[Moments]) -> Moments:
-    """Moments of the union of disjoint image sets (folds → train, train and val → both), by the law of total covariance."""
-    total = parts[0]
-    for part in parts[1:]:
+def merge(parts: Sequence[Moments]) -> Moments:
+    """Returns the moments of the union of disjoint image sets, by the law of total covariance."""
+    n_neurons = parts[0].cross.shape[1]
+    total, *rest = (part.padded() for part in parts)
+    for part in rest:
         n = total.n + part.n
-        a, b = total.n / n, part.n / n
-        total = Moments(n, *_merge(total[1:], part[1:], jnp.float32(a), jnp.float32(b)))
-    return total
+        a, b = np.float32(total.n / n), np.float32(part.n / n)
+        total = Moments(n, *_merge(total[1:], part[1:], a, b))
+    return total.neurons(slice(0, n_neurons))
 
 
 @jax.jit
 def scales(moments: Moments) -> Scales:
-    """Standard deviations, and their inverses with 0 for a column that is constant to float32's round-off (a test free of scale)."""
+    """Returns the standard deviations of concepts and neurons, and their inverses."""
 
     def invert(var, mean):
         std = jnp.sqrt(jnp.maximum(var, 0.0))
-        alive = std > CONSTANT * jnp.abs(mean)
-        return jnp.where(alive, std, 0.0), jnp.where(alive, 1.0 / jnp.where(alive, std, 1.0), 0.0)
+        varies = ~is_constant(std, mean)
+        return jnp.where(varies, std, 0.0), jnp.where(
+            varies, 1.0 / jnp.where(varies, std, 1.0), 0.0
+        )
 
-    return Scales(
-        *invert(jnp.diagonal(moments.gram), moments.mean_x), *invert(moments.var_y, moments.mean_y)
-    )
+    concepts = invert(jnp.diagonal(moments.gram), moments.mean_x)
+    return Scales(*concepts, *invert(moments.var_y, moments.mean_y))
 
 
 def block_size(n_concepts: int, n_devices: int = 1) -> int:
-    """Neurons to fit together: a power of two between 256 and 4,096 per device, whose arrays take at most a quarter of what is free."""
+    """Returns how many neurons to fit together: 256, 512, … or 4,096 per device.
+
+    Their arrays take at most a quarter of the memory that is free.
+    """
     stats = jax.local_devices()[0].memory_stats() or {}
     free = (
         stats["bytes_limit"] - stats["bytes_in_use"]
@@ -151,25 +204,34 @@ def block_size(n_concepts: int, n_devices: int = 1) -> int:
         else os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     )
     most = free // 4 // (ROW_BYTES * max(1, n_concepts))
-    return n_devices * int(np.clip(1 << (most.bit_length() - 1 if most else 0), 256, 4096))
+    return n_devices * int(np.clip(1 << (most.bit_length() - 1 if most else 0), 256, tiles.MOST))
 
 
 def blocks(moments: Moments, size: int) -> Iterator[tuple[int, Moments]]:
-    """(first neuron, moments of `size` neurons) until all are covered; the last block reaches back, so that each has the same shape."""
+    """Yields (first neuron, moments of `size` neurons) until all neurons are covered.
+
+    The last block reaches back, so that each has the same shape.
+    """
     n_neurons = moments.cross.shape[1]
-    moments = jax.tree.map(jnp.asarray, moments)
+    moments = moments.on_device()
     for start in range(0, n_neurons, size):
         start = min(start, n_neurons - size)
-        yield (
-            start,
-            moments if size == n_neurons else moments._replace(**_some(moments, start, size)),
-        )
+        whole = size == n_neurons
+        yield start, moments if whole else moments._replace(**_some(moments, start, size))
 
 
 def correlate(
-    features, targets, weights, bias=None, index=None, *, tile_rows: int | None = None
-) -> jax.Array:
-    """Pearson's correlation of the linear prediction X W + b with each target over some images, streamed; use it to score dense fits.
+    features: Features,
+    targets: Rows,
+    weights: Float[Array, "concepts neurons"],
+    bias: Float[Array, " neurons"] | None = None,
+    index: Int[np.ndarray, " rows"] | None = None,
+    *,
+    tile_rows: int | None = None,
+) -> Float[jax.Array, " neurons"]:
+    """Returns Pearson's correlation of the prediction X W + b with each target over some images.
+
+    Images are streamed; memory is a tile.
 
     Args:
       features, targets, index, tile_rows: as in `second_moments`.
@@ -180,17 +242,20 @@ def correlate(
       (neurons,) float32; 0 where either side is constant.
     """
     n = targets.shape[0] if index is None else len(index)
-    bias = jnp.zeros(weights.shape[1], jnp.float32) if bias is None else bias
-    rows = tile_rows or _tile_rows(n, sum(weights.shape), 1)
-    sums, shift = jnp.zeros((5, weights.shape[1]), jnp.float32), None
+    n_concepts, n_neurons = weights.shape
+    size = tiles.bucket(n_neurons)
+    bias = np.zeros(n_neurons, np.float32) if bias is None else bias
+    weights, bias = (tiles.pad_columns(part, size) for part in (weights, bias))
+    rows = tile_rows or tiles.tile_rows([n], n_concepts + size)
+    sums, shift = np.zeros((5, size), np.float32), None
     for start in range(0, n, rows):
-        index_tile = _rows(index, start, rows, n)
-        x, y = _read(features, index_tile), _read(targets, index_tile)
-        count = jnp.int32(min(rows, n - start))
+        numbers = tiles.tile_index(index, start, rows, n)
+        x, y = tiles.read_tile(features, numbers), tiles.read_tile(targets, numbers, size)
+        count = np.int32(min(rows, n - start))
         if shift is None:
             shift = _prediction_mean(x[:SHIFT_ROWS], y[:SHIFT_ROWS], weights, bias, count)
         sums = _add_prediction(sums, shift, x, y, weights, bias, count)
-    return _correlation(sums / n)
+    return tiles.cut_columns(_correlation(sums, np.float32(n)), slice(0, n_neurons))
 
 
 @functools.partial(jax.jit, static_argnames="size")
@@ -202,8 +267,17 @@ def _some(moments: Moments, start, size: int):
     }
 
 
-def split_jit(function, mesh: Mesh | None, in_specs, out_specs, donate=()):
-    """jit, each device of the mesh's axis `data` running `function` on its own rows; without a mesh the specs are not used."""
+def split_jit(
+    function: Callable[..., Any],
+    mesh: Mesh | None,
+    in_specs: Any,
+    out_specs: Any,
+    donate: int | tuple[int, ...] = (),
+) -> Any:
+    """Returns jit of `function`, which each device of the axis `data` runs on its own rows.
+
+    Without a mesh the specs are not used.
+    """
     if mesh is not None:
         function = jax.shard_map(
             function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
@@ -211,40 +285,8 @@ def split_jit(function, mesh: Mesh | None, in_specs, out_specs, donate=()):
     return jax.jit(function, donate_argnums=donate)
 
 
-def _rows(index, start: int, rows: int, n: int):
-    """Row numbers of a tile of fixed length; past the end the last one repeats (masked by the count)."""
-    stop = min(start + rows, n)
-    if index is None and stop - start == rows:
-        return slice(start, stop)
-    numbers = np.arange(start, stop) if index is None else np.asarray(index[start:stop])
-    return (
-        np.concatenate([numbers, np.full(rows - len(numbers), numbers[-1])])
-        if len(numbers) < rows
-        else numbers
-    )
-
-
-def _read(source, rows):
-    if callable(source):
-        return source(np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows)
-    if isinstance(source, np.ndarray) and not isinstance(rows, slice):
-        return _aligned_take(source, rows)
-    return source[rows]
-
-
-def _aligned_take(source: np.ndarray, rows):
-    """source[rows] in memory aligned to 64 bytes, which the CPU backend reads where it lies instead of copying it."""
-    n_bytes = len(rows) * source.shape[1] * source.dtype.itemsize
-    memory = np.empty(n_bytes + 64, np.uint8)
-    offset = -memory.ctypes.data % 64
-    tile = memory[offset : offset + n_bytes].view(source.dtype).reshape(len(rows), source.shape[1])
-    return np.take(source, rows, axis=0, out=tile, mode="clip")
-
-
-def _tile_rows(n: int, width: int, n_devices: int) -> int:
-    most = max(256, TILE_BYTES // (4 * max(1, width))) * n_devices
-    tiles = -(-n // most)
-    return -(-n // tiles)
+def _numbers(rows) -> np.ndarray:
+    return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
 
 
 def _bounds(n_columns: int) -> list[tuple[int, int]]:
@@ -252,8 +294,12 @@ def _bounds(n_columns: int) -> list[tuple[int, int]]:
     return [(start, min(start + size, n_columns)) for start in range(0, n_columns, size)]
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _zeros(n_concepts: int, n_neurons: int, n_devices: int):
-    """Sums of x and y by column, the upper triangle of blocks of XᵀX, XᵀY by block, sums of y²; a leading axis for devices."""
+    """Sums of x and y by column, the upper triangle of blocks of XᵀX, XᵀY by block, sums of y².
+
+    A leading axis for devices.
+    """
     zeros = functools.partial(jnp.zeros, dtype=jnp.float32)
     sizes = [stop - start for start, stop in _bounds(n_concepts)]
     return (
@@ -284,9 +330,8 @@ def _add_tile(state, shift, x, y, count, first):
     """Add one device's part of a tile; its rows are numbers first, first + 1, … of the tile."""
     sum_x, sum_y, triangle, cross, norm_y = state
     y = _shifted(y, shift[1], first, count)
-    parts = [
-        _shifted(x[:, a:b], shift[0][a:b], first, count) for a, b in _bounds(x.shape[1])
-    ]  # contiguous, so no product copies
+    # contiguous parts, so that no product copies one
+    parts = [_shifted(x[:, a:b], shift[0][a:b], first, count) for a, b in _bounds(x.shape[1])]
 
     def add(total, a, b):
         return total + jax.lax.dot_general(a, b, (((0,), (0,)), ((), ())), precision=HIGHEST)[None]
@@ -324,9 +369,8 @@ def _centre(state, shift, n):
         lambda part: jnp.sum(part, axis=0) / n, state
     )
     gram, bounds = jnp.zeros((len(sum_x), len(sum_x)), jnp.float32), _bounds(len(sum_x))
-    for i, row in enumerate(
-        triangle
-    ):  # block by block into one array, so that no second matrix of this size is made
+    # block by block into one array, so that no second matrix of this size is made
+    for i, row in enumerate(triangle):
         for (a, b), (c, d), block in zip([bounds[i]] * len(row), bounds[i:], row, strict=True):
             block = (jnp.triu(block) + jnp.triu(block, 1).T if a == c else block) - sum_x[
                 a:b, None
@@ -371,8 +415,8 @@ def _add_prediction(sums, shift, x, y, weights, bias, count):
 
 
 @jax.jit
-def _correlation(means):
-    s, y, ss, yy, sy = means
+def _correlation(sums, n):
+    s, y, ss, yy, sy = sums / n
     spread = (ss - s**2) * (yy - y**2)
     return jnp.where(
         spread > 0,

@@ -1,13 +1,17 @@
-"""Dense ridge of every neuron on all concepts, from second moments: the ceiling of what a concept set can express.
+"""Dense ridge of every neuron on all concepts: the ceiling of what a concept set can express.
 
     W_δ = (G + δ I)⁻¹ C   on standardised moments, δ per neuron from a logarithmic grid
 
-`solve`: δ by validation correlation ρ(w) = wᵀc_val / √(wᵀ G_val w · v_val); one Cholesky factor per strength serves all neurons.
-`teach`: δ by generalised cross-validation on the same images that fit; one eigendecomposition G = U Λ Uᵀ serves all strengths:
+`solve`: δ by validation correlation ρ(w) = wᵀc_val / √(wᵀ G_val w · v_val); one Cholesky factor per
+strength serves all neurons.
+`teach`: δ by generalised cross-validation on the same images that fit; one eigendecomposition
+G = U Λ Uᵀ serves all strengths:
 
-    GCV(δ) = RSS(δ) / (1 − (1 + f(δ))/n)²,   RSS(δ)/n = v − Σ_i z_i² (λ_i + 2δ)/(λ_i + δ)²,   f(δ) = Σ_i λ_i/(λ_i + δ),   z = Uᵀ c
+    GCV(δ) = RSS(δ) / (1 − (1 + f(δ))/n)²,   f(δ) = Σ_i λ_i/(λ_i + δ),   z = Uᵀ c
+    RSS(δ)/n = v − Σ_i z_i² (λ_i + 2δ)/(λ_i + δ)²
 
-Sources: Hoerl & Kennard 1970 (https://doi.org/10.2307/1267351); Golub, Heath & Wahba 1979 (https://doi.org/10.2307/1268518).
+Sources: Hoerl & Kennard 1970 (https://doi.org/10.2307/1267351); Golub, Heath & Wahba 1979
+(https://doi.org/10.2307/1268518).
 """
 
 from __future__ import annotations
@@ -19,26 +23,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float
 
+from jaxle.mesh import data_size, round_up
+from jaxle.solve import tiles
 from jaxle.solve.moments import HIGHEST, ROWS, WHOLE, Moments, block_size, blocks, scales, split_jit
 
-STRENGTHS = tuple(
-    10.0**e for e in (-3, -2.5, -2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5)
-)  # in units of a standardised concept's variance
-MOST_FREEDOM = 0.5  # of the images: where a fit has more degrees of freedom, GCV says little and the strength is not considered
+# In units of a standardised concept's variance.
+STRENGTHS = tuple(10.0**e for e in (-3, -2.5, -2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5))
+# Of the images: where a fit has more degrees of freedom, GCV says little and the strength is not
+# considered.
+MOST_FREEDOM = 0.5
 
 
 class Dense(NamedTuple):
     """A dense linear fit on raw columns."""
 
-    weights: jax.Array  # (concepts, neurons) float32
-    bias: jax.Array  # (neurons,) float32
-    strength: jax.Array  # (neurons,) float32: δ chosen
-    val_correlation: jax.Array  # (neurons,) float32
+    weights: Float[jax.Array, "concepts neurons"]
+    bias: Float[jax.Array, " neurons"]
+    strength: Float[jax.Array, " neurons"]  # δ chosen
+    val_correlation: Float[jax.Array, " neurons"]
 
 
 def solve(train: Moments, val: Moments, strengths: tuple[float, ...] = STRENGTHS) -> Dense:
-    """Ridge with each neuron's own strength, the one of largest validation correlation; use it as the ceiling of sparse explanations.
+    """Returns ridge with each neuron's own strength, that of largest validation correlation.
+
+    Its correlation on test images is the ceiling of sparse explanations.
 
     Args:
       train, val: moments of the images that fit and of those that choose.
@@ -51,18 +61,13 @@ def solve(train: Moments, val: Moments, strengths: tuple[float, ...] = STRENGTHS
       ValueError: no strength, or one that is not positive.
     """
     _check_strengths(strengths)
-    gram, cross, size = _standardise(train)
-    best = (
-        jnp.zeros_like(cross),
-        jnp.zeros_like(train.mean_y),
-        jnp.full_like(train.mean_y, -jnp.inf),
-    )
+    n_neurons, train, val = train.cross.shape[1], train.padded(), val.padded()
+    gram, cross, size, best = _start(train)
     for strength in strengths:
-        best = _improve(best, gram, cross, size, val, jnp.float32(strength))
+        best = _improve(best, gram, cross, size, val, np.float32(strength))
     weights, strength, rho = best
-    return Dense(
-        weights, train.mean_y - jnp.matmul(train.mean_x, weights, precision=HIGHEST), strength, rho
-    )
+    parts = (weights, _bias(train.mean_x, train.mean_y, weights), strength, rho)
+    return Dense(*(tiles.cut_columns(part, slice(0, n_neurons)) for part in parts))
 
 
 def _check_strengths(strengths: tuple[float, ...]) -> None:
@@ -73,22 +78,22 @@ def _check_strengths(strengths: tuple[float, ...]) -> None:
 class Teacher(NamedTuple):
     """A dense linear fit on raw columns, and how it was regularised."""
 
-    weights: jax.Array  # (concepts, neurons) float32
-    bias: jax.Array  # (neurons,) float32
-    strength: jax.Array  # (neurons,) float32: δ chosen
-    freedom: jax.Array  # (neurons,) float32: degrees of freedom f(δ)
+    weights: Float[jax.Array, "concepts neurons"]
+    bias: Float[jax.Array, " neurons"]
+    strength: Float[jax.Array, " neurons"]  # δ chosen
+    freedom: Float[jax.Array, " neurons"]  # degrees of freedom f(δ)
 
 
 class Spectrum(NamedTuple):
     """G = U Λ Uᵀ of a standardised Gram matrix: what `teach` needs of the concepts alone."""
 
-    values: np.ndarray  # (concepts,) float64, none negative
-    vectors: np.ndarray  # (concepts, concepts) float64
+    values: Float[np.ndarray, " concepts"]  # float64, none negative
+    vectors: Float[np.ndarray, "concepts concepts"]  # float64
 
 
 def spectrum(moments: Moments) -> Spectrum:
     """Returns the spectrum of the standardised Gram matrix; one serves all neurons and layers."""
-    return Spectrum(*_eigen(moments.gram, scales(moments).inv_x))
+    return Spectrum(*_eigen(moments.gram, scales(moments.padded()).inv_x))
 
 
 def teach(
@@ -99,12 +104,14 @@ def teach(
     mesh: Mesh | None = None,
     block: int | None = None,
 ) -> Teacher:
-    """Ridge with each neuron's own strength by generalised cross-validation; use it where one image set both fits and chooses.
+    """Returns ridge with each neuron's own strength by generalised cross-validation.
 
-    The eigendecomposition is float64 on the host, the products with it float32. With more concepts than images, strengths whose fit has
-    over `MOST_FREEDOM` n degrees of freedom are left out (but never the largest), since GCV tends to 0/0 there. A choice by mean
-    correlation over five folds needs an eigendecomposition a fold; on the scenes network (500 and 6,000 images) and a
-    CIFAR-10 ResNet-20, three layers each, it gave test correlations of dense fit and explanations within .004 and .003 of these.
+    One image set both fits and chooses. The eigendecomposition is float64 on the host, the products
+    with it float32. With more concepts than images, strengths whose fit has over `MOST_FREEDOM` n
+    degrees of freedom are left out (but never the largest), since GCV tends to 0/0 there. A choice
+    by mean correlation over five folds needs an eigendecomposition a fold; on the scenes network
+    (500 and 6,000 images) and a CIFAR-10 ResNet-20, three layers each, it gave test correlations of
+    dense fit and explanations within .004 and .003 of these.
 
     Args:
       moments: of the images that fit and choose.
@@ -120,8 +127,9 @@ def teach(
       ValueError: no strength, or one that is not positive.
     """
     _check_strengths(strengths)
-    n_concepts, n_neurons = moments.cross.shape
-    n_devices = 1 if mesh is None else mesh.shape["data"]
+    n_neurons, n_devices = moments.cross.shape[1], data_size(mesh)
+    moments = moments.padded(n_devices)
+    n_concepts, n_padded = moments.cross.shape
     size = scales(moments)
     values, vectors = _eigen(moments.gram, size.inv_x) if spectrum is None else spectrum
     grid = np.sort(np.asarray(strengths, np.float64))
@@ -131,31 +139,23 @@ def teach(
     grid, freedom = grid[allowed], freedom[allowed]
     rest = np.maximum(1 - (1 + freedom) / moments.n, 1.0 / (1 + moments.n))
     shrink = (values[:, None] + 2 * grid[None, :]) / (values[:, None] + grid[None, :]) ** 2
-    table = [
-        jnp.asarray(part, jnp.float32) for part in (vectors, values, shrink, grid, 1 / rest**2)
-    ]
+    parts = (vectors, values, shrink, grid, 1 / rest**2)
+    table = [jax.device_put(np.asarray(part, np.float32)) for part in parts]
     program = _program(mesh)
-    weights, chosen = np.zeros((n_concepts, n_neurons), np.float32), np.zeros(n_neurons, np.int32)
-    block = min(n_neurons, block or block_size(n_concepts, n_devices))
-    for start, some in blocks(moments, block):
-        part, best = program(
-            _cross_rows(some, size.inv_x, -(-block // n_devices) * n_devices), *table
-        )
-        weights[:, start : start + block], chosen[start : start + block] = (
-            np.asarray(part)[:block].T,
-            np.asarray(best)[:block],
-        )
-    return _raw(
-        weights,
-        moments,
-        size,
-        jnp.asarray(grid[chosen], jnp.float32),
-        jnp.asarray(freedom[chosen], jnp.float32),
-    )
+    weights, chosen = np.zeros((n_concepts, n_padded), np.float32), np.zeros(n_padded, np.int32)
+    n_block = min(n_padded, block or block_size(n_concepts, n_devices))
+    for start, some in blocks(moments, n_block):
+        rows = _cross_rows(some, size.inv_x, round_up(n_block, n_devices))
+        part, best = program(rows, *table)
+        weights[:, start : start + n_block] = np.asarray(part)[:n_block].T
+        chosen[start : start + n_block] = np.asarray(best)[:n_block]
+    chosen_parts = (np.asarray(part[chosen], np.float32) for part in (grid, freedom))
+    teacher = _raw(weights, moments, size, *chosen_parts)
+    return Teacher(*(tiles.cut_columns(part, slice(0, n_neurons)) for part in teacher))
 
 
 def _eigen(gram, inv_x):
-    """Eigenvalues, none negative, and eigenvectors of the standardised Gram matrix; NumPy, float64."""
+    """Eigenvalues, none negative, and eigenvectors of the standardised Gram matrix, in float64."""
     scale = np.asarray(inv_x, np.float64)
     values, vectors = np.linalg.eigh(np.asarray(gram) * scale[:, None] * scale[None, :])
     return np.maximum(values, 0.0), vectors
@@ -164,9 +164,8 @@ def _eigen(gram, inv_x):
 @functools.partial(jax.jit, static_argnames="n_padded")
 def _cross_rows(moments: Moments, inv_x, n_padded: int):
     inv_y = scales(moments).inv_y
-    return jnp.pad(
-        (moments.cross * inv_x[:, None] * inv_y[None, :]).T, ((0, n_padded - len(inv_y)), (0, 0))
-    )
+    rows = (moments.cross * inv_x[:, None] * inv_y[None, :]).T
+    return jnp.pad(rows, ((0, n_padded - len(inv_y)), (0, 0)))
 
 
 @functools.cache
@@ -175,11 +174,10 @@ def _program(mesh: Mesh | None):
 
 
 def _teach(cross, vectors, values, shrink, grid, inflation):
-    """Standardised weights (neurons, concepts), and the place of each one's strength in the grid."""
+    """Standardised weights (neurons, concepts), and each one's place in the grid of strengths."""
     z = jnp.matmul(cross, vectors, precision=HIGHEST)
-    residual = jnp.maximum(
-        1 - jnp.matmul(z**2, shrink, precision=HIGHEST), 1e-6
-    )  # 1e-6: what float32 resolves
+    # 1e-6: what float32 resolves
+    residual = jnp.maximum(1 - jnp.matmul(z**2, shrink, precision=HIGHEST), 1e-6)
     best = jnp.argmin(residual * inflation[None, :], axis=1).astype(jnp.int32)
     filtered = z / (values[None, :] + grid[best][:, None])
     return jnp.matmul(filtered, vectors.T, precision=HIGHEST), best
@@ -188,32 +186,31 @@ def _teach(cross, vectors, values, shrink, grid, inflation):
 @jax.jit
 def _raw(weights, moments: Moments, size, strength, freedom):
     weights = weights * size.inv_x[:, None] * size.std_y[None, :]
-    return Teacher(
-        weights,
-        moments.mean_y - jnp.matmul(moments.mean_x, weights, precision=HIGHEST),
-        strength,
-        freedom,
-    )
+    return weights, _bias(moments.mean_x, moments.mean_y, weights), strength, freedom
 
 
 @jax.jit
-def _standardise(train: Moments):
+def _bias(mean_x, mean_y, weights):
+    return mean_y - jnp.matmul(mean_x, weights, precision=HIGHEST)
+
+
+@jax.jit
+def _start(train: Moments):
+    """Standardised moments, scales, and the best fit so far: none."""
     size = scales(train)
     gram = train.gram * size.inv_x[:, None] * size.inv_x[None, :]
-    return gram, train.cross * size.inv_x[:, None] * size.inv_y[None, :], size
+    cross = train.cross * size.inv_x[:, None] * size.inv_y[None, :]
+    zero = jnp.zeros_like(train.mean_y)
+    return gram, cross, size, (jnp.zeros_like(cross), zero, zero - jnp.inf)
 
 
 @functools.partial(jax.jit, donate_argnums=0)
 def _improve(best, gram, cross, size, val: Moments, strength):
     """Solve at one strength; keep it for the neurons whose validation correlation it raises."""
-    factor = jnp.linalg.cholesky(
-        gram + strength * jnp.eye(len(gram), dtype=jnp.float32), symmetrize_input=False
-    )
-    weights = (
-        jax.scipy.linalg.cho_solve((factor, True), cross)
-        * size.inv_x[:, None]
-        * size.std_y[None, :]
-    )
+    matrix = gram + strength * jnp.eye(len(gram), dtype=jnp.float32)
+    factor = jnp.linalg.cholesky(matrix, symmetrize_input=False)
+    weights = jax.scipy.linalg.cho_solve((factor, True), cross)
+    weights = weights * size.inv_x[:, None] * size.std_y[None, :]
     spread = jnp.sum(weights * jnp.matmul(val.gram, weights, precision=HIGHEST), axis=0) * val.var_y
     cov = jnp.sum(weights * val.cross, axis=0)
     rho = jnp.where(spread > 0, cov / jnp.sqrt(jnp.where(spread > 0, spread, 1.0)), 0.0)

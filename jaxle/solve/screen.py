@@ -1,8 +1,11 @@
 """Screening: which concepts are worth fitting, in one streaming pass over the training images.
 
-A concept stays when the mean of its five largest probabilities is at least `min_top5` (somewhere it is clearly there) and its standard
-deviation is at least 1e-5 (it is not the same everywhere). Paper, appendix A; the paper's code screens over all images and then fails on a
-column that is constant on train, so here the training images decide (tests/explainers/test_screen.py shows the difference).
+A concept stays when the mean of its five largest probabilities is at least `min_top5` (somewhere it
+is clearly there) and its standard deviation is at least 1e-5 (it is not the same everywhere): the
+rules of the paper, appendix A, in units of probability. Columns that are constant by
+`stats.is_constant` go as well, which for probabilities the second rule implies. The paper's code
+screens over all images and then fails on a column that is constant on train, so here the training
+images decide (tests/solve/test_screen.py shows the difference).
 """
 
 from __future__ import annotations
@@ -13,26 +16,32 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
-from jaxle.arrays import BLOCK_BYTES, Array
+from jaxle.arrays import Array
+from jaxle.solve import tiles
+from jaxle.stats import is_constant
 
-MIN_STD = 1e-5
+MIN_STD = 1e-5  # of a probability: the paper's rule
 TOP = 5
 GROUP = 16  # rows of which only the maximum is compared at first
 
 
 class Screened(NamedTuple):
-    """What one pass found: `top5` (concepts,) mean of the five largest, `std` (concepts,), `kept` (concepts,) bool."""
+    """What one pass found of every concept, float64."""
 
-    top5: np.ndarray
-    std: np.ndarray
-    kept: np.ndarray
+    top5: Float[np.ndarray, " concepts"]  # mean of the five largest probabilities
+    std: Float[np.ndarray, " concepts"]
+    kept: Bool[np.ndarray, " concepts"]
 
 
 def screen(
-    rows: Callable[[np.ndarray], Array], index: np.ndarray, n_concepts: int, min_top5: float
+    rows: Callable[[np.ndarray], Array],
+    index: Int[np.ndarray, " images"],
+    n_concepts: int,
+    min_top5: float,
 ) -> Screened:
-    """Decide which concepts to keep; use it before the fit, on training images only.
+    """Returns which concepts to keep, judged on the training images only.
 
     Args:
       rows: row index → (rows, concepts) probabilities.
@@ -44,33 +53,33 @@ def screen(
       `Screened`; with fewer than five images the mean is over all of them.
     """
     top_k, state = min(TOP, len(index)), None
-    n_rows = min(max(1, BLOCK_BYTES // (4 * n_concepts * GROUP)), -(-len(index) // GROUP)) * GROUP
+    n_rows = tiles.tile_rows([len(index)], n_concepts)
     for start in range(0, len(index), n_rows):
         part = index[start : start + n_rows]
-        padded = np.pad(
-            part, (0, n_rows - len(part)), constant_values=index[0]
-        )  # one shape, one program
+        # one shape, one program
+        padded = np.pad(part, (0, n_rows - len(part)), constant_values=index[0])
         tile = jnp.asarray(rows(padded), jnp.float32)
         jax.block_until_ready(state)  # at most two tiles at a time
         if state is None:
-            state = (
-                jnp.full((top_k, n_concepts), -jnp.inf, jnp.float32),
-                tile[0],
-                jnp.zeros(n_concepts),
-                jnp.zeros(n_concepts),
-            )
-        state = _update(*state, tile, jnp.int32(len(part)))
-    largest, _, total, squares = (np.asarray(part, np.float64) for part in state)
-    top5 = largest.mean(0)
-    std = np.sqrt(np.maximum(squares / len(index) - (total / len(index)) ** 2, 0.0))
-    return Screened(top5, std, (top5 >= min_top5 if min_top5 > 0 else True) & (std >= MIN_STD))
+            none = np.full((top_k, n_concepts), -np.inf, np.float32)
+            zero = np.zeros(n_concepts, np.float32)
+            state = (none, tile[0], zero, zero)
+        state = _update(*state, tile, np.int32(len(part)))
+    assert state is not None, "at least one image"
+    largest, shift, total, squares = (np.asarray(part, np.float64) for part in state)
+    top5, mean = largest.mean(0), total / len(index)
+    std = np.sqrt(np.maximum(squares / len(index) - mean**2, 0.0))
+    varies = (std >= MIN_STD) & ~is_constant(std, shift + mean)
+    return Screened(top5, std, (top5 >= min_top5 if min_top5 > 0 else True) & varies)
 
 
 def _update(largest, shift, total, squares, tile, count):
-    """One tile into the running five largest and the sums of x − shift and its square (shifted, so that near-constant columns survive).
+    """One tile into the running five largest and the sums of x − shift and its square.
 
-    Rows past `count` are padding: copies of the image that is the shift, so they add nothing to the sums. Three programs rather than one:
-    fused, the reductions are one loop, which XLA's CPU back end does not vectorise (benchmarks/concepts.py).
+    Shifted, so that near-constant columns survive. Rows past `count` are padding: copies of the
+    image that is the shift, so they add nothing to the sums. Three programs rather than one: fused,
+    the reductions are one loop, which XLA's CPU back end does not vectorise
+    (benchmarks/concepts.py).
     """
     return (
         _merge_largest(largest, tile, count),
@@ -82,7 +91,10 @@ def _update(largest, shift, total, squares, tile, count):
 
 @jax.jit
 def _merge_largest(largest, tile, count):
-    """The five largest of each column are among the five groups of rows whose maxima are largest; a maximum is far cheaper than a sort."""
+    """The five largest of each column, which are in the five groups of rows of largest maxima.
+
+    A maximum is far cheaper than a sort.
+    """
     top_k = largest.shape[0]
     out = jnp.where(jnp.arange(tile.shape[0], dtype=jnp.int32) < count, 0.0, -jnp.inf).reshape(
         -1, GROUP

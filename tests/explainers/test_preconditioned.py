@@ -38,7 +38,7 @@ def restated(activations, probs, split, max_concepts, min_gain, teacher=True):
     both = np.concatenate([split.train, split.val])
     x, n = probs[both].astype(np.float64), len(both)
     standard = (x - x.mean(0)) / x.std(0)
-    parts = zip(folds.deal(split.train, 5, 0), folds.deal(split.val, 5, 0)[::-1], strict=True)
+    parts = zip(folds.assign(split.train, 5, 0), folds.assign(split.val, 5, 0)[::-1], strict=True)
     parts = [np.isin(both, np.concatenate(pair)) for pair in parts]
     hats = [
         np.linalg.solve(standard.T @ standard / n + s * np.eye(x.shape[1]), standard.T / n)
@@ -292,7 +292,7 @@ def test_a_concept_in_one_fold_only_is_handled():
     activations, probs, _ = planted(n_neurons=12)
     split = make_split(len(probs), 0)
     probs[:, 0] = 0
-    probs[folds.deal(split.train, 5, 0)[1][:2], 0] = 1
+    probs[folds.assign(split.train, 5, 0)[1][:2], 0] = 1
     activations[:, 0] = 5 * probs[:, 0] + 1
     found = jaxle.explain(
         activations, probs, NAMES, split=split, search="preconditioned", min_top5=0

@@ -21,7 +21,7 @@ def test_train_val_and_folds_are_the_moments_of_their_images_and_sum_to_the_whol
     got = folds.fold_moments(features, targets, train, val, seed=3)
     same(got.train, second_moments(features, targets, train))
     same(got.val, second_moments(features, targets, val))
-    parts = zip(folds.deal(train, 5, 3), folds.deal(val, 5, 3)[::-1], strict=True)
+    parts = zip(folds.assign(train, 5, 3), folds.assign(val, 5, 3)[::-1], strict=True)
     for fold, (a, b) in zip(got.folds, parts, strict=True):
         index = np.concatenate([a, b])
         same(fold, second_moments(features, targets, index))
@@ -48,16 +48,16 @@ def test_every_image_is_read_once(problems):
 @pytest.mark.parametrize("n", [2, 5, 7, 500])
 def test_parts_differ_by_one_image_at_most_and_are_drawn_by_the_seed(n):
     rows = np.arange(100, 100 + n)
-    parts = folds.deal(rows, 5, 0)
+    parts = folds.assign(rows, 5, 0)
     assert (
         sorted(np.concatenate(parts)) == rows.tolist()
         and np.ptp([len(part) for part in parts]) <= 1
     )
     assert all((np.diff(part) > 0).all() for part in parts)
-    assert all(np.array_equal(a, b) for a, b in zip(parts, folds.deal(rows, 5, 0), strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(parts, folds.assign(rows, 5, 0), strict=True))
     if n == 500:
         assert not all(
-            np.array_equal(a, b) for a, b in zip(parts, folds.deal(rows, 5, 1), strict=True)
+            np.array_equal(a, b) for a, b in zip(parts, folds.assign(rows, 5, 1), strict=True)
         )
 
 

@@ -103,7 +103,7 @@ def test_folds_judge_as_least_squares_on_the_images_does(problems):
     rho = forward.judge(folds.fold_moments(features, targets, train, val, seed=2).folds, path)
     parts = [
         np.concatenate(p)
-        for p in zip(folds.deal(train, 5, 2), folds.deal(val, 5, 2)[::-1], strict=True)
+        for p in zip(folds.assign(train, 5, 2), folds.assign(val, 5, 2)[::-1], strict=True)
     ]
     for k in range(7):
         for length in range(1, 6):
@@ -154,7 +154,7 @@ def test_mean_length_sets_the_least_gain_that_keeps_it():
     rho = np.cumsum(np.random.default_rng(0).exponential(0.02, (200, 10)), axis=1)
     live = np.arange(200) > 20
     rho[30:40, 0] = -0.1  # at length 1 they are unexplained
-    for wanted in (1, 2.5, 4.1):
+    for wanted in (1.0, 2.5, 4.1):
         gain = forward.gain_for(rho, wanted, live)
         assert (
             forward.lengths(rho, gain)[live].mean()

@@ -36,8 +36,12 @@ def programs(problems):
             moments._add_prediction,
             (sums, (m.mean_y, m.mean_y), x, y, m.cross, m.mean_y, count),
         ),
-        "correlation": (moments._correlation, (sums,)),
+        "correlation": (moments._correlation, (sums, jnp.float32(900))),
         "standardise": (jax.jit(lambda m: elastic_net._standardise(m, 0.05, 5e-4, False, 7)), (m,)),
+        "largest penalty": (
+            jax.jit(lambda m: elastic_net._lam_max(m, jnp.float32(0.99), True)),
+            (m,),
+        ),
         "start": (jax.jit(lambda w, s: elastic_net._start(w, s, True, 7)), (m.cross, size)),
         "fill": (elastic_net._refill(None, False), (problem, None, slots, ids, ids > 3)),
         "fill, warm": (elastic_net._refill(None, True), (problem, start, slots, ids, ids > 3)),
@@ -67,6 +71,8 @@ def programs(problems):
         ),
         "teacher, its rows": (jax.jit(lambda m, s: ridge._cross_rows(m, s, 8)), (m, m.mean_x)),
         "teacher, raw": (ridge._raw, (m.cross, m, size, m.mean_y, m.mean_y)),
+        "ridge, its start": (ridge._start, (m,)),
+        "ridge, its bias": (ridge._bias, (m.mean_x, m.mean_y, m.cross)),
         "ridge": (
             ridge._improve,
             ((m.cross, m.mean_y, m.mean_y), m.gram, m.cross, size, m, jnp.float32(1)),

@@ -111,5 +111,5 @@ def test_the_teacher_on_one_device_equals_eight_and_blocks(problems):
         ridge.teach(moments, block=4),
     )
     for a, b, c in zip(one, eight, blocks, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-5)
-        np.testing.assert_allclose(a, c, atol=1e-5)
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(a, c, rtol=1e-5, atol=1e-5)
