@@ -1,1 +1,2 @@
-"""Probe images: where they come from (`sources`), how they are read once for every network (`loader`), how they are split (`splits`)."""
+"""Probe images: where they come from (`sources`), how they are read once for every network
+(`loader`), how they are split (`splits`)."""

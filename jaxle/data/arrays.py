@@ -1,4 +1,7 @@
-"""A folder of NumPy arrays: pictures already decoded, with labels, and concept labels where they are known."""
+"""A folder of NumPy arrays: images already decoded, with labels, and concept labels where they are
+known."""
+
+from __future__ import annotations
 
 import hashlib
 import os
@@ -6,32 +9,38 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int32, UInt8
 
 from jaxle.data.names import read_names
 
-_SAMPLES = 64  # pictures that stand for all in the fingerprint
+_SAMPLES = 64  # images that stand for all in the fingerprint
 
 
 class ArraysSource:
-    """Pictures of one size in `images.npy`, memory mapped.
+    """Images of one size in `images.npy`, memory mapped.
 
-    Beside it may lie `labels.npy`, `classes.txt` (one name a line; else classes are called by their number), and together
-    `concept_labels.npy` (is concept j in image i?) and `concepts.txt`.
+    Beside it may lie `labels.npy`, `classes.txt` (one name a line; else classes are called by their
+    number), and together `concept_labels.npy` (is concept j in image i?) and `concepts.txt`.
 
     Args:
-      path: the folder: images.npy uint8 (images, height, width, 3), labels.npy int (images,), concept_labels.npy uint8 or bool
-        (images, concepts) of 0 and 1.
+      path: the folder: images.npy uint8 (images, height, width, 3), labels.npy int (images,),
+        concept_labels.npy uint8 or bool (images, concepts) of 0 and 1.
 
     Attributes:
       class_names: tuple of str, empty without labels.
       labels: int32 (images,), index into class_names; None without labels.
       annotations: (concepts tuple of str, uint8 (images, concepts) memory map), or None.
+      file_names: list of str, "image 0 of images.npy", ….
 
     Raises:
       ValueError: a file that is absent, not a plain array, or of another dtype, shape or range.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    class_names: tuple[str, ...]
+    labels: Int32[np.ndarray, "images"] | None
+    annotations: tuple[tuple[str, ...], UInt8[np.ndarray, "images concepts"]] | None
+
+    def __init__(self, path: str | os.PathLike[str]):
         folder = Path(path)
         if not folder.is_dir():
             raise ValueError(f"arrays:{path}: no such folder")
@@ -55,17 +64,23 @@ class ArraysSource:
             self.annotations = self._read_annotations(folder)
         elif any(has):
             raise ValueError(
-                f"arrays:{path}: concept_labels.npy and concepts.txt belong together; one of them is absent"
+                f"arrays:{path}: concept_labels.npy and concepts.txt belong together; "
+                "one of them is absent"
             )
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
+    def __getitem__(self, i: int) -> tuple[UInt8[np.ndarray, "height width 3"], int]:
         return np.asarray(self._images[i]), -1 if self.labels is None else int(self.labels[i])
 
+    @property
+    def file_names(self) -> list[str]:
+        """Each image's place in the array."""
+        return [f"image {i} of images.npy" for i in range(len(self))]
+
     def fingerprint_fields(self) -> dict[str, Any]:
-        """Facts that tell this content from other content: shapes, 64 of the pictures, and all labels."""
+        """Returns shapes, 64 of the images, and all labels, as hashes."""
         rows = np.linspace(0, len(self) - 1, min(_SAMPLES, len(self))).astype(int)
         fields = {
             "kind": "arrays",
@@ -87,7 +102,7 @@ class ArraysSource:
     def _read_labels(self, folder: Path) -> tuple[np.ndarray, tuple[str, ...]]:
         path, expected = (
             folder / "labels.npy",
-            f"whole numbers ({len(self)},), one for each picture of images.npy",
+            f"whole numbers ({len(self)},), one for each image of images.npy",
         )
         labels = _load(path, expected)
         if labels.shape != (len(self),) or not np.issubdtype(labels.dtype, np.integer):
@@ -101,7 +116,8 @@ class ArraysSource:
         wrong = np.flatnonzero((labels < 0) | (labels >= len(names)))
         if wrong.size:
             raise ValueError(
-                f"{path} holds {labels[wrong[0]]} at {wrong[0]}; expected 0 to {len(names) - 1}, one for each class"
+                f"{path} holds {labels[wrong[0]]} at {wrong[0]}; "
+                f"expected 0 to {len(names) - 1}, one for each class"
             )
         return np.asarray(labels, np.int32), names
 
@@ -109,7 +125,7 @@ class ArraysSource:
         concepts = read_names(folder / "concepts.txt")
         path, expected = (
             folder / "concept_labels.npy",
-            f"uint8 or bool ({len(self)}, {len(concepts)}), pictures × concepts",
+            f"uint8 or bool ({len(self)}, {len(concepts)}), images × concepts",
         )
         matrix = _load(path, expected)
         if matrix.shape != (len(self), len(concepts)) or matrix.dtype not in (np.uint8, np.bool_):
@@ -133,5 +149,5 @@ def _got(path: Path, array: np.ndarray, expected: str) -> str:
 
 def _sha256(array: np.ndarray) -> str:
     digest = hashlib.sha256(f"{array.dtype} {array.shape}".encode())
-    digest.update(np.ascontiguousarray(array))
+    digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -1,12 +1,17 @@
-"""An image folder: one subfolder a class, as torchvision's ImageFolder and the ImageNet archives have it."""
+"""An image folder: one subfolder a class, as torchvision's ImageFolder and the ImageNet archives
+have it."""
+
+from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from jaxle.data.names import read_names
 from jaxle.images import decode
@@ -15,10 +20,12 @@ _EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"
 
 
 class FolderSource:
-    """Pictures under `PATH/<class>/…`; only their names are read at first, each picture when it is asked for.
+    """Images under `PATH/<class>/…`; only their names are read at first, each image when asked for.
 
-    Classes are the subfolders in the order of their names, called by them, or by the lines of `PATH/classes.txt` in the same order where
-    that file exists. A class's own subfolders are read too. Hidden files and files without a picture's extension are no pictures.
+    Classes are the subfolders, numbered ones (1, 2, …, 10) in the order of their numbers, others in
+    the order of their names. They are called by their folders, or by the lines of
+    `PATH/classes.txt` in the same order where that file exists. A class's own subfolders are read
+    too. Hidden files and files without an image's extension are left aside.
 
     Args:
       path: the folder.
@@ -27,55 +34,63 @@ class FolderSource:
       class_names: tuple of str.
       labels: int32 (images,), index into class_names.
       annotations: None.
+      file_names: list of str, each image's path below the folder.
 
     Raises:
-      ValueError: no such folder, no class subfolder, a class without pictures, or a single class.
+      ValueError: no such folder, no class subfolder, a class without images, a single class, or
+        `classes.txt` beside folders whose order is ambiguous.
     """
 
     annotations = None
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike[str]):
         self._root = Path(path)
         if not self._root.is_dir():
             raise ValueError(f"folder:{path}: no such folder")
-        with os.scandir(self._root) as entries:
-            folders = sorted(
-                entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
-            )
+        names_file = self._root / "classes.txt"
+        folders = _ordered(
+            [
+                entry.name
+                for entry in os.scandir(self._root)
+                if entry.is_dir() and not entry.name.startswith(".")
+            ],
+            f"folder:{path}",
+            named=names_file.exists(),
+        )
         if not folders:
             raise ValueError(
-                f"folder:{path}: no class subfolders; expected {path}/<class>/<picture>.jpg"
+                f"folder:{path}: no class subfolders; expected {path}/<class>/<image>.jpg"
             )
-        found = [sorted(_pictures(self._root / folder, folder)) for folder in folders]
-        empty = [folder for folder, pictures in zip(folders, found, strict=True) if not pictures]
+        found = [sorted(_images(self._root / folder, folder)) for folder in folders]
+        empty = [folder for folder, images in zip(folders, found, strict=True) if not images]
         if empty:
             raise ValueError(
-                f"folder:{path}: no pictures ({', '.join(_EXTENSIONS)}) in {', '.join(empty[:10])}"
+                f"folder:{path}: no images ({', '.join(_EXTENSIONS)}) in {', '.join(empty[:10])}"
             )
         if len(folders) == 1:
             raise ValueError(
-                f"folder:{path}: only one class, {folders[0]}; expected at least two subfolders, or no label varies"
+                f"folder:{path}: only one class, {folders[0]}; "
+                "expected at least two subfolders, or no label varies"
             )
-        names_file = self._root / "classes.txt"
         self.class_names = (
             read_names(names_file, len(folders)) if names_file.exists() else tuple(folders)
         )
         self.labels = np.repeat(
-            np.arange(len(folders), dtype=np.int32), [len(pictures) for pictures in found]
+            np.arange(len(folders), dtype=np.int32), [len(images) for images in found]
         )
-        self._files = [name for pictures in found for name, _ in pictures]
-        self._sizes = [size for pictures in found for _, size in pictures]
+        self.file_names = [name for images in found for name, _ in images]
+        self._sizes = [size for images in found for _, size in images]
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self.file_names)
 
-    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        return decode(f"{self._root}/{self._files[i]}"), int(self.labels[i])
+    def __getitem__(self, i: int) -> tuple[UInt8[np.ndarray, "height width 3"], int]:
+        return decode(f"{self._root}/{self.file_names[i]}"), int(self.labels[i])
 
     def fingerprint_fields(self) -> dict[str, Any]:
-        """Facts that tell this content from other content, alike on every machine: names and sizes of the files, and the class names."""
+        """Returns names and sizes of the files, and the class names, alike on every machine."""
         listing = "\n".join(
-            f"{size} {name}" for name, size in zip(self._files, self._sizes, strict=True)
+            f"{size} {name}" for name, size in zip(self.file_names, self._sizes, strict=True)
         )
         names = "\n".join(self.class_names)
         return {
@@ -86,14 +101,46 @@ class FolderSource:
         }
 
 
-def _pictures(folder: str | os.PathLike, name: str) -> Iterator[tuple[str, int]]:
-    """(name below the root, bytes) of every picture."""
+def _ordered(folders: list[str], what: str, named: bool) -> list[str]:
+    """Class folders in the order of their labels; `named`: their names come from a list.
+
+    Raises a ValueError where a list of names fits two orders: class1, class10, class2 by their
+    names, class1, class2, class10 by their numbers.
+    """
+    by_name = sorted(folders)
+    by_number = sorted(by_name, key=_by_number)
+    if all(re.fullmatch(r"[0-9]+", folder) for folder in folders):
+        for one, other in zip(by_number, by_number[1:], strict=False):
+            if int(one) == int(other):
+                raise ValueError(
+                    f"{what}: class folders {one} and {other} are the same number; "
+                    "expected different ones"
+                )
+        return by_number
+    if named and by_name != by_number:
+        one, other = next((a, b) for a, b in zip(by_name, by_number, strict=True) if a != b)
+        raise ValueError(
+            f"{what}: classes.txt names the class folders in order, and the order is ambiguous: "
+            f"{one} comes before {other} by name, after it by number; expected numbers of equal "
+            "length, such as class02, or no classes.txt"
+        )
+    return by_name
+
+
+def _by_number(folder: str) -> list[tuple[int, int, str]]:
+    """A key that orders runs of digits by their value."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", folder)
+    return [(0, int(part), "") if part[0] in "0123456789" else (1, 0, part) for part in parts]
+
+
+def _images(folder: str | os.PathLike[str], name: str) -> Iterator[tuple[str, int]]:
+    """(name below the root, bytes) of every image."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield from _pictures(entry.path, f"{name}/{entry.name}")
+                yield from _images(entry.path, f"{name}/{entry.name}")
             elif entry.name.lower().endswith(_EXTENSIONS):
                 yield f"{name}/{entry.name}", entry.stat().st_size
 

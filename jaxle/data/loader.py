@@ -1,9 +1,14 @@
-"""Reading probe images: each is decoded once and fitted for every network, ahead of the computation, in the order of the source.
+"""Reading probe images: each is decoded once and fitted for every network, in the source's order
+and ahead of the computation.
 
-What Grain handles as one record is a run of images of one batch: a record at a time, stacking them would cost a second copy of every
-picture. Runs are read by threads (decoding and resizing leave Python's lock free) or by worker processes, which also spread the Python
-between the pictures over the cores, but take seconds to start. An error travels as data, so that all before it is delivered.
+What Grain handles as one record is a run of images of one batch: with one image a record, stacking
+them would cost a second copy of every image. Runs are read by threads (decoding and resizing leave
+Python's lock free) or by worker processes, which also spread the Python between the images over the
+cores, but take seconds to start. An error travels as data, so that all images before it are
+delivered.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import os
@@ -12,6 +17,7 @@ from collections.abc import Iterator, Mapping
 import grain
 import numpy as np
 from absl import flags
+from jaxtyping import Int64, UInt8
 
 from jaxle.data.sources import Source
 from jaxle.images import Preprocess
@@ -27,25 +33,27 @@ def batches(
     start: int = 0,
     stop: int | None = None,
     workers: int = 0,
-) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-    """Yields the images of a source in batches, fitted for every network; use it for any pass over probe images.
+) -> Iterator[tuple[Int64[np.ndarray, "images"], dict[str, UInt8[np.ndarray, "images _ _ 3"]]]]:
+    """Yields the images of a source in batches, fitted for every network.
 
     An interrupted pass goes on with `start`; several hosts read each their own `start` to `stop`.
 
     Args:
       source: the images.
-      fits: network name → how it wants its pictures. Networks that differ in mean and std only share one array.
+      fits: network name → how its images are preprocessed. Networks that differ in mean and std
+        only share one array.
       batch_size: images in a batch.
       start, stop: first image, and the one after the last; None for the source's end.
-      workers: processes that decode; 0 decodes in threads of this process. Worth their start for many large pictures and many cores.
+      workers: processes that decode; 0 decodes in threads of this process. Worth their start for
+        many large images and many cores.
 
     Yields:
-      (index, images): index int64 (images,), without gaps; images dict of network name → uint8 (images, size, size, 3).
-      Only the last batch is shorter, and the one before an error.
+      (index, images): index int64 (images,), without gaps; images dict of network name → uint8
+      (images, size, size, 3), 0–255. Only the last batch is shorter, and the one before an error.
 
     Raises:
-      ValueError: an image that cannot be decoded (its file is named), after all images before it were yielded; start, stop,
-        batch_size or workers out of range.
+      ValueError: an image that cannot be decoded (its file is named), after all images before it
+        were yielded; start, stop, batch_size or workers out of range.
     """
     n = len(source)
     stop = n if stop is None else stop
@@ -91,7 +99,8 @@ def _batches(source, fits, batch_size, start, stop, workers):
 
 
 def _runs(read_run: "_ReadRun", workers: int) -> grain.DatasetIterator:
-    """Grain's iterator over all runs, in order, read ahead by two batches: one on its way to the device, one in the making."""
+    """Grain's iterator over all runs, in order, read ahead by two batches: one on its way to the
+    device, one in the making."""
     threads = min(_MAX_THREADS, os.cpu_count() or 1)
     ahead = max(threads, 2 * read_run.runs_per_batch)
     runs = grain.MapDataset.range(len(read_run)).map(read_run)
@@ -99,9 +108,8 @@ def _runs(read_run: "_ReadRun", workers: int) -> grain.DatasetIterator:
         return iter(
             runs.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead))
         )
-    if (
-        not flags.FLAGS.is_parsed()
-    ):  # Grain reads its own flags when it starts processes; a program without absl has parsed none
+    if not flags.FLAGS.is_parsed():
+        # Grain reads its own flags when it starts processes; a program without absl parsed none.
         flags.FLAGS.mark_as_parsed()
     runs = runs.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
     return iter(
@@ -115,7 +123,10 @@ def _runs(read_run: "_ReadRun", workers: int) -> grain.DatasetIterator:
 
 @dataclasses.dataclass(frozen=True)
 class _ReadRun:
-    """Reads the k-th run of images. A record and not a closure, so that worker processes can be sent it."""
+    """Reads the k-th run of images.
+
+    A record and not a closure, so that it can be sent to worker processes.
+    """
 
     source: Source
     resizes: list[Preprocess]

@@ -1,21 +1,23 @@
 """Lists of names: a text file with one name a line (classes, concepts)."""
 
+from __future__ import annotations
+
 import collections
 import os
 from pathlib import Path
 
 
-def read_names(path: str | os.PathLike, expected: int | None = None) -> tuple[str, ...]:
-    """Reads one name a line; use it for `classes.txt` and `concepts.txt`.
+def read_names(path: str | os.PathLike[str], expected: int | None = None) -> tuple[str, ...]:
+    """Returns the names of `classes.txt` or `concepts.txt`, one a line.
 
-    Spaces at both ends and blank lines are dropped (a blank line is no name).
+    Spaces at both ends and blank lines are dropped.
 
     Args:
       path: UTF-8 text file.
       expected: how many names there must be; any number where None.
 
     Returns:
-      tuple of str, in the order of the file, all different.
+      In the order of the file, all different.
 
     Raises:
       ValueError: absent, not UTF-8, empty, a name twice, or another number of names than expected.

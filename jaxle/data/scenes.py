@@ -1,28 +1,32 @@
-"""The embedded default's world as a source of probe images: every concept of every picture is known exactly."""
+"""The embedded default's world as a source of probe images, every concept of which is known."""
+
+from __future__ import annotations
 
 import functools
 import hashlib
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int32, UInt8
 
 from jaxle.scenes.vocabulary import CLASS_NAMES, CONCEPTS
 from jaxle.scenes.world import render
 
-_SAMPLES = 16  # pictures that stand for all in the fingerprint
+_SAMPLES = 16  # images that stand for all in the fingerprint
 
 
 class ScenesSource:
-    """The first `n` pictures of the procedural world of one seed; rendered once, when first asked for.
+    """The first `n` images of the procedural world of one seed, rendered when first asked for.
 
     Args:
-      n: number of pictures.
+      n: number of images.
       seed: the world's seed.
 
     Attributes:
       class_names: tuple of str.
       labels: int32 (images,), index into class_names.
       annotations: (concepts tuple of str, uint8 (images, concepts) of 0 and 1).
+      file_names: list of str, "scene 0", ….
     """
 
     class_names = tuple(CLASS_NAMES)
@@ -33,23 +37,31 @@ class ScenesSource:
     def __len__(self) -> int:
         return self._n
 
-    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
+    def __getitem__(self, i: int) -> tuple[UInt8[np.ndarray, "height width 3"], int]:
         return self._scenes[0][i], int(self._scenes[1][i])
 
     @property
-    def labels(self) -> np.ndarray:
+    def labels(self) -> Int32[np.ndarray, "images"]:
+        """Index into `class_names` of each image."""
         return self._scenes[1]
 
     @property
-    def annotations(self) -> tuple[tuple[str, ...], np.ndarray]:
+    def annotations(self) -> tuple[tuple[str, ...], UInt8[np.ndarray, "images concepts"]]:
+        """Concepts, and 0 or 1 for each image and concept."""
         return tuple(CONCEPTS), self._scenes[2]
+
+    @property
+    def file_names(self) -> list[str]:
+        """Each image's number in the world."""
+        return [f"scene {i}" for i in range(len(self))]
 
     @functools.cached_property
     def _scenes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return tuple(render(np.arange(self._n), self._seed))
+        images, class_ids, concept_labels = render(np.arange(self._n), self._seed)
+        return images, class_ids, concept_labels
 
     def fingerprint_fields(self) -> dict[str, Any]:
-        """Facts that tell this content from other content: seed, number, and some pictures, which change with the renderer."""
+        """Returns seed, number, and a hash of some images, which changes with the renderer."""
         first = render(np.arange(_SAMPLES), self._seed)
         sample = hashlib.sha256(
             b"".join(np.ascontiguousarray(part).tobytes() for part in first)

@@ -1,109 +1,210 @@
 """Probe images by name: what `config.data.source` may say, and what every source gives.
 
-A source is a random-access sequence; nothing in it is decoded before it is asked for.
+A source is a random-access sequence; nothing in it is decoded before it is asked for. Your own
+source, any object with the members of `Source`, is named "package.module:name".
 """
 
+from __future__ import annotations
+
 import hashlib
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Int, Int32, UInt8
 
+from jaxle.arrays import checks_input
 from jaxle.data.arrays import ArraysSource
 from jaxle.data.folder import FolderSource
+from jaxle.data.outside import OutsideSource
 from jaxle.data.scenes import ScenesSource
 from jaxle.data.splits import shuffled
 from jaxle.data.tfds import TfdsSource
+from jaxle.references import is_reference, load_reference
 
-SPECS = ("tfds:NAME", "folder:PATH", "arrays:PATH", "scenes")
-_AT_PATH = {"folder": FolderSource, "arrays": ArraysSource}
 _SCENES = 6000
 
 
+@runtime_checkable
 class Source(Protocol):
-    """What every source gives; any object of the user's own that has it will do.
+    """What every source gives.
 
     Attributes:
-      class_names: tuple of str, empty without labels.
-      labels: int32 (images,), index into class_names; None without labels.
-      annotations: (concepts tuple of str, uint8 (images, concepts) of 0 and 1); None where concepts are not labelled image by image.
+      class_names: tuple of str, one a class; empty without labels.
+      labels: int32 (images,), index into class_names of each image; None without labels.
+      annotations: (concepts tuple of str, uint8 (images, concepts) of 0 and 1); None where images
+        have no concept labels of their own.
+      file_names: optional, list of str, one an image; read through `names_of`.
     """
 
-    class_names: tuple[str, ...]
-    labels: np.ndarray | None
-    annotations: tuple[tuple[str, ...], np.ndarray] | None
+    if TYPE_CHECKING:  # an instance check at run time must not compute labels
+
+        @property
+        def class_names(self) -> tuple[str, ...]: ...
+
+        @property
+        def labels(self) -> Int32[np.ndarray, "images"] | None: ...
+
+        @property
+        def annotations(
+            self,
+        ) -> tuple[tuple[str, ...], UInt8[np.ndarray, "images concepts"]] | None: ...
 
     def __len__(self) -> int:
         """Number of images."""
+        ...
 
-    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        """One image, uint8 (height, width, 3), and its label, −1 where unknown. Raises ValueError where it cannot be decoded."""
+    def __getitem__(self, i: int, /) -> tuple[UInt8[np.ndarray, "height width 3"], int]:
+        """Returns one image, uint8, 0–255, and its label, −1 where unknown.
+
+        Raises:
+          ValueError: an image that cannot be decoded, named.
+        """
+        ...
 
     def fingerprint_fields(self) -> dict[str, Any]:
-        """JSON facts that tell this content from other content, alike on every machine."""
+        """Returns JSON facts that differ where the content differs, alike on every machine."""
+        ...
 
 
+class Asked(NamedTuple):
+    """What a config asks of a source."""
+
+    rest: str  # after the colon of the spec
+    split: str | None
+    limit: int | None
+    seed: int
+
+
+class Kind(NamedTuple):
+    """One kind of source: the word for what follows the colon ("" for nothing), what it is, and the
+    function that opens it."""
+
+    argument: str
+    meaning: str
+    open: Callable[[Asked], Source]
+
+
+SOURCES: dict[str, Kind] = {
+    "tfds": Kind(
+        "NAME",
+        "a TensorFlow Datasets data set, in array_record files",
+        lambda asked: TfdsSource(asked.rest, asked.split or None),
+    ),
+    "folder": Kind(
+        "PATH", "a folder with one subfolder of images a class", lambda a: FolderSource(a.rest)
+    ),
+    "arrays": Kind(
+        "PATH", "a folder of NumPy arrays, images.npy among them", lambda a: ArraysSource(a.rest)
+    ),
+    "scenes": Kind(
+        "",
+        "images of the procedural world that jaxle carries",
+        lambda asked: ScenesSource(_SCENES if asked.limit is None else asked.limit, asked.seed),
+    ),
+}
+
+
+@checks_input
 def open_source(
     spec: str, split: str | None = None, limit: int | None = None, seed: int = 0
 ) -> Source:
-    """Opens the probe images that a config names.
+    """Returns the probe images that a config names.
 
     Args:
-      spec: "tfds:NAME", "folder:PATH", "arrays:PATH" or "scenes".
-      split: tfds: the split's name; the other sources have no splits and leave it aside, so that a config made for tfds takes a folder.
-      limit: at most so many images: a random subset, the same for the same seed, in the source's order. For scenes: how many are drawn
-        (6,000 where None).
+      spec: "tfds:NAME", "folder:PATH", "arrays:PATH", "scenes"; or "package.module:name" of your
+        own source, or of a class or function that makes one without arguments.
+      split: tfds: the split's name; the other sources have no splits and leave it aside, so that a
+        config made for tfds takes a folder.
+      limit: at most so many images: a random subset, the same for the same seed, in the source's
+        order. For scenes: how many are drawn (6,000 where None).
       seed: chooses the subset; the seed of the world of scenes.
 
-    Returns:
-      The source.
-
     Raises:
-      ValueError: an unknown spec (the valid ones are named), a limit below 1, or what the source itself refuses.
+      ValueError: an unknown spec (the valid ones are named), a limit below 1, an object that is no
+        source (what it lacks is named), or what the source itself refuses.
     """
     kind, _, rest = str(spec).partition(":")
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; expected at least 1 image, or None for all")
-    if kind == "scenes" and not rest:
-        return ScenesSource(_SCENES if limit is None else limit, seed)
-    if kind not in ("tfds", *_AT_PATH) or not rest:
-        raise ValueError(f"data source is {spec!r}; expected one of {', '.join(SPECS)}")
-    source = TfdsSource(rest, split or None) if kind == "tfds" else _AT_PATH[kind](rest)
+    if kind in SOURCES and bool(rest) == bool(SOURCES[kind].argument):
+        source = SOURCES[kind].open(Asked(rest, split, limit, seed))
+    elif kind not in SOURCES and is_reference(str(spec)):
+        source = OutsideSource(load_reference(spec, "data source"), spec)
+    else:
+        raise ValueError(
+            f"data source is {spec!r}; expected one of {', '.join(specs())}, "
+            "or package.module:name of your own source"
+        )
     if limit is None or limit >= len(source):
         return source
     return Subset(source, np.sort(shuffled(len(source), seed, stream=1)[:limit]))
 
 
+def specs() -> list[str]:
+    """Returns how each kind of source is written: "tfds:NAME", …."""
+    return [f"{name}:{kind.argument}".removesuffix(":") for name, kind in SOURCES.items()]
+
+
+def names_of(source: Source) -> list[str]:
+    """Returns a name for each image: the source's `file_names`, else "image 0", "image 1", ….
+
+    Raises:
+      ValueError: `file_names` that are not one str an image.
+    """
+    names = getattr(source, "file_names", None)
+    if names is None:
+        return [f"image {i}" for i in range(len(source))]
+    names = list(names)
+    if len(names) != len(source) or not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            f"the source has {len(names)} file_names for {len(source)} images; "
+            "expected one str an image"
+        )
+    return names
+
+
 class Subset:
-    """Some images of another source; use it wherever a run reads only part of one.
+    """Some images of another source.
 
     Args:
       source: the other source.
       index: int (images,), positions in it, in the order wanted.
     """
 
-    def __init__(self, source: Source, index: np.ndarray):
+    def __init__(self, source: Source, index: Int[np.ndarray, "images"] | Sequence[int]):
         self._source, self._index = source, np.asarray(index, np.int64)
         self.class_names = source.class_names
 
     def __len__(self) -> int:
         return len(self._index)
 
-    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
+    def __getitem__(self, i: int) -> tuple[UInt8[np.ndarray, "height width 3"], int]:
         return self._source[int(self._index[i])]
 
     @property
-    def labels(self) -> np.ndarray | None:
-        return None if self._source.labels is None else self._source.labels[self._index]
+    def labels(self) -> Int32[np.ndarray, "images"] | None:
+        """As `Source.labels`."""
+        labels = self._source.labels
+        return None if labels is None else labels[self._index]
 
     @property
-    def annotations(self) -> tuple[tuple[str, ...], np.ndarray] | None:
-        if self._source.annotations is None:
+    def annotations(self) -> tuple[tuple[str, ...], UInt8[np.ndarray, "images concepts"]] | None:
+        """As `Source.annotations`."""
+        annotations = self._source.annotations
+        if annotations is None:
             return None
-        concepts, matrix = self._source.annotations
+        concepts, matrix = annotations
         return concepts, np.asarray(matrix[self._index])
 
+    @property
+    def file_names(self) -> list[str]:
+        """The other source's names of these images."""
+        names = names_of(self._source)
+        return [names[i] for i in self._index]
+
     def fingerprint_fields(self) -> dict[str, Any]:
-        """The other source's facts and the positions."""
+        """Returns the other source's facts and the positions."""
         return {
             **self._source.fingerprint_fields(),
             "subset": hashlib.sha256(self._index.tobytes()).hexdigest(),

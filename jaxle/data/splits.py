@@ -1,7 +1,11 @@
-"""Train, val and test images: everything learned uses train, every choice val, every reported score test (method.md §1).
+"""Train, val and test images (method.md §1).
 
-Kept apart by index arrays, so that the same split serves every network, tap and method of a run, and can be saved beside it.
+Everything learned uses train, every choice val, every reported score test. They are kept apart by
+index arrays, so that the same split serves every network, tap and method of a run, and can be saved
+beside it.
 """
+
+from __future__ import annotations
 
 import os
 from collections.abc import Sequence
@@ -9,22 +13,30 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int, Int64
+
+from jaxle.arrays import checks_input
 
 _FRACTIONS = (0.7, 0.1, 0.2)
 
 
 class Split(NamedTuple):
-    """Which images are train, val and test; each int64 (images,), disjoint. `make_split` gives them in ascending order."""
+    """Which images are train, val and test; each int64 (images,), disjoint.
 
-    train: np.ndarray
-    val: np.ndarray
-    test: np.ndarray
+    `make_split` gives them in ascending order.
+    """
+
+    train: Int64[np.ndarray, "train"]
+    val: Int64[np.ndarray, "val"]
+    test: Int64[np.ndarray, "test"]
 
 
+@checks_input
 def make_split(n: int, seed: int, fractions: Sequence[float] = _FRACTIONS) -> Split:
-    """Splits n images at random; use it where no index files are given.
+    """Returns a random split of n images.
 
-    The same (n, seed, fractions) gives the same split on every machine and with every NumPy. Each part gets at least one image.
+    The same (n, seed, fractions) gives the same split on every machine and with every NumPy. Each
+    part gets at least one image.
 
     Args:
       n: number of images, at least 3.
@@ -47,7 +59,8 @@ def make_split(n: int, seed: int, fractions: Sequence[float] = _FRACTIONS) -> Sp
         or abs(sum(fractions) - 1) > 1e-6
     ):
         raise ValueError(
-            f"fractions are {tuple(fractions)}; expected three numbers above 0 of sum 1, such as {_FRACTIONS}"
+            f"fractions are {tuple(fractions)}; "
+            f"expected three numbers above 0 of sum 1, such as {_FRACTIONS}"
         )
     n_val, n_test = (max(1, round(share * n)) for share in fractions[1:])
     while n_val + n_test > n - 1:  # rounding left nothing for train
@@ -60,8 +73,9 @@ def make_split(n: int, seed: int, fractions: Sequence[float] = _FRACTIONS) -> Sp
     )
 
 
-def check_split(split: Sequence[np.ndarray], n: int) -> Split:
-    """Checks a split given by the user; call it once where it enters.
+@checks_input
+def check_split(split: Sequence[Int[np.ndarray, "images"] | Sequence[int]], n: int) -> Split:
+    """Returns a user's split, checked.
 
     Args:
       split: three int arrays (images,): train, val, test.
@@ -71,7 +85,8 @@ def check_split(split: Sequence[np.ndarray], n: int) -> Split:
       Split of int64 arrays, each in the order given.
 
     Raises:
-      ValueError: a part that is empty, not whole numbers, out of range, or holds an image twice; parts that overlap.
+      ValueError: a part that is empty, not whole numbers, out of range, or holds an image twice;
+        parts that overlap.
     """
     if len(split) != 3:
         raise ValueError(f"split has {len(split)} parts; expected three: train, val, test")
@@ -81,18 +96,21 @@ def check_split(split: Sequence[np.ndarray], n: int) -> Split:
         part = np.asarray(part)
         if part.ndim != 1 or part.size == 0 or not np.issubdtype(part.dtype, np.integer):
             raise ValueError(
-                f"split.{name} is {part.dtype} of shape {part.shape}; expected a non-empty list of image indices"
+                f"split.{name} is {part.dtype} of shape {part.shape}; "
+                "expected a non-empty list of image indices"
             )
         wrong = part[(part < 0) | (part >= n)]
         if wrong.size:
             raise ValueError(
-                f"split.{name} holds index {wrong[0]}; expected 0 to {n - 1}, as there are {n} images"
+                f"split.{name} holds index {wrong[0]}; "
+                f"expected 0 to {n - 1}, as there are {n} images"
             )
         part = part.astype(np.int64)
         taken = part[owner[part] >= 0]
         if taken.size:
             raise ValueError(
-                f"image {taken[0]} is in split.{Split._fields[owner[taken[0]]]} and in split.{name}; expected disjoint parts"
+                f"image {taken[0]} is in split.{Split._fields[owner[taken[0]]]} "
+                f"and in split.{name}; expected disjoint parts"
             )
         owner[part] = code
         if np.count_nonzero(owner == code) != part.size:
@@ -102,32 +120,37 @@ def check_split(split: Sequence[np.ndarray], n: int) -> Split:
     return Split(**parts)
 
 
-def load_split(path: str | os.PathLike, n: int) -> Split:
-    """Reads a split from index files; use it to score on the same images as another run or another program.
+@checks_input
+def load_split(path: str | os.PathLike[str], n: int) -> Split:
+    """Returns a split from index files, such as that of another run or another program.
 
     Args:
-      path: an `.npz` file with arrays train, val and test, or a folder with train, val and test as `.npy` or `.txt` (one a line).
+      path: an `.npz` file with arrays train, val and test, or a folder with train, val and test as
+        `.npy` or `.txt` (one a line).
       n: number of images that the indices refer to.
 
     Returns:
       Split of int64 arrays, each in the order of its file.
 
     Raises:
-      ValueError: a file that is absent or unreadable, a part that is absent, or what `check_split` refuses.
+      ValueError: a file that is absent or unreadable, a part that is absent, or what `check_split`
+        refuses.
     """
     path = Path(path)
     if path.is_dir():
         return check_split(Split(*(_read_part(path, name) for name in Split._fields)), n)
     if path.suffix != ".npz" or not path.is_file():
         raise ValueError(
-            f"split {path} is not there; expected an .npz file or a folder with train, val and test as .npy or .txt"
+            f"split {path} is not there; "
+            "expected an .npz file or a folder with train, val and test as .npy or .txt"
         )
     try:
         with np.load(path, allow_pickle=False) as arrays:
             missing = [name for name in Split._fields if name not in arrays]
             if missing:
                 raise ValueError(
-                    f"it lacks {', '.join(missing)}; it holds {', '.join(arrays.files) or 'nothing'}"
+                    f"it lacks {', '.join(missing)}; "
+                    f"it holds {', '.join(arrays.files) or 'nothing'}"
                 )
             parts = [arrays[name] for name in Split._fields]
     except (OSError, EOFError, ValueError, KeyError) as error:
@@ -135,10 +158,12 @@ def load_split(path: str | os.PathLike, n: int) -> Split:
     return check_split(parts, n)
 
 
-def shuffled(n: int, seed: int, stream: int) -> np.ndarray:
-    """A random order of n images that depends on (n, seed, stream) only.
+@checks_input
+def shuffled(n: int, seed: int, stream: int) -> Int64[np.ndarray, "images"]:
+    """Returns a random order of n images that depends on (n, seed, stream) only.
 
-    Taken from the raw stream of a bit generator, which NumPy promises never to change; `Generator.permutation` may change (NEP 19).
+    Taken from the raw stream of a bit generator, which NumPy promises never to change;
+    `Generator.permutation` may change (NEP 19).
 
     Args:
       n: number of images.

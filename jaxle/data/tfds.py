@@ -1,10 +1,16 @@
-"""A TensorFlow Datasets data set, read at random without TensorFlow (`tfds.data_source` over array_record files)."""
+"""A TensorFlow Datasets data set, read at random without TensorFlow.
+
+`tfds.data_source` reads array_record files (https://www.tensorflow.org/datasets/data_source).
+"""
+
+from __future__ import annotations
 
 import functools
 import os
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int32, UInt8
 
 from jaxle.images import decode
 
@@ -12,26 +18,33 @@ _CHUNK = 1024  # records read at once for their labels
 
 
 class TfdsSource:
-    """One split of a prepared data set, such as "cifar10" or "imagenet2012:5.1.0"; downloaded and prepared where that is possible.
+    """One split of a prepared data set, such as "cifar10" or "imagenet2012:5.1.0".
+
+    It is downloaded and prepared where that is possible.
 
     Args:
       name: as `tfds.builder` takes it.
-      split: as tfds has it ("test", "validation[:20%]"); may be None where the data set has only one.
-      data_dir: where data sets are prepared; None for tfds's own choice (`TFDS_DATA_DIR`, else ~/tensorflow_datasets).
+      split: as tfds has it ("test", "validation[:20%]"); may be None where the data set has only
+        one.
+      data_dir: where data sets are prepared; None for tfds's own choice (`TFDS_DATA_DIR`, else
+        ~/tensorflow_datasets).
 
     Attributes:
       class_names: tuple of str; empty where there is no class label.
-      labels: int32 (images,), or None. Read from the records when first asked for, which reads every record's bytes once.
+      labels: int32 (images,), or None. Read from the records when first asked for, which reads
+        every record's bytes once.
       annotations: None.
+      file_names: list of str, "record 0", ….
 
     Raises:
-      ValueError: an unknown name, a data set that is not prepared and cannot be, an unknown split, no picture in its records.
+      ValueError: an unknown name, a data set that is not prepared and cannot be, an unknown split,
+        no image in its records.
     """
 
     annotations = None
 
     def __init__(
-        self, name: str, split: str | None = None, data_dir: str | os.PathLike | None = None
+        self, name: str, split: str | None = None, data_dir: str | os.PathLike[str] | None = None
     ):
         import tensorflow_datasets as tfds
 
@@ -40,9 +53,10 @@ class TfdsSource:
             split = next(iter(builder.info.splits))
         if split is None or str(split).split("[")[0] not in builder.info.splits:
             raise ValueError(
-                f"tfds:{name} has no split {split!r}; expected one of {', '.join(builder.info.splits)}"
+                f"tfds:{name} has no split {split!r}; "
+                f"expected one of {', '.join(builder.info.splits)}"
             )
-        features = builder.info.features
+        features = dict(builder.info.features)
         self._image = _key(features, tfds.features.Image, "image")
         self._label = _key(features, tfds.features.ClassLabel, "label")
         if self._image is None:
@@ -64,13 +78,18 @@ class TfdsSource:
     def __len__(self) -> int:
         return len(self._records)
 
-    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
+    def __getitem__(self, i: int) -> tuple[UInt8[np.ndarray, "height width 3"], int]:
         record = self._records[i]
         label = int(record[self._label]) if self._label else -1
         return decode(record[self._image], name=f"record {i} of {self._where}"), label
 
+    @property
+    def labels(self) -> Int32[np.ndarray, "images"] | None:
+        """Index into `class_names` of each image; None without class labels."""
+        return self._read_labels
+
     @functools.cached_property
-    def labels(self) -> np.ndarray | None:
+    def _read_labels(self) -> Int32[np.ndarray, "images"] | None:
         if self._label is None:
             return None
         labels = np.empty(len(self), np.int32)
@@ -81,12 +100,17 @@ class TfdsSource:
             ]
         return labels
 
+    @property
+    def file_names(self) -> list[str]:
+        """Each image's number in the split."""
+        return [f"record {i}" for i in range(len(self))]
+
     def fingerprint_fields(self) -> dict[str, Any]:
-        """Facts that tell this content from other content: the data set's name, version and split, and its size."""
+        """Returns the data set's name, version and split, and its size."""
         return {**self._facts, "images": len(self)}
 
 
-def _prepared(tfds, name, data_dir):
+def _prepared(tfds, name, data_dir) -> Any:
     command = f"tfds build {name.split(':')[0]} --file_format=array_record"
     try:
         builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
@@ -100,7 +124,8 @@ def _prepared(tfds, name, data_dir):
         builder.download_and_prepare()
     except (OSError, ImportError, AssertionError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"tfds:{name} is not prepared in {builder.data_path} and could not be ({_first_line(error)}); where there is a network, run: "
+            f"tfds:{name} is not prepared in {builder.data_path} and could not be "
+            f"({_first_line(error)}); where there is a network, run: "
             f"pip install 'jaxle[tf]' && {command}"
         ) from None
     return builder

@@ -54,6 +54,39 @@ def test_names_of_classes_from_their_file(folder):
         FolderSource(folder)
 
 
+def numbered(root, names, classes=None):
+    """Class folders with one image each, whose red is the class's place in `names`."""
+    for i, name in enumerate(names):
+        (root / name).mkdir(parents=True)
+        Image.new("RGB", (2, 2), (10 * i, 0, 0)).save(root / name / "a.png")
+    if classes:
+        (root / "classes.txt").write_text("\n".join(classes))
+    return root
+
+
+def test_numbered_folders_are_in_the_order_of_their_numbers(tmp_path):
+    names = [str(i) for i in range(1, 13)]
+    source = FolderSource(numbered(tmp_path / "plain", names))
+    assert source.class_names == tuple(names)
+    assert [int(source[i][0][0, 0, 0]) for i in range(12)] == [10 * i for i in range(12)]
+    classes = [f"class of {name}" for name in names]
+    source = FolderSource(numbered(tmp_path / "named", names, classes))
+    assert source.class_names == tuple(classes) and source.file_names[9] == "10/a.png"
+    padded = [f"{i:03d}" for i in range(1, 13)]
+    assert FolderSource(numbered(tmp_path / "padded", padded)).class_names == tuple(padded)
+
+
+def test_an_ambiguous_order_of_named_folders_is_refused(tmp_path):
+    names = ["class1", "class2", "class10"]
+    assert FolderSource(numbered(tmp_path / "a", names)).class_names == tuple(sorted(names))
+    with pytest.raises(ValueError, match="class10 comes before class2 by name, after it by number"):
+        FolderSource(numbered(tmp_path / "b", names, ["cat", "dog", "car"]))
+    same = numbered(tmp_path / "c", ["class01", "class02", "class10"], ["cat", "dog", "car"])
+    assert FolderSource(same).class_names == ("cat", "dog", "car")
+    with pytest.raises(ValueError, match="class folders 01 and 1 are the same number"):
+        FolderSource(numbered(tmp_path / "d", ["1", "01", "2"]))
+
+
 def test_unusable_folders(folder, tmp_path):
     def refused(path, message):
         with pytest.raises(ValueError, match=message) as caught:
@@ -62,12 +95,12 @@ def test_unusable_folders(folder, tmp_path):
 
     refused(tmp_path / "absent", "absent: no such folder")
     refused(folder / "dog" / "a.PNG", "no such folder")
-    refused(folder / "dog", "no class subfolders; expected .*/dog/<class>/<picture>.jpg")
+    refused(folder / "dog", "no class subfolders; expected .*/dog/<class>/<image>.jpg")
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "empty: no class subfolders")
     (folder / "ant").mkdir()
     (folder / "bee").mkdir()
-    refused(folder, r"no pictures \(.jpg, .*\) in ant, bee")
+    refused(folder, r"no images \(.jpg, .*\) in ant, bee")
     for name in ("ant", "bee", "cat"):
         shutil.rmtree(folder / name)
     refused(folder, "only one class, dog; expected at least two")

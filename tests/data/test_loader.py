@@ -1,4 +1,5 @@
-"""Reading ahead: every image once, in order, fitted for every network; from any start; errors after all that comes before them."""
+"""Reading ahead: every image once, in order, fitted for every network; from any start; errors after
+all that comes before them."""
 
 import threading
 
@@ -14,6 +15,9 @@ class Numbers:
     """Image i is 4 × 6 pixels of colour i; some are unreadable; counts what is read."""
 
     class_names, labels, annotations = (), None, None
+
+    def fingerprint_fields(self):
+        return {"n": self.n}
 
     def __init__(self, n, broken=(), shape=(4, 6, 3)):
         self.n, self.broken, self.shape = n, broken, shape
@@ -143,7 +147,7 @@ def test_mistakes_are_named_at_the_call(options, message):
 )  # of Grain's processes
 def test_worker_processes_give_the_same(test_data):
     source, fits = FolderSource(test_data / "photos"), {"a": Preprocess("shorter_side", 32)}
-    source._files[70] = "absent.jpg"
+    source.file_names[70] = "absent.jpg"
     got = {}
     for workers in (0, 2):
         got[workers] = []

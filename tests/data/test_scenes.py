@@ -1,4 +1,4 @@
-"""The embedded world as a source: the pictures that the renderer makes, with every concept's label."""
+"""The embedded world as a source: the images of the renderer, with every concept's label."""
 
 import numpy as np
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxle.data.sources import Subset, open_source
+from jaxle.data.loader import batches
+from jaxle.data.sources import Source, Subset, names_of, open_source
+from jaxle.images import Preprocess
 
 IMAGES = np.arange(30, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
 
@@ -34,6 +36,138 @@ def test_each_kind(arrays, tmp_path):
         == 30
     )
     assert len(open_source("scenes")) == 6000 and len(open_source("scenes", limit=7)) == 7
+
+
+class Mine:
+    """Your own source: ten images of one colour, the odd ones of class "odd"."""
+
+    class_names = ("even", "odd")
+    annotations = None
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, i):
+        return np.full((4, 4, 3), range(10)[i], np.uint8), i % 2
+
+    @property
+    def labels(self):
+        self.read = True
+        return [i % 2 for i in range(10)]
+
+    def fingerprint_fields(self):
+        return {"kind": "mine"}
+
+
+class Named(Mine):
+    file_names = [f"n{i}.jpg" for i in range(10)]
+
+
+class Wrong(Mine):
+    def __init__(self, **changes):
+        for name, value in changes.items():
+            setattr(self, name, value)
+
+    labels = None
+
+    def __getitem__(self, i):
+        return self.record
+
+
+MINE, NUMBER = Mine(), 3
+HALF = [np.zeros((2, 2, 3), np.uint8)]
+
+
+def make():
+    return Named()
+
+
+def needy(path):
+    return Mine()
+
+
+@pytest.mark.parametrize("name", ["Mine", "MINE", "Named", "make"])
+def test_your_own_source_end_to_end(name):
+    MINE.__dict__.pop("read", None)
+    source = open_source(f"{__name__}:{name}")
+    assert isinstance(source, Source) and len(source) == 10
+    assert "read" not in MINE.__dict__  # labels may take long: they are read when asked for
+    assert source.class_names == ("even", "odd") and source.annotations is None
+    assert source.labels.dtype == np.int32 and source.labels.tolist() == [0, 1] * 5
+    assert source.fingerprint_fields() == {"kind": "mine"}
+    own = name in ("Named", "make")
+    assert names_of(source)[7] == ("n7.jpg" if own else "image 7")
+    fits = {"net": Preprocess("squash", 2)}
+    read = [images["net"][:, 0, 0, 0].tolist() for _, images in batches(source, fits, 4)]
+    assert read == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    few = open_source(f"{__name__}:{name}", limit=4, seed=1)
+    index = [int(few[i][0][0, 0, 0]) for i in range(4)]
+    assert sorted(index) == index and few.labels.tolist() == [i % 2 for i in index]
+    assert names_of(few) == [f"n{i}.jpg" if own else f"image {i}" for i in index]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("NUMBER", "is int, which lacks __len__, __getitem__, class_names, labels, annotations"),
+        ("HALF", "is list, which lacks class_names, labels, annotations, fingerprint_fields"),
+        ("needy", "needs arguments; expected an object, or a class or function without any"),
+        ("Absent", "has no 'Absent', which data source"),
+    ],
+)
+def test_an_object_that_is_no_source_is_told_what_it_lacks(name, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        open_source(f"{__name__}:{name}")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="cannot import 'no_such_package.data'"):
+        open_source("no_such_package.data:Mine")
+
+
+@pytest.mark.parametrize(
+    ("changes", "read", "message"),
+    [
+        ({"class_names": "ab"}, None, "class_names 'ab'; expected a tuple of str"),
+        ({"class_names": (1, 2)}, None, r"class_names \(1, 2\); expected a tuple of str"),
+        ({"record": 3}, lambda s: s[0], "gives int for image 0; expected a tuple"),
+        ({"record": (HALF[0],)}, lambda s: s[0], "gives tuple for image 0; expected a tuple"),
+        (
+            {"record": (HALF[0][..., 0], 0)},
+            lambda s: s[1],
+            r"image 1 as uint8 of shape \(2, 2\); expected uint8 \(height, width, 3\)",
+        ),
+        ({"record": (HALF[0] / 2, 0)}, lambda s: s[1], "image 1 as float64"),
+        ({"labels": [0, 1]}, lambda s: s.labels, r"int64 of shape \(2,\); .*\(10,\)"),
+        ({"labels": [0.5] * 10}, lambda s: s.labels, "has labels float64"),
+        ({"labels": [0] * 9 + [2]}, lambda s: s.labels, "label 2 at 9; expected 0 to 1"),
+        (
+            {"annotations": (("a",), np.zeros((3, 1), np.uint8))},
+            lambda s: s.annotations,
+            r"annotations uint8 of shape \(3, 1\); expected uint8 or bool \(10, 1\)",
+        ),
+        (
+            {"annotations": (("a",), np.full((10, 1), 2, np.uint8))},
+            lambda s: s.annotations,
+            "annotations up to 2; expected 0 and 1 only",
+        ),
+        ({"file_names": ["a", "b"]}, names_of, "2 file_names for 10 images"),
+    ],
+)
+def test_what_your_own_source_gives_is_checked_when_it_is_read(monkeypatch, changes, read, message):
+    monkeypatch.setitem(globals(), "WRONG", Wrong(**changes))
+    with pytest.raises(ValueError, match=message):
+        source = open_source(f"{__name__}:WRONG")
+        read(source)
+
+
+def test_every_source_names_its_images(arrays, tmp_path):
+    for name in ("val/cat/a.png", "val/dog/x/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        Image.new("RGB", (3, 3)).save(tmp_path / name)
+    assert names_of(open_source(f"folder:{tmp_path}/val")) == ["cat/a.png", "dog/x/b.png"]
+    assert names_of(open_source("scenes", limit=3)) == ["scene 0", "scene 1", "scene 2"]
+    assert names_of(open_source(f"arrays:{arrays}"))[29] == "image 29 of images.npy"
+    few = open_source(f"arrays:{arrays}", limit=3)
+    assert names_of(few) == [f"image {few[i][0][0, 0, 0]} of images.npy" for i in range(3)]
 
 
 def test_scenes_follow_the_seed():
@@ -82,7 +216,9 @@ def test_subset_of_a_source_without_labels(tmp_path):
     [
         (
             ("imagenet",),
-            "data source is 'imagenet'; expected one of tfds:NAME, folder:PATH, arrays:PATH, scenes",
+            "data source is 'imagenet'; expected one of tfds:NAME, folder:PATH, arrays:PATH, "
+            "scenes, "
+            "or package.module:name",
         ),
         (("foldr:/tmp",), "data source is 'foldr:/tmp'; expected one of tfds:NAME"),
         (("folder:",), "data source is 'folder:'; expected"),

@@ -22,7 +22,7 @@ def png(value):
 
 
 def builder(title, features, example, in_catalogue=False):
-    """A data set whose generator needs neither network nor TensorFlow (its pictures come as bytes)."""
+    """A data set whose generator needs neither network nor TensorFlow: its images come as bytes."""
 
     class Made(tfds.core.GeneratorBasedBuilder, skip_registration=not in_catalogue):
         name = title
@@ -86,6 +86,13 @@ def test_other_features(prepared):
     )
     with pytest.raises(ValueError, match="tfds:words has no image feature; its features are id"):
         TfdsSource("words", "train", prepared)
+
+
+def test_images_are_named_by_their_record(prepared):
+    source = TfdsSource("pets", "test", prepared)
+    assert source.file_names == [f"record {i}" for i in range(5)]
+    assert "_read_labels" not in vars(source)  # which would read every record
+    assert len(source.labels) == 5 and "_read_labels" in vars(source)
 
 
 def test_source_travels_to_worker_processes(prepared):
