@@ -83,7 +83,8 @@ def tau(a: Real[np.ndarray, " items"], b: Real[np.ndarray, " items"]) -> float:
     """Returns Kendall's τ_b of two scores; 0 where either has nothing to order."""
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return 0.0
-    return float(kendalltau(a, b)[0])
+    statistic, _ = np.asarray(kendalltau(a, b), np.float64)
+    return float(statistic)
 
 
 def _columns(a: np.ndarray, b: np.ndarray) -> np.ndarray:

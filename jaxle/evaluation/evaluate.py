@@ -119,6 +119,7 @@ def evaluate(
     return Scores({**found.columns, CEILING.name: best}, found.facts)
 
 
+@checks_input
 def check_explanations(explanations: Explanations, n_neurons: int) -> None:
     """Raises a ValueError unless there is one explanation for each column of activations."""
     if len(explanations) != n_neurons:
@@ -128,6 +129,7 @@ def check_explanations(explanations: Explanations, n_neurons: int) -> None:
         )
 
 
+@checks_input
 def find_split(split: Split | None, made_with: Split | None, n_images: int) -> Split:
     """Returns the split that is given, or else the one that explanations were made with, checked.
 

@@ -28,7 +28,7 @@ from jaxle.models.model import Model
 from jaxle.models.two_tower import TwoTower
 
 Variables = Mapping[str, Any]
-AnyNetwork = TypeVar("AnyNetwork", Model, TwoTower)
+AnyNetwork = TypeVar("AnyNetwork", bound=Model | TwoTower)
 STATISTICS, BATCH = 512, 64  # images on which batch statistics are measured, at most; and at once
 
 

@@ -24,21 +24,7 @@ FACTS = [
 ]
 
 
-def evidence(n_val=60, **options) -> Evidence:
-    """Five neurons, one of them dead."""
-    rng = np.random.default_rng(0)
-
-    def pair(n):
-        a = rng.normal(size=(n, 5)) * [1, 1, 1, 1, 0]
-        return (a + rng.normal(size=a.shape)).astype(np.float32), a.astype(np.float32)
-
-    alive = np.arange(5) < 4
-    null = (rng.normal(size=(3, 5)) / 9).astype(np.float32)
-    given = {"live": alive, "null": null, "null_val": null + 0.2, "draws": 50, "q": 0.1, "seed": 2}
-    return Evidence(*pair(n_val), *pair(90), **given | options)
-
-
-def test_columns_and_facts_are_those_of_the_functions():
+def test_columns_and_facts_are_those_of_the_functions(evidence):
     given = evidence()
     got = score(given, METRICS)
     assert list(got.columns) == NAMES and list(got.facts) == FACTS
@@ -59,7 +45,7 @@ def test_columns_and_facts_are_those_of_the_functions():
     assert got.facts["permuted_val_correlation"] == given.null_val[:, alive].mean()
 
 
-def test_values_stay_in_the_range_that_is_declared():
+def test_values_stay_in_the_range_that_is_declared(evidence):
     got = score(evidence(), METRICS).columns
     for metric in METRICS.values():
         for column in metric.columns:
@@ -67,7 +53,7 @@ def test_values_stay_in_the_range_that_is_declared():
             assert column.better in ("higher", "lower", "") and column.meaning
 
 
-def test_a_row_gives_nothing_where_the_evidence_does_not_suffice():
+def test_a_row_gives_nothing_where_the_evidence_does_not_suffice(evidence):
     got = score(evidence(draws=0), METRICS)
     assert list(got.columns) == [name for name in NAMES if not name.startswith("correlation_")]
     got = score(evidence(null=None, null_val=None), METRICS)
@@ -80,16 +66,16 @@ def test_a_row_gives_nothing_where_the_evidence_does_not_suffice():
     assert got.columns["p_value"].tolist() == [1] * 5 and got.facts["permuted_correlation"] == 0
 
 
-def test_a_layer_of_dead_neurons_is_defined():
+def test_a_layer_of_dead_neurons_is_defined(evidence):
     got = score(evidence(live=np.zeros(5, bool)), METRICS)
     assert got.facts["n_explained"] == got.facts["mrr"] == got.facts["permuted_correlation"] == 0
 
 
-def test_frame_has_a_row_a_neuron():
+def test_frame_has_a_row_a_neuron(evidence):
     got = score(evidence(), find_metrics(["cosine", "correlation"]))
     assert list(got.to_frame()) == ["cosine", "correlation"]
     rows = tuple(Explanation(7 + k, ("dog",), (1.0,), 0.0, 0.5, "dead" * k) for k in range(2))
-    both = score(evidence_of_two(), find_metrics(["correlation"]))
+    both = score(evidence_of_two(evidence), find_metrics(["correlation"]))
     frame = both.to_frame(Explanations(rows))
     columns = ["unit", "explanation", "val_correlation", "flag", "correlation"]
     assert list(frame) == columns and frame["unit"].tolist() == [7, 8]
@@ -99,7 +85,7 @@ def test_frame_has_a_row_a_neuron():
         got.to_frame(Explanations(rows))
 
 
-def evidence_of_two() -> Evidence:
+def evidence_of_two(evidence) -> Evidence:
     given = evidence()
     arrays = (given.simulated_val, given.activations_val, given.simulated, given.activations)
     return Evidence(*(x[:, :2] for x in arrays), live=np.ones(2, bool))
@@ -130,7 +116,7 @@ def outside(monkeypatch):
     return module
 
 
-def test_a_metric_from_outside_is_one_object(outside):
+def test_a_metric_from_outside_is_one_object(outside, evidence):
     found = find_metrics(["correlation", "their_metrics:SPEARMAN"])
     assert list(found) == ["correlation", "their_metrics:SPEARMAN"]
     got = score(evidence(), found)
@@ -169,13 +155,13 @@ def test_names_that_do_not_work_are_refused(names, message, outside):
         ({"a": ["x"] * 5}, "gave the column 'a' as <U1: expected numbers"),
     ],
 )
-def test_values_that_break_the_table_are_refused(columns, message):
+def test_values_that_break_the_table_are_refused(columns, message, evidence):
     metric = Metric((column("a"),), lambda evidence: (columns, {}))
     with pytest.raises(ValueError, match=message):
         score(evidence(), {"mine": metric})
 
 
-def test_facts_that_break_the_summary_are_refused():
+def test_facts_that_break_the_summary_are_refused(evidence):
     for fact, message in ((np.float32(1), "the fact 'x' as"), (float("nan"), "expected a JSON")):
         metric = Metric((), lambda evidence, fact=fact: ({}, {"x": fact}))
         with pytest.raises(ValueError, match=message):
