@@ -40,7 +40,10 @@ def objective(x, y, w, b, lam, l1_ratio):
 
 
 def one_hot(n=900, n_classes=20, n_neurons=7, seed=0):
-    """Class memberships with superclasses that are exact sums of them, and neurons that fire on a few (n, 30), (n, n_neurons)."""
+    """Class memberships with superclasses that are exact sums of them, and neurons of a few.
+
+    (n, 30), (n, n_neurons).
+    """
     rng = np.random.default_rng(seed)
     member = np.eye(n_classes)
     supers = [member[:, i : i + 2].sum(1) for i in range(0, 16, 2)] + [

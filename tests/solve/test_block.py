@@ -1,4 +1,4 @@
-"""The gap and the block solver: bounds, closed form, limits, and the exact face where first-order steps crawl."""
+"""The gap and the block solver: bounds, closed form, limits, the exact face that FISTA nears."""
 
 import re
 
@@ -117,7 +117,10 @@ def test_permuting_concepts_permutes_the_solution_and_batching_changes_nothing(g
 
 
 def test_split_among_cpu_devices_no_factorisation_is_batched(gathered):
-    """Devices as many as threads, each in a batched LAPACK call, wait for ever: such a call needs the pool in which it runs."""
+    """Devices as many as threads, each in a batched LAPACK call, would wait for ever.
+
+    Such a call needs the thread pool in which it runs.
+    """
     batches = [jnp.tile(part, (8, *[1] * (part.ndim - 1))) for part in gathered]
     calls = {}
     for name, mesh in (("one", None), ("eight", make_mesh())):

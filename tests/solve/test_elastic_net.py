@@ -1,4 +1,4 @@
-"""The elastic net on moments: closed form, properties, scikit-learn in float64, awkward problems each with its outcome."""
+"""The elastic net on moments: closed form, properties, scikit-learn, awkward problems."""
 
 import functools
 
@@ -34,7 +34,7 @@ def oracle(features, targets, problems, lam=LAM, l1_ratio=L1_RATIO):
 
 
 def certify(solution, x, y, best, problems, lam=LAM, l1_ratio=L1_RATIO, near=1e-4):
-    """method.md §4's acceptance: objective, support away from the threshold, and a gap that bounds the suboptimality."""
+    """method.md §4's acceptance: objective, support off the threshold, gap ≥ suboptimality."""
     w = np.asarray(solution.weights, np.float64)
     value = functools.partial(problems.objective, x, y, lam=lam, l1_ratio=l1_ratio)
     excess = value(w, 0) - value(best, 0)
@@ -137,7 +137,7 @@ def test_a_path_equals_its_points_and_starts_each_from_the_one_before(problems):
 
 
 def awkward():
-    """name → (features, targets, concepts that must have weight 0, neurons that must have weights 0)."""
+    """name → (features, targets, concepts and neurons that must have weight 0)."""
     rng = np.random.default_rng(3)
     base = rng.random((300, 30)).astype(np.float32)
     drive = (base @ rng.normal(size=(30, 7)) + rng.normal(size=(300, 7))).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Exchanges against a NumPy float64 reading, one neuron and one slot at a time, and what they promise."""
+"""Exchanges against NumPy in float64, one neuron and one slot at a time, and their properties."""
 
 import numpy as np
 import pytest
@@ -9,14 +9,17 @@ from jaxle.solve.moments import second_moments
 
 
 def explained(gram, cross, columns):
-    """Variance of the target that least squares on some standardised columns explains; −1 where one depends on the others."""
+    """Variance of the target that least squares on some standardised columns explains.
+
+    −1 where one of them depends on the others.
+    """
     inner = gram[np.ix_(columns, columns)]
     if np.linalg.cond(inner) > 1e5:
         return -1.0
     return cross[columns] @ np.linalg.solve(inner, cross[columns])
 
 
-def read_aloud(gram, cross, selected, rounds):
+def step_by_step(gram, cross, selected, rounds):
     """(concepts, whether two sets were within 2e-6 of each other somewhere)."""
     chosen, close = list(selected), False
     for _ in range(rounds):
@@ -49,7 +52,7 @@ def moments_of(features, targets, weights=None):
 
 
 @pytest.mark.parametrize("denoised", [False, True])
-def test_equals_the_exchanges_read_aloud(problems, denoised):
+def test_equals_the_exchanges_step_by_step(problems, denoised):
     features, targets = problems.similar(n=400)
     rng = np.random.default_rng(0)
     weights = rng.normal(size=(30, 7)).astype(np.float32) if denoised else None
@@ -61,7 +64,7 @@ def test_equals_the_exchanges_read_aloud(problems, denoised):
     gram, cross = moments_of(features, targets, weights)
     exempt = 0
     for k in range(7):
-        want, close = read_aloud(gram, cross[:, k], selected[k], exchange.ROUNDS)
+        want, close = step_by_step(gram, cross[:, k], selected[k], exchange.ROUNDS)
         exempt += close
         assert close or got[k].tolist() == want
     assert exempt <= 2 and (got != selected).any()
@@ -87,7 +90,7 @@ def test_the_explained_variance_never_falls_and_unused_slots_stay_unused(problem
 
 
 def test_forward_selections_classical_trap_is_left():
-    """x₂ is nearly x₀ + x₁ and comes first; the two that make up the target come only by exchange."""
+    """x₂ is nearly x₀ + x₁ and comes first; x₀ and x₁, of which the target is made, by exchange."""
     rng = np.random.default_rng(1)
     x = rng.normal(size=(4000, 2))
     features = np.column_stack(

@@ -1,4 +1,4 @@
-"""Forward selection and its folds against method.md §9 read aloud in NumPy float64, with lstsq on the images."""
+"""Forward selection and its folds against method.md §9 step by step: NumPy, float64, lstsq."""
 
 import numpy as np
 import pytest
@@ -15,8 +15,8 @@ def explained(x, y, columns):
     return fitted.var() / y.var()
 
 
-def read_aloud(x, y, most):
-    """One neuron's path: (concepts, whether two different candidates or an end were within 1e-6)."""
+def step_by_step(x, y, most):
+    """One neuron's path: (concepts, whether two candidates or an end were within 1e-6)."""
     chosen, reached, close = [], 0.0, False
     while len(chosen) < min(most, x.shape[1]):
         open_ = [
@@ -45,7 +45,7 @@ def dependence(x, chosen, j):
 
 @pytest.mark.parametrize("kind", ["similar", "one_hot"])
 @pytest.mark.parametrize("denoised", [False, True])
-def test_equals_the_method_read_aloud(problems, kind, denoised):
+def test_equals_the_method_step_by_step(problems, kind, denoised):
     features, targets = getattr(problems, kind)(n=400)
     rng = np.random.default_rng(0)
     weights = rng.normal(size=(30, 7)).astype(np.float32) if denoised else None
@@ -56,7 +56,7 @@ def test_equals_the_method_read_aloud(problems, kind, denoised):
     )
     exempt = 0
     for k in range(7):
-        want, close = read_aloud(x, y[:, k], 6)
+        want, close = step_by_step(x, y[:, k], 6)
         exempt += close
         assert close or [j for j in got[k] if j >= 0] == want
     assert exempt <= 2
@@ -119,7 +119,7 @@ def test_folds_judge_as_least_squares_on_the_images_does(problems):
 
 
 def test_folds_that_miss_a_concept_count_it_as_saying_nothing():
-    """A concept in three images of one fold: it is constant in the other folds, and outside its own."""
+    """A concept in three images of one fold: it is constant in the other folds and outside it."""
     rng = np.random.default_rng(0)
     features = rng.random((100, 2)).astype(np.float32)
     parts = [np.arange(i, 100, 5) for i in range(5)]
@@ -131,8 +131,9 @@ def test_folds_that_miss_a_concept_count_it_as_saying_nothing():
     each = tuple(second_moments(features, targets, part) for part in parts)
     rho = forward.judge(each, np.array([[0, 1]], np.int32))
     alone = forward.judge(each, np.array([[1, -1]], np.int32))
-    assert rho[0, 0] == 0  # nowhere can it be both learnt and tested
-    # in its own fold it is left out of the fit, in the others it does not vary: the second concept decides, with weights of its own
+    assert rho[0, 0] == 0  # in no fold can it be both fitted and tested
+    # in that fold it is left out of the fit, in the others it does not vary: the second concept
+    # decides, with other weights
     assert 0 < rho[0, 1] <= 1 and abs(rho[0, 1] - alone[0, 0]) < 0.2 and alone[0, 1] == -np.inf
 
 
@@ -161,10 +162,8 @@ def test_mean_length_sets_the_least_gain_that_keeps_it():
             <= wanted
             < forward.lengths(rho, gain - 1e-4)[live].mean() + 1e-12
         )
-    assert (
-        forward.gain_for(rho, 10, live) == 0.0
-        and forward.gain_for(rho, 1, np.zeros(200, bool)) == 0.0
-    )
+    assert forward.gain_for(rho, 10.0, live) == 0.0
+    assert forward.gain_for(rho, 1.0, np.zeros(200, bool)) == 0.0
 
 
 def test_one_device_equals_eight_and_a_padded_block_a_whole_one(problems):

@@ -1,4 +1,4 @@
-"""The recursion against lstsq on the images: validation correlations of every candidate, dependent concepts, and the float64 refit."""
+"""The recursion against lstsq on the images: every candidate's correlation, dependence, refit."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -78,7 +78,7 @@ def test_tiles_may_be_cut_anywhere():
 
 
 def test_a_start_that_overshoots_falls_back():
-    """Labels almost all alike, one far outlier among them: the linear discriminant is worse than slope 0."""
+    """Labels almost all alike, one far outlier: the linear discriminant is worse than slope 0."""
     x = np.concatenate([np.full((200, 5), 0.1), np.full((1, 5), 50.0)]).astype(np.float32)
     x += np.random.default_rng(0).normal(0, 0.01, x.shape).astype(np.float32)
     y = np.zeros(x.shape, bool)

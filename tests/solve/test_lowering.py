@@ -1,4 +1,4 @@
-"""Every jitted program of the solver also lowers for CUDA and for TPU, though this machine has neither."""
+"""Every jitted program of the solver also lowers for CUDA and for TPU, without having either."""
 
 import jax
 import jax.numpy as jnp

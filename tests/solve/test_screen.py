@@ -27,7 +27,7 @@ def test_turned_off_keeps_all_that_varies():
 
 
 def test_only_the_given_images_decide():
-    """The reference screens over all images and crashes on a column that is constant on train; ours drops it."""
+    """The reference screens over all images and fails on a column that is constant on train."""
     probs = np.zeros((100, 1), np.float32)
     probs[50:60] = 1
     assert run(probs).kept[0] and not run(probs, index=np.arange(50)).kept[0]
