@@ -8,6 +8,8 @@ section 4 and appendix B. A variant is written behind the file's name, several j
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from jaxle.pipeline import defaults
 
 EXPLAINER = "siglip_l_16_384"  # ViT-L-16-SigLIP-384
@@ -29,7 +31,7 @@ def get_config() -> Any:
     config.data.batch_size = 64
     config.concepts.sets = ("classes", "superclasses", *BRODEN, "nouns")
     config.methods.siglip = defaults.siglip(EXPLAINER)
-    config.simulators = Any({"so400m": defaults.tower(SIMULATOR)})
+    config.simulators = ConfigDict({"so400m": defaults.tower(SIMULATOR)})
     return config
 
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # what editors and type checkers see
+if TYPE_CHECKING:  # what editors and type checkers read
     from jaxle.data.splits import Split as Split
     from jaxle.evaluation.compare import compare as compare
     from jaxle.evaluation.correlation import correlation as correlation
@@ -36,7 +36,20 @@ _HOMES = {
     "load_run": "jaxle.pipeline.load",
     "simulate": "jaxle.evaluation.simulation",
 }
-__all__ = sorted(_HOMES)
+__all__ = [
+    "Explanation",
+    "Explanations",
+    "Split",
+    "compare",
+    "correlation",
+    "elastic_net",
+    "evaluate",
+    "explain",
+    "load_model",
+    "load_run",
+    "simulate",
+]
+assert sorted(_HOMES) == __all__
 
 
 def __getattr__(name: str):

@@ -1,8 +1,10 @@
-"""Arrays on disk that can be trusted: named by a fingerprint of what made them, written atomically, verified when read.
+"""Arrays on disk that can be trusted: named by a fingerprint of what made them, written atomically,
+verified when read.
 
-An artifact is a folder of `.npy` files and a `manifest.json` that holds each file's sha256 and the facts that go with them. The manifest is
-written last, so a folder without one is unfinished work and counts as absent; a file that does not match its hash makes the whole
-artifact count as absent, with a warning. Paths go through `etils.epath`, so that `gs://` works as a local folder does.
+An artifact is a folder of `.npy` files and a `manifest.json` that holds each file's sha256 and the
+facts that go with them. The manifest is written last, so a folder without one is unfinished work
+and counts as absent; a file that does not match its hash makes the whole artifact count as absent,
+with a warning. Paths go through `etils.epath`, so that `gs://` works as a local folder does.
 """
 
 from __future__ import annotations
@@ -23,14 +25,16 @@ MANIFEST = "manifest.json"
 
 
 class Artifact(NamedTuple):
-    """What a stage made: `arrays` by name (memory-mapped where the folder is local) and JSON `facts`."""
+    """What a stage made: `arrays` by name (memory-mapped where the folder is local) and JSON
+    `facts`."""
 
     arrays: dict[str, np.ndarray]
     facts: dict[str, Any]
 
 
 def fingerprint(fields: Mapping[str, Any]) -> str:
-    """Sixteen hex digits that name exactly these fields; use it on all that a stage reads, and on nothing else.
+    """Sixteen hex digits that name exactly these fields; use it on all that a stage reads, and on
+    nothing else.
 
     Args:
       fields: JSON values (dict, list, str, finite float, int, bool, None); tuples count as lists.
@@ -42,7 +46,7 @@ def fingerprint(fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def write_file(path: epath.PathLike, write: Callable[[IO[bytes]], None]) -> None:
+def write_file(path: epath.PathLike, write: Callable[[IO[bytes]], object]) -> None:
     """Put a file in place whole or not at all: temporary name, `write(file)`, fsync, rename."""
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +67,8 @@ def write_text(path: epath.PathLike, text: str) -> None:
 
 
 def write_json(path: epath.PathLike, value: Any) -> None:
-    """Write `value` as JSON atomically and in one form: sorted keys, two spaces, a last newline, no NaN."""
+    """Write `value` as JSON atomically and in one form: sorted keys, two spaces, a last newline, no
+    NaN."""
     write_text(
         path,
         json.dumps(value, sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False) + "\n",
@@ -97,7 +102,8 @@ def write(
 
 
 def read(folder: epath.PathLike) -> Artifact | None:
-    """The artifact in `folder`, or None where there is none that is whole; a damaged one is named in a warning and counts as none."""
+    """The artifact in `folder`, or None where there is none that is whole; a damaged one is named
+    in a warning and counts as none."""
     folder = epath.Path(folder)
     if not (folder / MANIFEST).exists():
         return None
@@ -127,7 +133,8 @@ def _is_whole(path: epath.Path, entry: Mapping[str, Any]) -> bool:
 
 def _sha256(path: epath.Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        # epath types what it opens as IO; it is a binary file
+        return hashlib.file_digest(file, "sha256").hexdigest()  # pyright: ignore[reportArgumentType]
 
 
 def _load(path: epath.Path) -> np.ndarray:

@@ -104,13 +104,14 @@ def _config_path(argv: list[str]) -> Path | None:
 
 
 def _default_workdir() -> str:
-    stem, _, variant = flags.FLAGS["config"].config_filename.partition(".py:")
+    filename = config_flags.get_config_filename(flags.FLAGS["config"])
+    stem, _, variant = filename.partition(".py:")
     return os.path.join("runs", "-".join(part for part in (Path(stem).stem, variant) if part))
 
 
 def _use_compilation_cache() -> None:
     """Keeps compiled programs between runs, unless the user's JAX settings say where, or not to."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
         jax.config.update("jax_compilation_cache_dir", os.path.join(home, "jaxle", "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -15,8 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, Int, Real
 
-from jaxle.arrays import Array, check_matrix, checks_input, row_blocks
+from jaxle.arrays import Array, check_matrix, checks_input
 from jaxle.explanations import Explanations
+from jaxle.mesh import round_up
+from jaxle.solve.tiles import bucket, tile_index, tile_rows
+
+COLUMNS = 64  # concepts are padded to a multiple, so that nearly equal numbers share a program
 
 
 @checks_input
@@ -72,11 +76,19 @@ def simulate_rows(
       concepts: all column names.
     """
     weights, bias = explanations.weight_matrix([concepts[int(j)] for j in columns])
-    weights, bias = jnp.asarray(weights), jnp.asarray(bias)
-    out = np.empty((len(index), len(explanations)), np.float32)
-    for block in row_blocks(len(index), 4 * (len(columns) + len(explanations))):
-        probabilities = jnp.asarray(rows(index[block], columns), jnp.float32)
-        out[block] = _weighted_sum(probabilities, weights, bias)
+    # few sizes for many counts, so that they share programs: what is added has weight 0
+    used, n_neurons, n_images = len(columns), len(explanations), len(index)
+    more = min(round_up(max(used, 1), COLUMNS), len(concepts)) - used
+    columns = np.concatenate([columns, np.setdiff1d(np.arange(len(concepts)), columns)[:more]])
+    weights = np.pad(weights, ((0, more), (0, bucket(n_neurons) - n_neurons)))
+    bias = np.pad(bias, (0, bucket(n_neurons) - n_neurons))
+    height = tile_rows([n_images], len(columns) + len(bias))
+    out = np.empty((n_images, n_neurons), np.float32)
+    for start in range(0, n_images, height):
+        stop = min(start + height, n_images)
+        tile = jnp.asarray(rows(tile_index(index, start, height, n_images), columns), jnp.float32)
+        simulated = np.asarray(_weighted_sum(tile, weights, bias))
+        out[start:stop] = simulated[: stop - start, :n_neurons]
     return out
 
 

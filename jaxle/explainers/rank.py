@@ -52,15 +52,15 @@ def candidates(
     """
     n_neurons, moments = moments.cross.shape[1], moments.padded(data_size(mesh))
     n_concepts, n_padded = moments.cross.shape
-    block = min(n_padded, block or block_size(n_concepts, data_size(mesh)))
+    size = min(n_padded, block or block_size(n_concepts, data_size(mesh)))
     parts = []
-    for start, some in blocks(moments, block):
+    for start, some in blocks(moments, size):
         solution = elastic_net.solve(some, lam, l1_ratio, tol=tol, mesh=mesh)
         parts.append((start, _summary(solution, min(pool, n_concepts))))
     whole = [np.zeros((n_padded, *part.shape[1:]), part.dtype) for part in parts[0][1]]
     for start, part in parts:
         for target, values in zip(whole, part, strict=True):
-            target[start : start + block] = np.asarray(values)
+            target[start : start + size] = np.asarray(values)
     return Candidates(*(target[:n_neurons] for target in whole))
 
 

@@ -111,7 +111,7 @@ def _search(
         parts.append(program(padded_train, padded_val, order[neurons], neurons, *limits))
     selected = np.concatenate([np.asarray(part) for part in parts])[:n_neurons]
     weights, bias, rho = least_squares.refit(train, val, selected)
-    count = np.sum(selected >= 0, axis=1, dtype=np.int32)
+    count = np.asarray(np.sum(selected >= 0, axis=1), np.int32)
     return Found(selected, count, *(part.astype(np.float32) for part in (weights, bias, rho)))
 
 

@@ -46,7 +46,7 @@ def _paired(
 ) -> Made:
     real = np.asarray(one.explained.layer.values[partition.split.test])
     sides = [np.asarray(one.test), np.asarray(other.test)]
-    got = intervals.paired(*sides, real, live=one.explained.live, **options)
+    got = intervals.paired(sides[0], sides[1], real, live=one.explained.live, **options)
     arrays = {name: getattr(got, name) for name in ("difference", "low", "high")}
     means = ("mean", "mean_low", "mean_high")
     shares = ("share_a_better", "share_a_clear", "share_b_clear")

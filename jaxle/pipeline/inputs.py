@@ -17,7 +17,7 @@ from jaxle.data.sources import Source, open_source
 from jaxle.data.splits import Split, load_split, make_split
 from jaxle.evaluation.random_network import shuffled_network
 from jaxle.models.generated import generate
-from jaxle.models.network import Network
+from jaxle.models.model import Model
 from jaxle.models.two_tower import TwoTower
 from jaxle.models.zoo import load_model
 from jaxle.pipeline.config import Config, Data, Encoder, Target
@@ -44,7 +44,7 @@ class Partition:
     split: Split
 
 
-N = TypeVar("N", bound=Network)
+N = TypeVar("N", bound=Model | TwoTower)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,11 +77,11 @@ class Inputs:
 
     images: Images
     partition: Partition
-    networks: Mapping[str, Opened[Network]]
+    networks: Mapping[str, Opened[Model | TwoTower]]
     encoders: Mapping[Encoder, Opened[TwoTower]]
 
     @property
-    def trained(self) -> Network:
+    def trained(self) -> Model | TwoTower:
         """The network that is explained."""
         return self.networks[TRAINED].network
 
@@ -131,7 +131,7 @@ def encoder_name(encoder: Encoder) -> str:
     return " ".join([encoder.model, *filter(None, [encoder.weights, dtype])])
 
 
-def _target(target: Target, mesh: Mesh, weights: str | None, **more: Any) -> Network:
+def _target(target: Target, mesh: Mesh, weights: str | None, **more: Any) -> Model | TwoTower:
     own = {name: getattr(target, name) for name in OWN if getattr(target, name)}
     return load_model(target.model, weights, dtype=target.dtype, mesh=mesh, **own, **more)
 
@@ -156,10 +156,10 @@ def _weights(entry: Target | Encoder, folder: epath.Path, seed: int) -> str | No
     """What `load_model` is given: random weights made now where the config says "generated"."""
     if entry.weights != GENERATED:
         return entry.weights or None
-    return str(generate(entry.model, folder / entry.model, seed))
+    return str(generate(entry.model, str(folder / entry.model), seed))
 
 
-def _check_taps(network: Network, target: Target) -> None:
+def _check_taps(network: Model | TwoTower, target: Target) -> None:
     for tap in target.taps:
         shape = network.taps[network.resolve(tap)]
         if target.pool == "none" and len(shape) != 1:

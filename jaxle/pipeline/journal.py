@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Protocol
 
+import jax
 from etils import epath
 
 from jaxle.report.progress import say
@@ -30,11 +31,18 @@ class Journal:
 
     Attributes:
       seconds: stage → seconds, of the stages that were entered.
+      compiling: seconds that JAX spent on tracing, lowering and compiling since it was made.
     """
 
     def __init__(self, path: epath.Path | None):
         self._path = path
         self.seconds: dict[str, float] = {}
+        self.compiling = 0.0
+        jax.monitoring.register_event_duration_secs_listener(self._listen)
+
+    def _listen(self, event: str, duration_secs: float, **_: str | int) -> None:
+        if event.startswith("/jax/core/compile/"):
+            self.compiling += duration_secs
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -14,8 +14,10 @@ from jaxle.references import is_reference
 
 LABELS = "labels"  # the simulator that is the data's own labels
 ENCODER = tuple(describe(Encoder))
-SECTIONS = {
-    name: kind for name, kind in get_type_hints(Config).items() if dataclasses.is_dataclass(kind)
+SECTIONS: dict[str, type] = {
+    name: kind
+    for name, kind in get_type_hints(Config).items()
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind)
 }
 
 

@@ -111,5 +111,9 @@ def write_split(workdir: epath.Path, inputs: Inputs) -> None:
 def close(workdir: epath.Path, journal: Journal) -> None:
     """Writes timing.json: all that depends on the clock, and nothing else does."""
     seconds = journal.seconds
-    timing = {"seconds": seconds, "total_seconds": round(sum(seconds.values()), 3)}
+    timing = {
+        "seconds": seconds,
+        "total_seconds": round(sum(seconds.values()), 3),
+        "compile_seconds": round(journal.compiling, 3),
+    }
     artifacts.write_json(workdir / "timing.json", timing)
