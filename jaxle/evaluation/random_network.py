@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, overload, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -28,7 +28,6 @@ from jaxle.models.model import Model
 from jaxle.models.two_tower import TwoTower
 
 Variables = Mapping[str, Any]
-AnyNetwork = TypeVar("AnyNetwork", bound=Model | TwoTower)
 STATISTICS, BATCH = 512, 64  # images on which batch statistics are measured, at most; and at once
 
 
@@ -45,7 +44,19 @@ class Images(Protocol):
         ...
 
 
-def shuffled_network(network: AnyNetwork, images: Images, seed: int) -> AnyNetwork:
+@overload
+def shuffled_network(network: Model, images: Images, seed: int) -> Model: ...
+
+
+@overload
+def shuffled_network(network: TwoTower, images: Images, seed: int) -> TwoTower: ...
+
+
+@overload
+def shuffled_network(network: Model | TwoTower, images: Images, seed: int) -> Model | TwoTower: ...
+
+
+def shuffled_network(network: Model | TwoTower, images: Images, seed: int) -> Model | TwoTower:
     """Returns the network with permuted parameters, and batch statistics to match.
 
     Args:
