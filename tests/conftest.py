@@ -19,7 +19,8 @@ import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
 # every annotated shape of the package is checked in every call that a test makes
-install_import_hook("jaxle", "beartype.beartype")
+sys.path.append(str(Path(__file__).resolve().parent))
+install_import_hook("jaxle", "shape_checker.check")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 sys.path.append(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jax.sharding import Mesh
@@ -24,6 +24,7 @@ from jaxle.explanations import Explanations
 from jaxle.solve.measure import Measured, maximum
 
 
+@runtime_checkable
 class ConceptRows(Protocol):
     """A concept matrix whose tiles are made where they are read; images × concepts is not held."""
 

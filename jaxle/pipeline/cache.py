@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from etils import epath
@@ -26,6 +26,7 @@ STAGES = ("probe", "fit", "explain", "simulate", "score")
 Made = tuple[Mapping[str, Any], Mapping[str, Any]]  # arrays, facts (JSON values)
 
 
+@runtime_checkable
 class Keyed(Protocol):
     """A record that a step may be given."""
 

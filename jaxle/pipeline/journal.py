@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 from etils import epath
@@ -14,6 +14,7 @@ from etils import epath
 from jaxle.report.progress import say
 
 
+@runtime_checkable
 class Named(Protocol):
     """A step, as far as a journal is concerned."""
 
