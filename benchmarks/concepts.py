@@ -1,13 +1,22 @@
-"""Concept probabilities of 50,000 images × 8,000 concepts, consumed as they are made: screened, and their second moments accumulated.
+"""Concept probabilities of 50,000 images × 8,000 concepts, consumed as they are made.
 
-    python benchmarks/concepts.py [--images 50000] [--concepts 8000] [--numbers 1024] [--neurons 256]
+    python benchmarks/concepts.py [--images 50000] [--concepts 8000] [--numbers 1024]
+                                  [--neurons 256]
 
-Claims: (1) the probabilities, 1.6 GB as a matrix, are consumed under 1.5 GB peak, embeddings and everything else included: on two cores
-0.62 GB screened, 1.12 GB with the moments of all 8,000 (glibc is told to hand freed buffers back, as MALLOC_MMAP_THRESHOLD_=1048576 in the
-environment does; with --no-release it keeps some 0.4 GB of them: 1.55 GB); (2) screening by groups of rows beside a full sort; (3)
-calibration by Newton's method beside the paper's grid search on the same tiles (one evaluation is timed and counted up). Random embeddings
-of unit length; what is measured does not depend on their values.
+They are screened, and their second moments accumulated. Claims:
+
+1. The probabilities, 1.6 GB as a matrix, are consumed under 1.5 GB peak, embeddings and everything
+   else included: on two cores 0.62 GB screened, 1.12 GB with the moments of all 8,000. glibc is
+   told to hand freed buffers back, as MALLOC_MMAP_THRESHOLD_=1048576 in the environment does; with
+   --no-release it keeps some 0.4 GB of them: 1.55 GB.
+2. Screening by groups of rows beside a full sort.
+3. Calibration by Newton's method beside the paper's grid search on the same tiles (one evaluation
+   is timed and multiplied).
+
+Random embeddings of unit length; what is measured does not depend on their values.
 """
+
+from __future__ import annotations
 
 import argparse
 import ctypes
@@ -21,16 +30,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxle.arrays import BLOCK_BYTES
 from jaxle.concepts.calibration import calibrate
 from jaxle.concepts.contrastive import ContrastiveConcepts
-from jaxle.solve import screen as screening
 from jaxle.solve import logistic, moments
+from jaxle.solve import screen as screening
 
 GRID = 81 * 201  # evaluations of the paper's search
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Concept probabilities, consumed as they are made")
     for name, value in (
         ("images", 50_000),
         ("concepts", 8_000),
@@ -54,10 +64,14 @@ def main():
     if args.release and platform.system() == "Linux":
         ctypes.CDLL(None).mallopt(-3, 1 << 20)  # M_MMAP_THRESHOLD
     device = jax.devices()[0]
-    print(f"{args.images:,} images × {args.concepts:,} concepts, {args.numbers} numbers an embedding; "
-          f"{os.cpu_count()} cores {platform.machine()}, {device.device_kind}, jax {jax.__version__}")  # fmt: skip
     print(
-        f"the matrix would be {4e-9 * args.images * args.concepts:.2f} GB; at the start {peak():.2f} GB peak"
+        f"{args.images:,} images × {args.concepts:,} concepts, "
+        f"{args.numbers} numbers an embedding; "
+        f"{os.cpu_count()} cores {platform.machine()}, {device.device_kind}, jax {jax.__version__}"
+    )
+    print(
+        f"the matrix would be {4e-9 * args.images * args.concepts:.2f} GB; "
+        f"at the start {peak():.2f} GB peak"
     )
 
     made = concepts(args)
@@ -94,7 +108,7 @@ def concepts(args) -> ContrastiveConcepts:
 
 def consume(rows, index, n_concepts):
     total = jnp.zeros(n_concepts)
-    step = screening.BLOCK_BYTES // (4 * n_concepts)
+    step = BLOCK_BYTES // (4 * n_concepts)
     for start in range(0, len(index), step):
         total = total + jnp.sum(rows(index[start : start + step]), axis=0)
     return total.block_until_ready()
@@ -113,7 +127,7 @@ def by_sorting(largest, shift, total, squares, tile, *, top_k):
 
 
 def compare_sorts(n_concepts):
-    n_rows = screening.BLOCK_BYTES // (4 * n_concepts * screening.GROUP) * screening.GROUP
+    n_rows = BLOCK_BYTES // (4 * n_concepts * screening.GROUP) * screening.GROUP
     tile = jax.random.uniform(jax.random.key(0), (n_rows, n_concepts)) ** 8
     state = (
         jnp.full((5, n_concepts), -jnp.inf),
@@ -123,23 +137,32 @@ def compare_sorts(n_concepts):
     )
     ours = best_of(lambda: screening._update(*state, tile, jnp.int32(n_rows)))
     other = best_of(lambda: by_sorting(*state, tile, top_k=5))
-    print(f"\none tile of {n_rows} rows into the screening state: by groups {1e3 * ours:.0f} ms, by top-k of all {1e3 * other:.0f} ms, "
-          f"ratio {other / ours:.1f}")  # fmt: skip
+    print(
+        f"\none tile of {n_rows} rows into the screening state: by groups {1e3 * ours:.0f} ms, "
+        f"by top-k of all {1e3 * other:.0f} ms, ratio {other / ours:.1f}"
+    )
 
 
 def compare_calibration(made, args):
-    """Labels drawn from the probabilities of the first 400 concepts and 5,000 images; one evaluation of the grid is timed."""
+    """Labels drawn from the probabilities of the first 400 concepts and 5,000 images.
+
+    One evaluation of the grid is timed.
+    """
     index, n = np.arange(min(5000, args.images)), min(400, args.concepts)
     columns = np.arange(n)
     true = np.asarray(jax.nn.sigmoid(80 * (made.cosines(index, columns) - 0.06)))
     labels = (np.random.default_rng(1).random(true.shape) < true).astype(np.uint8)
     rows = lambda i, j: labels[i] if j is None else labels[np.ix_(i, j)]  # noqa: E731
     seconds, found = timed(lambda: calibrate(made.cosines, rows, index))
+    assert found.quality is not None, "fitted on labels"
     x, y = made.cosines(index, columns), jnp.asarray(labels, jnp.float32)
     one = best_of(lambda: logistic.loss(lambda: [(x, y)], 60.0, -5.0))
-    print(f"calibration on {len(index):,} × {n}: Newton {found.evaluations} passes, {seconds:.1f} s, nll {found.quality.nll:.6f} at "
-          f"({found.scale:.1f}, {found.shift:.4f}), drawn at (80, -0.06); the grid's {GRID:,} evaluations would take {GRID * one:.0f} s, "
-          f"ratio of evaluations {GRID / found.evaluations:.0f}")  # fmt: skip
+    print(
+        f"calibration on {len(index):,} × {n}: Newton {found.evaluations} passes, {seconds:.1f} s, "
+        f"nll {found.quality.nll:.6f} at ({found.scale:.1f}, {found.shift:.4f}), drawn at "
+        f"(80, -0.06); the grid's {GRID:,} evaluations would take {GRID * one:.0f} s, "
+        f"ratio of evaluations {GRID / found.evaluations:.0f}"
+    )
 
 
 def best_of(function, times=5):

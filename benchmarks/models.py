@@ -1,11 +1,16 @@
 """How fast the networks run, beside torch on the same machine in the same run.
 
-    python benchmarks/models.py                          # CPU: ResNet-50 at 224 and SigLIP-B/16-224's image tower, float32, beside torch
-    python benchmarks/models.py --peak_tflops=989        # GPU or TPU: bfloat16, images per second and share of the given peak
+    python benchmarks/models.py                    # CPU: ResNet-50 at 224 and SigLIP-B/16-224's
+                                                   # image tower, float32, beside torch
+    python benchmarks/models.py --peak_tflops=989  # GPU or TPU: bfloat16, images per second and
+                                                   # share of the given peak
 
-Random weights (time does not depend on them); torch runs transformers' networks of the same shapes. Rounds alternate between the two, so
-that what else the machine does falls on both; the best round of each counts. Flops are XLA's own count of the compiled program.
+Random weights (time does not depend on them); torch runs transformers' networks of the same shapes.
+Rounds alternate between the two, so that other load on the machine falls on both; the best round of
+each counts. Flops are XLA's own count of the compiled program.
 """
+
+from __future__ import annotations
 
 import time
 
@@ -38,9 +43,9 @@ def network(module, size: int, batch: int, dtype):
         k: jax.tree.map(jnp.abs, v) if k == "batch_stats" else v for k, v in variables.items()
     }
     compiled = jax.jit(module.apply).lower(variables, images).compile()
-    return lambda: jax.block_until_ready(compiled(variables, images)), compiled.cost_analysis()[
-        "flops"
-    ]
+    analysis = compiled.cost_analysis()
+    assert analysis is not None, "XLA counts the flops of every program"
+    return lambda: jax.block_until_ready(compiled(variables, images)), analysis["flops"]
 
 
 def torch_network(name: str, size: int, batch: int):
@@ -54,7 +59,9 @@ def torch_network(name: str, size: int, batch: int):
     )
 
     if name.startswith("ResNet"):
-        net = ResNetForImageClassification(ResNetConfig(num_labels=1000))
+        config = ResNetConfig()
+        config.num_labels = 1000
+        net = ResNetForImageClassification(config)
     else:
         net = SiglipVisionModel(SiglipVisionConfig(image_size=size, patch_size=16))
     net, images = net.eval(), torch.randn(batch, 3, size, size)
@@ -83,7 +90,8 @@ def beside_torch(batch: int, rounds: int) -> None:
     import torch
 
     print(
-        f"{jax.devices()[0].device_kind}, float32, batch {batch}, torch {torch.__version__} with {torch.get_num_threads()} threads"
+        f"{jax.devices()[0].device_kind}, float32, batch {batch}, torch {torch.__version__} with "
+        f"{torch.get_num_threads()} threads"
     )
     print(f"{'network':28}{'jaxle images/s':>16}{'torch images/s':>16}{'ratio':>8}")
     cases = {

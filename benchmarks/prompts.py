@@ -1,22 +1,27 @@
-"""Claim: whether another prompt for a concept's name than the bare word gives better explanations ("prompt-name ambiguity").
+"""Claim: whether another prompt for a concept's name than the bare word explains neurons better.
 
     python benchmarks/prompts.py
 
-A bare word may embed as several things. Each prompt makes its own probabilities of the scenes world's 110 concepts with the shipped
-small SigLIP, calibrated anew as a run does, on the training images' labels:
+A bare word may embed as several things ("prompt-name ambiguity"). Each prompt makes its own
+probabilities of the scenes world's 110 concepts with the shipped small SigLIP, calibrated anew as a
+run does, on the training images' labels:
 
     bare        the name as it is (the default, as in the paper)
     templates   mean of "a {}", "a picture of a {}", "a photo of a {}"
-    superclass  the name and the first superclass it is in, "square, a quadrilateral"; the bare name where it is in none
+    superclass  the name and the first superclass it is in, "square, a quadrilateral"; the bare name
+                where it is in none
     both        mean of bare and superclass
 
-From 6,000 pictures both searches explain neurons planted over exact labels (benchmarks/recovery.py) by the identifiable concepts, and
-the 64 neurons of the shipped network's layer3 by all; scores are over 5,000 pictures that no search saw. Bare names at default settings
-give the mean length; every other prompt gets the `min_gain` at which it comes nearest without exceeding it.
+From 6,000 images both searches explain neurons planted over exact labels (benchmarks/recovery.py)
+by the identifiable concepts, and the 64 neurons of the shipped network's layer3 by all; scores are
+over 5,000 images that no search saw. Bare names at default settings give the mean length; every
+other prompt gets the `min_gain` at which it comes nearest without exceeding it.
 
-Fixed before the first run: the prompts, and the rule. A prompt stays, for a search, if in test correlation simulated by the exact labels
-it wins on planted neurons and on the network, by more than twice the standard error of the paired difference over neurons, and does so
-again on another draw of pictures and neurons. F1, correlation by the same P, and AUC of P against labels are there to understand it.
+Fixed before the first run: the prompts, and the rule. A prompt stays, for a search, if in test
+correlation simulated by the exact labels it wins on planted neurons and on the network, by more
+than twice the standard error of the paired difference over neurons, and does so again on another
+draw of images and neurons. F1, correlation by the same P, and AUC of P against labels are there to
+understand it.
 """
 
 from __future__ import annotations
@@ -35,10 +40,14 @@ from jaxle.concepts.contrastive import ContrastiveConcepts, embed_prompts  # noq
 from jaxle.concepts.labels import LabelConcepts  # noqa: E402
 from jaxle.data.splits import make_split  # noqa: E402
 from jaxle.explainers import linear  # noqa: E402
+from jaxle.explainers.protocol import ArrayRows, Problem  # noqa: E402
+from jaxle.models.two_tower import TwoTower  # noqa: E402
 from jaxle.scenes import CONCEPTS, render  # noqa: E402
 from jaxle.scenes.vocabulary import IMPLIES, SUPERCLASSES  # noqa: E402
+from jaxle.solve.measure import measure  # noqa: E402
 
 PROBE, TEST = 6_000, 5_000
+MIN_TOP5 = 0.5  # screening, as by default
 DRAWS, REPEATS = (0, 1), 8  # 48 planted neurons a repeat
 TEMPLATES = ("a {}", "a picture of a {}", "a photo of a {}")
 NO_ARTICLE = ("patterned", "several objects", "jewellery", "food")
@@ -92,39 +101,19 @@ def preconditioned(activations, probs, concepts, mean_length: float | None):
 
 def greedy(activations, probs, concepts, mean_length: float | None):
     """The paper's search; `min_gain` by bisection where a mean length is given."""
-    split = make_split(len(probs), 0)
-    measured = linear.measure(
-        lambda rows, columns=slice(None): probs[rows][:, columns],
-        len(concepts),
-        activations,
-        split,
-        linear.MIN_TOP5,
+    split, matrix = make_split(len(probs), 0), ArrayRows(probs, concepts)
+    measured = measure(
+        matrix.rows, len(concepts), activations, split.train, split.val, min_top5=MIN_TOP5
     )
-    ranked, names = (
-        linear.rank(measured, linear.LAM, linear.L1_RATIO),
-        [concepts[j] for j in measured.kept],
-    )
-    options = {
-        "n_candidates": linear.N_CANDIDATES,
-        "max_concepts": linear.MAX_CONCEPTS,
-        "dead_threshold": linear.DEAD_THRESHOLD,
-    }
+    names = tuple(concepts[j] for j in measured.kept)
+    problem = Problem(activations, names, matrix, split, measured)
 
-    def at(gain):
-        return linear.select(
-            measured,
-            ranked,
-            names,
-            linear.maximum(activations),
-            split,
-            search="greedy",
-            min_gain=gain,
-            **options,
-        )
+    def at(gain: float):
+        return linear.greedy(problem, linear.Greedy(min_gain=gain))
 
     if mean_length is None:
-        return at(linear.MIN_GAIN)
-    low, high = 0.0, 10 * linear.MIN_GAIN
+        return at(linear.Greedy.min_gain)
+    low, high = 0.0, 10 * linear.Greedy.min_gain
     for _ in range(14):
         middle = (low + high) / 2
         low, high = (low, middle) if at(middle).lengths.mean() <= mean_length else (middle, high)
@@ -156,6 +145,7 @@ def against(values: np.ndarray, base: np.ndarray) -> str:
 def run(draw: int) -> None:
     """Print one draw's tables."""
     model, network = jaxle.load_model("scenes_siglip_s"), jaxle.load_model("scenes_resnet")
+    assert isinstance(model, TwoTower)
     parts = []
     for chunk in np.array_split(np.arange(PROBE + TEST), 11):
         scenes = render(chunk, draw)
@@ -183,11 +173,11 @@ def run(draw: int) -> None:
         "layer3": (layer3, CONCEPTS, None),
     }
     print(
-        f"\n{planted.weights.shape[1]} neurons planted over {len(matrix.concepts)} concepts; value: its difference to bare's ± s.e.\n"
+        f"\n{planted.weights.shape[1]} neurons planted over {len(matrix.concepts)} concepts; "
+        "value: its difference to bare's ± s.e.\n"
     )
-    print(
-        "| neurons | search | prompt | length | F1 | ρ by labels | ρ by the same P |\n|---|---|---|---|---|---|---|"
-    )
+    print("| neurons | search | prompt | length | F1 | ρ by labels | ρ by the same P |")
+    print("|---|---|---|---|---|---|---|")
     for of, (activations, concepts, truth) in data.items():
         columns = [CONCEPTS.index(concept) for concept in concepts]
         for search in (greedy, preconditioned):
@@ -207,7 +197,8 @@ def run(draw: int) -> None:
                     for mark in ("F1", "ρ by labels", "ρ by the same P")
                 ]
                 print(
-                    f"| {of} | {search.__name__} | {name} | {got['length'].mean():.2f} | {' | '.join(cells)} |",
+                    f"| {of} | {search.__name__} | {name} | {got['length'].mean():.2f} | "
+                    f"{' | '.join(cells)} |",
                     flush=True,
                 )
 

@@ -1,2 +1,3 @@
-"""The concept matrix: which words (`sets`), what lies above them (`hierarchy`, `wordnet`), and which image shows which (`labels` by labels,
-`contrastive` by two towers, `calibration` for their scale)."""
+"""The concept matrix: which words (`sets`), their superclasses (`hierarchy`, `wordnet`), and which
+image shows which (`labels` by labels, `contrastive` by two towers, `calibration` for their scale).
+"""

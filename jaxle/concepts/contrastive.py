@@ -1,8 +1,13 @@
-"""Contrastive concepts: P_ij = σ(scale·(cos(E_I(x_i), E_T(c_j)) + shift)) from the embeddings of two towers (method.md §3, SigLIP).
+"""Contrastive concepts: probabilities from the embeddings of two towers (method.md §3, SigLIP).
 
-Only the embeddings are held, images × numbers and concepts × numbers; tiles of P are made where they are consumed. SigLIP and CLIP alike:
-what differs is the calibration (`calibration`). The paper embeds the raw concept, without a prompt; templates are an option.
+    P_ij = σ(scale·(cos(E_I(x_i), E_T(c_j)) + shift))
+
+Only the embeddings are held, images × numbers and concepts × numbers; tiles of P are made where
+they are consumed. SigLIP and CLIP differ in their calibration only (`calibration`). The paper
+embeds the raw concept, without a prompt; templates are an option.
 """
+
+from __future__ import annotations
 
 import collections
 import dataclasses
@@ -12,8 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float, Float32, Int, Real
 
-from jaxle.arrays import check_matrix
+from jaxle.arrays import Array, check_matrix, checks_input
 from jaxle.mesh import replicated, split_rows
 
 UNIT = 0.01  # how far from 1 the length of an embedding may be: bfloat16's rounding and no more
@@ -21,7 +27,7 @@ UNIT = 0.01  # how far from 1 the length of an embedding may be: bfloat16's roun
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ContrastiveConcepts:
-    """Concepts known by two towers; `ContrastiveConcepts.make` makes it.
+    """Concepts by two towers; `ContrastiveConcepts.make` makes it.
 
     Attributes:
       concepts: the names of the columns.
@@ -31,21 +37,22 @@ class ContrastiveConcepts:
     concepts: tuple[str, ...]
     scale: float
     shift: float
-    _images: np.ndarray  # (images, numbers), on the host
-    _texts: jax.Array  # float32 (concepts, numbers), on the device
+    _images: Real[Array, "images numbers"]  # on the host
+    _texts: Float32[jax.Array, "concepts numbers"]  # on the device
     _mesh: Mesh | None
 
     @classmethod
+    @checks_input
     def make(
         cls,
         concepts: Sequence[str],
-        image_embeddings: np.ndarray,
-        text_embeddings: np.ndarray,
+        image_embeddings: Real[Array, "images numbers"],
+        text_embeddings: Real[Array, "concepts numbers"],
         scale: float,
         shift: float,
         mesh: Mesh | None = None,
-    ) -> "ContrastiveConcepts":
-        """Concepts of a set of images from what `embed_images` and `embed_prompts` gave.
+    ) -> ContrastiveConcepts:
+        """Returns concepts of a set of images from what `embed_images` and `embed_prompts` gave.
 
         Args:
           concepts: names, all different.
@@ -55,15 +62,16 @@ class ContrastiveConcepts:
           mesh: rows of a tile are made by the devices of its axis `data`, where they divide evenly.
 
         Raises:
-          ValueError: shapes that do not fit, values that are not finite, embeddings that are not of length 1, names that repeat.
+          ValueError: shapes that do not fit, values that are not finite, embeddings that are not of
+            length 1, names that repeat.
         """
         concepts = tuple(str(concept) for concept in concepts)
         check_matrix(image_embeddings, "image embeddings", ("images", "numbers"))
         check_matrix(text_embeddings, "text embeddings", ("concepts", "numbers"))
         if text_embeddings.shape != (len(concepts), image_embeddings.shape[1]):
             raise ValueError(
-                f"text embeddings are {text_embeddings.shape}; expected ({len(concepts)} concepts, {image_embeddings.shape[1]} numbers "
-                f"as the image embeddings have)"
+                f"text embeddings are {text_embeddings.shape}; expected ({len(concepts)} concepts, "
+                f"{image_embeddings.shape[1]} numbers as the image embeddings have)"
             )
         twice = sorted(
             concept for concept, times in collections.Counter(concepts).items() if times > 1
@@ -83,8 +91,12 @@ class ContrastiveConcepts:
         """Number of images."""
         return self._images.shape[0]
 
-    def rows(self, index: np.ndarray, columns: np.ndarray | slice | None = None) -> jax.Array:
-        """Some rows of the images × concepts matrix; use it wherever a tile of it is consumed.
+    def rows(
+        self,
+        index: Int[Array, "rows"] | slice,
+        columns: Int[Array, "columns"] | slice | None = None,
+    ) -> Float32[jax.Array, "_ _"]:
+        """Returns some rows of the images × concepts matrix, a tile where it is consumed.
 
         Args:
           index: int (rows,), images, or a slice.
@@ -97,8 +109,12 @@ class ContrastiveConcepts:
             *self._operands(index, columns), jnp.float32(self.scale), jnp.float32(self.shift)
         )
 
-    def cosines(self, index: np.ndarray, columns: np.ndarray | slice | None = None) -> jax.Array:
-        """As `rows`, before scale, shift and σ: what a calibration is fitted on."""
+    def cosines(
+        self,
+        index: Int[Array, "rows"] | slice,
+        columns: Int[Array, "columns"] | slice | None = None,
+    ) -> Float32[jax.Array, "_ _"]:
+        """Returns the same before scale, shift and σ: what a calibration is fitted on."""
         return _cosines(*self._operands(index, columns))
 
     def _operands(self, index, columns):
@@ -113,11 +129,11 @@ class ContrastiveConcepts:
 
 
 def embed_prompts(
-    embed_texts: Callable[[list[str]], np.ndarray],
+    embed_texts: Callable[[list[str]], Real[Array, "texts numbers"]],
     concepts: Sequence[str],
     templates: Sequence[str] = (),
-) -> np.ndarray:
-    """Embed concepts, each as it is (the paper) or as the mean over prompts; use it for `text_embeddings`.
+) -> Float[np.ndarray, "concepts numbers"]:
+    """Returns embeddings of concepts, each as it is (the paper) or as the mean over prompts.
 
     Args:
       embed_texts: list of str → (texts, numbers), rows of length 1, such as a two-tower model's.
@@ -133,11 +149,13 @@ def embed_prompts(
     wrong = [template for template in templates if template.count("{}") != 1]
     if wrong:
         raise ValueError(f"prompt templates are {wrong}; expected exactly one {{}} in each")
-    total = 0.0
-    for template in templates or ("{}",):
-        total = total + np.asarray(
+    total = sum(
+        np.asarray(
             embed_texts([template.replace("{}", concept) for concept in concepts]), np.float32
         )
+        for template in templates or ("{}",)
+    )
+    total = np.asarray(total)
     return total / np.linalg.norm(total, axis=1, keepdims=True) if templates else total
 
 
@@ -147,7 +165,8 @@ def _check_unit(embeddings, word):
         wrong = np.flatnonzero(np.abs(lengths - 1) > UNIT)
         if wrong.size:
             raise ValueError(
-                f"{word} embedding {start + wrong[0]} has length {lengths[wrong[0]]:.4g}; expected 1 (L2-normalised)"
+                f"{word} embedding {start + wrong[0]} has length {lengths[wrong[0]]:.4g}; "
+                "expected 1 (L2-normalised)"
             )
 
 

@@ -1,50 +1,60 @@
-"""Superclasses: concepts that hold of an image because of its class, as `animal` holds of every image of a cat (method.md §3, Label).
+"""Superclasses: concepts that hold of an image because of its class (method.md §3, Label).
 
-Given as a dict of name → members, each a class or another superclass: by a config, or read off WordNet (`wordnet`). What would add
-nothing to the fit is dropped: a superclass of one class or of all of them, and every further name of the same set.
+`animal` holds of every image of a cat. Given as a dict of name → members, each a class or another
+superclass: by a config, or from WordNet (`wordnet`). What would add nothing to the fit is dropped:
+a superclass of one class or of all of them, and every further name of the same set.
 """
+
+from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool
+
+from jaxle.arrays import checks_input
 
 
 class Hierarchy(NamedTuple):
-    """The superclasses that remain, and what became of the others."""
+    """The superclasses that remain, and why the others do not."""
 
     names: tuple[str, ...]  # superclasses kept, in the order given
-    membership: np.ndarray  # bool (classes, superclasses): is the class in it?
+    membership: Bool[np.ndarray, "classes superclasses"]  # is the class in it?
     dropped: dict[str, str]  # superclass → why it was dropped
 
 
+@checks_input
 def resolve_superclasses(
     superclasses: Mapping[str, Sequence[str]], class_names: Sequence[str]
 ) -> Hierarchy:
-    """Resolves named superclasses down to classes; use it where a config gives a hierarchy.
+    """Returns named superclasses resolved down to classes.
 
     Args:
-      superclasses: dict of name → list of member names, classes or other superclasses, nested as deep as wanted.
+      superclasses: dict of name → list of member names, classes or other superclasses, nested as
+        deep as wanted.
       class_names: the data set's classes.
 
     Returns:
-      Hierarchy. Dropped are superclasses of a single class, of all classes (a constant column), and all but the first name of each set.
+      Hierarchy. Dropped are superclasses of a single class, of all classes (a constant column), and
+      all but the first name of each set.
 
     Raises:
-      ValueError: members that are neither class nor superclass, superclasses that contain themselves, that have no members, or that
-        bear a class's name; all such names are listed.
+      ValueError: members that are neither class nor superclass, superclasses that contain
+        themselves, that have no members, or that bear a class's name; all such names are listed.
     """
     row = {name: i for i, name in enumerate(class_names)}
     _check_names(superclasses, row)
-    sets = {}
+    sets: dict[str, frozenset[int]] = {}
 
-    def classes_of(name, above):
+    def classes_of(name: str, above: list[str]) -> frozenset[int]:
         if name in row:
             return frozenset([row[name]])
         if name in above:
             raise ValueError(
-                f"superclasses contain themselves: {' → '.join([*above[above.index(name) :], name])}"
+                "superclasses contain themselves: "
+                f"{' → '.join([*above[above.index(name) :], name])}"
             )
         if name not in sets:
             sets[name] = frozenset().union(
@@ -52,13 +62,14 @@ def resolve_superclasses(
             )
         return sets[name]
 
-    kept, dropped = {}, {}
+    kept: dict[frozenset[int], str] = {}
+    dropped: dict[str, str] = {}
     for name in superclasses:
         members = classes_of(name, [])
         if len(members) == 1:
             dropped[name] = f"it has a single class, {class_names[min(members)]}"
         elif len(members) == len(row):
-            dropped[name] = "it has all classes, so it tells no image from another"
+            dropped[name] = "it has all classes, so it is the same for every image"
         elif members in kept:
             dropped[name] = f"it has the same classes as {kept[members]}"
         else:

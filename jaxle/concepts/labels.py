@@ -1,15 +1,21 @@
-"""Label concepts: P_ij is 1 where concept j holds of image i by the data set's own labels, else 0 (method.md §3, Label).
+"""Label concepts: P_ij is 1 where concept j holds of image i by the data set's labels, else 0
+(method.md §3, Label).
 
-From class labels, the columns are the classes and the superclasses; only the table classes × concepts is held, and rows are gathered from
-it. From annotations, each image has labels of its own, which may lie in a memory map. Images × concepts is never made.
+From class labels, the columns are the classes and the superclasses; only the table classes ×
+concepts is held, and rows are gathered from it. From annotations, each image has labels of its own,
+which may lie in a memory map. Images × concepts is never made.
 """
+
+from __future__ import annotations
 
 import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Bool, Float32, Int, UInt8
 
+from jaxle.arrays import checks_input
 from jaxle.concepts.hierarchy import resolve_superclasses
 
 
@@ -24,41 +30,51 @@ class LabelConcepts:
 
     concepts: tuple[str, ...]
     dropped: dict[str, str]
-    _table: np.ndarray  # uint8 (rows of the table, concepts)
-    _row_of: np.ndarray | None  # int (images,) into the table; None: image i has row i
+    _table: UInt8[np.ndarray, "rows concepts"] | Bool[np.ndarray, "rows concepts"]
+    _row_of: Int[np.ndarray, "images"] | None  # into the table; None: image i has row i
 
     @classmethod
+    @checks_input
     def make(
         cls,
-        labels: np.ndarray | None,
+        labels: Int[np.ndarray, "images"] | None,
         class_names: Sequence[str],
         superclasses: Mapping[str, Sequence[str]] | None = None,
-        annotations: tuple[Sequence[str], np.ndarray] | None = None,
-    ) -> "LabelConcepts":
-        """Concepts of a data set: its annotations where it has them, else its classes and superclasses.
+        annotations: tuple[
+            Sequence[str],
+            UInt8[np.ndarray, "images concepts"] | Bool[np.ndarray, "images concepts"],
+        ]
+        | None = None,
+    ) -> LabelConcepts:
+        """Returns a data set's concepts: annotations where it has them, else classes and
+        superclasses.
 
         Args:
           labels: int (images,), index into class_names; None where the data have none.
           class_names: the classes.
           superclasses: name → members, as `resolve_superclasses` takes it.
-          annotations: (concepts, uint8 or bool (images, concepts) of 0 and 1, may be a memory map); None where the data have none.
+          annotations: (concepts, uint8 or bool (images, concepts) of 0 and 1, may be a memory map);
+            None where the data have none.
 
         Returns:
-          With annotations their columns; else the classes in their order, then the superclasses that remain.
+          With annotations their columns; else the classes in their order, then the superclasses
+          that remain.
 
         Raises:
-          ValueError: neither labels nor annotations, labels out of range, names that repeat, superclasses beside annotations, or what
-            `resolve_superclasses` refuses.
+          ValueError: neither labels nor annotations, labels out of range, names that repeat,
+            superclasses beside annotations, or what `resolve_superclasses` refuses.
         """
         if annotations is not None:
             if superclasses:
                 raise ValueError(
-                    "superclasses are given, but the data are annotated image by image; expected them among the annotations"
+                    "superclasses are given, but the data are annotated image by image; "
+                    "expected them among the annotations"
                 )
             return cls(*_annotated(*annotations))
         if labels is None:
             raise ValueError(
-                "the data have neither class labels nor annotations; expected either, as Label concepts are made of them"
+                "the data have neither class labels nor annotations; "
+                "expected either, as Label concepts are made of them"
             )
         labels = _checked(labels, class_names)
         hierarchy = resolve_superclasses(superclasses or {}, class_names)
@@ -72,8 +88,12 @@ class LabelConcepts:
         """Number of images."""
         return len(self._table) if self._row_of is None else len(self._row_of)
 
-    def rows(self, index: np.ndarray, columns: np.ndarray | slice | None = None) -> np.ndarray:
-        """Some rows of the images × concepts matrix; use it wherever a tile of it is consumed.
+    def rows(
+        self,
+        index: Int[np.ndarray, "rows"] | Sequence[int],
+        columns: Int[np.ndarray, "columns"] | Sequence[int] | slice | None = None,
+    ) -> Float32[np.ndarray, "rows columns"]:
+        """Returns some rows of the images × concepts matrix, a tile where it is consumed.
 
         Args:
           index: int (rows,), images.
@@ -117,7 +137,8 @@ def _annotated(concepts: Sequence[str], matrix: np.ndarray) -> tuple:
         or matrix.dtype not in (np.uint8, np.bool_)
     ):
         raise ValueError(
-            f"annotations are {matrix.dtype} of shape {matrix.shape}; expected uint8 (images, {len(concepts)} concepts)"
+            f"annotations are {matrix.dtype} of shape {matrix.shape}; "
+            f"expected uint8 (images, {len(concepts)} concepts)"
         )
     twice = sorted(concept for concept, times in collections.Counter(concepts).items() if times > 1)
     if twice:

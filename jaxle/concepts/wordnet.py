@@ -1,12 +1,16 @@
-"""Superclasses of classes that are WordNet synsets (method.md §3, Label), and their names in readable form.
+"""Superclasses of classes that are WordNet synsets (method.md §3, Label), and readable names.
 
-An image belongs to every hypernym of its class. Shipped are WordNet 3.0's noun synsets with their hypernyms, the synsets of ImageNet-1k's
-classes in the order of its labels, and one synset for each class of CIFAR-10 and CIFAR-100; all made by tools/concept_tables.py. A data
-set whose class names are synset ids (ImageNet, Tiny-ImageNet, ImageNet-21k) needs nothing else.
+An image belongs to every hypernym of its class. Shipped are WordNet 3.0's noun synsets with their
+hypernyms, the synsets of ImageNet-1k's classes in the order of its labels, and one synset for each
+class of CIFAR-10 and CIFAR-100; all made by tools/concept_tables.py. A data set whose class names
+are synset ids (ImageNet, Tiny-ImageNet, ImageNet-21k) needs nothing else.
 
-The paper's code keys hypernyms by their first lemma, so that synsets of one name merge; here each synset is a concept of its own, and one
-whose name is another's too is told apart by what it is: crane (wading bird).
+The paper's code keys hypernyms by their first lemma, so that synsets of one name merge. Here each
+synset is a concept of its own, and one whose name is another's too is distinguished by its
+hypernym: crane (wading bird).
 """
+
+from __future__ import annotations
 
 import functools
 import gzip
@@ -19,40 +23,39 @@ from jaxle.concepts.hierarchy import resolve_superclasses
 
 SYNSET = re.compile(r"n\d{8}")
 DATA_SETS = ("cifar10", "cifar100")
-_MERGED = {
-    "vehicles 1": "vehicles",
-    "vehicles 2": "vehicles",
-}  # as the paper's code does: 19 coarse labels of CIFAR-100
+# As the paper's code does: 19 coarse labels of CIFAR-100.
+_MERGED = {"vehicles 1": "vehicles", "vehicles 2": "vehicles"}
 
 
 class Described(NamedTuple):
     """Classes in words, and what they belong to."""
 
     class_names: tuple[str, ...]  # readable, in the order of the classes, all different
-    superclasses: dict[
-        str, tuple[str, ...]
-    ]  # name → class names; the most specific first, as `LabelConcepts.make` takes them
+    # name → class names; the most specific first, as `LabelConcepts.make` takes them
+    superclasses: dict[str, tuple[str, ...]]
     dropped: dict[str, str]  # synset id of a hypernym → why it is no superclass
 
 
 def describe(class_names: Sequence[str]) -> Described:
-    """Names classes and finds their superclasses; use it where classes are WordNet ids, or those of CIFAR-10 or CIFAR-100.
+    """Returns readable names and superclasses of classes that WordNet has.
 
     Args:
-      class_names: ids such as "n02099601" in any order, or the class names of one of `DATA_SETS` (case, spacing and underscores are free).
+      class_names: ids such as "n02099601" in any order, or the class names of one of `DATA_SETS`
+        (case, spacing and underscores are free).
 
     Returns:
-      Described. Of hypernyms with the same classes the most specific is kept; dropped are those of a single class and of all classes.
+      Described. Of hypernyms with the same classes the most specific is kept; dropped are those of
+      a single class and of all classes.
 
     Raises:
       ValueError: names that are neither, or ids that WordNet 3.0 does not have as nouns.
     """
     ids = synsets(class_names)
     if SYNSET.fullmatch(str(class_names[0])):
-        names = _told_apart(ids, taken=())
+        names = _distinct(ids, taken=())
     else:
         names = tuple(_plain(name) for name in class_names)
-    members = {}
+    members: dict[str, list[str]] = {}
     for own, name in zip(ids, names, strict=True):
         for above in _ancestors(own) - {own}:
             members.setdefault(above, []).append(name)
@@ -61,17 +64,21 @@ def describe(class_names: Sequence[str]) -> Described:
             members[own].append(name)
     specific_first = sorted(members, key=lambda synset: (-_depth(synset), synset))
     hierarchy = resolve_superclasses({synset: members[synset] for synset in specific_first}, names)
-    labels = _told_apart(hierarchy.names, taken=names)
+    labels = _distinct(hierarchy.names, taken=names)
     position = {name: i for i, name in enumerate(names)}
     kept = {
-        label: tuple(sorted(members[synset], key=position.get))
+        label: tuple(sorted(members[synset], key=position.__getitem__))
         for label, synset in zip(labels, hierarchy.names, strict=True)
     }
     return Described(names, kept, hierarchy.dropped)
 
 
 def synsets(class_names: Sequence[str]) -> tuple[str, ...]:
-    """The WordNet ids of classes; `ValueError` where they have none (see `describe`)."""
+    """Returns the WordNet ids of classes.
+
+    Raises:
+      ValueError: classes that have none (see `describe`).
+    """
     class_names = [str(name) for name in class_names]
     if class_names and all(SYNSET.fullmatch(name) for name in class_names):
         unknown = [name for name in class_names if name not in _graph()]
@@ -87,18 +94,22 @@ def synsets(class_names: Sequence[str]) -> tuple[str, ...]:
         if class_names and {_plain(name) for name in class_names} <= table.keys():
             return tuple(table[_plain(name)][0] for name in class_names)
     raise ValueError(
-        f"class names are {', '.join(class_names[:5]) or 'none'}…; expected WordNet ids such as n02099601, or the classes of "
-        f"{' or '.join(DATA_SETS)}; for other data give superclasses by name in the config"
+        f"class names are {', '.join(class_names[:5]) or 'none'}…; expected WordNet ids such as "
+        f"n02099601, or the classes of {' or '.join(DATA_SETS)}; for other data give superclasses "
+        "by name in the config"
     )
 
 
 def imagenet() -> tuple[str, ...]:
-    """The WordNet ids of ImageNet-1k's classes, in the order of its labels and of every network's logits."""
+    """Returns the WordNet ids of ImageNet-1k's classes, in the order of its labels and of every
+    network's logits."""
     return tuple(_text("imagenet.txt").split())
 
 
 def coarse(class_names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """CIFAR-100's own coarse labels as superclasses, vehicles 1 and 2 merged as in the paper's code; use it with its class names.
+    """Returns CIFAR-100's own coarse labels as superclasses.
+
+    Vehicles 1 and 2 are merged, as in the paper's code.
 
     Raises:
       ValueError: a class that CIFAR-100 does not have.
@@ -107,18 +118,21 @@ def coarse(class_names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     unknown = [str(name) for name in class_names if _plain(str(name)) not in table]
     if unknown:
         raise ValueError(
-            f"classes without a coarse label: {', '.join(unknown[:10])}; expected classes of cifar100"
+            f"classes without a coarse label: {', '.join(unknown[:10])}; "
+            "expected classes of cifar100"
         )
-    members = {}
+    members: dict[str, list[str]] = {}
     for name in class_names:
         label = _plain(table[_plain(name)][1])
         members.setdefault(_MERGED.get(label, label), []).append(name)
     return {label: tuple(members[label]) for label in sorted(members)}
 
 
-def _told_apart(ids: Sequence[str], taken: Sequence[str]) -> tuple[str, ...]:
-    """Names of synsets, those that clash with one another or with a name that is taken qualified by the nearest hypernym that helps."""
-    graph, groups = _graph(), {}
+def _distinct(ids: Sequence[str], taken: Sequence[str]) -> tuple[str, ...]:
+    """Names of synsets; those that equal one another or a name that is taken are qualified by the
+    nearest hypernym that differs."""
+    graph = _graph()
+    groups: dict[str, list[str]] = {}
     for synset in ids:
         groups.setdefault(graph[synset][0], []).append(synset)
     labels, used = {}, {*taken, *groups}
@@ -136,9 +150,8 @@ def _told_apart(ids: Sequence[str], taken: Sequence[str]) -> tuple[str, ...]:
                 break
         else:
             found = [f"{name} ({synset})" for synset in alike]
-            found = [
-                f"kinds of {label}" if label in used else label for label in found
-            ]  # a class, and the superclass that it is too
+            # a class, and the superclass that it is too
+            found = [f"kinds of {label}" if label in used else label for label in found]
         used.update(found)
         labels.update(zip(alike, found, strict=True))
     return tuple(labels[synset] for synset in ids)

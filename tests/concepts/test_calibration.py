@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from jaxle.concepts.calibration import BINS, KNOWN, assess, calibrate, known
+from jaxle.concepts.calibration import (
+    BINS,
+    KNOWN,
+    assess,
+    calibrate,
+    calibrate_embeddings,
+    known,
+)
 from jaxle.concepts.contrastive import ContrastiveConcepts
 from jaxle.concepts.labels import LabelConcepts
 from jaxle.mesh import make_mesh
@@ -138,6 +145,71 @@ def test_tiles_of_two_towers(mesh):
     found = calibrate(made.cosines, labels.rows, np.arange(104))
     plain = calibrate(lambda i, j: images[i] @ texts[j].T, labels.rows, np.arange(104))
     np.testing.assert_allclose([found.scale, found.shift], [plain.scale, plain.shift], rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "bool", "float32", "memory map"])
+def test_arrays_alone_give_what_tiles_give(kind, tmp_path):
+    labels, texts, images = world(1.0)
+    given, index = labels.rows(np.arange(110)), np.arange(3, 100)
+    expected = calibrate(lambda i, j: images[i] @ texts[j].T, labels.rows, index)
+    if kind == "memory map":
+        for name, array in (("images", images), ("labels", given)):
+            np.save(tmp_path / f"{name}.npy", array)
+        images, given = (
+            np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("images", "labels")
+        )
+    else:
+        given = given.astype(kind)
+    found = calibrate_embeddings(images, texts, given, index)
+    np.testing.assert_allclose(found[:2], expected[:2], rtol=1e-4)
+    np.testing.assert_allclose(found.quality.nll, expected.quality.nll, rtol=1e-5)
+    assert found.source == expected.source and "fitted on 97 images × 14 " in found.source
+    other = calibrate_embeddings(images[index], texts, given[index])
+    np.testing.assert_allclose(other[:2], found[:2], rtol=1e-4)
+
+
+def test_blocks_of_images_are_read_and_never_all_at_once(monkeypatch):
+    labels, texts, images = world(1.0)
+    given = labels.rows(np.arange(110)).astype(np.uint8)
+    whole = calibrate_embeddings(images, texts, given)
+    monkeypatch.setattr("jaxle.arrays.BLOCK_BYTES", 4 * 15 * 10)
+    shapes = []
+    cosines = ContrastiveConcepts.cosines
+
+    def watched(self, index, columns=None):
+        shapes.append(len(index))
+        return cosines(self, index, columns)
+
+    monkeypatch.setattr(ContrastiveConcepts, "cosines", watched)
+    blocks = calibrate_embeddings(images, texts, given)
+    np.testing.assert_allclose(blocks[:2], whole[:2], rtol=1e-5)
+    assert max(shapes) <= 11
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": np.ones((109, 15))}, "image embeddings and labels must describe the same"),
+        ({"labels": np.ones((110, 14))}, "labels have 14 columns for 15 text embeddings"),
+        ({"labels": np.full((110, 15), 0.5)}, "labels must be 0 or 1, got 0.5 at image 0"),
+        ({"labels": np.full((110, 15), 2)}, "labels must be 0 or 1, got 2 at image 0"),
+        ({"labels": [[0]]}, "labels must be an array of shape"),
+        ({"image_embeddings": np.ones((110, 48))}, "image embedding 0 has length 6.928"),
+        ({"text_embeddings": np.ones((15, 47))}, "expected .15 concepts, 48 numbers"),
+        ({"index": np.array([0, 110])}, "index holds 110; expected 0 to 109"),
+        ({"index": np.array([0.5])}, "index is float64"),
+        ({"index": np.arange(0)}, "empty index"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_named(change, message):
+    labels, texts, images = world(1.0)
+    good = {
+        "image_embeddings": images,
+        "text_embeddings": texts,
+        "labels": labels.rows(np.arange(110)),
+    }
+    with pytest.raises(ValueError, match=message):
+        calibrate_embeddings(**(good | change))
 
 
 def test_perfect_labels_are_said_to_have_no_best_scale():

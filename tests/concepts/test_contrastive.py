@@ -4,9 +4,9 @@ import pytest
 
 from jaxle.concepts import contrastive
 from jaxle.concepts.contrastive import ContrastiveConcepts, embed_prompts
-from jaxle.solve.screen import screen
 from jaxle.mesh import make_mesh
 from jaxle.solve.moments import second_moments
+from jaxle.solve.screen import screen
 
 
 def unit(shape, seed):

@@ -44,7 +44,7 @@ def test_single_full_and_repeated_sets_are_dropped_with_their_reason():
     assert hierarchy.dropped == {
         "companion": "it has the same classes as pet",
         "swimmer": "it has a single class, ship",
-        "thing": "it has all classes, so it tells no image from another",
+        "thing": "it has all classes, so it is the same for every image",
         "again": "it has the same classes as pet",
         "one": "it has a single class, ship",
     }

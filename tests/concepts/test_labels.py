@@ -1,4 +1,5 @@
-"""Label concepts: the right ones and zeros, by rows and columns, without ever holding images × concepts."""
+"""Label concepts: the right ones and zeros, by rows and columns, without ever holding images ×
+concepts."""
 
 import numpy as np
 import pytest

@@ -2,7 +2,14 @@ import re
 
 import pytest
 
-from jaxle.concepts.sets import LONGEST, MOST, SHIPPED, gather, read_lines
+from jaxle.concepts.sets import LONGEST, MOST, OF_THE_DATA, SETS, SHIPPED, gather, read_lines
+
+WORDS = ["Sea_Lion", "zebra"]
+MIXED, NUMBER = ("zebra", 3), 3
+
+
+def words():
+    return ("zebra", "gnu\r\n")
 
 
 def write(tmp_path, content, name="words.txt"):
@@ -23,6 +30,31 @@ def test_a_union_keeps_order_first_spelling_and_origin(tmp_path):
     assert found.concepts == ("golden retriever", "cat", "Sea Lion", "zebra", "dog")
     assert found.origin == ("classes", "classes", words, words, "superclasses")
     assert found.repeated == {words: 2, "superclasses": 1}
+
+
+def test_your_own_words_come_from_a_list_or_a_function():
+    mine, made = f"{__name__}:WORDS", f"{__name__}:words"
+    found = gather(["classes", mine, made], classes=("cat",))
+    assert found.concepts == ("cat", "Sea Lion", "zebra", "gnu")
+    assert found.origin == ("classes", mine, mine, made) and found.repeated == {made: 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("NUMBER", "is int; expected a list or tuple of str, or a function"),
+        ("MIXED", "is tuple that holds 3; expected a list or tuple of str"),
+        ("__name__", "is str; expected a list or tuple of str"),
+        ("Absent", "has no 'Absent', which concept set .* names"),
+    ],
+)
+def test_an_object_that_is_no_list_of_words_is_named(name, message):
+    with pytest.raises(ValueError, match=message):
+        gather([f"{__name__}:{name}"])
+
+
+def test_one_table_names_every_set():
+    assert list(SETS) == [*OF_THE_DATA, *SHIPPED] and all(kind.meaning for kind in SETS.values())
 
 
 def test_the_order_of_sets_decides(tmp_path):
@@ -70,7 +102,8 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path):
         ("nouns", "expected a list of one or more of classes"),
         (
             ["textuers"],
-            "unknown concept set 'textuers' .did you mean textures.*valid: classes, superclasses, annotations, .*file:PATH",
+            "unknown concept set 'textuers' .did you mean textures.*valid: classes, superclasses, "
+            "annotations, .*file:PATH, package.module:name",
         ),
         (["classes"], "concept set classes holds no concept; the data have none"),
         (["file:/nowhere/words.txt"], "cannot read concepts from /nowhere/words.txt: No such file"),

@@ -77,7 +77,8 @@ def test_the_rules_of_the_method_hold(imagenet):
 
 
 def test_merging_synsets_of_one_name_gives_the_references_400():
-    """The paper's code keys hypernyms by first lemma; done so, and with the root, its published number comes out."""
+    """The paper's code keys hypernyms by first lemma; done so, and with the root, its published
+    number comes out."""
     graph, members = wordnet._graph(), collections.defaultdict(set)
     for own in wordnet.imagenet():
         for synset in wordnet._ancestors(own) - {own}:
@@ -86,8 +87,8 @@ def test_merging_synsets_of_one_name_gives_the_references_400():
 
 
 def test_members_are_every_class_below_by_an_independent_walk(imagenet):
-    rows = [line.split("\t") for line in gzip.decompress(files(wordnet.__package__).joinpath("data/wordnet_nouns.tsv.gz").read_bytes())
-            .decode().splitlines()]  # fmt: skip
+    packed = files(wordnet.__package__).joinpath("data/wordnet_nouns.tsv.gz").read_bytes()
+    rows = [line.split("\t") for line in gzip.decompress(packed).decode().splitlines()]
     below = collections.defaultdict(list)
     for synset, _, hypernyms in rows:
         for hypernym in hypernyms.split():
