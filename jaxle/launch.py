@@ -19,9 +19,10 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from jaxle.mesh import make_mesh
+from jaxle.options import describe
 from jaxle.pipeline import run as pipeline
 from jaxle.pipeline.cache import STAGES
-from jaxle.pipeline.reading import read_config
+from jaxle.pipeline.reading import SECTIONS, read_config
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Path of the experiment's config, with an optional :variant.", lock_config=True
@@ -80,7 +81,7 @@ def run() -> None:
 def _parse(argv: list[str]) -> list[str]:
     """Parses the flags; a key or value that the config does not know ends with one sentence."""
     try:
-        return flags.FLAGS(argv)
+        return flags.FLAGS([_with_tuple(argument) for argument in argv])
     except (AttributeError, KeyError) as error:  # ml_collections: 'sorce' Did you mean "source" …
         while error.args and isinstance(error.args[0], KeyError):
             error = error.args[0]
@@ -91,6 +92,26 @@ def _parse(argv: list[str]) -> list[str]:
             traceback.print_exc()
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         sys.exit(_refuse(lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"))
+
+
+def _with_tuple(argument: str) -> str:
+    """A tuple field's value as Python writes it: --config.target.taps=a,b becomes =('a', 'b')."""
+    name, equals, value = argument.partition("=")
+    section, _, field = name.lstrip("-").removeprefix("config.").partition(".")
+    fields = describe(SECTIONS[section]) if section in SECTIONS else {}
+    if not equals or field not in fields or fields[field].kind is not tuple:
+        return argument
+    if value.strip()[:1] in ("(", "[", "'", '"'):
+        return argument
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    return f"{name}={tuple(_number(part) for part in parts)!r}"
+
+
+def _number(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _config_path(argv: list[str]) -> Path | None:

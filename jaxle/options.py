@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 Record = TypeVar("Record")
+LISTED = 60  # names in a message
 
 
 class Option(NamedTuple):
@@ -163,9 +164,15 @@ def convert(field: Option, value: Any, where: str = "") -> Any:
 
 
 def suggest(name: str, valid: Sequence[str] | Mapping[str, Any]) -> str:
-    """Returns what to write in place of an unknown name: the nearest valid one, or all of them."""
-    near = difflib.get_close_matches(name, list(valid), 1, 0.6)
-    listed = f"valid: {', '.join(valid) or 'none'}"
+    """Returns what to write in place of an unknown name: the nearest valid one, and all of them.
+
+    Of more than `LISTED` names the first are listed.
+    """
+    names = [str(other) for other in valid]
+    near = difflib.get_close_matches(name, names, 1, 0.6)
+    listed = f"valid: {', '.join(names[:LISTED]) or 'none'}"
+    if len(names) > LISTED:
+        listed += f", … ({len(names)} in all)"
     return f"did you mean {near[0]!r}? ({listed})" if near else listed
 
 

@@ -119,7 +119,7 @@ class FinishedRun:
         """
         if isinstance(name, str):
             if name not in self._numbers:
-                raise ValueError(f"no image {name!r}: {suggest(name, self._numbers)[:300]}.")
+                raise ValueError(f"the run has no image {name!r}: {suggest(name, self.names)}.")
             name = self._numbers[name]
         if not 0 <= name < len(self.names):
             raise ValueError(f"no image {name}: expected 0 to {len(self.names) - 1}.")

@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 from jaxle.evaluation import find_metrics
 from jaxle.explainers import find_explainer
 from jaxle.options import checked, describe, read, suggest
+from jaxle.pipeline.cache import plain
 from jaxle.pipeline.config import Config, Encoder, Method
 from jaxle.references import is_reference
 
@@ -49,6 +50,15 @@ def read_config(given: Mapping[str, Any]) -> Config:
     config = dataclasses.replace(config, target=target)
     _check(config)
     return config
+
+
+def write_config(config: Config) -> dict[str, Any]:
+    """Returns the settings as JSON values, in the form in which `read_config` reads them."""
+    values = plain(config)
+    for method in values["methods"].values():
+        method |= method.pop("encoder") or {}
+        method |= method.pop("options")
+    return values
 
 
 def _mapping(name: str, value: Any) -> Mapping[str, Any]:

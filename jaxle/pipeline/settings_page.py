@@ -33,9 +33,8 @@ def get_config():
 ```
 
 Every field below can be changed on the command line, `--config.data.limit=1000`; a misspelt name is
-refused, and the nearest name offered. A tuple is written as in Python,
-`--config.concepts.sets="('classes','colours')"`, and taps also as
-`--config.target.taps=layer3,head:in`.
+refused, and the nearest name offered. A tuple is written with commas,
+`--config.target.taps=layer3,head:in`, or as in Python.
 """
 METHODS = """\
 ## methods

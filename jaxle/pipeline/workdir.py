@@ -19,10 +19,10 @@ from etils import epath
 from jaxle import artifacts
 from jaxle.artifacts import fingerprint
 from jaxle.data.sources import names_of
-from jaxle.pipeline.cache import plain
 from jaxle.pipeline.config import Config
 from jaxle.pipeline.inputs import Inputs
 from jaxle.pipeline.journal import Journal
+from jaxle.pipeline.reading import write_config
 
 CONFIG, RUN, CACHE, SPLIT = "config.json", "run.json", "cache", "split"
 TOP_TABLES = ("scores.csv", "summary.json", "impact.csv", "impact_curve.csv", "timing.json")
@@ -31,7 +31,7 @@ LAYER_TABLES = ("explanations.csv", "concepts.csv")
 
 def settings(config: Config) -> dict[str, Any]:
     """Returns the settings as JSON values, without the place where they are run."""
-    values = plain(config)
+    values = write_config(config)
     del values["workdir"]
     return values
 
