@@ -1,13 +1,16 @@
-"""Editing every neuron of a ResNet-20 on 10,000 real images: the batched suffix beside one neuron at a time.
+"""Editing every neuron of a ResNet-20 on real images: the batched suffix beside one at a time.
 
     python benchmarks/ablation.py [FOLDER] [--images 10000] [--sample 64] [--cpu]
 
-FOLDER (by default JAXLE_TEST_DATA) holds cifar10/resnet20-12fca82f.th and cifar10/test/CLASS/*.jpg. Claims: (1) setting a neuron to zero,
-per image and neuron, by `jaxle.intervention.replacement` (suffix, or rank one where the tail is linear) beside the jitted whole network, one
-neuron at a time, on one image at a time and on batches of the same images; (2) the time of Top Impact over all neurons of three layers.
-One run, alternating, the least of three; compilation is not counted in (1) and is in (2). CPU seconds on two cores that other programs
-used too (--cpu --sample 64): 8.6 and 6.7 times less for all 112 neurons; by layer 2.3 and 2.0, 5.2 and 4.4, 87 and 64, since what remains
-to be run after layer1 is most of the network, and nothing but a product after layer3.
+FOLDER (by default JAXLE_TEST_DATA) holds cifar10/resnet20-12fca82f.th and
+cifar10/test/CLASS/*.jpg. Claims: (1) setting a neuron to zero, per image and neuron, by
+`jaxle.intervention.replacement` (suffix, or rank one where the tail is linear) beside the jitted
+whole network, one neuron at a time, on one image at a time and on batches of the same images;
+(2) the time of Top Impact over all neurons of three layers. One run, alternating, the least of
+three; compilation is not counted in (1) and is in (2). CPU seconds on two cores that other programs
+used, too (--cpu --sample 64): 8.6 and 6.7 times less for all 112 neurons; by layer 2.3 and 2.0, 5.2
+and 4.4, 87 and 64, since what remains to be run after layer1 is most of the network, and nothing
+but a product after layer3.
 """
 
 import argparse
@@ -19,15 +22,16 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from jaxle.images import decode
 from jaxle.intervention.impact import mean_over_taps, top_impact
 from jaxle.intervention.replacement import change, open_tail, record
 from jaxle.intervention.temperature import fit_temperature
-from jaxle.images import decode
 from jaxle.models import class_names, taps, zoo
+from jaxle.models.model import Model
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", nargs="?", default=os.environ.get("JAXLE_TEST_DATA"))
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--sample", type=int, default=64, help="images of the comparison")
@@ -43,9 +47,11 @@ def main():
         parser.error("give the folder of images and weights, or set JAXLE_TEST_DATA")
     folder = Path(args.folder) / "cifar10"
     model = zoo.load_model("resnet20_cifar10", folder / "resnet20-12fca82f.th")
+    assert isinstance(model, Model)
     images, labels = read(folder / "test", args.images)
     print(
-        f"{len(labels):,} images; {os.cpu_count()} cores {platform.machine()}, {jax.devices()[0].device_kind}, jax {jax.__version__}"
+        f"{len(labels):,} images; {os.cpu_count()} cores {platform.machine()}, "
+        f"{jax.devices()[0].device_kind}, jax {jax.__version__}"
     )
     unit = ("CPU " if args.cpu else "") + "microseconds an image and neuron"
     print(
@@ -72,7 +78,8 @@ def main():
         sum(len(impact.table) for impact in found.values()),
     )
     print(
-        f"Top Impact: {neurons} neurons × {len(labels):,} images × {len(found)} layers in {seconds:.1f} s (T = {temperature:.2f})"
+        f"Top Impact: {neurons} neurons × {len(labels):,} images × {len(found)} layers "
+        f"in {seconds:.1f} s (T = {temperature:.2f})"
     )
     print(
         f"{'share of the images':>22}: "
@@ -99,7 +106,10 @@ def read(folder: Path, n: int):
 
 
 def compare(model, tap: str, images, labels, clock):
-    """Seconds an image and neuron: batched; whole network, one neuron and one image; whole network, one neuron, all images. And neurons."""
+    """Seconds an image and neuron, and the number of neurons.
+
+    Batched; whole network, one neuron and one image; whole network, one neuron, all images.
+    """
     tail = open_tail(model, tap, "avg", images[:4])
     site, neurons = taps.resolve(tap, model.sites), np.arange(tail.n_neurons)
     index = np.arange(len(images))
@@ -155,7 +165,8 @@ def timed(run, clock) -> float:
 def row(name: str, seconds) -> None:
     batched, by_image, by_neuron = 1e6 * np.asarray(seconds)
     print(
-        f"{name:37} {batched:9.1f} {by_image:31.1f} {by_neuron:11.1f}   {by_image / batched:.1f}×, {by_neuron / batched:.1f}×",
+        f"{name:37} {batched:9.1f} {by_image:31.1f} {by_neuron:11.1f}   "
+        f"{by_image / batched:.1f}×, {by_neuron / batched:.1f}×",
         flush=True,
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Real
 
 from jaxle.arrays import Array, checks_input
-from jaxle.evaluation.pairs import check_pair
+from jaxle.evaluation.pairs import check_pair, pad_neurons
 from jaxle.evaluation.scores import Column, Computed, Evidence, Metric
 from jaxle.stats import pearson
 
@@ -32,8 +32,8 @@ def correlation(
       ValueError: shapes differ, or a value is not finite.
     """
     check_pair(simulated, activations)
-    simulated, activations = (jnp.asarray(x, jnp.float32) for x in (simulated, activations))
-    return np.asarray(_pearson(simulated, activations))
+    sides = (jnp.asarray(pad_neurons(x), jnp.float32) for x in (simulated, activations))
+    return np.asarray(_pearson(*sides))[: activations.shape[1]]
 
 
 _pearson = jax.jit(pearson)

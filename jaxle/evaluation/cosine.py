@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Real
 
 from jaxle.arrays import Array, checks_input
-from jaxle.evaluation.pairs import check_pair, column_blocks
+from jaxle.evaluation.pairs import check_pair, column_blocks, pad_neurons
 from jaxle.evaluation.scores import Column, Computed, Evidence, Metric
 
 
@@ -31,8 +31,8 @@ def cosine(
     n_images, n_neurons = activations.shape
     out = np.zeros(n_neurons, np.float32)
     for block in column_blocks(n_neurons, 4 * n_images):
-        a, s = (np.asarray(x[:, block], np.float32) for x in (activations, simulated))
-        out[block] = _cosine(a, s)
+        a, s = (pad_neurons(np.asarray(x[:, block], np.float32)) for x in (activations, simulated))
+        out[block] = np.asarray(_cosine(a, s))[: block.stop - block.start]
     return out
 
 

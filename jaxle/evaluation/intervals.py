@@ -31,7 +31,7 @@ from jaxtyping import Bool, Float32, Real, UInt8
 from scipy.special import stdtrit
 
 from jaxle.arrays import BLOCK_BYTES, Array, checks_input
-from jaxle.evaluation.pairs import check_pair
+from jaxle.evaluation.pairs import check_pair, pad_neurons
 from jaxle.evaluation.scores import Column, Computed, Evidence, Metric
 from jaxle.stats import pearson, standardise
 
@@ -187,8 +187,10 @@ def _halves(
       observed ρ (sides, neurons), half an interval (neurons,) in z or of the difference, the
       observed mean, and half its interval.
     """
+    width, sides = activations.shape[1], len(simulated)
+    simulated, activations = tuple(map(pad_neurons, simulated)), pad_neurons(activations)
     n, n_neurons = activations.shape
-    sides = len(simulated)
+    live = np.pad(live, (0, n_neurons - width))
     size = min(n_neurons, max(1, 2 * BLOCK_BYTES // (4 * n * (2 + 3 * sides))))
     weights = resamples(draws, n, seed)
     step = -(-draws // -(-4 * draws * n // BLOCK_BYTES))
@@ -219,6 +221,7 @@ def _halves(
         half[block] = moved.std(0, ddof=1) * quantile
         means += total
         parts_of_mean += np.asarray(part, np.float64)
+    rho, half, live = rho[:, :width], half[:width], live[:width]
     value = rho[0] if sides == 1 else rho[0] - rho[1]
     square = np.mean(parts_of_mean**2)
     kurtosis = np.mean(parts_of_mean**4) / square**2 if square > 0 else 1.0

@@ -1,4 +1,7 @@
-"""Simulated and real activations of the same neurons on the same images: what a metric compares."""
+"""Simulated and real activations of the same neurons on the same images: what a metric compares.
+
+Layers of different widths share compiled programs: neurons are padded to one of few numbers.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from jaxle.arrays import (
     check_matrix,
     checks_input,
 )
+from jaxle.solve.tiles import bucket, pad_columns
 
 
 @checks_input
@@ -40,6 +44,11 @@ def check_pair(
             f"got {simulated.shape[1]} and {n_neurons} columns."
         )
     return check_live(live, (n_neurons,))
+
+
+def pad_neurons(x: Real[Array, "images neurons"]) -> Real[Array, "images padded"]:
+    """Returns the matrix with columns of zeros at its end, `bucket(neurons)` in all."""
+    return pad_columns(x, bucket(x.shape[1]))
 
 
 def column_blocks(n_columns: int, column_bytes: int) -> Iterator[slice]:

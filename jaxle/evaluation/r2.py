@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Real
 
 from jaxle.arrays import Array, checks_input
-from jaxle.evaluation.pairs import check_pair, check_same_neurons, column_blocks
+from jaxle.evaluation.pairs import check_pair, check_same_neurons, column_blocks, pad_neurons
 from jaxle.evaluation.scores import Column, Computed, Evidence, Metric
 from jaxle.stats import is_constant
 
@@ -43,10 +43,10 @@ def r2(
     out = np.zeros(n_neurons, np.float32)
     for block in column_blocks(n_neurons, 4 * max(n_images, len(simulated_val))):
         arrays = (
-            np.asarray(x[:, block], np.float32)
+            pad_neurons(np.asarray(x[:, block], np.float32))
             for x in (simulated_val, activations_val, simulated, activations)
         )
-        out[block] = _r2(*arrays)
+        out[block] = np.asarray(_r2(*arrays))[: block.stop - block.start]
     return out
 
 

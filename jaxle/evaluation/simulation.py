@@ -86,7 +86,8 @@ def simulate_rows(
     out = np.empty((n_images, n_neurons), np.float32)
     for start in range(0, n_images, height):
         stop = min(start + height, n_images)
-        tile = jnp.asarray(rows(tile_index(index, start, height, n_images), columns), jnp.float32)
+        numbers = np.asarray(tile_index(index, start, height, n_images))
+        tile = jnp.asarray(rows(numbers, columns), jnp.float32)
         simulated = np.asarray(_weighted_sum(tile, weights, bias))
         out[start:stop] = simulated[: stop - start, :n_neurons]
     return out

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Real
 
 from jaxle.arrays import Array, checks_input
-from jaxle.evaluation.pairs import check_pair, column_blocks
+from jaxle.evaluation.pairs import check_pair, column_blocks, pad_neurons
 from jaxle.evaluation.scores import Column, Computed, Evidence, Metric
 from jaxle.stats import standardise
 
@@ -56,13 +56,14 @@ def swap(
     """
     live = check_pair(simulated, activations, live)
     n_neurons = activations.shape[1]
-    a, s = _standard(jnp.asarray(activations)), _standard(jnp.asarray(simulated))
-    diagonal, off, greater, ties = (np.zeros(n_neurons) for _ in range(4))
-    for block in column_blocks(n_neurons, 4 * n_neurons):
+    a, s = (_standard(jnp.asarray(pad_neurons(x))) for x in (activations, simulated))
+    width = a.shape[1]
+    rivals = np.pad(live, (0, width - n_neurons))
+    found = np.zeros((4, width))
+    for block in column_blocks(width, 4 * width):
         own = np.arange(block.start, block.stop, dtype=np.int32)
-        parts = _compare(a[:, block], s, live, own)
-        for target, part in zip((diagonal, off, greater, ties), parts, strict=True):
-            target[block] = np.asarray(part)
+        found[:, block] = np.stack(_compare(a[:, block], s, rivals, own))
+    diagonal, off, greater, ties = found[:, :n_neurons]
     rank = np.where(live, 1.0 + greater + 0.5 * ties, 0.0)
     specificity = np.where(live, diagonal - off, 0.0)
     first = np.where(greater == 0, 1.0 / (1.0 + ties), 0.0)

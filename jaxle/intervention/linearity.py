@@ -62,7 +62,7 @@ def linear_weights(
       W (neurons, classes) float32: the change of the logits when a neuron's value grows by one
       wherever the pool covers it.
     """
-    pooled, draw = taps.pool(carried.value, pool), np.random.default_rng(0)
+    pooled, draw = taps.pool(jnp.asarray(carried.value), pool), np.random.default_rng(0)
     size = float(jnp.max(jnp.abs(pooled))) or 1.0
     n, neurons = pooled.shape
     random = jnp.asarray(

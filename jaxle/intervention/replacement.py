@@ -95,7 +95,7 @@ class Tail:
             with jax.default_matmul_precision("highest"):
                 carried = self.suffix.record(variables, self.model.preprocess.normalise(images))
                 logits = self.suffix(variables, carried).astype(jnp.float32)
-            pooled = taps.pool(carried.value, self.pool)
+            pooled = taps.pool(jnp.asarray(carried.value), self.pool)
             return pooled, logits, None if self.path == "linear" else carried
 
         return jax.jit(record)
