@@ -1,4 +1,4 @@
-"""The gauge itself: marks of a perfect and of a near explanation, and method.md §9's prototype beside plain least squares."""
+"""The measure of recovery: marks of a perfect and a near explanation; method.md §9's prototype."""
 
 import numpy as np
 import pytest

@@ -1,11 +1,12 @@
-"""Makes everything in jaxle/concepts/data from WordNet 3.0's database files and from lists that tensorflow-datasets carries.
+"""Makes everything in jaxle/concepts/data, from WordNet 3.0 and lists of tensorflow-datasets.
 
     apt-get install wordnet-base
-    python tools/concept_tables.py                                   # all tables but the pairs of CIFAR-100's labels, which it keeps
-    python tools/concept_tables.py --cifar100 cifar-100-binary       # these too, from the data set's archive
+    python -m tools.concept_tables                                  # CIFAR-100's pairs stay
+    python -m tools.concept_tables --cifar100 cifar-100-binary      # these too, from its archive
 
-No name in these tables is typed by hand; what is chosen by hand are the rules below. The pairs (label, coarse label) of CIFAR-100 were
-first taken from public listings of the data set's own labels, two that agree: numbers in alphabetical order, and names by coarse label.
+No name in these tables is typed by hand; what is chosen by hand are the rules below. The pairs
+(label, coarse label) of CIFAR-100 were first taken from public listings of the data set's own
+labels, two that agree: numbers in alphabetical order, and names by coarse label.
 """
 
 import argparse
@@ -15,39 +16,28 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets
-from wordnet import WordNet, read
+
+from tools.wordnet import WordNet, read
 
 DATA = Path(__file__).resolve().parent.parent / "jaxle/concepts/data"
 TFDS = Path(tensorflow_datasets.__file__).parent
 DEPICTABLE = ("animal", "artifact", "body", "food", "object", "person", "plant", "substance")
-MATERIALS = ("fabric", "wood", "metallic_element", "alloy", "rock", "glass", "plastic", "leather", "natural_fiber", "building_material",
-             "ceramic", "fur")  # fmt: skip
-MATERIALS_ALONE = (
-    "paper",
-    "cardboard",
-    "parchment",
-    "linoleum",
-)  # what WordNet has below these is made of them
-WHOLES, PARTS = (
-    ("animal", "artifact", "person", "plant", "body"),
-    ("animal", "artifact", "plant", "body"),
+MATERIALS = tuple(
+    "fabric wood metallic_element alloy rock glass plastic leather natural_fiber building_material "
+    "ceramic fur".split()
 )
-CIFAR10 = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)  # the data set's label names
+# What WordNet has below these is made of them.
+MATERIALS_ALONE = ("paper", "cardboard", "parchment", "linoleum")
+WHOLES = ("animal", "artifact", "person", "plant", "body")
+PARTS = ("animal", "artifact", "plant", "body")
+# The data set's label names.
+CIFAR10 = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"))
     parser.add_argument(
         "--licence", type=Path, default=Path("/usr/share/doc/wordnet-base/copyright")
@@ -100,12 +90,16 @@ def main():
     write_set(
         "scenes",
         scenes,
-        "the 365 categories of Places365 (Zhou et al. 2017), as tensorflow-datasets lists them; a/b reads b a",
+        "the 365 categories of Places365 (Zhou et al. 2017), as tensorflow-datasets lists them; "
+        "a/b reads b a",
     )
 
 
 def nouns(wordnet: WordNet) -> list[str]:
-    """Lemmas of which at least half of the tagged nouns are of a depictable kind; proper names, instances and slurs left out."""
+    """Lemmas of which at least half of the tagged nouns are of a depictable kind.
+
+    Proper names, instances and slurs are left out.
+    """
     score, spelling = collections.Counter(), {}
     for (lemma, part), offsets in wordnet.senses.items():
         if part != "noun" or not _is_word(lemma) or lemma in wordnet.offensive:
@@ -164,11 +158,12 @@ def parts(wordnet: WordNet) -> list[str]:
 
 
 def senses_by_company(pairs: list[tuple[str, str]], wordnet: WordNet) -> list[int]:
-    """One noun sense a class, by its company (the classes of its coarse label, all where there is none): `ray` among fish is a fish.
+    """One noun sense a class, by its company: `ray` among fish is a fish.
 
-    Nearness of a sense to another class is the Jaccard overlap of hypernym sets at that class's best sense; a sense's score is the mean
-    over its company. Chosen is the most frequent sense that scores at least 0.8 of the best. Only common names of what has a place in
-    space (physical entity) count.
+    The company are the classes of its coarse label, all where there is none. Nearness of a sense to
+    another class is the Jaccard overlap of hypernym sets at that class's best sense; a sense's
+    score is the mean over its company. Chosen is the most frequent sense that scores at least 0.8
+    of the best. Only common names of what has a place in space (physical entity) count.
     """
     physical = wordnet.senses["physical_entity", "noun"][0]
     candidates = []
@@ -200,7 +195,10 @@ def senses_by_company(pairs: list[tuple[str, str]], wordnet: WordNet) -> list[in
 
 
 def _noun_of(name: str, wordnet: WordNet) -> str:
-    """The class's lemma; of two words that are none, the first if it can be a kind of the second (maple tree), else the second."""
+    """The class's lemma, or one of its two words where it has none.
+
+    The first word if it can be a kind of the second (maple tree), else the second.
+    """
     first, _, last = name.partition("_")
     if (name, "noun") in wordnet.senses:
         return name
@@ -210,11 +208,11 @@ def _noun_of(name: str, wordnet: WordNet) -> str:
 
 def write_graph(wordnet: WordNet) -> None:
     """Every noun synset but instances: id, first lemma, ids of its hypernyms."""
-    lines = [
-        f"n{offset:08d}\t{synset.lemmas[0].replace('_', ' ')}\t{' '.join(f'n{o:08d}' for o in synset.hypernyms)}\n"
-        for offset, synset in sorted(wordnet.nouns.items())
-        if not synset.instance
-    ]
+    lines = []
+    for offset, synset in sorted(wordnet.nouns.items()):
+        if not synset.instance:
+            above = " ".join(f"n{o:08d}" for o in synset.hypernyms)
+            lines.append(f"n{offset:08d}\t{_plain(synset.lemmas[0])}\t{above}\n")
     packed = gzip.compress("".join(lines).encode(), 9, mtime=0)
     (DATA / "wordnet_nouns.tsv.gz").write_bytes(packed)
     print(f"wordnet_nouns.tsv.gz: {len(lines)} synsets, {len(packed)} bytes")
@@ -230,8 +228,11 @@ def write_licence(path: Path) -> None:
         .split("\nFiles: debian")[0]
     )
     lines = ["" if line.strip() == "." else line.strip() for line in text.strip().splitlines()]
-    notice = "The tables in this folder are derived from WordNet 3.0 (https://wordnet.princeton.edu), whose licence follows;\n" \
-             "textures.txt and scenes.txt are lists that tensorflow-datasets carries (Apache License 2.0).\n\n"  # fmt: skip
+    notice = (
+        "The tables in this folder are derived from WordNet 3.0 (https://wordnet.princeton.edu), "
+        "whose licence follows;\ntextures.txt and scenes.txt are lists that tensorflow-datasets "
+        "carries (Apache License 2.0).\n\n"
+    )
     (DATA / "WORDNET_LICENSE").write_text(notice + "\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -246,7 +247,10 @@ def write_cifar(name: str, pairs: list[tuple[str, str]], wordnet: WordNet) -> No
 
 
 def cifar100_archive(folder: Path) -> list[tuple[str, str]]:
-    """(label, coarse label) as the records of test.bin pair them: two label bytes, coarse first, then 3,072 of picture."""
+    """(label, coarse label) as the records of test.bin pair them.
+
+    A record is two label bytes, coarse first, and 3,072 bytes of image.
+    """
     fine, coarse = (
         (folder / f"{kind}_label_names.txt").read_text().split() for kind in ("fine", "coarse")
     )

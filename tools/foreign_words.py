@@ -1,14 +1,20 @@
-"""Makes jaxle/concepts/data/foreign.txt: words of things that are not in the world of scenes, which screening must throw out.
+"""Makes jaxle/concepts/data/foreign.txt: words of things that are not in the world of scenes.
 
-    python tools/foreign_words.py
+    python -m tools.foreign_words
 
-The rule. Of jaxle/concepts/data/nouns.txt, in its order, are kept the single words of three letters or more that
-    share no word with the world's: its concepts' and its captions' words, both with or without a plural's ending; nor hold one of four
-        letters or more inside themselves, nor lie inside one (no "fish", because of "starfish");
-    are not above a world word in WordNet 3.0 (no "artifact", because of "bus"), in any sense of it;
-    are not colours, materials or textures of the shipped lists, nor one of `NEAR`: other words that one may rightly say of a scene.
-Every EVERY-th of these is foreign. The others that pass are words which the text towers may learn to be absent; see
-jaxle/scenes/train_siglip.py, which drops every text with a foreign word. The list was made before any tower was trained.
+Screening must drop them. The rule: of jaxle/concepts/data/nouns.txt, in its order, are kept the
+single words of three letters or more that
+
+* share no word with the world's (its concepts' and its captions' words, both with or without a
+  plural's ending), nor hold one of four letters or more inside themselves, nor lie inside one (no
+  "fish", because of "starfish");
+* are not above a world word in WordNet 3.0 (no "artifact", because of "bus"), in any sense of it;
+* are not colours, materials or textures of the shipped lists, nor one of `NEAR`: other words that
+  are true of some scenes.
+
+Every EVERY-th of these is foreign. The others that pass are words which the text towers may learn
+to be absent; see tools/train_siglip.py, which drops every text with a foreign word. The list was
+made before any tower was trained.
 """
 
 import gzip
@@ -18,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxle.scenes import CONCEPTS, captions
-from jaxle.scenes.siglip_texts import CORPUS_WORLD, NEAR, singular
+from tools.siglip_texts import CORPUS_WORLD, NEAR, singular
 
 DATA = Path(__file__).resolve().parent.parent / "jaxle/concepts/data"
 EVERY = 8

@@ -1,8 +1,9 @@
-"""Draw a contact sheet of the scenes world, one row a class.
+"""Draws a contact sheet of the scenes world, one row a class.
 
     python tools/scenes_sheet.py scenes.png
 
-Each row holds the first scenes of the world whose main object is of the row's class; `--masks` lays the main object's mask over them.
+Each row holds the first scenes of the world whose main object is of the row's class; `--masks` lays
+the main object's mask over them.
 """
 
 from __future__ import annotations

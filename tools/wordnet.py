@@ -1,6 +1,7 @@
-"""WordNet 3.0's database files, read as they are: what the tables of concepts are derived from (`tools/concept_tables.py`).
+"""WordNet 3.0's database files, from which the tables of concepts are made (concept_tables.py).
 
-Debian's package `wordnet-base` puts them in /usr/share/wordnet; their format is described in its manual page wndb(5WN).
+Debian's package `wordnet-base` puts them in /usr/share/wordnet; their format is described in its
+manual page wndb(5WN).
 """
 
 import collections
@@ -21,11 +22,8 @@ LEXICOGRAPHER_FILES = {  # lexnames(5WN)
         27: "substance",
     },
 }
-OFFENSIVE = (
-    "ethnic_slur",
-    "disparagement",
-    "obscenity",
-)  # synsets marked with one of these as their usage
+# Synsets marked with one of these as their usage.
+OFFENSIVE = ("ethnic_slur", "disparagement", "obscenity")
 
 
 class Synset(NamedTuple):
@@ -40,7 +38,7 @@ class Synset(NamedTuple):
 
 
 class WordNet(NamedTuple):
-    """Nouns by offset, senses by (lemma, part of speech), and how often each was met in tagged text."""
+    """Nouns by offset, senses by (lemma, part of speech), and each one's count in tagged text."""
 
     nouns: dict[int, Synset]
     senses: dict[tuple[str, str], list[int]]

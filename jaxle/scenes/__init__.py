@@ -1,4 +1,7 @@
-"""Scenes: the world that jaxle carries with it. Small images of coloured, textured shapes whose every concept is known exactly."""
+"""Scenes: the world that jaxle carries with it.
+
+Small images of coloured, textured shapes whose every concept is known exactly.
+"""
 
 from jaxle.scenes.captions import captions
 from jaxle.scenes.masks import masks

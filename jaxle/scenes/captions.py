@@ -1,7 +1,8 @@
 """A short English sentence for each scene: true, never complete, and worded in many ways.
 
-A caption names some objects by thing, class, shape or superclass, with some of their attributes, and often the place; what it leaves out
-is left out at random. Every concept of `CONCEPTS` is said in its own words sometimes, so a text encoder can learn it from captions.
+A caption names some objects by thing, class, shape or superclass, with some of their attributes,
+and often the place; what it leaves out is left out at random. Every concept of `CONCEPTS` is named
+in some captions, so that a text encoder can learn it from them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Int
 
+from jaxle.arrays import checks_input
 from jaxle.scenes import draws
 from jaxle.scenes.layout import Layout, layout, positions
 from jaxle.scenes.vocabulary import (
@@ -125,13 +128,18 @@ def _sentence(scenes: Layout, image: int, sides: list[str], chance: Chance, pick
     return f"{sentence[0].upper()}{sentence[1:]}."
 
 
-def captions(index: np.ndarray, seed: int) -> list[str]:
-    """Describe the scenes `index` (int, (images,)) of the world `seed` in a sentence each; raises ValueError as `render` does."""
+@checks_input
+def captions(index: Int[np.ndarray, " images"], seed: int) -> list[str]:
+    """Returns a sentence about each of the scenes `index` of the world `seed`.
+
+    Raises:
+      ValueError: an index that is not 1-D, whole and non-negative.
+    """
     index = check_index(index)
     scenes = layout(index, seed)
     words = draws.uniform(draws.bits(index, seed, 4, 64))
     at = positions(scenes)
-    told = []
+    sentences = []
     for image in range(len(index)):
         supply = iter(words[image].tolist())
 
@@ -141,7 +149,6 @@ def captions(index: np.ndarray, seed: int) -> list[str]:
         def pick(options: tuple[str, ...], supply=supply) -> str:
             return options[int(next(supply) * len(options))]
 
-        told.append(
-            _sentence(scenes, image, [word for j, word in _SIDES if at[image, j]], chance, pick)
-        )
-    return told
+        sides = [word for j, word in _SIDES if at[image, j]]
+        sentences.append(_sentence(scenes, image, sides, chance, pick))
+    return sentences

@@ -1,8 +1,11 @@
-"""What is in each scene, before any pixel: one to three objects and a place, drawn from the index alone.
+"""What is in each scene, before any pixel: one to three objects and a place.
 
-Slot 0 is the main object: a thing, always larger than the others, and the scene's class is its class. Every class is equally likely,
-then every thing of the class, then every look of the thing. The other slots are free combinations of attributes, about a quarter of
-which happen to be things too; they make the class a question about one object rather than about the image as a whole.
+Drawn from the index alone.
+
+Slot 0 is the main object: a thing, always larger than the others, and the scene's class is its
+class. Every class is equally likely, then every thing of the class, then every look of the thing.
+The other slots are free combinations of attributes, about a quarter of which happen to be things
+too; they make the class a question about one object rather than about the image as a whole.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float32, Int, Int32, Int64
 
 from jaxle.scenes import draws
 from jaxle.scenes.vocabulary import (
@@ -34,18 +38,21 @@ _TEXTURE_SHARES = (14, 2, 2, 2)
 
 
 class Layout(NamedTuple):
-    """Everything a scene is made of. Integer arrays number the words of `vocabulary`; the slots of absent objects hold anything."""
+    """Everything a scene is made of.
 
-    place: np.ndarray  # int64 (images,)
-    present: np.ndarray  # bool (images, slots)
-    shape: np.ndarray  # int64 (images, slots)
-    colour: np.ndarray  # int64 (images, slots)
-    texture: np.ndarray  # int64 (images, slots)
-    size: np.ndarray  # int64 (images, slots)
-    thing: np.ndarray  # int64 (images, slots), -1 where the look has no name
-    radius: np.ndarray  # float32 (images, slots), pixels
-    x: np.ndarray  # float32 (images, slots), pixels from the left
-    y: np.ndarray  # float32 (images, slots), pixels from the top
+    Integer arrays number the words of `vocabulary`; the slots of absent objects hold anything.
+    """
+
+    place: Int64[np.ndarray, " images"]
+    present: Bool[np.ndarray, "images slots"]
+    shape: Int64[np.ndarray, "images slots"]
+    colour: Int64[np.ndarray, "images slots"]
+    texture: Int64[np.ndarray, "images slots"]
+    size: Int64[np.ndarray, "images slots"]
+    thing: Int64[np.ndarray, "images slots"]  # -1 where the look has no name
+    radius: Float32[np.ndarray, "images slots"]  # pixels
+    x: Float32[np.ndarray, "images slots"]  # pixels from the left
+    y: Float32[np.ndarray, "images slots"]  # pixels from the top
 
 
 def _looks() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -62,8 +69,8 @@ _THINGS, _FIRST_THING = (
 )
 
 
-def layout(index: np.ndarray, seed: int) -> Layout:
-    """Draw the contents of the scenes `index` (int, (images,)) of the world `seed`."""
+def layout(index: Int[np.ndarray, " images"], seed: int) -> Layout:
+    """Returns the contents of the scenes `index` of the world `seed`."""
     words = draws.bits(index, seed, 0, 18 + 2 * _GRID * _GRID)
     n = len(words)
 
@@ -93,7 +100,8 @@ def layout(index: np.ndarray, seed: int) -> Layout:
     low, high = _RADII[size, 0], _RADII[size, 1]
     radius = low + draws.uniform(words[:, 13:16]) * (high - low)
 
-    # centres: the main object's anywhere inside; each other's on a jittered grid, a random free place or else the freest
+    # centres: the main object's anywhere inside; each other's on a jittered grid, a random free
+    # place or else the freest
     x, y = np.empty((n, SLOTS), np.float32), np.empty((n, SLOTS), np.float32)
     margin = radius + np.float32(1)
     span = SIDE - 2 * margin
@@ -121,22 +129,25 @@ def layout(index: np.ndarray, seed: int) -> Layout:
     return Layout(place, present, shape, colour, texture, size, named, radius, x, y)
 
 
-def class_ids(scenes: Layout) -> np.ndarray:
-    """The class of each scene, that of its main object: int32 (images,), numbering `CLASS_NAMES`."""
+def class_ids(scenes: Layout) -> Int32[np.ndarray, " images"]:
+    """Returns the class of each scene, that of its main object, as a number of `CLASS_NAMES`."""
     return CLASS_OF[scenes.thing[:, 0]]
 
 
-def positions(scenes: Layout) -> np.ndarray:
-    """Whether the main object's centre is in the outer three eighths of the image, at each side: bool (images, `POSITIONS`)."""
+def positions(scenes: Layout) -> Bool[np.ndarray, "images positions"]:
+    """Returns whether the main object's centre is in the outer three eighths of each side.
+
+    Columns as in `POSITIONS`.
+    """
     x, y, near = scenes.x[:, 0], scenes.y[:, 0], np.float32(SIDE * 3 / 8)
     return np.stack([x < near, x > SIDE - near, y < near, y > SIDE - near], axis=1)
 
 
-def membership(scenes: Layout) -> np.ndarray:
-    """Which concepts each part of a scene bears: bool (images, slots + 1, concepts); the last part is the background.
+def membership(scenes: Layout) -> Bool[np.ndarray, "images parts concepts"]:
+    """Returns which concepts each part of a scene bears: each slot's object, then the background.
 
-    An image has a concept when any of its parts bears it, and the concept's pixels are those of the parts that do.
-    Positions belong to the main object, counts to every object.
+    An image has a concept when any of its parts bears it, and the concept's pixels are those of the
+    parts that do. Positions belong to the main object, counts to every object.
     """
     n = len(scenes.place)
     column = {name: j for j, name in enumerate(CONCEPTS)}

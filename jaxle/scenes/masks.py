@@ -1,24 +1,40 @@
 """Where each concept is: pixel masks, exact by construction.
 
-Every pixel belongs to one part of its scene, an object (where that covers at least half of the pixel) or the background, and a concept's
-pixels are those of the parts that bear it: a colour's are its objects', a place's the background's, a position's the main object's, a
-count's all objects', and a superclass's the union of its members'. A mask is empty exactly when the concept's label is 0.
+Every pixel belongs to one part of its scene, an object (where that covers at least half of the
+pixel) or the background, and a concept's pixels are those of the parts that bear it: a colour's are
+its objects', a place's the background's, a position's the main object's, a count's all objects',
+and a superclass's the union of its members'. A mask is empty exactly when the concept's label is 0.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Bool, Int
 
+from jaxle.arrays import checks_input
 from jaxle.scenes.layout import SIDE, SLOTS, layout, membership
 from jaxle.scenes.vocabulary import CONCEPTS
 from jaxle.scenes.world import CHUNK, check_index, paint
 
 
-def masks(index: np.ndarray, seed: int) -> np.ndarray:
-    """Mark each concept's pixels, for instance to compare a channel's activation map with them (Network Dissection).
+@checks_input
+def masks(
+    index: Int[np.ndarray, " images"], seed: int
+) -> Bool[np.ndarray, "images concepts height width"]:
+    """Returns each concept's pixels, for instance to compare a channel's activation map with them.
 
-    `index`: int (images,), as for `render`; ask for a few hundred at a time, each takes half a megabyte.
-    Returns bool (images, concepts, 64, 64). Raises ValueError for an index that is not 1-D, whole and non-negative.
+    That comparison is Network Dissection's.
+
+    Args:
+      index: int (images,), as for `render`; a few hundred at a time, since each image takes half a
+        megabyte.
+      seed: of the world.
+
+    Returns:
+      bool (images, concepts, 64, 64).
+
+    Raises:
+      ValueError: an index that is not 1-D, whole and non-negative.
     """
     index = check_index(index)
     marked = np.zeros((len(index), len(CONCEPTS), SIDE, SIDE), bool)

@@ -1,7 +1,8 @@
-"""Textures of objects: how much of the accent tone each point of a striped, dotted or checked object shows.
+"""Textures of objects: how much of the accent tone each point of a patterned object shows.
 
-A pattern lies in the object's own frame, in pixels, so it turns and moves with the object but is as fine on a small one as on a large.
-The accent is a lighter or darker tone of the object's own colour, never another colour's.
+A pattern lies in the object's own frame, in pixels, so it turns and moves with the object but is as
+fine on a small one as on a large. The accent is a lighter or darker tone of the object's own
+colour, never another colour's.
 """
 
 from __future__ import annotations

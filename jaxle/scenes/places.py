@@ -1,8 +1,9 @@
-"""Backgrounds: one grey field 0..1 per image, whose structure is the place and whose tints say nothing about it.
+"""Backgrounds: one grey field 0..1 per image, whose structure, and not its tint, is the place.
 
-Every place comes in any muted tint, light or dark, with either sign and any strength of contrast, under light that falls off in any
-direction: what brightness and mean colour tell about the place, and so what an untrained network knows of it, is little.
-Lattices of hashed values are interpolated along one axis after the other, so no sum has an order and all platforms agree.
+Every place comes in any muted tint, light or dark, with either sign and any strength of contrast,
+under light that falls off in any direction: brightness and mean colour say little about the place,
+so that an untrained network's activations hardly depend on it. Lattices of hashed values are
+interpolated along one axis after the other, so no sum has an order and all platforms agree.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float32, Int
 
 from jaxle.scenes import draws
 from jaxle.scenes.layout import SIDE
@@ -23,7 +25,8 @@ def _smooth(across: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _noise(lattice: np.ndarray) -> np.ndarray:
-    # float32 (images, rows + 1, columns + 1) -> (images, SIDE, SIDE), smooth between the lattice's values
+    # float32 (images, rows + 1, columns + 1) -> (images, SIDE, SIDE), smooth between the lattice's
+    # values
     top, weight = _smooth(SIDE, lattice.shape[1] - 1)
     lattice = lattice[:, top] + (lattice[:, top + 1] - lattice[:, top]) * weight[:, None]
     left, weight = _smooth(SIDE, lattice.shape[2] - 1)
@@ -33,14 +36,14 @@ def _noise(lattice: np.ndarray) -> np.ndarray:
 Take = Callable[..., np.ndarray]
 
 
-def _dealer(index: np.ndarray, seed: int) -> Take:
+def _supply(index: np.ndarray, seed: int) -> Take:
     # take(rows, columns) -> the next float32 (images, rows, columns) in [0, 1)
-    words, dealt = draws.bits(index, seed, 1, 768), 0
+    words, used = draws.bits(index, seed, 1, 768), 0
 
     def take(rows: int, columns: int) -> np.ndarray:
-        nonlocal dealt
-        hand, dealt = words[:, dealt : dealt + rows * columns], dealt + rows * columns
-        return draws.uniform(hand).reshape(-1, rows, columns)
+        nonlocal used
+        some, used = words[:, used : used + rows * columns], used + rows * columns
+        return draws.uniform(some).reshape(-1, rows, columns)
 
     return take
 
@@ -144,22 +147,26 @@ FIELD = {
 }
 
 
-def backgrounds(index: np.ndarray, seed: int, place: np.ndarray) -> np.ndarray:
-    """Paint the background of each image: float32 (images, 3, SIDE, SIDE), about 0–255.
+def backgrounds(
+    index: Int[np.ndarray, " images"], seed: int, place: Int[np.ndarray, " images"]
+) -> Float32[np.ndarray, "images colours height width"]:
+    """Returns the background of each image, float32 (images, 3, SIDE, SIDE), about 0–255.
 
-    `index`: int (images,); `place`: int (images,), numbering `PLACES` in the order of `FIELD`.
+    Args:
+      index: int (images,).
+      seed: of the world.
+      place: int (images,), a number of `PLACES` in the order of `FIELD`.
     """
     field = np.empty((len(place), SIDE, SIDE), np.float32)
     for number, paint in enumerate(FIELD.values()):
         chosen = np.flatnonzero(place == number)
         if len(chosen):
-            field[chosen] = paint(_dealer(index[chosen], seed))
+            field[chosen] = paint(_supply(index[chosen], seed))
     words = draws.bits(index, seed, 2, 11)
     level = draws.uniform(words[:, 0], 75, 185)
     cast = draws.uniform(words[:, 1:4], -42, 42)
-    contrast = draws.uniform(words[:, 4], 34, 64) * np.where(
-        words[:, 5] & np.uint64(1), 1, -1
-    ).astype(np.float32)
+    sign = np.where(words[:, 5] & np.uint64(1), 1, -1).astype(np.float32)
+    contrast = draws.uniform(words[:, 4], 34, 64) * sign
     drift = draws.uniform(words[:, 6:9], -12, 12)  # light and dark parts differ a little in hue
     slope = draws.uniform(words[:, 9:11], -0.22, 0.22)
     ramp = (np.arange(SIDE, dtype=np.float32) - np.float32(31.5)) / SIDE

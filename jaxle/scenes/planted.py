@@ -1,15 +1,19 @@
-"""Planted neurons: activations made from known concepts of a real concept matrix, so that an explanation can be marked right or wrong.
+"""Planted neurons: activations made from known concepts of a real concept matrix.
 
-    s = Σ_{j in S} w_j x_j,   a = s + σ ε   or   a = max(0, s + σ ε − t),   σ such that R(a | S) is the wanted ceiling
+    s = Σ_{j in S} w_j x_j,   a = s + σ ε   or   a = max(0, s + σ ε − t)
 
-with R(a | S) the correlation of a and its least-squares fit on the true concepts S, which without rectification is that of a and s.
+with σ such that R(a | S) is the wanted ceiling. R(a | S) is the correlation of a and its
+least-squares fit on the true concepts S; without rectification it is that of a and s. An
+explanation of such a neuron can be marked right or wrong.
 
-The truth S must be identifiable. Over the columns: one-hot classes sum to 1, a vehicle is whatever is no animal, a superclass can be the
-exact sum of its classes. `identifiable` picks columns of which each keeps a share of its variance that all others together with an
-intercept leave unexplained; neurons are planted over those, and the search is given no other. Independence makes the weights, and with
-them S, unique. And within a neuron: each true concept carries a stated share of R² by itself, and no other column adds more than a stated
-share to it. The second says nothing of plain sums, but a rectified one bends with products of true concepts, and "red circle" may well be
-a column; the first is counted in the activation, since rectification hides what lowers it.
+The truth S must be identifiable. Over the columns: one-hot classes sum to 1, a vehicle is whatever
+is no animal, a superclass can be the exact sum of its classes. `identifiable` picks columns of
+which each keeps a share of its variance that all others together with an intercept leave
+unexplained; neurons are planted over those, and the search is given no other. Independence makes
+the weights, and with them S, unique. And within a neuron: each true concept carries a stated share
+of R² by itself, and no other column adds more than a stated share to it. The second is no limit for
+plain sums; a rectified sum depends on products of true concepts as well, and "red circle" may be a
+column. The first is measured on the activation, since rectification hides what lowers it.
 """
 
 from __future__ import annotations
@@ -18,16 +22,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float32, Int64, Real
+
+from jaxle.arrays import checks_input
 
 KINDS = ("plain", "distractor", "hierarchy", "polysemantic")
-RIVAL, UNRELATED = (
-    0.4,
-    0.2,
-)  # |correlation| from which a column is a distractor, and up to which two are unrelated
-_TRIES, _ROUNDS = (
-    400,
-    60,
-)  # draws of concepts and weights per neuron, and of neurons, before giving up
+RIVAL = 0.4  # |correlation| from which a column is a distractor
+UNRELATED = 0.2  # |correlation| up to which two columns are unrelated
+_TRIES = 400  # draws of concepts and weights per neuron, before giving up
+_ROUNDS = 60  # draws of neurons, before giving up
 _FEW = 3000  # images
 _NOISES = np.geomspace(1e-2, 30.0, 25)  # standard deviations tried, in units of the signal's
 
@@ -35,41 +38,44 @@ _NOISES = np.geomspace(1e-2, 30.0, 25)  # standard deviations tried, in units of
 class Planted(NamedTuple):
     """Neurons whose truth is known. Signals have mean 0 and standard deviation 1."""
 
-    activations: np.ndarray  # (images, neurons) float32
-    signal: np.ndarray  # (images, neurons) float32: s, before noise and rectification
-    weights: (
-        np.ndarray
-    )  # (concepts, neurons) float32 on raw columns: w, non-zero on the true concepts only
-    fitted: np.ndarray  # (concepts, neurons) float32 on raw columns: least squares of the activation on the true concepts
-    noise: np.ndarray  # (neurons,) float32: σ
-    ceiling: (
-        np.ndarray
-    )  # (neurons,) float32: R(a | S), the best that an explanation by the truth can do
+    activations: Float32[np.ndarray, "images neurons"]
+    signal: Float32[np.ndarray, "images neurons"]  # s, before noise and rectification
+    # on raw columns: w, non-zero on the true concepts only
+    weights: Float32[np.ndarray, "concepts neurons"]
+    # on raw columns: least squares of the activation on the true concepts
+    fitted: Float32[np.ndarray, "concepts neurons"]
+    noise: Float32[np.ndarray, " neurons"]  # σ
+    # R(a | S), the best that an explanation by the truth can reach
+    ceiling: Float32[np.ndarray, " neurons"]
 
 
+@checks_input
 def identifiable(
-    concept_probs: np.ndarray,
-    prefer: Sequence[int] | None = None,
+    concept_probs: Real[np.ndarray, "images concepts"],
+    prefer: Sequence[int] | np.ndarray | None = None,
     *,
     least_left: float = 0.05,
     least_std: float = 0.14,
-) -> np.ndarray:
-    """Choose columns over which planted truth is unique; use it before `plant`, and give the search these columns only.
+) -> Int64[np.ndarray, " kept"]:
+    """Returns columns over which planted truth is unique: those that `plant` and the search get.
 
-    Columns are taken in the order `prefer`. One is kept when, with it, every kept column still has at least `least_left` of its variance
-    left after least squares with intercept on all other kept columns (1 / its variance inflation factor).
+    Columns are taken in the order `prefer`. One is kept when, with it, every kept column still has
+    at least `least_left` of its variance left after least squares with intercept on all other kept
+    columns (1 / its variance inflation factor).
 
     Args:
       concept_probs: (images, concepts), probabilities or 0/1 labels.
       prefer: all column numbers, those to keep rather first; None takes them as they come.
       least_left: share of a column's variance, above 0.
-      least_std: columns that vary less are left out (0.14: a label that holds of 2 % of the images).
+      least_std: columns that vary less are left out (0.14: a label that holds of 2 % of the
+        images).
 
     Returns:
       int64 (kept,), ascending.
 
     Raises:
-      ValueError: `prefer` is no order of all columns, `least_left` is not in (0, 1], or no column varies enough.
+      ValueError: `prefer` is no order of all columns, `least_left` is not in (0, 1], or no column
+        varies enough.
     """
     x = np.asarray(concept_probs, np.float64)
     order = np.arange(x.shape[1]) if prefer is None else np.asarray(prefer)
@@ -82,13 +88,13 @@ def identifiable(
     varied = x.std(0) >= max(least_std, 1e-6)
     if not varied.any():
         raise ValueError(
-            f"no column has a standard deviation of at least {least_std}; the largest has {x.std(0).max():.3g}."
+            f"no column has a standard deviation of at least {least_std}; "
+            f"the largest is {x.std(0).max():.3g}."
         )
     correlations = _correlations(x)
     kept: list[int] = []
-    inverse = np.zeros(
-        (0, 0)
-    )  # of the kept columns' correlation matrix; its diagonal is the variance inflation
+    # of the kept columns' correlation matrix; its diagonal is the variance inflation
+    inverse = np.zeros((0, 0))
     for j in order[varied[order]]:
         c = correlations[kept, j]
         shadow = inverse @ c
@@ -103,8 +109,9 @@ def identifiable(
     return np.sort(np.array(kept, np.int64))
 
 
+@checks_input
 def plant(
-    concept_probs: np.ndarray,
+    concept_probs: Real[np.ndarray, "images concepts"],
     sizes: Sequence[int],
     *,
     kind: str = "plain",
@@ -113,30 +120,36 @@ def plant(
     least_share: float = 0.1,
     most_other: float = 0.05,
     negative: float = 0.2,
-    implies: np.ndarray | None = None,
+    implies: Bool[np.ndarray, "concepts concepts"] | None = None,
     seed: int = 0,
 ) -> Planted:
-    """Plant neurons with a known truth over columns that `identifiable` chose.
+    """Returns neurons with a known truth over columns that `identifiable` chose.
 
     Args:
       concept_probs: (images, concepts).
       sizes: (neurons,) int, how many concepts each neuron is made of; "polysemantic" needs 2.
-      kind: "plain": any concepts. "distractor": each true concept has a column of |correlation| ≥ 0.4 that is not in the truth.
-        "hierarchy": the first true concept has a superclass or a subclass among the columns, and none of these is in the truth.
-        "polysemantic": two concepts of |correlation| ≤ 0.2, neither above the other, with equal and positive standardised weights.
-      ceiling: wanted correlation of the activation and its least-squares fit on the true concepts, 0–1.
+      kind: "plain": any concepts. "distractor": each true concept has a column of |correlation| ≥
+        0.4 that is not in the truth. "hierarchy": the first true concept has a superclass or a
+        subclass among the columns, and none of these is in the truth. "polysemantic": two concepts
+        of |correlation| ≤ 0.2, neither above the other, with equal and positive standardised
+        weights.
+      ceiling: wanted correlation of the activation and its least-squares fit on the true concepts,
+        0–1.
       zeros: share of images whose activation is cut to 0; 0 leaves it unrectified.
-      least_share: least share of ceiling² that goes when a true concept goes and the others are fitted again.
+      least_share: least share of ceiling² that goes when a true concept goes and the others are
+        fitted again.
       most_other: largest share of ceiling² that any column outside the truth may add to it.
       negative: probability that a weight is negative, from the second concept on.
-      implies: bool (concepts, concepts), row concept holds ⇒ column concept holds, as `scenes.vocabulary.IMPLIES`; None: no hierarchy.
+      implies: bool (concepts, concepts), row concept holds ⇒ column concept holds, as
+        `scenes.vocabulary.IMPLIES`; None: no hierarchy.
       seed: all draws.
 
     Returns:
       Planted.
 
     Raises:
-      ValueError: an unknown kind, sizes or shares out of range, or columns among which no such neuron can be found.
+      ValueError: an unknown kind, sizes or shares out of range, or columns among which no such
+        neuron can be found.
     """
     x = np.asarray(concept_probs, np.float64)
     n_images, n_concepts = x.shape
@@ -155,21 +168,20 @@ def plant(
     signal, activations = np.empty((n_images, len(sizes))), np.empty((n_images, len(sizes)))
     noise, reached = np.empty(len(sizes)), np.zeros(len(sizes))
     open_ = np.arange(len(sizes))
-    for _ in range(
-        _ROUNDS
-    ):  # a rectified neuron may miss its ceiling at any noise, or its shares: drawn again
+    # a rectified neuron may miss its ceiling at any noise, or its shares: drawn again
+    for _ in range(_ROUNDS):
         for k in open_:
-            effects[:, k] = _draw(rng, sizes[k], kind, correlations, related, least_share, negative)
+            effects[:, k] = _draw(
+                rng, sizes[int(k)], kind, correlations, related, least_share, negative
+            )
         signal[:, open_] = z @ effects[:, open_]
         draws = rng.standard_normal((n_images, len(open_)))
         project = _projections(correlations, effects[:, open_] != 0)
         true = effects[:, open_] != 0
         keep = np.arange(len(open_))
         sigma = None
-        for step in (
-            max(1, n_images // _FEW),
-            1,
-        ):  # most that fall short do so on a few of the images
+        # first on a few of the images, on which most that fall short do so
+        for step in (max(1, n_images // _FEW), 1):
             part = signal[::step, open_[keep]]
             a, sigma, r = _reach(
                 z[::step], part, draws[::step, keep], project[keep], ceiling, zeros, sigma
@@ -188,9 +200,11 @@ def plant(
         if not len(open_):
             break
     else:
+        left = sorted({int(sizes[int(k)]) for k in open_})
         raise ValueError(
-            f"no {kind} neuron of {sorted({int(sizes[k]) for k in open_})} concepts of these has a ceiling of {ceiling}, {least_share:.0%} "
-            f"of it by each true concept, {most_other:.0%} by others at most, with a share of zeros of {zeros}."
+            f"no {kind} neuron of {left} concepts of these has a ceiling of {ceiling}, "
+            f"{least_share:.0%} of it by each true concept, {most_other:.0%} by others at most, "
+            f"with a share of zeros of {zeros}."
         )
     std = x.std(0)[:, None]
     return Planted(
@@ -208,13 +222,15 @@ def _check(
         raise ValueError(f"unknown kind {kind!r}; valid: {', '.join(KINDS)}.")
     if not len(sizes) or min(sizes) < 1 or max(sizes) > n_concepts:
         raise ValueError(
-            f"sizes must be one or more numbers from 1 to the {n_concepts} concepts, got {tuple(sizes)[:10]}."
+            f"sizes must be one or more numbers from 1 to the {n_concepts} concepts, "
+            f"got {tuple(sizes)[:10]}."
         )
     if kind == "polysemantic" and set(sizes) != {2}:
         raise ValueError(f"a polysemantic neuron has two concepts, got sizes {sorted(set(sizes))}.")
     if not 0 < ceiling < 1 or not 0 <= zeros < 1 or not 0 <= least_share * max(sizes) < 1:
         raise ValueError(
-            f"ceiling must be in (0, 1), zeros in [0, 1), least_share in [0, 1/{max(sizes)}); got {ceiling}, {zeros}, {least_share}."
+            f"ceiling must be in (0, 1), zeros in [0, 1), least_share in [0, 1/{max(sizes)}); "
+            f"got {ceiling}, {zeros}, {least_share}."
         )
 
 
@@ -230,9 +246,8 @@ def _draw(
     """(concepts,) standardised weights of one neuron; its signal has variance 1."""
     n_concepts = len(correlations)
     rivals = (np.abs(correlations) >= RIVAL) & ~np.eye(n_concepts, dtype=bool)
-    barred = {"distractor": rivals, "hierarchy": related}.get(
-        kind, np.zeros_like(related)
-    )  # beside a true concept
+    # beside a true concept
+    barred = {"distractor": rivals, "hierarchy": related}.get(kind, np.zeros_like(related))
     if kind == "polysemantic":
         barred = related | (np.abs(correlations) > UNRELATED)
     starts = (
@@ -261,12 +276,13 @@ def _draw(
             weights[chosen] = effect
             return weights
     raise ValueError(
-        f"found no {kind} neuron of {size} concepts, each with {least_share:.0%} of the signal, among {n_concepts} columns."
+        f"found no {kind} neuron of {size} concepts, each with {least_share:.0%} of the signal, "
+        f"among {n_concepts} columns."
     )
 
 
 def _projections(correlations: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """(neurons, concepts, concepts): inverse correlations of each neuron's true concepts, zero elsewhere."""
+    """(neurons, concepts, concepts): inverse correlations of true concepts, zero elsewhere."""
     project = np.zeros((true.shape[1], *correlations.shape))
     for k in range(true.shape[1]):
         of = np.flatnonzero(true[:, k])
@@ -290,7 +306,10 @@ def _reach(
     zeros: float,
     near=None,
 ):
-    """Activations, σ and R reached, with the largest noise at which R is the wanted one, or one close to `near`; all neurons at once."""
+    """Activations, σ and R reached, of all neurons at once.
+
+    σ is the largest noise at which R is the wanted one, or one close to `near`.
+    """
 
     def activate(noise):
         drive = signal + draws * noise[None, :]
@@ -321,14 +340,15 @@ def _shares(
     correlations: np.ndarray,
     project: np.ndarray,
 ):
-    """Least squares on the truth (concepts, neurons), standardised columns; the least that a true concept adds to R² and the most that
-    another column would, (neurons,) each, as shares of R²."""
+    """Least squares on the truth (concepts, neurons), standardised columns, and two shares of R².
+
+    The least that a true concept adds to it, and the most that another column would: (neurons,).
+    """
     cross = _cross(z, activations)
     weights = np.einsum("kij,jk->ik", project, cross)
     explained = np.sum(weights * cross, axis=0)
-    diagonal = np.diagonal(
-        project, axis1=1, axis2=2
-    ).T  # 1 / what the other true concepts leave of a true one
+    # 1 / what the other true concepts leave of a true one
+    diagonal = np.diagonal(project, axis1=1, axis2=2).T
     own = np.where(true, weights**2 / np.where(true, diagonal, 1.0), np.inf).min(axis=0)
     rest = cross - correlations @ weights
     left = 1.0 - np.einsum("ji,kil,jl->jk", correlations, project, correlations, optimize=True)

@@ -1,8 +1,10 @@
 """Signed distances of the eleven shapes, for antialiased silhouettes.
 
-A shape fills the disc of radius 1 about the origin, give or take a twentieth; x points right, y down, and distance is negative inside.
-A pixel's coverage is clip(½ − distance·radius, 0, 1), radius in pixels. Distances are exact or, for ovals, crescents and outside corners,
-close enough near the edge, which is all that coverage needs. Only + − × ÷ √ of float32 appear, which IEEE 754 rounds alike everywhere.
+A shape fills the disc of radius 1 about the origin, give or take a twentieth; x points right, y
+down, and distance is negative inside. A pixel's coverage is clip(½ − distance·radius, 0, 1), radius
+in pixels. Distances are exact or, for ovals, crescents and outside corners, close enough near the
+edge, which is all that coverage needs. Only + − × ÷ √ of float32 appear, which IEEE 754 rounds
+alike everywhere.
 """
 
 from __future__ import annotations
@@ -63,7 +65,8 @@ def _hexagon(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    # mirror the plane into half an arm, then the distance to the arm's edge, from its tip to the inner corner
+    # mirror the plane into half an arm, then the distance to the arm's edge, from its tip to the
+    # inner corner
     sine, cosine = math.sin(math.radians(36)), math.cos(math.radians(36))
     x, y = np.abs(x), 0.04 - y
     for _ in range(2):

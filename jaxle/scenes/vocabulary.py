@@ -1,12 +1,14 @@
-"""The words of the scenes world: attributes, things, classes, superclasses, and which look is which thing.
+"""The words of the scenes world: attributes, things, classes and superclasses.
 
-An object has a look: a shape, a colour and a texture; a scene has a place, the background that all its objects are seen against.
-Forty-one *things* (apple, sailboat, die, ...) are looks, some of them only in one place: a yellow crescent is a banana, but before
-clouds it is the moon. Thirteen *classes* (fruit, vehicle, game, ...) gather three or four things that share no look, so a network that
-is trained to name the class must compute conjunctions (a red circle is an apple, a ladybird or a ball by its texture) and then
-disjunctions of unrelated ones. That is what makes its neurons polysemantic, and what makes a superclass the right word for some of them.
+An object has a look: a shape, a colour and a texture; a scene has a place, the background that all
+its objects are seen against. Forty-one *things* (apple, sailboat, die, ...) are looks, some of them
+only in one place: a yellow crescent is a banana, but before clouds it is the moon. Thirteen
+*classes* (fruit, vehicle, game, ...) gather three or four things that share no look, so a network
+that is trained to name the class must compute conjunctions (a red circle is an apple, a ladybird or
+a ball by its texture) and then disjunctions of unrelated ones. That is what makes its neurons
+polysemantic, and what makes a superclass the right word for some of them.
 
-    thing = THING_OF[shape, colour, texture, place]      -1: an object that has no name but its attributes'
+    thing = THING_OF[shape, colour, texture, place]      -1: no name but its attributes'
 
 Colour words are about objects: backgrounds are tinted at random, whatever they show.
 """
@@ -39,7 +41,7 @@ COUNTS = ("one object", "two objects", "three objects")
 
 
 class Thing(NamedTuple):
-    """A named look: any of `colours` with any of `textures` on one shape, seen in any of `places`."""
+    """A named look: any of `colours` with any of `textures` on one shape, in any of `places`."""
 
     name: str
     kind: str

@@ -1,10 +1,12 @@
-"""The scenes world: 64×64 images of one to three objects before a textured background, with exact labels for every concept.
+"""The scenes world: 64×64 images of one to three objects, with exact labels for every concept.
 
-Image i of world `seed` depends on (seed, i) only, bit for bit, on every platform: rendering has no state, so access is random.
+Image i of world `seed` depends on (seed, i) only, bit for bit, on every platform: rendering has no
+state, so access is random.
 
     image = background;  for each object, smallest last:  image ← image + coverage·(paint − image)
 
-with coverage and shading from the shape's signed distance (`shapes`), paint from colour and pattern (`patterns`).
+with coverage and shading from the shape's signed distance (`shapes`), paint from colour and pattern
+(`patterns`).
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int, Int8, Int32, Int64, UInt8
 
+from jaxle.arrays import checks_input
 from jaxle.scenes import draws
 from jaxle.scenes.layout import SIDE, Layout, class_ids, layout, membership
 from jaxle.scenes.patterns import ACCENT, COSINE, SINE
@@ -53,13 +57,14 @@ _TONE = np.array(
 class Scenes(NamedTuple):
     """Rendered images and all that is true of them."""
 
-    images: np.ndarray  # uint8 (images, 64, 64, 3), 0–255
-    class_ids: np.ndarray  # int32 (images,), numbering CLASS_NAMES
-    concept_labels: np.ndarray  # uint8 (images, concepts), 0 or 1, in the order of CONCEPTS
+    images: UInt8[np.ndarray, "images 64 64 3"]  # 0–255
+    class_ids: Int32[np.ndarray, " images"]  # numbers of CLASS_NAMES
+    concept_labels: UInt8[np.ndarray, "images concepts"]  # 0 or 1, in the order of CONCEPTS
 
 
-def check_index(index: np.ndarray) -> np.ndarray:
-    """Return `index` as int64 (images,), or raise a ValueError that says what an index of scenes is."""
+@checks_input
+def check_index(index: Int[np.ndarray, " images"]) -> Int64[np.ndarray, " images"]:
+    """Returns `index` as int64 (images,), or raises a ValueError that says what it must be."""
     index = np.asarray(index)
     if index.ndim != 1 or not (np.issubdtype(index.dtype, np.integer) or index.size == 0):
         raise ValueError(
@@ -70,10 +75,18 @@ def check_index(index: np.ndarray) -> np.ndarray:
     return index.astype(np.int64)
 
 
-def render(index: np.ndarray, seed: int) -> Scenes:
-    """Render the scenes `index` (int, (images,), any order, repeats allowed) of the world `seed`.
+@checks_input
+def render(index: Int[np.ndarray, " images"], seed: int) -> Scenes:
+    """Returns the images and labels of the scenes `index` of the world `seed`.
 
-    Raises ValueError for an index that is not 1-D, whole and non-negative. Takes about a third of a millisecond an image on one core.
+    Takes about a third of a millisecond an image on one core.
+
+    Args:
+      index: int (images,), in any order, repeats allowed.
+      seed: of the world.
+
+    Raises:
+      ValueError: an index that is not 1-D, whole and non-negative.
     """
     index = check_index(index)
     images = np.empty((len(index), SIDE, SIDE, 3), np.uint8)
@@ -88,8 +101,18 @@ def render(index: np.ndarray, seed: int) -> Scenes:
     return Scenes(images, classes, labels)
 
 
-def paint(index: np.ndarray, seed: int, scenes: Layout) -> tuple[np.ndarray, np.ndarray]:
-    """Paint the given scenes: uint8 (images, 64, 64, 3), and whose pixel each is: int8 (images, 64, 64), a slot, or -1 the background."""
+def paint(
+    index: Int[np.ndarray, " images"], seed: int, scenes: Layout
+) -> tuple[UInt8[np.ndarray, "images 64 64 3"], Int8[np.ndarray, "images 64 64"]]:
+    """Returns the images of the given scenes, and which object each pixel shows.
+
+    Args:
+      index, seed: as for `render`.
+      scenes: of `layout`.
+
+    Returns:
+      images, uint8 0–255, and for every pixel a slot, or -1 for the background.
+    """
     canvas = backgrounds(index, seed, scenes.place)
     owner = np.full((len(index), SIDE, SIDE), -1, np.int8)
     image, slot = np.nonzero(scenes.present)
@@ -117,7 +140,8 @@ def paint(index: np.ndarray, seed: int, scenes: Layout) -> tuple[np.ndarray, np.
 def _objects(
     scenes: Layout, image: np.ndarray, slot: np.ndarray, words: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    # each object on a patch of its own: left, top (objects,); coverage, shadow (objects, patch, patch); colour (objects, 3, patch, patch)
+    # each object on its own patch: left, top (objects,); coverage, shadow (objects, patch, patch);
+    # colour (objects, 3, patch, patch)
     x, y, radius = (values[image, slot] for values in (scenes.x, scenes.y, scenes.radius))
     left, top = (
         np.clip(np.floor(v).astype(np.int64) - _PATCH // 2, 0, SIDE - _PATCH) for v in (x, y)

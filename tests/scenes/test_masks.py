@@ -1,4 +1,4 @@
-"""A concept has pixels exactly where its label is 1, and they are those of the parts that bear it."""
+"""A concept has pixels exactly where its label is 1: those of the parts that bear it."""
 
 import numpy as np
 

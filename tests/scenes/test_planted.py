@@ -51,7 +51,8 @@ def test_a_column_that_is_nearly_a_sum_is_no_truth_either():
     nearly = np.column_stack([x, x.sum(axis=1) + 0.1 * rng.normal(size=2000)])
     assert identifiable(nearly).tolist() == [0, 1, 2]
     assert identifiable(nearly, least_left=1e-3).tolist() == [0, 1, 2, 3]
-    # a last column may leave itself enough and spoil an earlier one: b ≈ a + small rare part, whose own share is large
+    # a last column may leave itself enough and spoil an earlier one: b ≈ a + small rare part, whose
+    # own share is large
     rare = (rng.random(2000) < 0.03).astype(float)
     assert identifiable(np.column_stack([x[:, 0], x[:, 0] + rare])).tolist() == [0, 1]
     assert identifiable(np.column_stack([x[:, 0], rare, x[:, 0] + rare])).tolist() == [0, 1]

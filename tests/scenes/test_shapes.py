@@ -1,4 +1,4 @@
-"""Silhouettes: areas in closed form, symmetry, and distances that are distances where coverage needs them."""
+"""Silhouettes: areas in closed form, symmetry, and distances where coverage needs them."""
 
 import math
 

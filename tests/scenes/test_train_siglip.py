@@ -1,4 +1,4 @@
-"""The small SigLIPs: their texts are true, the script that made them learns, and the shipped ones are what the docs say."""
+"""The small SigLIPs: texts are true, training learns, the shipped ones are what the docs say."""
 
 import csv
 import re
@@ -19,13 +19,15 @@ from jaxle.concepts.sets import gather
 from jaxle.images import Preprocess
 from jaxle.models import siglip, vit, zoo
 from jaxle.models.tokenizers import canonical
-from jaxle.scenes import CLASS_NAMES, CONCEPTS, captions, render, siglip_texts, train_siglip
+from jaxle.scenes import CLASS_NAMES, CONCEPTS, captions, render
 from jaxle.scenes.layout import layout, membership
+from tools import siglip_texts, train_siglip
 
 CHECKPOINTS = Path(str(resources.files("jaxle.scenes") / "checkpoints"))
 TOOLS = Path(__file__).parents[2] / "tools"
 MODELS = ("s", "m")
-# of the shipped checkpoints; the last line of each log and the docstring of the script that made them state the rest
+# of the shipped checkpoints; the last line of each log and the docstring of the script that made
+# them state the rest
 AUC = {"s": 0.937, "m": 0.958}
 CLASS_ACCURACY = {"s": 0.607, "m": 0.697}
 SCREENED = 0.95  # of the foreign words, at least; measured were all 396, and 395
@@ -123,7 +125,7 @@ def test_mentions_take_the_longest_name_and_synonyms():
 
 
 def test_no_text_holds_a_foreign_word(batch):
-    """Neither as it is nor in the plural, in any kind of text that a tokenizer or a tower was trained on."""
+    """In singular or plural, in any text that a tokenizer or a tower was trained on."""
     foreign = set().union(*map(siglip_texts.words_of, FOREIGN))
     unknown = siglip_texts.unknown_words()
     assert len(FOREIGN) == len(foreign) == 396 and len(unknown) > 10_000
@@ -252,7 +254,7 @@ def test_bad_flags_are_named(flag, capsys):
 
 @pytest.fixture(scope="module", params=MODELS)
 def shipped(request):
-    """A shipped model, 2,000 scenes of the quickstart's world with their embeddings, and the calibration on their labels."""
+    """A shipped model, 2,000 scenes of the quickstart, and the calibration on their labels."""
     model, scenes = zoo.load_model(f"scenes_siglip_{request.param}"), render(np.arange(2000), 0)
     images = model.embed_images(scenes.images, batch_size=250)
     raw = ContrastiveConcepts.make(CONCEPTS, images, model.embed_texts(CONCEPTS), 1.0, 0.0)

@@ -1,4 +1,4 @@
-"""Every word means one thing, every look at most one thing, and superclasses are what they are said to be."""
+"""Every word means one thing, every look at most one thing, superclasses hold their members."""
 
 import numpy as np
 

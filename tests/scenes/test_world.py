@@ -43,7 +43,8 @@ def test_seeds_and_images_differ(scenes):
 
 
 def test_pixels_are_the_same_on_every_platform():
-    # made by this very line; only IEEE arithmetic and integers are involved, so it must not depend on machine or NumPy
+    # made by this very line; only IEEE arithmetic and integers are involved, so it must not depend
+    # on machine or NumPy
     digest = hashlib.sha256(render(np.arange(256), 0).images.tobytes()).hexdigest()
     assert digest == "13dde48ed5beacef702fb92273b99ae4deb91812a7da6a9207e2fe930684cad3"
 
@@ -140,7 +141,8 @@ def test_objects_have_their_colours_and_no_two_overlap():
 
 
 def test_brightness_says_little_about_the_place():
-    # a background's mean colour is drawn alike for every place, so its places explain next to nothing of it
+    # a background's mean colour is drawn alike for every place, so its places explain next to
+    # nothing of it
     index = np.arange(1500)
     found = layout(index, 0)
     _, owner = paint(index, 0, found)

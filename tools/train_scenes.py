@@ -1,14 +1,17 @@
-"""Train the target network of the embedded default and write its checkpoint and log.
+r"""Trains the target network of the embedded default and writes its checkpoint and log.
 
-    python -m jaxle.scenes.train --checkpoint=jaxle/scenes/checkpoints/target.npz --log=tools/scenes_target_log.csv
+    python -m tools.train_scenes --checkpoint=jaxle/scenes/checkpoints/target.npz \
+        --log=tools/scenes_target_log.csv
 
-Held-out accuracy of the shipped checkpoint: 96.9 % (4,000 images of a world that training did not see; chance is 7.7 %). Training takes
-about 12 minutes on two free cores; the logged run shared its two with other work and took 19. 173,000 parameters, 0.7 MB, 49 MFLOP an
-image (XLA's count, a multiply and an add as two).
+Held-out accuracy of the shipped checkpoint: 96.9 % (4,000 images of a world that training did not
+see; chance is 7.7 %). Training takes about 12 minutes on two free cores; the logged run shared its
+two with other work and took 19. 173,000 parameters, 0.7 MB, 49 MFLOP an image (XLA's count, a
+multiply and an add as two).
 
-Every batch is rendered afresh from the training world, so no image is seen twice; accuracy is that on a held-out world. Loss: softmax
-cross-entropy over the thirteen classes. Optimiser: AdamW on a one-cycle cosine schedule. The network is `scenes_resnet` of
-`jaxle.models.cifar_resnet`; its batch statistics are settled on large batches once the weights are final.
+Every batch is rendered afresh from the training world, so no image is seen twice; accuracy is that
+on a held-out world. Loss: softmax cross-entropy over the thirteen classes. Optimiser: AdamW on a
+one-cycle cosine schedule. The network is `scenes_resnet` of `jaxle.models.cifar_resnet`; its batch
+statistics are settled on large batches once the weights are final.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import functools
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +56,7 @@ def _settle(variables, images: jax.Array, classes: jax.Array):
 
 
 @jax.jit
-def _logits(variables, images: jax.Array) -> jax.Array:
+def _logits(variables, images: jax.Array):
     return _MODULE.apply(variables, PREPROCESS.normalise(images))
 
 
@@ -82,23 +86,19 @@ def _step(
 
 
 def accuracy(variables, world: int, n: int) -> float:
-    """The share of the first `n` scenes of a world that the network classifies rightly."""
+    """Returns the share of the first `n` scenes of a world that the network classifies rightly."""
     right = 0
     for start in range(0, n, 500):
         scenes = render(np.arange(start, min(start + 500, n)), world)
-        right += int(
-            np.sum(
-                np.argmax(np.asarray(_logits(variables, jnp.asarray(scenes.images))), axis=1)
-                == scenes.class_ids
-            )
-        )
+        logits = np.asarray(_logits(variables, jnp.asarray(scenes.images)))
+        right += int(np.sum(np.argmax(logits, axis=1) == scenes.class_ids))
     return right / n
 
 
 def train(
     steps: int, batch: int, rate: float, decay: float, seed: int, every: int, test_images: int
 ):
-    """Train from scratch.
+    """Trains from scratch.
 
     Returns:
       {"params", "batch_stats"}, and the log: a list of rows in the order of COLUMNS.
@@ -122,25 +122,11 @@ def train(
                 )
         if step % every == 0 or step == steps:
             losses, rights = np.mean(np.array(jax.device_get(recent)), axis=0)
-            share = accuracy(
-                variables, TEST_WORLD, test_images if step == steps else test_images // 4
-            )
-            log.append(
-                (
-                    step,
-                    step * batch,
-                    round(time.monotonic() - began),
-                    float(losses),
-                    float(rights),
-                    share,
-                )
-            )
-            print(
-                "  ".join(
-                    f"{name} {value:.6g}" for name, value in zip(COLUMNS, log[-1], strict=True)
-                ),
-                flush=True,
-            )
+            n = test_images if step == steps else test_images // 4
+            share, seconds = accuracy(variables, TEST_WORLD, n), round(time.monotonic() - began)
+            log.append((step, step * batch, seconds, float(losses), float(rights), share))
+            cells = zip(COLUMNS, log[-1], strict=True)
+            print("  ".join(f"{name} {value:.6g}" for name, value in cells), flush=True)
             recent = []
     return variables, log
 
@@ -148,7 +134,7 @@ def train(
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     whole = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        prog="python -m jaxle.scenes.train", description=__doc__, formatter_class=whole
+        prog="python -m tools.train_scenes", description=__doc__, formatter_class=whole
     )
     parser.add_argument(
         "--checkpoint", type=Path, required=True, help="where to write the checkpoint (.npz)"
@@ -180,13 +166,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     checkpoint, log_file = arguments.pop("checkpoint"), arguments.pop("log")
     variables, log = train(**arguments)
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(
-        checkpoint,
-        **{
-            name: np.asarray(value)
-            for name, value in traverse_util.flatten_dict(variables, sep="/").items()
-        },
-    )
+    flat: dict[str, Any] = traverse_util.flatten_dict(variables, sep="/")
+    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in flat.items()}
+    np.savez(checkpoint, **arrays)
     with log_file.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)

@@ -11,7 +11,8 @@ import pytest
 from flax import traverse_util
 
 from jaxle.models.cifar_resnet import CifarResNet, scenes_resnet
-from jaxle.scenes import CLASS_NAMES, train
+from jaxle.scenes import CLASS_NAMES
+from tools import train_scenes
 
 CHECKPOINT = resources.files("jaxle.scenes") / "checkpoints" / "target.npz"
 ACCURACY = 0.968  # on the held-out world of the log
@@ -29,16 +30,16 @@ def variables():
 def test_checkpoint_is_small_and_accurate(variables):
     assert len(CHECKPOINT.read_bytes()) <= 1_000_000
     assert (
-        train.accuracy(variables, 7, 1000) >= ACCURACY - 0.02
+        train_scenes.accuracy(variables, 7, 1000) >= ACCURACY - 0.02
     )  # a world that neither training nor its log has seen
 
 
 def test_log_states_the_checkpoint():
     rows = list(csv.DictReader(LOG.read_text(encoding="utf-8").splitlines()))
-    assert tuple(rows[0]) == train.COLUMNS
+    assert tuple(rows[0]) == train_scenes.COLUMNS
     assert (
         float(rows[-1]["test_accuracy"]) >= ACCURACY
-        and f"{float(rows[-1]['test_accuracy']) * 100:.1f} %" in train.__doc__
+        and f"{float(rows[-1]['test_accuracy']) * 100:.1f} %" in train_scenes.__doc__
     )
     assert float(rows[-1]["train_loss"]) < 0.3 * float(rows[0]["train_loss"])
 
@@ -60,11 +61,11 @@ def test_training_learns_and_the_program_writes_what_it_learns(tmp_path):
         "every": 12,
         "test_images": 8,
     }
-    variables, log = train.train(**few)
+    variables, log = train_scenes.train(**few)
     assert [row[0] for row in log] == [12, 24] and log[1][3] < log[0][3]
     # again, by the program: the same to the last bit
     files = [f"--checkpoint={tmp_path}/new/target.npz", f"--log={tmp_path}/log.csv"]
-    train.main([*files, *(f"--{name}={value}" for name, value in few.items())])
+    train_scenes.main([*files, *(f"--{name}={value}" for name, value in few.items())])
     with np.load(tmp_path / "new" / "target.npz", allow_pickle=False) as file:
         written = {name: file[name] for name in file.files}
     jax.tree.map(
@@ -81,5 +82,5 @@ def test_training_learns_and_the_program_writes_what_it_learns(tmp_path):
 @pytest.mark.parametrize("flag", ["--steps=0", "--checkpoint=target.bin", "--step_size=3"])
 def test_bad_flags_are_named(flag, capsys):
     with pytest.raises(SystemExit):
-        train.main(["--checkpoint=target.npz", "--log=log.csv", flag])
+        train_scenes.main(["--checkpoint=target.npz", "--log=log.csv", flag])
     assert flag.split("=")[0] in capsys.readouterr().err

@@ -1,12 +1,14 @@
-r"""Train one of the two small SigLIPs of the embedded default, and write its checkpoint, its tokenizer and its log.
+r"""Trains one of the small SigLIPs of the embedded default; writes checkpoint, tokenizer and log.
 
-    python -m jaxle.scenes.train_siglip --model=s --checkpoint=jaxle/scenes/checkpoints/siglip_s.npz --log=tools/scenes_siglip_s_log.csv
-    python -m jaxle.scenes.train_siglip --model=m --steps=5000 --checkpoint=jaxle/scenes/checkpoints/siglip_m.npz \
+    python -m tools.train_siglip --model=s --checkpoint=jaxle/scenes/checkpoints/siglip_s.npz
+    --log=tools/scenes_siglip_s_log.csv python -m tools.train_siglip --model=m --steps=5000
+    --checkpoint=jaxle/scenes/checkpoints/siglip_m.npz \
         --log=tools/scenes_siglip_m_log.csv
 
-Held out: 4,000 images of a world that training did not see. Ranking of the images by each concept's bare word, as mean area under the ROC
-curve and mean average precision over the 110 concepts; and zero-shot accuracy in percent: which of a group's words, in images of which
-exactly one is true. Beside it what guessing gives, and the group's commonest word.
+Held out: 4,000 images of a world that training did not see. Ranking of the images by each concept's
+bare word, as mean area under the ROC curve and mean average precision over the 110 concepts; and
+zero-shot accuracy in percent: which of a group's words, in images of which exactly one is true.
+Beside it what guessing gives, and the group's commonest word.
 
            AUC    AP  class thing shape colour texture size position count place
     s    0.938 0.682   60.8  54.7  64.6   99.0    56.0 96.4     83.3  93.4  98.1
@@ -14,20 +16,24 @@ exactly one is true. Beside it what guessing gives, and the group's commonest wo
     guess  0.5 0.142    7.7   2.4   9.1   10.0    33.3 50.0     25.0  33.3  12.5
     commonest            8.5   3.1  19.5   17.1    45.1 57.6     25.6  51.1  19.1
 
-937,346 and 1,441,634 parameters, 3.8 and 5.8 MB; trained on 384,000 and 640,000 images. The logged runs took 24 minutes for the smaller
-one, on a core that was busy with other work, and 19 for the larger one, on a core of its own.
+937,346 and 1,441,634 parameters, 3.8 and 5.8 MB; trained on 384,000 and 640,000 images. The logged
+runs took 24 minutes for the smaller one, on a core that was busy with other work, and 19 for the
+larger one, on a core of its own.
 
-    loss = mean over pairs whose target is known of log(1 + exp(−z·(exp(t)·⟨image, text⟩ + b))),  z = ±1
+    loss = mean of log(1 + exp(−z·(exp(t)·⟨image, text⟩ + b))),  z = ±1, over pairs of known target
 
-Source: Zhai et al., Sigmoid Loss for Language Image Pre-Training, ICCV 2023. Every batch is rendered afresh from the model's own training
-world, so no image is seen twice; its texts are those of `jaxle.scenes.siglip_texts`. The target of a pair is not whether text and image
-came together but whether the text is true, as far as labels tell.
+Source: Zhai et al., Sigmoid Loss for Language Image Pre-Training, ICCV 2023. Every batch is
+rendered afresh from the model's own training world, so no image is seen twice; its texts are those
+of `tools.siglip_texts`. The target of a pair is not whether text and image came together but
+whether the text is true, as far as labels tell.
 
-A text tower can learn much before there is an image tower: first it is trained beside an oracle, a small network that is told what is in
-each part of a scene. Then the image tower is trained beside the text tower, which is locked for three quarters of the steps (Zhai et al.,
-LiT, CVPR 2022, with the towers' roles exchanged), and learns along in the last quarter. Optimiser: AdamW, linear warm-up, cosine. The
-scale begins at 30 and the bias at −6, not 10 and −10: so few steps would not carry them there. The tokenizer is trained first, unless its
-file, `spiece.model`, lies beside the checkpoint already. The log states how well scores rank the images, averaged over concepts, and
+A text tower can learn much before there is an image tower: first it is trained beside an oracle, a
+small network that is told what is in each part of a scene. Then the image tower is trained beside
+the text tower, which is locked for three quarters of the steps (Zhai et al., LiT, CVPR 2022, with
+the towers' roles exchanged), and learns along in the last quarter. Optimiser: AdamW, linear
+warm-up, cosine. The scale begins at 30 and the bias at −6, not 10 and −10: so few steps would not
+carry them there. The tokenizer is trained first, unless its file, `spiece.model`, lies beside the
+checkpoint already. The log states how well scores rank the images, averaged over concepts, and
 zero-shot accuracy, both on a held-out world.
 """
 
@@ -40,6 +46,7 @@ import io
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -50,8 +57,9 @@ import sentencepiece
 
 from jaxle.models import siglip, zoo
 from jaxle.models.tokenizers import STYLES, canonical, load_tokenizer
-from jaxle.scenes import ATTRIBUTES, CLASS_NAMES, CONCEPTS, render, siglip_texts
+from jaxle.scenes import ATTRIBUTES, CLASS_NAMES, CONCEPTS, render
 from jaxle.scenes.layout import SLOTS, layout, membership
+from tools import siglip_texts
 
 TEST_WORLD = 1_000_002
 WORLDS = {"s": 1_000_011, "m": 1_000_012}  # what each trains on
@@ -73,7 +81,10 @@ SCALE, BIAS = 30.0, -6.0
 
 
 def train_tokenizer(path: Path) -> None:
-    """Write a sentencepiece model to `path`, with T5's special tokens as SigLIP's has them: pad 0, end 1, unknown 2."""
+    """Writes a sentencepiece model to `path`.
+
+    Special tokens are T5's, as in SigLIP's: pad 0, end 1, unknown 2.
+    """
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([canonical(line) for line in siglip_texts.corpus()]),
@@ -94,14 +105,17 @@ def train_tokenizer(path: Path) -> None:
 
 
 class _Oracle(nn.Module):
-    """An image tower that is told what is in each part of a scene: bool (images, parts, concepts) to (images, out) of unit length."""
+    """An image tower that gets what is in each part of a scene in place of the image.
+
+    bool (images, parts, concepts) to (images, out) of unit length.
+    """
 
     out: int
 
     @nn.compact
     def __call__(self, bears: jax.Array) -> jax.Array:
         parts = nn.relu(nn.Dense(256)(bears.astype(jnp.float32))).sum(axis=1)
-        return siglip.normalise(nn.Dense(self.out)(parts))
+        return jnp.asarray(siglip.normalise(nn.Dense(self.out)(parts)))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -110,7 +124,7 @@ def _init(module: nn.Module, key: jax.Array, *inputs):
 
 
 def _loss(tower, module: siglip.SigLIP, locked: bool, params, seen, tokens, targets, known):
-    texts = module.apply({"params": params}, tokens, method="embed_texts")
+    texts: Any = module.apply({"params": params}, tokens, method="embed_texts")
     texts = jax.lax.stop_gradient(texts) if locked else texts
     logits = jnp.exp(params["t"][0]) * tower(params, seen) @ texts.T + params["b"][0]
     return jnp.sum(known * optax.sigmoid_binary_cross_entropy(logits, targets)) / jnp.sum(known)
@@ -168,7 +182,9 @@ def _optimiser(steps: int, rate: float, decay: float) -> optax.GradientTransform
 
 
 def ranking(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Area under the ROC curve, and average precision, of every concept; ties fall as they come.
+    """Returns area under the ROC curve, and average precision, of every concept.
+
+    Ties are in the order of the images.
 
     Args:
       scores: float (images, concepts).
@@ -189,11 +205,15 @@ def ranking(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def zero_shot(scores: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> float:
-    """Of the images of which exactly one of `names` is true, the share in which it scores best; nan where there are none.
+    """Returns the share of images whose true name scores best, of those with one true name.
 
     Args:
       scores: float (images, concepts), in the order of CONCEPTS.
       labels: 0/1 (images, concepts).
+      names: those of one group.
+
+    Returns:
+      The share; nan where no image has exactly one of the names.
     """
     columns = [CONCEPTS.index(name) for name in names]
     clear = labels[:, columns].sum(axis=1) == 1
@@ -202,7 +222,10 @@ def zero_shot(scores: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> f
 
 
 def measure(module, params, tokens: np.ndarray, world: int, n: int) -> tuple[float, ...]:
-    """Mean area under the ROC curve and mean average precision over concepts, then zero-shot accuracy by group, on `n` scenes."""
+    """Returns mean area under the ROC curve, mean average precision, and accuracy by group.
+
+    Means are over concepts, accuracy is zero-shot, all on `n` scenes.
+    """
     scores, labels = [], []
     for start in range(0, n, 250):
         scenes = render(np.arange(start, min(start + 250, n)), world)
@@ -210,11 +233,8 @@ def measure(module, params, tokens: np.ndarray, world: int, n: int) -> tuple[flo
         labels.append(scenes.concept_labels)
     scores, labels = np.concatenate(scores), np.concatenate(labels)
     auc, precision = ranking(scores, labels)
-    return (
-        np.nanmean(auc),
-        np.nanmean(precision),
-        *(zero_shot(scores, labels, names) for names in GROUPS.values()),
-    )
+    accuracies = (zero_shot(scores, labels, names) for names in GROUPS.values())
+    return float(np.nanmean(auc)), float(np.nanmean(precision)), *accuracies
 
 
 def train(
@@ -228,7 +248,7 @@ def train(
     every: int,
     test_images: int,
 ) -> Iterator:
-    """Train from scratch.
+    """Trains from scratch.
 
     Yields:
       At every line of the log: {"params"}, and the row in the order of COLUMNS.
@@ -257,8 +277,9 @@ def train(
         given = bears, tokenize(texts.texts), texts.targets, texts.known
         reading, state, loss = _step(_know, module, False, optimiser, reading, state, *given)
         if step % 100 == 99:
+            seconds = time.monotonic() - began
             print(
-                f"text step {step + 1}  seconds {time.monotonic() - began:.0f}  train_loss {float(loss):.6g}",
+                f"text step {step + 1}  seconds {seconds:.0f}  train_loss {float(loss):.6g}",
                 flush=True,
             )
 
@@ -298,7 +319,7 @@ def train(
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     whole = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        prog="python -m jaxle.scenes.train_siglip", description=__doc__, formatter_class=whole
+        prog="python -m tools.train_siglip", description=__doc__, formatter_class=whole
     )
     parser.add_argument(
         "--model",

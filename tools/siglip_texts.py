@@ -1,12 +1,15 @@
-"""What the two small SigLIPs of the embedded default read: their tokenizer's corpus, and texts with exact targets for a batch of scenes.
+"""What the small SigLIPs of the embedded default are trained on: corpus, texts, exact targets.
 
-    target(image, text) = 1 where every word of the text holds of one and the same object, or of the background; 0 elsewhere
+    target(image, text) = 1 where every word of the text holds of one and the same object, or of the
+    background; 0 elsewhere
 
-Four kinds of text: each of the world's concepts as a bare word, short phrases ("a striped red toy"), full captions, and words of things
-that are not in the world, of which nothing is ever true: a tower that never read such a word could not know that it names something
-absent (real SigLIPs have read all words). These come from the package's noun and common-word lists without `foreign`, the list of words
-that screening is measured with: no text here holds one of them, not in the plural either. Where labels do not refute a full caption of
-another image, its target is unknown and left out.
+Four kinds of text: each of the world's concepts as a bare word, short phrases ("a striped red
+toy"), full captions, and words of things that are not in the world, of which nothing is ever true:
+a tower that never read such a word could not know that it names something absent (real SigLIPs have
+read all words). These come from the package's noun and common-word lists without `foreign`, the
+list of words that screening is measured with: no text here holds one of them, not in the plural
+either. Where labels do not refute a full caption of another image, its target is unknown and left
+out.
 """
 
 from __future__ import annotations
@@ -24,13 +27,16 @@ from jaxle.scenes.layout import layout, membership
 CORPUS_WORLD = 1_000_003  # neither a training world nor a held-out one
 VOCABULARY = 1024
 LENGTH = 20  # tokens a text; seven captions in a hundred are cut
-# Words of no concept that one may rightly say of a scene: neither absent nor, as training knows it, present.
+# Words of no concept that are true of some scenes: labels say neither that they are absent nor that
+# they are present.
 NEAR = frozenset(
-    "air aircraft airplane background band bangle beach bead beetle board boat border box brick bug bun cake can cloth coat corner "
-    "cracker cube cup dice disc disk dot earth edge face field figure film flash floor fruit globe grain head image item jewel lamp land "
-    "lawn light line loop meadow mark orb package paint panel paper pastry pattern photo picture pillow plane plate point post present "
-    "print ray road rock roll rope rug sand scene sea sheet ship side sky slab soil spot stone street stripe surface sweet timber token "
-    "tree turf vessel view wall water wave wheel wood".split()
+    "air aircraft airplane background band bangle beach bead beetle board boat border box brick "
+    "bug bun cake can cloth coat corner cracker cube cup dice disc disk dot earth edge face field "
+    "figure film flash floor fruit globe grain head image item jewel lamp land lawn light line "
+    "loop meadow mark orb package paint panel paper pastry pattern photo picture pillow plane "
+    "plate point post present print ray road rock roll rope rug sand scene sea sheet ship side "
+    "sky slab soil spot stone street stripe surface sweet timber token tree turf vessel view wall "
+    "water wave wheel wood".split()
 )
 _SYNONYMS = {"little": "small", "big": "large", "spotted": "dotted", "chequered": "checked"}
 _COLUMN = {name: j for j, name in enumerate(CONCEPTS)}
@@ -50,8 +56,6 @@ _BEFORE = (
 _NOT_NOUNS = {"patterned", "several objects", *_COLOUR_KINDS}.union(
     *(ATTRIBUTES[name] for name in ("size", "texture", "colour", "position", "count"))
 )
-_NOUNS = {*ATTRIBUTES["size"], *ATTRIBUTES["texture"], *ATTRIBUTES["colour"], *ATTRIBUTES["position"], *ATTRIBUTES["count"], "patterned",
-              "several objects", *_COLOUR_KINDS}  # fmt: skip
 _NOUNS = _columns(*(name for name in CONCEPTS if name not in _NOT_NOUNS))
 
 
@@ -75,7 +79,10 @@ def words_of(text: str) -> set[str]:
 
 @functools.cache
 def unknown_words() -> tuple[str, ...]:
-    """The words of things that are not in the world: shipped nouns and common words that share none with the world or with `foreign`."""
+    """Returns the words of things that are not in the world.
+
+    Shipped nouns and common words that share no word with the world or with `foreign`.
+    """
     world = set().union(
         *map(words_of, [*CONCEPTS, *_SYNONYMS, *NEAR, *captions(np.arange(20_000), CORPUS_WORLD)])
     )
@@ -87,16 +94,22 @@ def unknown_words() -> tuple[str, ...]:
 
 
 def corpus() -> list[str]:
-    """The lines that the tokenizer is trained on: captions, the world's concepts, and words of what is not in the world."""
+    """Returns the lines that the tokenizer is trained on.
+
+    Captions, the world's concepts, and words of what is not in the world.
+    """
     return [*captions(np.arange(10_000), CORPUS_WORLD), *(20 * CONCEPTS), *unknown_words()]
 
 
 def mentions(texts: list[str]) -> np.ndarray:
-    """Which concepts each text names: bool (texts, concepts); the longest name counts where one lies in another."""
+    """Which concepts each text names: bool (texts, concepts).
+
+    The longest name counts where one lies in another.
+    """
     found = np.zeros((len(texts), len(CONCEPTS)), bool)
     for row, text in zip(found, texts, strict=True):
         for word in _MENTION.findall(text.lower()):
-            row[_COLUMN[_SYNONYMS.get(word, word)]] = True
+            row[_COLUMN[_SYNONYMS.get(str(word), str(word))]] = True
     return found
 
 
@@ -125,19 +138,19 @@ def batch(
 
     # captions: true of their own image, unknown where another has all that they name
     own = draw.choice(n, min(full, n), replace=False)
-    told = captions(index[own], world)
-    named = mentions(told)
+    sentences = captions(index[own], world)
+    named = mentions(sentences)
     unrefuted = has.astype(np.float32) @ named.T.astype(np.float32) == named.sum(axis=1)
     true = np.arange(n)[:, None] == own
 
-    # words of what is nowhere in the world, one in five in a phrase
+    # words of what is not in the world, one in five in a phrase
     absent = [str(word) for word in draw.choice(unknown_words(), unknown, replace=False)]
     absent = [_dress(word, draw) if draw.random() < 0.2 else word for word in absent]
 
     targets = np.concatenate([has, fits, true, np.zeros((n, unknown), bool)], axis=1)
     known = np.ones_like(targets)
     known[:, len(words) + short : len(words) + short + len(own)] = true | ~unrefuted
-    return Batch([*words, *phrases, *told, *absent], targets, known)
+    return Batch([*words, *phrases, *sentences, *absent], targets, known)
 
 
 def _dress(noun: str, draw: np.random.Generator) -> str:
@@ -150,7 +163,8 @@ def _dress(noun: str, draw: np.random.Generator) -> str:
 def _phrases(
     bears: np.ndarray, number: int, draw: np.random.Generator
 ) -> tuple[list[str], np.ndarray]:
-    # a noun that holds of an object, behind some of the object's size, texture and colour; and the concepts that each asks for
+    # a noun that holds of an object, behind some of the object's size, texture and colour; and the
+    # concepts that each asks for
     texts, asked = [], np.zeros((number, len(CONCEPTS)), bool)
     image, part = np.nonzero(bears[:, :-1, _NOUNS].any(axis=2))
     for row, at in zip(asked, draw.integers(len(image), size=number), strict=True):
