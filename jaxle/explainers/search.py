@@ -26,6 +26,7 @@ from jaxle.solve import least_squares
 from jaxle.solve.moments import ROWS, WHOLE, Moments, scales, split_jit
 
 BLOCK = 512  # neurons per program
+TIE = 1e-5  # correlations this close are equal: fits of one span, such as a superclass's complement
 
 
 class Found(NamedTuple):
@@ -128,7 +129,9 @@ def _greedy(train: Moments, val: Moments, order, neurons, n_candidates, min_gain
         pool, selected, is_open, best, active, step = carry
         tried = is_open & (jnp.cumsum(is_open, axis=1) <= n_candidates)
         rho = jnp.where(tried, least_squares.val_correlations(pool), -jnp.inf)
-        place, rho_best = jnp.argmax(rho, axis=1).astype(jnp.int32), jnp.max(rho, axis=1)
+        rho_best = jnp.max(rho, axis=1)
+        # of ties the first candidate: which is larger is round-off, and would differ by device
+        place = jnp.argmax(rho >= rho_best[:, None] - TIE, axis=1).astype(jnp.int32)
         first = step == 0
         active = active & jnp.where(first, rho_best > 0, rho_best >= best + min_gain)
         rejected = tried & (rho < best[:, None] + min_gain) & ~first
