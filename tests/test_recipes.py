@@ -1,16 +1,14 @@
 """The recipes of CONTRIBUTING.md, each run as a reader would: files, then its command."""
 
 import csv
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from jaxle import Explanations
+from tests import runs
 
 PAGE = Path(__file__).resolve().parent.parent / "CONTRIBUTING.md"
 # few images and no more than the recipe itself is about
@@ -37,26 +35,14 @@ def recipe(title: str) -> tuple[dict[str, str], list[str]]:
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path, tmp_path_factory):
     def follow(title: str) -> str:
         files, (python, *command) = recipe(title)
         assert python == "python"
         for name, code in files.items():
             (tmp_path / name).write_text(code, encoding="utf-8")
         quick = QUICK if "jaxle.launch" in command else ()
-        done = subprocess.run(
-            [sys.executable, *command, *quick],
-            cwd=tmp_path,
-            env={
-                **os.environ,
-                "XLA_FLAGS": "",
-                "JAX_PLATFORMS": "cpu",
-                "XDG_CACHE_HOME": str(tmp_path / "cache"),
-            },
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        done = runs.python([*command, *quick], tmp_path, runs.environment(tmp_path_factory))
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 
