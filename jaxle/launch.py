@@ -2,13 +2,20 @@
 
     python -m jaxle.launch --config FILE[:variant] [--config.a.b=value …] [--stages=probe,fit,…]
 
-The console script `jaxle` is the same. Exit status 0 means that every requested stage is complete,
-1 that something failed, 2 that the command or its config was wrong, 130 that it was interrupted.
+The console script `jaxle` is the same. Exit status:
+
+    0    every requested stage is complete
+    1    the machine refused: disk, rights, network, or an error in the code; the same resumes
+    2    the command, its config or its data are wrong: one sentence says what and what to do
+    130  interrupted; the same command resumes
 """
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
+import io
+import multiprocessing
 import os
 import sys
 import traceback
@@ -16,18 +23,21 @@ from pathlib import Path
 
 import jax
 from absl import app, flags, logging
+from etils import epath
 from ml_collections import config_flags
 
 from jaxle.mesh import make_mesh
 from jaxle.options import describe
 from jaxle.pipeline import run as pipeline
 from jaxle.pipeline.cache import STAGES
+from jaxle.pipeline.lock import locked
 from jaxle.pipeline.reading import SECTIONS, read_config
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Path of the experiment's config, with an optional :variant.", lock_config=True
 )
 _STAGES = flags.DEFINE_list("stages", list(STAGES), f"Which stages to run, of {', '.join(STAGES)}.")
+_PLAIN = {"ρ": "rho", "×": "*", "−": "-", "·": "|", "±": "+-", "…": "...", "σ": "sigmoid"}
 _TRACEBACK = flags.DEFINE_bool(
     "traceback", False, "Show where in the code a refused input was found."
 )
@@ -53,21 +63,26 @@ def main(argv: list[str]) -> int:
     _use_compilation_cache()
     try:
         config = read_config(_CONFIG.value.to_dict())
-        config = dataclasses.replace(config, workdir=config.workdir or _default_workdir())
+        workdir = os.path.expanduser(config.workdir or _default_workdir())
+        config = dataclasses.replace(config, workdir=workdir)
         mesh = make_mesh(config.mesh.data or None, config.mesh.model)
-        pipeline.run(config, _STAGES.value, mesh)
-    except (ValueError, ConnectionError) as error:  # bad input, found at a boundary: one sentence
-        if _TRACEBACK.value:
-            traceback.print_exc()
-        return _refuse(str(error))
+        with locked(epath.Path(config.workdir)):
+            pipeline.run(config, _STAGES.value, mesh)
+    except ValueError as error:  # bad input, found at a boundary: one sentence
+        return _failed(error, str(error), 2)
+    except OSError as error:  # a disk that is full, a folder without rights, no network
+        return _failed(error, _os_sentence(error), 1)
     except KeyboardInterrupt:
-        print("\njaxle: interrupted; the same command resumes.", file=sys.stderr)
-        return 130
+        return _interrupted()
     return 0
 
 
 def run() -> None:
     """Entry point of `python -m jaxle.launch` and of the console script `jaxle`."""
+    codecs.register_error("jaxle", _plainer)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="jaxle")
     path = _config_path(sys.argv)
     if path is not None:
         if not path.is_file():
@@ -136,6 +151,40 @@ def _use_compilation_cache() -> None:
         home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
         jax.config.update("jax_compilation_cache_dir", os.path.join(home, "jaxle", "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _failed(error: Exception, sentence: str, status: int) -> int:
+    if _TRACEBACK.value:
+        traceback.print_exception(error)
+    _refuse(sentence)
+    return status
+
+
+def _os_sentence(error: OSError) -> str:
+    """What the operating system refused, with the path; what was computed before it stays."""
+    if isinstance(error, ConnectionError) and error.errno is None:
+        return str(error)
+    where = f" {error.filename}" if error.filename else ""
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"cannot use{where}: {reason}; what was computed is kept, and the same command resumes."
+
+
+def _interrupted() -> int:
+    """Ends at once: processes that decode images are stopped, not waited for."""
+    print("\njaxle: interrupted; the same command resumes.", file=sys.stderr, flush=True)
+    children = multiprocessing.active_children()
+    for child in children:
+        child.kill()
+    if children:
+        os._exit(130)  # threads of a data loader would wait for them
+    return 130
+
+
+def _plainer(error: UnicodeError) -> tuple[str, int]:
+    """What a terminal that lacks a character shows in its place."""
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(character, "?") for character in text), error.end
 
 
 def _refuse(sentence: str) -> int:

@@ -20,6 +20,7 @@ from jaxle.models.generated import generate
 from jaxle.models.model import Model
 from jaxle.models.two_tower import TwoTower
 from jaxle.models.zoo import load_model
+from jaxle.pipeline.cache import derived_key
 from jaxle.pipeline.config import Config, Data, Encoder, Target
 
 TRAINED, UNTRAINED, SHUFFLED = "trained", "untrained", "shuffled"
@@ -49,20 +50,10 @@ N = TypeVar("N", bound=Model | TwoTower)
 
 @dataclass(frozen=True, eq=False)
 class Opened(Generic[N]):
-    """A network; the key is of its code, weights and preprocessing."""
+    """A network; the key is of all that decides what it makes of an image."""
 
     key: str
     network: N
-
-    @classmethod
-    def of(cls, network: N) -> Opened[N]:
-        """Returns a network with the key of all that decides what it makes of an image."""
-        fields = {
-            "architecture": network.architecture,
-            "weights": network.weights_hash,
-            "preprocess": repr(network.preprocess),
-        }
-        return cls(fingerprint(fields), network)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,20 +90,18 @@ def open_inputs(config: Config, folder: epath.Path, mesh: Mesh) -> Inputs:
     """
     seed, target = config.seed, config.target
     trained = _target(target, mesh, _weights(target, folder, seed))
-    _check_taps(trained, target)
-    images = open_images(config.data, seed, folder, trained.class_names)
+    _check_taps(trained.network, target)
+    images = open_images(config.data, seed, folder, trained.network.class_names)
     partition = _partition(config.data, len(images.source), seed)
-    networks = {TRAINED: Opened.of(trained)}
+    networks = {TRAINED: trained}
     if config.evaluation.untrained:
-        networks[UNTRAINED] = Opened.of(_target(target, mesh, None, random_init_seed=seed))
+        networks[UNTRAINED] = _target(target, mesh, None, random_init_seed=seed)
     if config.evaluation.shuffled:
-        rows = partition.split.train[:STATISTICS]
-        fitted = np.stack([trained.preprocess.fit(images.source[int(i)][0]) for i in rows])
-        networks[SHUFFLED] = Opened.of(shuffled_network(trained, fitted, seed))
+        networks[SHUFFLED] = _shuffled(trained, images, partition, seed)
     encoders: dict[Encoder, Opened[TwoTower]] = {}
     for encoder in _encoders(config):
         weights = _weights(encoder, folder, seed + 1 + len(encoders))
-        encoders[encoder] = Opened.of(_tower(encoder, weights, mesh))
+        encoders[encoder] = _tower(encoder, weights, mesh)
     return Inputs(images, partition, networks, encoders)
 
 
@@ -122,7 +111,7 @@ def open_images(data: Data, seed: int, folder: epath.Path, class_names: tuple[st
     if n is not None:
         spec = f"folder:{generate_folder(folder / 'images', n, class_names, seed)}"
     source = open_source(spec, data.split or None, data.limit or None, seed)
-    return Images(fingerprint(source.fingerprint_fields()), source)
+    return Images(derived_key("images", 1, [], source.fingerprint_fields()), source)
 
 
 def encoder_name(encoder: Encoder) -> str:
@@ -131,19 +120,41 @@ def encoder_name(encoder: Encoder) -> str:
     return " ".join([encoder.model, *filter(None, [encoder.weights, dtype])])
 
 
-def _target(target: Target, mesh: Mesh, weights: str | None, **more: Any) -> Model | TwoTower:
+def _target(
+    target: Target, mesh: Mesh, weights: str | None, **more: Any
+) -> Opened[Model | TwoTower]:
     own = {name: getattr(target, name) for name in OWN if getattr(target, name)}
-    return load_model(target.model, weights, dtype=target.dtype, mesh=mesh, **own, **more)
+    return _opened(target.model, weights, dtype=target.dtype, mesh=mesh, **own, **more)
 
 
-def _tower(encoder: Encoder, weights: str | None, mesh: Mesh) -> TwoTower:
-    tower = load_model(encoder.model, weights, dtype=encoder.dtype, mesh=mesh)
-    if not isinstance(tower, TwoTower):
+def _tower(encoder: Encoder, weights: str | None, mesh: Mesh) -> Opened[TwoTower]:
+    opened = _opened(encoder.model, weights, dtype=encoder.dtype, mesh=mesh)
+    if not isinstance(opened.network, TwoTower):
         raise ValueError(
             f"model {encoder.model!r} has no text tower; "
             "explainers and simulators are SigLIP, SigLIP 2 or CLIP."
         )
-    return tower
+    return Opened(opened.key, opened.network)
+
+
+def _opened(model: str, weights: str | None, **more: Any) -> Opened[Model | TwoTower]:
+    network = load_model(model, weights, **more)
+    fields = {
+        "architecture": network.architecture,
+        "weights": network.weights_hash,
+        "preprocess": repr(network.preprocess),
+    }
+    return Opened(derived_key("network", 1, [], fields), network)
+
+
+def _shuffled(
+    trained: Opened[N], images: Images, partition: Partition, seed: int
+) -> Opened[Model | TwoTower]:
+    """The network with shuffled parameters, its batch statistics measured on images of train."""
+    rows, preprocess = partition.split.train[:STATISTICS], trained.network.preprocess
+    fitted = np.stack([preprocess.fit(images.source[int(i)][0]) for i in rows])
+    key = derived_key("shuffled", 1, [trained, images, partition], {"seed": seed})
+    return Opened(key, shuffled_network(trained.network, fitted, seed))
 
 
 def _encoders(config: Config) -> dict[Encoder, None]:

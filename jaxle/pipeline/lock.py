@@ -1,0 +1,78 @@
+"""One run at a time in a workdir: a lock file that names the host and the process of its owner.
+
+A lock whose process is gone (the run was killed) is taken over. A lock of another host is
+respected, since nothing can be known of its process from here. Object stores have no locks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from etils import epath
+
+LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def locked(workdir: epath.Path) -> Iterator[None]:
+    """Holds the lock of a workdir, which is made where it is not there.
+
+    Raises:
+      ValueError: another run holds it; host, process and file are named.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    if "://" in os.fspath(workdir):
+        yield
+        return
+    path = Path(os.fspath(workdir)) / LOCK
+    mine = json.dumps({"host": socket.gethostname(), "pid": os.getpid()})
+    _take(path, mine)
+    try:
+        yield
+    finally:
+        if path.exists() and path.read_text(encoding="utf-8") == mine:
+            path.unlink()
+
+
+def _take(path: Path, mine: str) -> None:
+    for _ in range(3):  # a stale lock is removed, and another process may be quicker
+        try:
+            with open(path, "x", encoding="utf-8") as file:
+                file.write(mine)
+            return
+        except FileExistsError:
+            _check(path)
+            path.unlink(missing_ok=True)
+    raise ValueError(f"another run is starting in {path.parent}: run the same command again later.")
+
+
+def _check(path: Path) -> None:
+    """Raises a ValueError where the lock's owner may be alive."""
+    try:
+        owner = json.loads(path.read_text(encoding="utf-8"))
+        host, pid = str(owner["host"]), int(owner["pid"])
+    except (ValueError, KeyError, TypeError, FileNotFoundError):
+        return  # half a lock, of a process that died while writing it, or one that is gone
+    if host == socket.gethostname() and not _alive(pid):
+        return
+    raise ValueError(
+        f"another run (process {pid} on {host}) works in {path.parent}: wait for its end, or give "
+        f"this one another --config.workdir; if no such process is alive, delete {path}."
+    )
+
+
+def _alive(pid: int) -> bool:
+    if pid == os.getpid():
+        return False  # a lock that this process left behind
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
