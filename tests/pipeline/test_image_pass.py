@@ -1,0 +1,145 @@
+"""The pass over the images: whole, cut short, on one device and on eight, and over a network that
+breaks."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from etils import epath
+
+from jaxle.data.sources import open_source
+from jaxle.images import Preprocess
+from jaxle.mesh import make_mesh
+from jaxle.models.model import Model
+from jaxle.pipeline import image_pass
+from jaxle.pipeline.image_pass import Pass, Reading, read_images, tap_name
+
+
+class Tiny(nn.Module):
+    """A convolution and a head; on request, one that is not finite for a black image."""
+
+    breaks: bool = False
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(4, (3, 3), name="conv")(x)
+        if self.breaks:
+            x = x / jnp.mean(jnp.abs(x), axis=(1, 2, 3), keepdims=True)  # 0/0 for a black image
+        return nn.Dense(3, name="head")(jnp.mean(x, axis=(1, 2)))
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Fifty noise images of three classes; image 37 is black."""
+    images = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 3), np.uint8)
+    images[37] = 0
+    np.save(tmp_path / "images.npy", images)
+    np.save(tmp_path / "labels.npy", np.arange(50) % 3)
+    (tmp_path / "classes.txt").write_text("a\nb\nc\n")
+    return open_source(f"arrays:{tmp_path}")
+
+
+def model(breaks=False):
+    module = Tiny(breaks)
+    variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    preprocess = Preprocess("none", 8, mean=(0, 0, 0), std=(1, 1, 1))
+    return Model("tiny", module, variables, preprocess, ("c", "B", "a"), {}, "none")
+
+
+def passed(folder, source, readings, mesh=None, batch_size=7):
+    mesh, how = mesh or make_mesh(1), Pass(batch_size, workers=0)
+    return read_images(readings, source, mesh, epath.Path(folder), how)
+
+
+def probe(folder, source, network, mesh=None, batch_size=7):
+    readings = {"tiny": Reading(network, {"conv": "avg", "head": "none"})}
+    return passed(folder, source, readings, mesh, batch_size)["tiny"]
+
+
+def test_equals_the_network_called_by_itself(source, tmp_path):
+    network = model()
+    arrays = probe(tmp_path / "parts", source, network)
+    images = np.stack([source[i][0] for i in range(50)])
+    np.testing.assert_allclose(arrays["conv"], network.activations(images, "conv"), atol=1e-6)
+    logits = network.logits(images)
+    np.testing.assert_allclose(arrays["head"], logits, atol=1e-6)
+    np.testing.assert_array_equal(arrays["predicted"], logits.argmax(1))
+    assert {name: array.dtype for name, array in arrays.items()} == {
+        "conv": np.float32,
+        "head": np.float32,
+        "predicted": np.int32,
+    }
+
+
+def test_several_networks_in_one_pass_equal_each_by_itself(source, tmp_path, monkeypatch):
+    small = dataclasses.replace(
+        model(), preprocess=Preprocess("squash", 4, mean=(0, 0, 0), std=(1, 1, 1))
+    )
+    readings = {
+        "a": Reading(model(), {"conv": "max"}),
+        "b": Reading(model()),
+        "c": Reading(small),
+    }
+    decoded, real = [], type(source).__getitem__
+    monkeypatch.setattr(
+        type(source), "__getitem__", lambda self, i: decoded.append(i) or real(self, i)
+    )
+    got = passed(tmp_path / "all", source, readings)
+    assert sorted(decoded) == list(range(50))  # each image once, for all three
+    assert {name: sorted(arrays) for name, arrays in got.items()} == {
+        "a": ["conv", "predicted"],
+        "b": ["embeddings"],
+        "c": ["embeddings"],
+    }
+    for name, reading in readings.items():
+        alone = passed(tmp_path / name, source, {name: reading})[name]
+        for key, array in alone.items():
+            np.testing.assert_array_equal(got[name][key], array)
+    one, other = got["b"]["embeddings"], got["c"]["embeddings"]
+    assert one.shape == other.shape and not np.allclose(one, other)
+
+
+@pytest.mark.parametrize("batch_size, n_devices", [(1, 1), (64, 1), (3, 8), (16, 8)])
+def test_batches_and_devices_change_nothing(source, tmp_path, batch_size, n_devices):
+    expected = probe(tmp_path / "a", source, model())
+    got = probe(tmp_path / "b", source, model(), make_mesh(n_devices), batch_size)
+    for name in expected:
+        np.testing.assert_allclose(got[name], expected[name], atol=1e-6)
+
+
+def test_parts_that_are_there_are_not_made_again(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(image_pass, "PART", 10)
+    expected = probe(tmp_path / "parts", source, model())
+    assert len(list((tmp_path / "parts").iterdir())) == 5
+    for number in (3, 4):
+        (tmp_path / "parts" / f"{number:06d}" / "manifest.json").unlink()
+    seen, real = [], image_pass.batches
+    monkeypatch.setattr(
+        image_pass,
+        "batches",
+        lambda source, fits, size, start, *rest: (
+            seen.append(start) or real(source, fits, size, start, *rest)
+        ),
+    )
+    got = probe(tmp_path / "parts", source, model())
+    assert seen == [30]
+    for name in expected:
+        np.testing.assert_array_equal(got[name], expected[name])
+
+
+def test_an_activation_that_is_not_finite_is_named(source, tmp_path):
+    with pytest.raises(
+        ValueError, match="activations of tap 'head' must be finite, got nan at image 37, neuron 0"
+    ):
+        probe(tmp_path / "parts", source, model(breaks=True))
+    with pytest.raises(
+        ValueError, match="embeddings of tiny must be finite, got nan at image 37, neuron 0"
+    ):
+        passed(tmp_path / "more", source, {"tiny": Reading(model(breaks=True))})
+
+
+def test_a_tap_names_a_file():
+    assert tap_name("encoder/block_3:in") == "encoder.block_3:in"

@@ -1,0 +1,117 @@
+"""What a run begins with: keys of all that decides what is read, each taken once."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from etils import epath
+
+from jaxle.data.scenes import ScenesSource
+from jaxle.mesh import make_mesh
+from jaxle.pipeline import defaults
+from jaxle.pipeline.config import Encoder
+from jaxle.pipeline.inputs import SHUFFLED, TRAINED, UNTRAINED, encoder_name, open_inputs
+from tests import runs
+
+
+def opened(folder, fields=None):
+    return open_inputs(runs.settings(folder, fields), epath.Path(folder), make_mesh(1))
+
+
+def test_an_encoder_is_named_by_what_it_is():
+    plain = Encoder("siglip_b_16_224")
+    assert encoder_name(plain) == "siglip_b_16_224"
+    assert encoder_name(dataclasses.replace(plain, weights="w.npz")) == "siglip_b_16_224 w.npz"
+    bfloat16 = dataclasses.replace(plain, dtype="bfloat16")
+    assert encoder_name(bfloat16) == "siglip_b_16_224 bfloat16"
+
+
+def test_an_encoder_that_explains_and_simulates_is_opened_once(tmp_path):
+    fields = {
+        "methods.s": defaults.siglip("scenes_siglip_s"),
+        "methods.n": defaults.nonsense("scenes_siglip_s"),
+        "simulators.s": defaults.tower("scenes_siglip_s"),
+        "simulators.m": defaults.tower("scenes_siglip_m"),
+    }
+    encoders = opened(tmp_path, fields).encoders
+    names = [encoder_name(encoder) for encoder in encoders]
+    assert sorted(names) == ["scenes_siglip_m", "scenes_siglip_s"]
+    assert len({own.key for own in encoders.values()}) == 2
+
+
+def test_keys_are_of_what_is_read(tmp_path):
+    """The same again gives the same keys; each change gives another to what it touches alone."""
+    first, again = opened(tmp_path), opened(tmp_path)
+
+    def keys(inputs):
+        return inputs.images.key, inputs.partition.key, inputs.networks[TRAINED].key
+
+    images, partition, network = keys(first)
+    assert keys(again) == keys(first)
+    names = ("x", *first.trained.class_names[1:])
+    assert keys(opened(tmp_path, {"target.class_names": names})) == keys(first)
+    assert keys(opened(tmp_path, {"target.taps": ("layer2",)})) == keys(first)
+    dtype = keys(opened(tmp_path, {"target.dtype": "bfloat16"}))
+    assert dtype[:2] == (images, partition) and dtype[2] != network
+    shares = keys(opened(tmp_path, {"data.split_fractions": (0.5, 0.2, 0.3)}))
+    assert shares[0] == images and shares[2] == network and shares[1] != partition
+    seed = keys(opened(tmp_path, {"seed": 1}))
+    assert seed[0] != images and seed[1] != partition and seed[2] == network
+
+
+def test_controls_are_networks_of_their_own(tmp_path):
+    fields = {"evaluation.untrained": True, "evaluation.shuffled": True}
+    networks = opened(tmp_path, fields).networks
+    assert list(networks) == [TRAINED, UNTRAINED, SHUFFLED]
+    assert len({own.key for own in networks.values()}) == 3
+    again = opened(tmp_path, fields).networks
+    assert [own.key for own in again.values()] == [own.key for own in networks.values()]
+    kernels = [
+        np.sort(np.ravel(networks[name].network.variables["params"]["linear"]["kernel"]))
+        for name in networks
+    ]
+    np.testing.assert_array_equal(kernels[0], kernels[2])
+    assert not np.array_equal(kernels[0], kernels[1])
+
+
+def test_a_shuffled_networks_key_holds_the_images_that_its_statistics_are_of(tmp_path):
+    fields = {"evaluation.shuffled": True}
+    first = opened(tmp_path, fields).networks[SHUFFLED]
+    other = opened(tmp_path, {**fields, "data.split_fractions": (0.5, 0.2, 0.3)}).networks[SHUFFLED]
+    assert other.key != first.key
+    one, two = (
+        np.asarray(own.network.variables["batch_stats"]["bn1"]["mean"]) for own in (first, other)
+    )
+    assert not np.array_equal(one, two)
+
+
+def test_a_source_is_fingerprinted_once_a_run(tmp_path, monkeypatch):
+    calls, real = [], ScenesSource.fingerprint_fields
+    monkeypatch.setattr(
+        ScenesSource, "fingerprint_fields", lambda self: calls.append(self) or real(self)
+    )
+    fields = {
+        "methods.ours": defaults.label("preconditioned"),
+        "evaluation.permutations": 2,
+        "evaluation.ceiling": True,
+    }
+    for expected in (1, 2):  # the second run finds everything in the cache
+        runs.quick(tmp_path / "run", fields)
+        assert len(calls) == expected
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        ({"target.taps": ("layer9",)}, "unknown tap 'layer9'"),
+        ({"target.pool": "none"}, "pool 'none' keeps positions apart"),
+        (
+            {"methods.s": defaults.siglip("scenes_resnet")},
+            "model 'scenes_resnet' has no text tower",
+        ),
+    ],
+)
+def test_what_cannot_be_opened_is_one_sentence(tmp_path, fields, words):
+    with pytest.raises(ValueError) as error:
+        opened(tmp_path, fields)
+    assert words in str(error.value) and "\n" not in str(error.value)
