@@ -1,9 +1,9 @@
 r"""Trains one of the small SigLIPs of the embedded default; writes checkpoint, tokenizer and log.
 
-    python -m tools.train_siglip --model=s --checkpoint=jaxle/scenes/checkpoints/siglip_s.npz
-    --log=tools/scenes_siglip_s_log.csv python -m tools.train_siglip --model=m --steps=5000
-    --checkpoint=jaxle/scenes/checkpoints/siglip_m.npz \
-        --log=tools/scenes_siglip_m_log.csv
+    python -m tools.train_siglip --model=s \
+        --checkpoint=jaxle/scenes/checkpoints/siglip_s.npz --log=tools/scenes_siglip_s_log.csv
+    python -m tools.train_siglip --model=m --steps=5000 \
+        --checkpoint=jaxle/scenes/checkpoints/siglip_m.npz --log=tools/scenes_siglip_m_log.csv
 
 Held out: 4,000 images of a world that training did not see. Ranking of the images by each concept's
 bare word, as mean area under the ROC curve and mean average precision over the 110 concepts; and

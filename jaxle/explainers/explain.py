@@ -14,7 +14,7 @@ from jaxle.explainers import find_explainer
 from jaxle.explainers.linear import Greedy
 from jaxle.explainers.preconditioned import Preconditioned
 from jaxle.explainers.protocol import ArrayRows, Problem
-from jaxle.explanations import Explanations
+from jaxle.explanations import Explanations, check_names
 from jaxle.options import describe, option, read
 from jaxle.solve.measure import measure
 
@@ -123,8 +123,11 @@ class Common:
 
 
 def check_concepts(concepts: Sequence[str], n_columns: int) -> list[str]:
-    """Returns the names as a list: one a column, each once, none empty; else a ValueError."""
-    concepts = [str(concept) for concept in concepts]
+    """Returns the names as a list: one a column, each once, none empty; else a ValueError.
+
+    Line breaks in a name become spaces: a table could not hold them.
+    """
+    concepts = [" ".join(str(concept).splitlines()).strip() for concept in concepts]
     if len(concepts) != n_columns:
         raise ValueError(
             f"concepts must name the {n_columns} columns of concept_probs, "
@@ -136,6 +139,7 @@ def check_concepts(concepts: Sequence[str], n_columns: int) -> list[str]:
     if "" in concepts:
         position = concepts.index("")
         raise ValueError(f"concepts must be non-empty names, got an empty one at {position}.")
+    check_names(concepts)
     return concepts
 
 

@@ -17,6 +17,7 @@ from etils import epath
 from jaxle import artifacts
 from jaxle.columns import Column
 from jaxle.evaluation import CEILING, find_metrics
+from jaxle.explanations import to_cell
 from jaxle.intervention import COLUMNS
 from jaxle.intervention.impact import BETAS
 from jaxle.pipeline.config import Config
@@ -98,7 +99,7 @@ def write_concepts(workdir: epath.Path, explained: Explained, rows: Sequence[Row
     places = list(zip(neurons.tolist(), slots.tolist(), strict=True))
     frame = {
         "unit": explanations.units[neurons],
-        "concept": [explanations.rows[k].concepts[i] for k, i in places],
+        "concept": [to_cell(explanations.rows[k].concepts[i]) for k, i in places],
         "weight": [explanations.rows[k].weights[i] for k, i in places],
         **{name: values[neurons, slots] for name, values in parts.items()},
     }
