@@ -1,4 +1,6 @@
-"""method.md §9 in plain float64 NumPy, on moments of five folds: what `variants` builds on, and a check of the library's search.
+"""method.md §9 in plain float64 NumPy, on moments of five folds.
+
+What `variants` builds on, and a check of the library's search.
 
 teacher    w_R, dense ridge of every neuron, strength by mean correlation over the folds
 forward    orthogonal least squares on the teacher's prediction, cross moments G w_R
@@ -48,15 +50,15 @@ def moments(x: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> M
 def merge(parts: list[Moments]) -> Moments:
     """Moments of the union."""
     n = sum(part.n for part in parts)
-    mean_x, mean_y = (
-        sum(part.n * getattr(part, name) for part in parts) / n for name in ("mean_x", "mean_y")
-    )
-    gram, cross, var_y = 0.0, 0.0, 0.0
+    shares = np.array([part.n / n for part in parts])
+    mean_x = shares @ np.stack([part.mean_x for part in parts])
+    mean_y = shares @ np.stack([part.mean_y for part in parts])
+    gram, cross, var_y = (np.zeros_like(part) for part in parts[0][3:])
     for part in parts:
         dx, dy, share = part.mean_x - mean_x, part.mean_y - mean_y, part.n / n
-        gram = gram + share * (part.gram + np.outer(dx, dx))
-        cross = cross + share * (part.cross + np.outer(dx, dy))
-        var_y = var_y + share * (part.var_y + dy**2)
+        gram += share * (part.gram + np.outer(dx, dx))
+        cross += share * (part.cross + np.outer(dx, dy))
+        var_y += share * (part.var_y + dy**2)
     return Moments(n, mean_x, mean_y, gram, cross, var_y)
 
 
@@ -75,25 +77,20 @@ def _ridge(total: Moments, strength: float) -> np.ndarray:
 def correlations(weights: np.ndarray, held: Moments) -> np.ndarray:
     """(neurons,) correlation of the prediction with the target on the held-out images."""
     spread = np.sum(weights * (held.gram @ weights), axis=0) * held.var_y
-    return np.where(
-        spread > 0,
-        np.sum(weights * held.cross, axis=0) / np.sqrt(np.where(spread > 0, spread, 1.0)),
-        0.0,
-    )
+    cov = np.sum(weights * held.cross, axis=0)
+    return np.where(spread > 0, cov / np.sqrt(np.where(spread > 0, spread, 1.0)), 0.0)
 
 
 def teacher(folds: list[Moments]) -> np.ndarray:
-    """(concepts, neurons) raw weights of the dense ridge, strength per neuron by mean correlation over the folds."""
+    """(concepts, neurons) raw weights of the dense ridge.
+
+    Strength per neuron by mean correlation over the folds.
+    """
     rests = [merge([other for other in folds if other is not fold]) for fold in folds]
+    pairs = list(zip(rests, folds, strict=True))
     scores = np.array(
         [
-            np.mean(
-                [
-                    correlations(_ridge(rest, s), fold)
-                    for rest, fold in zip(rests, folds, strict=True)
-                ],
-                axis=0,
-            )
+            np.mean([correlations(_ridge(rest, s), fold) for rest, fold in pairs], axis=0)
             for s in STRENGTHS
         ]
     )
@@ -106,7 +103,10 @@ def teacher(folds: list[Moments]) -> np.ndarray:
 
 
 def forward(gram: np.ndarray, cross: np.ndarray, most: int = MOST) -> np.ndarray:
-    """(neurons, most) concepts by orthogonal least squares: at each step the one of largest explained variance; −1 where none is left."""
+    """(neurons, most) concepts by orthogonal least squares, −1 where none is left.
+
+    Each step takes the one of largest explained variance.
+    """
     size = inverse(np.sqrt(np.diag(gram)))
     gram, left = gram * size[:, None] * size[None, :], (cross * size[:, None]).T.copy()
     n_neurons, n_concepts = left.shape
@@ -129,7 +129,10 @@ def forward(gram: np.ndarray, cross: np.ndarray, most: int = MOST) -> np.ndarray
 
 
 def refit(total: Moments, order: np.ndarray) -> np.ndarray:
-    """(concepts, neurons) least-squares weights on raw columns of each neuron's own concepts (neurons, most; −1: none)."""
+    """(concepts, neurons) least-squares weights on raw columns of each neuron's own concepts.
+
+    `order` is (neurons, most), −1 for none.
+    """
     weights, used = np.zeros_like(total.cross), order >= 0
     index = np.where(used, order, 0)
     std = np.where(used, np.sqrt(np.maximum(np.diag(total.gram)[index], 0.0)), 1.0)
@@ -143,9 +146,8 @@ def refit(total: Moments, order: np.ndarray) -> np.ndarray:
     solved = (
         np.einsum("kij,kj->ki", np.linalg.pinv(matrix, rcond=1e-8, hermitian=True), target) * inv
     )
-    for slot in range(
-        order.shape[1]
-    ):  # concepts of a neuron are different, so that nothing is added twice
+    # concepts of a neuron are different, so that nothing is added twice
+    for slot in range(order.shape[1]):
         of = np.flatnonzero(used[:, slot])
         weights[index[of, slot], of] = solved[of, slot]
     return weights
@@ -179,7 +181,10 @@ def cut(order: np.ndarray, length: np.ndarray) -> np.ndarray:
 
 
 def lengths_of_mean(rho: np.ndarray, mean: float) -> np.ndarray:
-    """Lengths at the largest min_gain at which they are at least `mean` on average: base is never given fewer concepts than a variant."""
+    """Lengths at the largest min_gain at which they are at least `mean` on average.
+
+    So base is never given fewer concepts than a variant.
+    """
     low, high = 0.0, 1.0
     for _ in range(40):
         middle = (low + high) / 2

@@ -1,7 +1,10 @@
-"""Generated problems like the real ones: a tree of classes, concepts on its nodes, neurons that follow a few of them.
+"""Generated problems like the real ones: a tree of classes, concepts on its nodes, and neurons.
 
 one_hot     0/1 memberships of classes and of superclasses that are their exact sums (LE(Label))
-similarity  σ(60 (cos(image, text) − 0.09)) with near-synonyms, as a calibrated SigLIP gives (LE(SigLIP))
+similarity  σ(60 (cos(image, text) − 0.09)) with near-synonyms, as of a calibrated SigLIP
+            (LE(SigLIP))
+
+A neuron follows a few of the concepts.
 """
 
 from __future__ import annotations
@@ -14,7 +17,10 @@ CHUNK = 5000  # images made at a time
 def one_hot(
     n: int, n_concepts: int, n_neurons: int, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Features (n, n_concepts) 0/1 float32: two thirds classes, one third superclasses; targets (n, n_neurons) float32."""
+    """Features (n, n_concepts) 0/1 float32: two thirds classes, one third superclasses.
+
+    Targets (n, n_neurons) float32.
+    """
     rng = np.random.default_rng(seed)
     n_classes = max(2, round(n_concepts * 0.65))
     spans = [(i, i + 1) for i in range(n_classes)]

@@ -1,16 +1,20 @@
-"""Claim: how much of a planted truth each search finds again, over real concept matrices, at 500, 2,000 and 10,000 images.
+"""Claim: how much of a planted truth each search finds, at 500, 2,000 and 10,000 images.
 
     python benchmarks/recovery.py [--quick] [--plot docs/recovery.png]
 
-Neurons are planted (`jaxle.scenes.planted`) over the identifiable columns of three matrices: exact labels of the scenes world, SigLIP
-probabilities of its pictures, and CIFAR-10's classes and superclasses. One to six true concepts; a ceiling of 0.8, which is the
-correlation of the activation and its least-squares fit on the truth; from the second concept on a fifth of the weights negative; half of
-the neurons cut to zero on half of the images; plain ones, ones with correlated distractors, ones with super- or subclasses that are not in
-the truth, and polysemantic pairs. Each true concept carries at least a tenth of what the truth explains by itself, so that the last of them
-raises the correlation by 0.8·(1 − √0.9) = 0.041, twice the searches' least gain of 0.02; no other column adds more than a twentieth, 0.020.
+Neurons are planted (`jaxle.scenes.planted`) over the identifiable columns of three matrices: exact
+labels of the scenes world, SigLIP probabilities of its pictures, and CIFAR-10's classes and
+superclasses. One to six true concepts; a ceiling of 0.8, which is the correlation of the activation
+and its least-squares fit on the truth; from the second concept on a fifth of the weights negative;
+half of the neurons cut to zero on half of the images; plain ones, ones with correlated distractors,
+ones with super- or subclasses that are not in the truth, and polysemantic pairs. Each true concept
+carries at least a tenth of what the truth explains by itself, so that the last of them raises the
+correlation by 0.8·(1 − √0.9) = 0.041, twice the searches' least gain of 0.02; no other column adds
+more than a twentieth, 0.020.
 
-A search sees N images, as a user's call does (70/10/20 split); scores are over 5,000 images that no search saw. Neurons come from several
-worlds: images, splits and neurons drawn anew. Intervals are 95 % over neurons; of differences, over paired ones.
+A search sees N images, as a user's call does (70/10/20 split); scores are over 5,000 images that no
+search saw. Neurons come from several worlds: images, splits and neurons drawn anew. Intervals are
+95 % over neurons; of differences, over paired ones.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import argparse
 import os
 import platform
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -51,12 +55,13 @@ class Matrix(NamedTuple):
     """Identifiable columns of a concept matrix."""
 
     concepts: tuple[str, ...]
-    probs: (
-        np.ndarray
-    )  # (images, concepts) float32: PROBE images to explain from, then TEST to score on
+    # (images, concepts) float32: PROBE images to explain from, then TEST to score on
+    probs: np.ndarray
     implies: np.ndarray  # bool (concepts, concepts): row concept holds => column concept holds
     of: int  # columns before the choice
-    sizes: dict  # (kind, share of zeros) → the numbers of true concepts that can be planted; few columns do not allow all
+    # (kind, share of zeros) → the numbers of true concepts that can be planted; few columns do not
+    # allow all
+    sizes: dict
 
 
 class World(NamedTuple):
@@ -64,9 +69,8 @@ class World(NamedTuple):
 
     activations: np.ndarray  # (images, neurons)
     weights: np.ndarray  # (concepts, neurons): the truth
-    ceiling: (
-        np.ndarray
-    )  # (neurons,) correlation of the truth's own fit and the activation over the TEST images
+    # (neurons,) correlation of the truth's own fit and the activation over the TEST images
+    ceiling: np.ndarray
     size: np.ndarray  # (neurons,) true concepts
     kind: np.ndarray  # (neurons,) str
     cut: np.ndarray  # (neurons,) bool: rectified
@@ -83,14 +87,13 @@ def scenes_labels() -> Matrix:
 
 def _scene_labels(index: np.ndarray) -> np.ndarray:
     chunks = np.array_split(index, -(-len(index) // 1000))
-    return np.concatenate([membership(layout(chunk, 0)).any(axis=1) for chunk in chunks]).astype(
-        np.float32
-    )
+    labels = [membership(layout(chunk, 0)).any(axis=1) for chunk in chunks]
+    return np.concatenate(labels).astype(np.float32)
 
 
 def scenes_siglip() -> Matrix:
-    """Probabilities that the shipped SigLIP gives the same concepts, calibrated on the probe images' labels."""
-    model = jaxle.load_model("scenes_siglip_s")
+    """Probabilities of the same concepts by the shipped SigLIP, calibrated on the probe labels."""
+    model: Any = jaxle.load_model("scenes_siglip_s")
     index = np.arange(PROBE + TEST)
     embeddings = np.concatenate(
         [model.embed_images(render(chunk, 0).images) for chunk in np.array_split(index, 15)]
@@ -109,20 +112,28 @@ def scenes_siglip() -> Matrix:
 
 
 def cifar_labels() -> Matrix:
-    """Ten equally frequent classes and the nine superclasses of configs/resnet20_cifar10.py; class labels are all that is needed."""
-    superclasses = resnet20_cifar10.get_config().concepts.superclasses.to_dict()
+    """Ten equally frequent classes and the nine superclasses of configs/resnet20_cifar10.py.
+
+    Class labels are all that is needed.
+    """
+    config: Any = resnet20_cifar10.get_config()
+    superclasses = config.concepts.superclasses.to_dict()
     labels = LabelConcepts.make(
         np.random.default_rng(0).integers(0, 10, PROBE + TEST), CIFAR10, superclasses
     )
     member = np.concatenate(
         [np.eye(10, dtype=bool), resolve_superclasses(superclasses, CIFAR10).membership], axis=1
     )
-    implies = ~(member[:, :, None] & ~member[:, None, :]).any(axis=0)  # a set within a set
+    outside = member[:, :, None] & ~member[:, None, :]
+    implies = np.logical_not(outside.any(axis=0))  # a set within a set
     return choose(labels.concepts, labels.rows(np.arange(PROBE + TEST)), implies)
 
 
 def choose(concepts, probs: np.ndarray, implies: np.ndarray) -> Matrix:
-    """Keep the identifiable columns, superclasses before what they contain, so that a class can be taken for its superclass."""
+    """Keep the identifiable columns, superclasses before what they contain.
+
+    So a class that determines its superclass gives way to it.
+    """
     kept = planted.identifiable(probs, np.argsort(-np.asarray(implies).sum(axis=0), kind="stable"))
     probs, implies = probs[:, kept], implies[np.ix_(kept, kept)]
     sizes = {
@@ -199,7 +210,10 @@ def world(matrix: Matrix, number: int, repeats: int = 2) -> World:
 def single(
     activations: np.ndarray, probs: np.ndarray, concepts, greedy: Explanations | None
 ) -> Explanations:
-    """The one concept of largest absolute correlation, fitted by least squares: the least that a search should beat."""
+    """The one concept of largest absolute correlation, fitted by least squares.
+
+    The least that a search should beat.
+    """
     split = make_split(len(activations), 0)
     rows = np.concatenate([split.train, split.val])
     x, y = probs[rows].astype(np.float64), activations[rows].astype(np.float64)
@@ -277,7 +291,10 @@ def _rates(right, found, true) -> dict[str, np.ndarray]:
 
 
 def matched(found: np.ndarray, true: np.ndarray, implies: np.ndarray) -> np.ndarray:
-    """(neurons,) int: found concepts that pair off with true ones, each with one that is the same, above it or below it."""
+    """(neurons,) int: found concepts that pair with true ones.
+
+    A pair is of the same concept, or of one above the other.
+    """
     near = implies | implies.T | np.eye(len(implies), dtype=bool)
     counts = []
     for k in range(found.shape[1]):
@@ -325,9 +342,8 @@ COLUMNS = ("precision", "recall", "F1", "F1 up to hierarchy", "ρ / ceiling", "l
 
 def print_table(results: dict, numbers, searches) -> None:
     """A row a search and N: means ± 95 %, and paired differences to greedy and top-k."""
-    print(
-        f"| N | search | {' | '.join(COLUMNS)} | F1 − greedy's | F1 − top-k's | ρ/ceiling − greedy's |"
-    )
+    differences = "F1 − greedy's | F1 − top-k's | ρ/ceiling − greedy's"
+    print(f"| N | search | {' | '.join(COLUMNS)} | {differences} |")
     print("|" + "---|" * (len(COLUMNS) + 5))
     for n in numbers:
         for name in searches:
@@ -415,7 +431,7 @@ def plot(measured: dict, numbers, searches, path: str) -> None:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="recovery of planted truths")
     parser.add_argument(
         "--quick", action="store_true", help="one world, without the largest N: under a minute"
     )
@@ -423,7 +439,8 @@ def main():
     args = parser.parse_args()
     numbers, worlds = (NUMBERS[:2], 1) if args.quick else (NUMBERS, WORLDS)
     print(
-        f"{os.cpu_count()} cores {platform.machine()}; {worlds} worlds; scores over {TEST:,} images that no search saw"
+        f"{os.cpu_count()} cores {platform.machine()}; {worlds} worlds; "
+        f"scores over {TEST:,} images that no search saw"
     )
     measured = {}
     for title, make in MATRICES.items():
@@ -437,11 +454,11 @@ def main():
         measured[title] = measure(matrix, numbers, worlds)
         facts = measured[title]["facts"]
         print(
-            f"\n### {title}: {len(facts['size'])} neurons over {len(matrix.concepts)} identifiable of {matrix.of} concepts\n"
+            f"\n### {title}: {len(facts['size'])} neurons over {len(matrix.concepts)} identifiable "
+            f"of {matrix.of} concepts\n"
         )
-        print(
-            f"numbers of true concepts: {'; '.join(f'{k} {v}' for (k, zeros), v in matrix.sizes.items() if not zeros)}\n"
-        )
+        numbers_true = [f"{k} {v}" for (k, zeros), v in matrix.sizes.items() if not zeros]
+        print(f"numbers of true concepts: {'; '.join(numbers_true)}\n")
         print_table(measured[title]["results"], numbers, SEARCHES)
         for n in (numbers[-1], numbers[0]):
             print()

@@ -1,9 +1,14 @@
-"""The other ways to the same explanations, beside which benchmarks/solver.py is timed: libraries put together, and the paper's own way."""
+"""The other ways to the same explanations, beside which benchmarks/solver.py is timed.
+
+Libraries put together, and the paper's own way.
+"""
 
 from __future__ import annotations
 
 import concurrent.futures
+import importlib
 import os
+from typing import Any
 
 import numpy as np
 import threadpoolctl
@@ -31,8 +36,7 @@ def numpy_moments(features, targets, rows):
 
 def coordinate_descent(gram, cross, tol=TOL, max_iter=20_000):
     """scikit-learn's Gram coordinate descent for one standardised neuron."""
-    from sklearn.linear_model import _cd_fast
-
+    _cd_fast: Any = importlib.import_module("sklearn.linear_model._cd_fast")
     w = np.zeros(len(gram), gram.dtype)
     one = np.ones(1, gram.dtype)
     arguments = (
@@ -65,7 +69,10 @@ def all_coordinate_descents(gram, cross, n_threads):
 
 
 def numpy_search(train, val, order, n_candidates, max_concepts, min_gain):
-    """method.md §5 for one neuron from its pool's moments (gram, cross, var_y), float64: (concepts, ρ, close call)."""
+    """method.md §5 for one neuron from its pool's moments (gram, cross, var_y), in float64.
+
+    Returns its concepts, ρ, and whether two candidates or a threshold were within 1e-6.
+    """
     (gram, cross), (val_gram, val_cross, val_var) = train, val
     place = {int(c): i for i, c in enumerate(order)}
     selected, rejected, best, close = [], set(), 0.0, False
@@ -107,14 +114,18 @@ def all_searches(pool, pools, orders):
 
 
 def _one_search(pools, order):
-    return numpy_search(*pools, order, **LIMITS)
+    train, val = pools
+    return numpy_search(train, val, order, **LIMITS)
 
 
 # --- the paper's way ---
 
 
 def saga(x, y, epochs, batch=256):
-    """Minibatch SAGA with a gradient table per example, as the paper's code: weights (concepts, neurons) after some epochs."""
+    """Minibatch SAGA with a gradient table per example, as the paper's code.
+
+    Returns weights (concepts, neurons) after some epochs.
+    """
     n = len(x)
     w, b = np.zeros((x.shape[1], y.shape[1]), np.float32), np.zeros(y.shape[1], np.float32)
     table, mean = np.zeros_like(y), np.zeros_like(w)
@@ -146,7 +157,10 @@ def gap(gram, cross, w):
 
 
 def search_by_images(features, targets, train, val, order, k, steps=100, rate=0.3):
-    """The paper's search: 100 Adam steps on the images for every candidate of one neuron; returns how many fits it took."""
+    """The paper's search: 100 Adam steps on the images for every candidate of one neuron.
+
+    Returns how many fits it took.
+    """
     y, y_val = targets[train, k], targets[val, k]
     y = (y - y.mean()) / y.std()
     pool = features[:, order]

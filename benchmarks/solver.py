@@ -1,15 +1,17 @@
-"""Claim: all neurons' elastic nets and greedy searches at once take a fraction of what libraries need, neuron by neuron.
+"""Claim: elastic nets and searches of all neurons at once take a fraction of what libraries need.
 
-    python benchmarks/solver.py                        the six problems, smallest first
+    python benchmarks/solver.py                      the six problems, smallest first
     python benchmarks/solver.py similarity 35000 5000 2048
-    python benchmarks/solver.py --doubling             cost as images, concepts and neurons double
-    python benchmarks/solver.py --searches             only the paper's search and jaxle's own beside each other, no libraries
+    python benchmarks/solver.py --doubling           cost as images, concepts and neurons double
+    python benchmarks/solver.py --searches           the paper's search and jaxle's, no libraries
 
-In one run, on generated problems (benchmarks/problems.py): jaxle; the best pipeline of libraries (NumPy's Gram matrix, scikit-learn's
-Gram coordinate descent called directly on as many threads as cores, a NumPy search from normal equations in as many processes);
-scikit-learn's public API with the same search; skglm and celer, if installed; a plain SAGA with a fit per candidate, as the paper's code
-does. Whatever is too slow for all neurons is measured on a few, named in the table, and scaled up. Libraries fit to a relative gap of
-1e-6, jaxle's own default. Agreement is with coordinate descent at 1e-10 in float64, and with method.md §5 in float64.
+In one run, on generated problems (benchmarks/problems.py): jaxle; the best pipeline of libraries
+(NumPy's Gram matrix, scikit-learn's Gram coordinate descent called directly on as many threads as
+cores, a NumPy search from normal equations in as many processes); scikit-learn's public API with
+the same search; skglm and celer, if installed; a plain SAGA with a fit per candidate, as the
+paper's code does. Whatever is too slow for all neurons is measured on a few, named in the table,
+and scaled up. Libraries fit to a relative gap of 1e-6, jaxle's own default. Agreement is with
+coordinate descent at 1e-10 in float64, and with method.md §5 in float64.
 """
 
 from __future__ import annotations
@@ -101,8 +103,10 @@ def preconditioned(features, targets, train, val, seconds):
     import jax
 
     from jaxle.explainers import preconditioned
-    from jaxle.solve.measure import Measured
+    from jaxle.solve import ridge
     from jaxle.solve.folds import fold_moments
+    from jaxle.solve.measure import Measured
+    from jaxle.solve.moments import merge
 
     def stage(name, function, *args, **options):
         start = time.perf_counter()
@@ -111,10 +115,15 @@ def preconditioned(features, targets, train, val, seconds):
         return result
 
     moments = stage("moments, folds", fold_moments, features, targets, train, val)
-    measured = Measured(np.arange(features.shape[1]), *moments)
+    total = merge([moments.train, moments.val])
+    spectrum = stage("spectrum", ridge.spectrum, total)
+    kept = np.arange(features.shape[1])
+    measured = Measured(kept, moments.train, moments.val, moments.folds, total, spectrum)
     teacher = stage("teacher", preconditioned.teach, measured)
-    limits = {name: LIMITS[name] for name in ("max_concepts", "min_gain")}
-    found, _ = stage("selection", preconditioned.search, measured, teacher.weights, **limits)
+    options = preconditioned.Preconditioned(LIMITS["max_concepts"], LIMITS["min_gain"])
+    live = np.ones(targets.shape[1], bool)
+    selected = preconditioned.search, measured, teacher.weights, options
+    found, _ = stage("selection", *selected, live=live)
     return found
 
 
@@ -126,7 +135,10 @@ def timed_busy(function, *args):
 
 
 def compare_searches(features, targets, train, val) -> None:
-    """What `search="preconditioned"` costs beside the paper's search: warm, in turn, so that both see the same machine."""
+    """What `search="preconditioned"` costs beside the paper's search.
+
+    Warm and in turn, so that both run on the same machine.
+    """
     n_neurons = targets.shape[1]
     before = memory()
     preconditioned(features, targets, train, val, {})
@@ -141,13 +153,15 @@ def compare_searches(features, targets, train, val) -> None:
     for wall, cpu, my_wall, my_cpu in pairs:
         per, cpu_ratio = 1e3 * my_wall / n_neurons, my_cpu / cpu
         print(
-            f"preconditioned {my_wall:.2f} s warm, {per:.3f} ms per neuron; the paper's search {wall:.2f} s, ratio {my_wall / wall:.2f}"
+            f"preconditioned {my_wall:.2f} s warm, {per:.3f} ms per neuron; "
+            f"the paper's search {wall:.2f} s, ratio {my_wall / wall:.2f}"
         )
         print(f"    in CPU seconds {my_cpu:.1f} and {cpu:.1f}, ratio {cpu_ratio:.2f}")
     for name, value in parts[-1].items():
         print(f"    {name:<16}{value:8.2f} s {1e3 * value / n_neurons:8.3f} ms per neuron")
     print(
-        f"    mean length {found.count.mean():.2f}; peak memory {highest:.2f} GB with inputs ({before:.2f} GB before)",
+        f"    mean length {found.count.mean():.2f}; "
+        f"peak memory {highest:.2f} GB with inputs ({before:.2f} GB before)",
         flush=True,
     )
 
@@ -164,9 +178,8 @@ def compare(
     train, val = rows[:n], rows[n:]
     kept = np.flatnonzero(features[train].std(0) > 1e-5)
     features = features[:, kept] if len(kept) < n_concepts else features
-    print(
-        f"\n== {kind}: {n} train + {n_val} val images × {len(kept)} concepts × {n_neurons} neurons =="
-    )
+    images = f"{n} train + {n_val} val images"
+    print(f"\n== {kind}: {images} × {len(kept)} concepts × {n_neurons} neurons ==")
     before = memory()
 
     seconds: dict[str, float] = {}
@@ -175,7 +188,8 @@ def compare(
     (first, second, ranked, found), warm = timed(ours, features, targets, train, val, seconds)
     busy = time.process_time() - busy
     print(
-        f"jaxle {warm:.2f} s warm, {cold:.2f} s the first time; peak memory {memory() - before:.2f} GB above {before:.2f} GB with inputs"
+        f"jaxle {warm:.2f} s warm, {cold:.2f} s the first time; "
+        f"peak memory {memory() - before:.2f} GB above {before:.2f} GB with inputs"
     )
     for name, value in seconds.items():
         print(f"    {name:<16}{value:8.2f} s {1e3 * value / n_neurons:8.3f} ms per neuron")
@@ -183,7 +197,8 @@ def compare(
     lengths = f"{found.count.mean():.2f} concepts an explanation"
     converged = f"all converged: {ranked.converged.all()}"
     print(
-        f"    worst gap {gaps.max():.1e} of the objective at zero, {converged}; median support {np.median(support):.0f}"
+        f"    worst gap {gaps.max():.1e} of the objective at zero, {converged}; "
+        f"median support {np.median(support):.0f}"
     )
     print(f"    {lengths}, mean validation correlation {found.val_correlation.mean():.4f}")
     compare_searches(features, targets, train, val)
@@ -209,11 +224,11 @@ def compare(
             )
         )
     (descent_s, _), descent_busy = min(descents), min(descents, key=lambda pair: pair[1])[1]
-    moments = [
-        type(first)(first.n, *(np.asarray(part, np.float64) for part in m[1:]))
+    doubles = [
+        m._replace(**{name: np.asarray(getattr(m, name), np.float64) for name in m._fields[1:]})
         for m in (first, second)
     ]
-    pools = [pools_of(*moments, ranked.order[k], k) for k in few]
+    pools = [pools_of(doubles[0], doubles[1], ranked.order[k], k) for k in few]
     orders = [ranked.order[k] for k in few]
     with multiprocessing.get_context("spawn").Pool(
         CORES, threadpoolctl.threadpool_limits, (1,)
@@ -274,7 +289,7 @@ def compare(
             search,
             mine,
         )
-    agreement(gram64, cross64, few, moments, ranked, found, searched, features, targets, train, val)
+    agreement(gram64, cross64, few, ranked, found, searched, features, targets, train, val)
 
 
 def compare_slow(
@@ -296,7 +311,7 @@ def compare_slow(
     search,
     mine,
 ):
-    """What takes seconds a neuron: scikit-learn's public API, skglm, celer, SAGA and the search on images."""
+    """What takes seconds a neuron: scikit-learn's API, skglm, celer, SAGA, the search on images."""
     from sklearn.linear_model import ElasticNet
 
     n_neurons, n = targets.shape[1], len(train)
@@ -364,11 +379,13 @@ def compare_slow(
     )
     per_neuron = images_s / 2
     print(
-        f"    SAGA: {1e3 * epoch_s:.1f} ms per neuron and epoch (batches of 256, {len(batch)} neurons at once);"
+        f"    SAGA: {1e3 * epoch_s:.1f} ms per neuron and epoch "
+        f"(batches of 256, {len(batch)} neurons at once);"
     )
     gaps = ", ".join(f"{g:.0e} after {e} epochs" for e, g in reached.items())
     print(
-        f"    on {len(xs)} images its worst gap is {gaps}; search on images: {fits / 2:.0f} fits a neuron"
+        f"    on {len(xs)} images its worst gap is {gaps}; "
+        f"search on images: {fits / 2:.0f} fits a neuron"
     )
     for e in (200, 1000):
         total = n_neurons * (e * epoch_s + per_neuron)
@@ -386,7 +403,7 @@ def compare_slow(
     )
 
 
-def agreement(gram, cross, few, moments, ranked, found, searched, features, targets, train, val):
+def agreement(gram, cross, few, ranked, found, searched, features, targets, train, val):
     """Exactness on the sampled neurons."""
     import jax.numpy as jnp
 
@@ -432,15 +449,19 @@ def agreement(gram, cross, few, moments, ranked, found, searched, features, targ
     bound = (np.asarray(solution.gap, np.float64) >= excess - 1e-12).all()
     worst = (excess / value(exact)).max()
     print(
-        f"agreement on {count} neurons with descent at 1e-10, float64: worst relative objective difference {worst:.1e},"
+        f"agreement on {count} neurons with descent at 1e-10, float64: "
+        f"worst relative objective difference {worst:.1e},"
     )
     print(
-        f"    supports differ in {differs.sum()} coordinates, {far} of them over 1e-4 from the threshold; gap ≥ suboptimality: {bound}"
+        f"    supports differ in {differs.sum()} coordinates, {far} of them over 1e-4 from the "
+        f"threshold; gap ≥ suboptimality: {bound}"
     )
     hardest = int(np.argmax(np.asarray(solution.iterations)))
     print(
-        f"    hardest: {int(solution.iterations[hardest])} rounds for {np.count_nonzero(w[:, hardest])} concepts, "
-        f"gap {2 * float(solution.gap[hardest]):.1e} of the objective at zero, difference {excess[hardest] / value(exact)[hardest]:.1e}"
+        f"    hardest: {int(solution.iterations[hardest])} rounds for "
+        f"{np.count_nonzero(w[:, hardest])} concepts, "
+        f"gap {2 * float(solution.gap[hardest]):.1e} of the objective at zero, "
+        f"difference {excess[hardest] / value(exact)[hardest]:.1e}"
     )
     same = exempt = 0
     furthest = 0.0
@@ -459,7 +480,8 @@ def agreement(gram, cross, few, moments, ranked, found, searched, features, targ
                 furthest, abs(np.corrcoef(s, targets[val, k])[0, 1] - found.val_correlation[k])
             )
     print(
-        f"    greedy equals NumPy's for {same} of {count}, {exempt} exempt (two candidates or a threshold within 1e-6);"
+        f"    greedy equals NumPy's for {same} of {count}, {exempt} exempt "
+        "(two candidates or a threshold within 1e-6);"
     )
     print(
         f"    validation correlation within {furthest:.1e} of lstsq on the images in float64",
@@ -470,9 +492,8 @@ def agreement(gram, cross, few, moments, ranked, found, searched, features, targ
 def doubling() -> None:
     """ms per neuron as one size doubles."""
     base = {"images": 8750, "concepts": 1000, "neurons": 1024}
-    print(
-        f"{'images':>8}{'concepts':>10}{'neurons':>9}{'moments s':>11}{'fit s':>8}{'search s':>10}{'ms/neuron':>11}"
-    )
+    head = {"images": 8, "concepts": 10, "neurons": 9, "moments s": 11, "fit s": 8, "search s": 10}
+    print("".join(f"{name:>{width}}" for name, width in (head | {"ms/neuron": 11}).items()))
     for axis, factors in (("images", (1, 2, 4)), ("concepts", (1, 2, 4)), ("neurons", (1, 2, 4))):
         for factor in factors:
             size = base | {axis: base[axis] * factor}
@@ -490,10 +511,8 @@ def doubling() -> None:
                 f"{size[name]:>{width}}"
                 for name, width in (("images", 8), ("concepts", 10), ("neurons", 9))
             )
-            print(
-                f"{sizes}{moments:>11.2f}{seconds['fit and order']:>8.2f}{seconds['search']:>10.2f}{total:>11.3f}",
-                flush=True,
-            )
+            fit, search = seconds["fit and order"], seconds["search"]
+            print(f"{sizes}{moments:>11.2f}{fit:>8.2f}{search:>10.2f}{total:>11.3f}", flush=True)
 
 
 def main() -> None:
@@ -514,9 +533,8 @@ def main() -> None:
     import jax
 
     with tempfile.TemporaryDirectory() as cache:
-        if (
-            not options.problem and not options.doubling
-        ):  # a process each, so that memory and first calls are its own
+        # a process each, so that memory and first calls are its own
+        if not options.problem and not options.doubling:
             for size in SIZES:
                 flags = [f"--{name}" for name in ("fast", "searches") if getattr(options, name)]
                 command = [sys.executable, __file__, *map(str, size), *flags]

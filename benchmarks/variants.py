@@ -1,21 +1,26 @@
-"""Claim: which additions to the preconditioned search earn their place, and what its and the greedy search's settings do.
+"""Claim: which additions improve the preconditioned search, and what the searches' settings do.
 
     python benchmarks/variants.py [--quick]
 
-Prototypes on `benchmarks/forward.py`, float64 NumPy, each against docs/method.md §9 without its exchanges ("base") at equal length:
+Prototypes on `benchmarks/forward.py`, float64 NumPy, each against docs/method.md §9 without its
+exchanges ("base") at equal length:
 
-    stability   the same number of concepts per neuron, but those that 20 bootstrap resamples of the images select most often
-    one s.e.    the shortest path whose fold correlation is within one standard error (over folds) of its best; base is given the min_gain
-                at which its mean length is no less
-    superclass  children of one superclass with weights within a quarter of their mean become the superclass, where the folds lose at
-                most min_gain a concept saved; base as above
-    swaps       the same number of concepts; each in turn gives way to whichever explains most of the teacher's prediction beside the others
+    stability   the same number of concepts per neuron, but those that 20 bootstrap resamples of the
+                images select most often
+    one s.e.    the shortest path whose fold correlation is within one standard error (over folds)
+                of its best; base is given the min_gain at which its mean length is no less
+    superclass  children of one superclass with weights within a quarter of their mean become the
+                superclass, where the folds lose at most min_gain a concept saved; base as above
+    swaps       the same number of concepts; each in turn gives way to whichever explains most of
+                the teacher's prediction beside the others
     no teacher  (control) the same number of concepts, selected for the activation itself
-    vote        (control) the same number of concepts, the largest standardised weights of the teacher itself
+    vote        (control) the same number of concepts, the largest standardised weights of the
+                teacher itself
 
-on the 112 neurons of the shipped scenes network (6,000 pictures, all 110 concepts) and on planted neurons (benchmarks/recovery.py). A
-variant stays if it wins by more than twice the standard error of the paired difference. Then, on the network's layer3, both searches of the
-library at other settings than their defaults.
+on the 112 neurons of the shipped scenes network (6,000 images, all 110 concepts) and on planted
+neurons (benchmarks/recovery.py). A variant stays if it wins by more than twice the standard error
+of the paired difference. Then, on the network's layer3, both searches of the library at other
+settings than their defaults.
 """
 
 from __future__ import annotations
@@ -189,7 +194,10 @@ VARIANTS = {
 def compare(
     probs: np.ndarray, activations: np.ndarray, children: dict, rows, test, truth=None
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Each variant's and its base's test correlation, length and (with a truth) F1: "name" and "name, base" → mark → (neurons,)."""
+    """Each variant's and its base's test correlation, length and (with a truth) F1.
+
+    "name" and "name, base" → mark → (neurons,).
+    """
     x, y = probs[rows].astype(np.float64), activations[rows].astype(np.float64)
     part = np.arange(len(x)) % FOLDS
     folds = [moments(x[part == f], y[part == f]) for f in range(FOLDS)]
@@ -248,7 +256,10 @@ def print_comparison(title: str, found: dict[str, dict[str, np.ndarray]]) -> Non
 
 
 def network(n_images: int, taps, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (images, concepts) and pooled activations (images, neurons) of the shipped network on one world's pictures."""
+    """Labels (images, concepts) of a world's images and the shipped network's activations.
+
+    Activations (images, neurons) are pooled.
+    """
     scenes, model = render(np.arange(n_images), seed), jaxle.load_model("scenes_resnet")
     return scenes.concept_labels.astype(np.float32), np.concatenate(
         [model.activations(scenes.images, tap) for tap in taps], axis=1
@@ -274,8 +285,8 @@ def sensitivity(probs: np.ndarray, activations: np.ndarray) -> None:
     def score(
         search: str, options: dict, mean_length: float | None = None
     ) -> tuple[np.ndarray, float]:
-        options = {**DEFAULTS, **options}
-        key = (search, mean_length, *(options[name] for name in READ_BY[search]))
+        options = {name: {**DEFAULTS, **options}[name] for name in READ_BY[search]}
+        key = (search, mean_length, *options.values())
         if key not in known:
             explained = jaxle.explain(
                 activations,
@@ -293,9 +304,9 @@ def sensitivity(probs: np.ndarray, activations: np.ndarray) -> None:
             )
         return known[key]
 
-    print(
-        "| setting | greedy: ρ | length | preconditioned: ρ | length | no longer than greedy: ρ | length | its ρ − greedy's |"
-    )
+    heads = ("setting", "greedy: ρ", "length", "preconditioned: ρ", "length")
+    heads += ("no longer than greedy: ρ", "length", "its ρ − greedy's")
+    print(f"| {' | '.join(heads)} |")
     print("|---|---|---|---|---|---|---|---|")
     for name, values in SETTINGS.items():
         for value in values:
@@ -305,26 +316,36 @@ def sensitivity(probs: np.ndarray, activations: np.ndarray) -> None:
             equal, length = score("preconditioned", {name: value}, mean_length=short)
             star = " (default)" if value == DEFAULTS[name] else ""
             read = "" if name in READ_BY["preconditioned"] else " (not read)"
-            print(f"| {SIGNS[name]} = {value:.3g}{star} | {greedy.mean():.4f} | {short:.2f} | {ours.mean():.4f}{read} | {long:.2f} | "
-                  f"{equal.mean():.4f} | {length:.2f} | {{:+.4f}} ± {{:.4f}} |".format(*recovery.interval(equal - greedy)))  # fmt: skip
+            cells = [
+                f"{SIGNS[name]} = {value:.3g}{star}",
+                f"{greedy.mean():.4f}",
+                f"{short:.2f}",
+                f"{ours.mean():.4f}{read}",
+                f"{long:.2f}",
+                f"{equal.mean():.4f}",
+                f"{length:.2f}",
+                "{:+.4f} ± {:.4f}".format(*recovery.interval(equal - greedy)),
+            ]
+            print(f"| {' | '.join(cells)} |")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="variants of the preconditioned search")
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="2,000 pictures, one world of planted neurons, no settings: under a minute",
+        help="2,000 images, one world of planted neurons, no settings: under a minute",
     )
     args = parser.parse_args()
     n_images, worlds = (2_000, 1) if args.quick else (IMAGES, 2)
     probs, activations = network(n_images, TAPS)
     print(
-        f"{os.cpu_count()} cores; {n_images:,} pictures, {activations.shape[1]} neurons; {RESAMPLES} resamples, {FOLDS} folds\n"
+        f"{os.cpu_count()} cores; {n_images:,} images, {activations.shape[1]} neurons; "
+        f"{RESAMPLES} resamples, {FOLDS} folds\n"
     )
-    print(
-        "| data | variant | length | base's length | differ | base's ρ | ρ − base's ± s.e. | base's F1 | F1 − base's ± s.e. |"
-    )
+    heads = ("data", "variant", "length", "base's length", "differ", "base's ρ")
+    heads += ("ρ − base's ± s.e.", "base's F1", "F1 − base's ± s.e.")
+    print(f"| {' | '.join(heads)} |")
     print("|---|---|---|---|---|---|---|---|---|")
     split = make_split(n_images, 0)
     rows = np.concatenate([split.train, split.val])

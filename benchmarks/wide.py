@@ -1,4 +1,4 @@
-"""Claim: many neurons beside many concepts need little memory beyond inputs, moments and one block of neurons.
+"""Claim: many neurons and concepts need little memory beyond inputs, moments and one block.
 
     python benchmarks/wide.py [--neurons 100000]
 
@@ -20,7 +20,7 @@ from benchmarks.solver import memory, ours  # noqa: E402
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="memory of many neurons and concepts")
     parser.add_argument("--neurons", type=int, default=100_000)
     n_neurons = parser.parse_args().neurons
     features, base = problems.similarity(3500, 8000, 2048)
@@ -37,16 +37,19 @@ def main() -> None:
     total = time.perf_counter() - begin
     held = sum(part.nbytes for m in (train, val) for part in (m.gram, m.cross)) / 2**30
     print(
-        f"similarity, 3,500 images × 8,000 concepts × {n_neurons:,} neurons: {total:.1f} s, {1000 * total / n_neurons:.3f} ms per neuron"
+        f"similarity, 3,500 images × 8,000 concepts × {n_neurons:,} neurons: {total:.1f} s, "
+        f"{1000 * total / n_neurons:.3f} ms per neuron"
     )
     for name, value in seconds.items():
         print(f"    {name:18s} {value:7.1f} s")
     given = (features.nbytes + targets.nbytes) / 2**30
     print(
-        f"    inputs {given:.2f} GiB, moments {held:.2f} GiB, peak {memory():.2f} GiB (before: {before:.2f})"
+        f"    inputs {given:.2f} GiB, moments {held:.2f} GiB, peak {memory():.2f} GiB "
+        f"(before: {before:.2f})"
     )
     print(
-        f"    all converged: {bool(np.all(ranked.converged))}, {np.mean(found.count):.2f} concepts an explanation"
+        f"    all converged: {bool(np.all(ranked.converged))}, "
+        f"{np.mean(found.count):.2f} concepts an explanation"
     )
 
 
