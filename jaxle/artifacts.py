@@ -81,7 +81,8 @@ def write(
     """Write an artifact and return it as `read` would.
 
     Args:
-      folder: where; whatever else lies there, such as what an interrupted run left, is removed once the artifact is whole.
+      folder: where; whatever else lies there, such as what an interrupted run left, is removed
+        once the artifact is whole.
       arrays: name → array of any shape and plain dtype (no objects).
       facts: JSON values.
     """

@@ -191,19 +191,19 @@ def page() -> str:
              "A file imports only from lower floors, or from its own room, and no room has a cycle",
              "(`tests/test_layers.py`, which also writes this page). Records flow forward: a step",
              "of `pipeline/` is a function of the records it is given.", "", "```text"]  # fmt: skip
+    arrow = " " * (width // 2 + 3) + "│"
     for level in range(len(FLOORS) - 1, -1, -1):
-        text = "   ".join(FLOORS[level])
-        label = f"F{level} "
-        rows = _wrap(text, width - 4)
+        rows = _wrap("   ".join(FLOORS[level]), width - 4)
+        labels = [f"F{level} ", *["   "] * len(rows)]
         lines.append("   ┌" + "─" * width + "┐")
-        for i, row in enumerate(rows):
-            lines.append((label if i == 0 else "   ") + "│  " + row.ljust(width - 2) + "│")
+        lines += [
+            f"{label}│  {row.ljust(width - 2)}│" for label, row in zip(labels, rows, strict=False)
+        ]
         lines.append("   └" + "─" * width + "┘")
         if level:
-            lines.append(" " * (width // 2 + 3) + "│ imports only downwards" if level == len(FLOORS) - 1
-                         else " " * (width // 2 + 3) + "│")  # fmt: skip
-    lines += ["```", "", WALKS.rstrip(), "", "## Rooms", "",
-              "Files stand in an order in which each can be read: what it imports comes before."]  # fmt: skip
+            lines.append(arrow + (" imports" if level == len(FLOORS) - 1 else ""))
+    lines += ["```", "", WALKS.rstrip(), "", "## Rooms", ""]
+    lines += ["Files stand in an order in which they can be read: what one imports comes before."]
     for level in range(len(FLOORS) - 1, -1, -1):
         for name in FLOORS[level]:
             lines += ["", f"### {name}", "", *_room_lines(name)]

@@ -35,16 +35,13 @@ def calibrate_all(
     if labelled.labels is not None or labelled.annotations is not None:
         labels = label_matrix(labelled, config.concepts)
     return {
-        encoder: calibrate(
-            cache, opened, embedded[encoder], labels, inputs.partition, config.concepts
-        )
-        for encoder, opened in inputs.encoders.items()
+        encoder: calibrate(cache, own, labels, inputs.partition, config.concepts)
+        for encoder, own in embedded.items()
     }
 
 
 def calibrate(
     cache: Cache,
-    opened: Opened[TwoTower],
     embedded: Embedded,
     labels: ConceptMatrix | None,
     partition: Partition,
@@ -54,15 +51,15 @@ def calibrate(
 
     Args:
       cache: of the run.
-      opened, embedded: the encoder and its image embeddings.
+      embedded: the encoder and its image embeddings.
       labels: of the images, None where they have none.
       partition: calibration reads train.
       concepts: what calibration is asked for, and the prompts.
     """
-    tower, name = opened.network, encoder_name(embedded.encoder)
+    tower, name = embedded.opened.network, encoder_name(embedded.encoder)
     if labels is not None and concepts.calibration == "auto":
-        texts = embed_words(cache, opened, name, labels.names, concepts.templates)
-        inputs = [opened, embedded, texts, labels, partition]
+        texts = embed_words(cache, embedded, labels.names, concepts.templates)
+        inputs = [embedded, texts, labels, partition]
         stored = cache.step(CALIBRATION, f"{name}, calibration", inputs)
         facts, key = stored.facts, stored.key
     else:
@@ -73,12 +70,12 @@ def calibrate(
             own = (tower.scale, tower.shift) if concepts.calibration == "auto" else None
             found = calibration.known(tower.name, own)
         facts = _facts(found)
-        key = derived_key("given_calibration", 1, [opened, embedded], facts)
-    return Calibrated(key, opened, embedded, facts["scale"], facts["shift"], facts)
+        key = derived_key("given_calibration", 1, [embedded], facts)
+    return Calibrated(key, embedded, facts["scale"], facts["shift"], facts)
 
 
-def _calibrate(opened, embedded, texts, labels, partition, options: None, mesh: Any) -> Made:
-    tower = opened.network
+def _calibrate(embedded, texts, labels, partition, options: None, mesh: Any) -> Made:
+    tower = embedded.opened.network
     arrays = (embedded.embeddings, texts.embeddings)
     matrix = ContrastiveConcepts.make(texts.names, *arrays, tower.scale, tower.shift, mesh)
     found = calibration.calibrate(matrix.cosines, labels.matrix.rows, partition.split.train)
@@ -95,15 +92,12 @@ def _facts(found: calibration.Calibration) -> dict[str, Any]:
 
 
 def embed_words(
-    cache: Cache,
-    opened: Opened[TwoTower],
-    name: str,
-    names: Sequence[str],
-    templates: Sequence[str],
+    cache: Cache, embedded: Embedded, names: Sequence[str], templates: Sequence[str]
 ) -> Texts:
     """Returns the words' embeddings by an encoder, each in every prompt template."""
     options = {"names": list(names), "templates": list(templates)}
-    stored = cache.step(TEXT, f"{name} on {len(names)} words", [opened], options)
+    what = f"{encoder_name(embedded.encoder)} on {len(names)} words"
+    stored = cache.step(TEXT, what, [embedded.opened], options)
     return Texts(stored.key, tuple(names), stored.arrays["texts"])
 
 
@@ -120,8 +114,8 @@ def encoder_matrix(
     cache: Cache, calibrated: Calibrated, kind: str, names: Sequence[str], templates: Sequence[str]
 ) -> ConceptMatrix:
     """Returns an encoder's probabilities of some words."""
-    encoder, embedded = calibrated.embedded.encoder, calibrated.embedded.embeddings
-    texts = embed_words(cache, calibrated.opened, encoder_name(encoder), names, templates)
+    embedded = calibrated.embedded.embeddings
+    texts = embed_words(cache, calibrated.embedded, names, templates)
     scaled = (calibrated.scale, calibrated.shift, cache.mesh)
     matrix = ContrastiveConcepts.make(texts.names, embedded, texts.embeddings, *scaled)
     key = derived_key("encoder_matrix", 1, [calibrated, texts], kind)

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 
 from jaxle.explainers.protocol import ConceptRows
-from jaxle.models.two_tower import TwoTower
-from jaxle.pipeline.inputs import Opened
 from jaxle.pipeline.probe import Embedded
 
 
@@ -46,7 +44,6 @@ class Calibrated:
     """An encoder whose image embeddings become probabilities: σ(scale·(cos + shift))."""
 
     key: str
-    opened: Opened[TwoTower]
     embedded: Embedded
     scale: float
     shift: float

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxle.artifacts import fingerprint
+from jaxle.models.two_tower import TwoTower
 from jaxle.pipeline.cache import Cache, Made, Step, Stored
 from jaxle.pipeline.config import Config, Encoder
 from jaxle.pipeline.image_pass import EMBEDDINGS, PREDICTED, Pass, Reading, read_images, tap_name
@@ -41,10 +42,11 @@ class Probed:
 
 @dataclass(frozen=True, eq=False)
 class Embedded:
-    """An encoder's image embeddings (images, numbers) float32, rows of unit length."""
+    """An encoder and its image embeddings (images, numbers) float32, rows of unit length."""
 
     key: str
     encoder: Encoder
+    opened: Opened[TwoTower]
     embeddings: np.ndarray
 
 
@@ -93,7 +95,7 @@ def probe(
         probed[name] = Probed(stored.key, name, activations, stored.arrays[PREDICTED])
     for encoder, opened in inputs.encoders.items():
         stored = _stored(cache, _key(cache, inputs.images, opened, {}))
-        embedded[encoder] = Embedded(stored.key, encoder, stored.arrays[EMBEDDINGS])
+        embedded[encoder] = Embedded(stored.key, encoder, opened, stored.arrays[EMBEDDINGS])
     return probed, embedded
 
 

@@ -79,10 +79,14 @@ def make_rows(
 
 
 def by_explained(rows: Iterable[Row]) -> list[tuple[Explained, list[Row]]]:
-    """Returns the rows of each layer and method together, in order."""
-    found: dict[str, tuple[Explained, list[Row]]] = {}
+    """Returns the rows of each layer and method together, in order.
+
+    Methods with the same explainer and options have one key, and each its own tables.
+    """
+    found: dict[tuple[str, str], tuple[Explained, list[Row]]] = {}
     for row in rows:
-        found.setdefault(row.explained.key, (row.explained, []))[1].append(row)
+        own = (row.explained.layer.key, row.explained.method)
+        found.setdefault(own, (row.explained, []))[1].append(row)
     return list(found.values())
 
 

@@ -74,7 +74,10 @@ def run_facts(
     """Returns the run-level part of summary.json."""
     split, target = inputs.partition.split, inputs.trained
     encoders = {
-        encoder_name(encoder): {"weights_sha256": own.opened.network.weights_hash, **own.facts}
+        encoder_name(encoder): {
+            "weights_sha256": own.embedded.opened.network.weights_hash,
+            **own.facts,
+        }
         for encoder, own in calibrated.items()
     }
     return {
