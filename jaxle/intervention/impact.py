@@ -52,7 +52,7 @@ def top_impact(
     index: Int[np.ndarray, " images"],
     *,
     temperature: float,
-    betas: Sequence[float] = BETAS,
+    betas: Sequence[float | int] = BETAS,
     memory: int | None = None,
 ) -> dict[str, Impact]:
     """Computes Top Impact of every neuron of some taps.
@@ -90,7 +90,7 @@ def top_impact(
 def impact_share(
     impact: Real[np.ndarray, "images neurons"],
     activations: Real[np.ndarray, "images neurons"],
-    betas: Sequence[float] | Float[np.ndarray, " betas"],
+    betas: Sequence[float | int] | Float[np.ndarray, " betas"],
 ) -> Float64[np.ndarray, "neurons betas"]:
     """Returns TI_k(β) from impacts.
 
