@@ -23,9 +23,10 @@ def is_constant(std: Any, mean: Any) -> Any:
     The one definition of a constant column. It is relative to the magnitude of the mean: where a
     column hardly varies, all its values are about the mean, and float32 stores each with an error
     of up to 6e-8 of it; a standard deviation of 1e-6 of the mean is where a true variation and
-    these errors cannot be distinguished. The test is free of scale, needs no look at the values,
-    so that it is the same from moments and from the column, and a column of mean 0 is constant
-    only where it is 0 throughout. A dead neuron (method.md §2) is another matter, a reported flag.
+    these errors cannot be distinguished. The test is free of scale. It needs mean and standard
+    deviation only, so that it is the same from moments and from the column itself. A column of
+    mean 0 is constant only where it is 0 throughout. Dead neurons (method.md §2) are another
+    matter: a reported flag.
 
     Args:
       std, mean: of the columns, arrays of one shape or numbers, NumPy or JAX, any float dtype.

@@ -58,14 +58,14 @@ def above(words: set[str]) -> set[str]:
 
 
 def main():
-    told = set(
+    sentences = set(
         re.findall(
             r"[a-z]+", " ".join([*CONCEPTS, *captions(np.arange(CAPTIONS), CORPUS_WORLD)]).lower()
         )
     )
-    world = {singular(word) for word in told}
+    world = {singular(word) for word in sentences}
     long = [word for word in world if len(word) >= 4]
-    other = above(told | set(CONCEPTS) | {"airplane", "die", "first aid"}) | NEAR
+    other = above(sentences | set(CONCEPTS) | {"airplane", "die", "first aid"}) | NEAR
     other |= {
         word
         for name in ("colours", "materials", "textures")

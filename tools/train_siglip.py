@@ -25,14 +25,14 @@ larger one, on a core of its own.
 Source: Zhai et al., Sigmoid Loss for Language Image Pre-Training, ICCV 2023. Every batch is
 rendered afresh from the model's own training world, so no image is seen twice; its texts are those
 of `tools.siglip_texts`. The target of a pair is not whether text and image came together but
-whether the text is true, as far as labels tell.
+whether the text is true of the image, where the labels decide it.
 
 A text tower can learn much before there is an image tower: first it is trained beside an oracle, a
-small network that is told what is in each part of a scene. Then the image tower is trained beside
+small network whose input is what is in each part of a scene. Then the image tower is trained beside
 the text tower, which is locked for three quarters of the steps (Zhai et al., LiT, CVPR 2022, with
-the towers' roles exchanged), and learns along in the last quarter. Optimiser: AdamW, linear
+the towers' roles exchanged) and trained as well in the last quarter. Optimiser: AdamW, linear
 warm-up, cosine. The scale begins at 30 and the bias at −6, not 10 and −10: so few steps would not
-carry them there. The tokenizer is trained first, unless its file, `spiece.model`, lies beside the
+bring them there. The tokenizer is trained first, unless its file, `spiece.model`, lies beside the
 checkpoint already. The log states how well scores rank the images, averaged over concepts, and
 zero-shot accuracy, both on a held-out world.
 """

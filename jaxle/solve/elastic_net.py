@@ -358,7 +358,7 @@ def _work(gram, l1, l2, slots: Slots, tol):
         jnp.where(dense != 0, jnp.abs(slope - alpha * jnp.sign(dense)), jnp.abs(slope) - alpha)
         > noise[:, None]
     )
-    stuck = ~jnp.any(broken, axis=1)  # optimal as far as float32 can tell
+    stuck = ~jnp.any(broken, axis=1)  # optimal within float32's round-off
     solved = (gap <= 0.5 * tol * slots.var) | (stuck & (gap <= 10 * noise * norm))
     full = jnp.sum(weights != 0, axis=1) >= size - size // 8
     return slots._replace(slope=slope, index=index, weights=weights), (gap, solved, stuck, full)
