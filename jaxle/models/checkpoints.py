@@ -110,6 +110,18 @@ def weights_hash(path: str | Path) -> str:
         return _digest(iter(lambda: file.read(1 << 20), b""))
 
 
+def tensors_hash(tensors: Tensors) -> str:
+    """Returns the sha256 (hex) of names, dtypes, shapes and values."""
+    return _digest(
+        part
+        for name, tensor in sorted(tensors.items())
+        for part in (
+            f"{name} {tensor.dtype} {tensor.shape}\n".encode(),
+            np.ascontiguousarray(tensor).tobytes(),
+        )
+    )
+
+
 def _digest(chunks: Iterable[bytes]) -> str:
     digest = hashlib.sha256()
     for chunk in chunks:
@@ -185,11 +197,11 @@ def _read_orbax(path: Path) -> Tensors:
         restored = checkpointer.restore(path, restore_args=arguments)
     except (ValueError, KeyError, OSError) as error:
         raise _damaged(path, error) from error
-    return _flat(restored)
+    return flatten(restored)
 
 
-def _flat(tree: Any, path: str = "") -> Tensors:
-    """A tree of dicts and lists as path → array, parts joined by "/"; None is no array."""
+def flatten(tree: Any, path: str = "") -> Tensors:
+    """Returns a tree of dicts and lists as path → array, parts joined by "/"; None is no array."""
     if tree is None:
         return {}
     if not isinstance(tree, (Mapping, list, tuple)):
@@ -197,7 +209,7 @@ def _flat(tree: Any, path: str = "") -> Tensors:
     items = tree.items() if isinstance(tree, Mapping) else enumerate(tree)
     found: Tensors = {}
     for name, part in items:
-        found |= _flat(part, f"{path}/{name}" if path else str(name))
+        found |= flatten(part, f"{path}/{name}" if path else str(name))
     return found
 
 
@@ -240,7 +252,7 @@ def _read_msgpack(path: Path) -> Tensors:
         tree = serialization.msgpack_restore(path.read_bytes())
     except (ValueError, msgpack.exceptions.UnpackException) as error:
         raise _damaged(path, error) from error
-    return _flat(tree)
+    return flatten(tree)
 
 
 def _read_torch(path: Path) -> Tensors:

@@ -22,6 +22,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from jaxle.arrays import Array
+from jaxle.models.declared import Declared
 from jaxle.models.weights import FLAX, Layout, Rename, batch_norm, conv, dense, keep
 
 
@@ -165,6 +166,12 @@ def scenes_resnet(num_classes: int = 10) -> CifarResNetConfig:
     return CifarResNetConfig(
         blocks=(2, 2, 2), widths=(16, 32, 64), stem_stride=2, num_classes=num_classes
     )
+
+
+def adapted(config: CifarResNetConfig, declared: Declared) -> CifarResNetConfig:
+    """Returns the network with the checkpoint's number of classes."""
+    classes = declared.outputs("linear", config.num_classes)
+    return dataclasses.replace(config, num_classes=classes)
 
 
 LAYOUTS = {

@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 
 from jaxle.arrays import Array
 from jaxle.models import vit
+from jaxle.models.declared import Declared
 from jaxle.models.siglip import TextConfig, normalise
 from jaxle.models.weights import Layout, Rename, attention, conv, dense, fused_attention, layer_norm
 
@@ -145,6 +146,42 @@ def of_size(size: str, patch: int) -> CLIPConfig:
     return CLIPConfig(patch, width, depth, heads, text, tower)
 
 
+def adapted(config: CLIPConfig, declared: Declared, size: int) -> CLIPConfig:
+    """Returns the network with the activation and heads of its config.json: OpenAI's were trained
+    with quick-GELU, most others with GELU, and their tensors are named alike.
+
+    Args:
+      config: the network.
+      declared: whose config.json, or open_clip_config.json, is read.
+      size: pixels of the network's input.
+
+    Raises:
+      ValueError: a config.json of another patch, image size or epsilon, or whose towers differ in
+        their activation.
+    """
+    if "model_cfg" in declared.config:
+        declared.require("model_cfg.vision_cfg.patch_size", config.patch, config.patch)
+        declared.require_size("model_cfg.vision_cfg.image_size", size, size)
+        quick = declared.get("model_cfg.quick_gelu", False)
+        return dataclasses.replace(config, activation="quick_gelu" if quick else "gelu")
+    if not declared.is_of("clip"):
+        return config
+    declared.require("vision_config.patch_size", 32, config.patch)
+    declared.require_size("vision_config.image_size", 224, size)
+    for part in ("vision_config", "text_config"):
+        declared.require(f"{part}.layer_norm_eps", 1e-5, 1e-5)
+    act = declared.get("text_config.hidden_act", "quick_gelu")
+    declared.require("vision_config.hidden_act", "quick_gelu", act)
+    return dataclasses.replace(
+        config,
+        activation=declared.activation("text_config.hidden_act", "quick_gelu"),
+        heads=declared.get("vision_config.num_attention_heads", 12),
+        text=dataclasses.replace(
+            config.text, heads=declared.get("text_config.num_attention_heads", 8)
+        ),
+    )
+
+
 def _first_axis(tensor: np.ndarray) -> np.ndarray:
     return tensor.reshape(1, -1, tensor.shape[-1])
 
@@ -229,6 +266,6 @@ def layouts(config: CLIPConfig) -> dict[str, Layout]:
 
 
 def aliases(config: CLIPConfig) -> dict[str, str]:
-    """Returns the image tower's taps by the vision transformer's friendly names, after `img.`."""
-    shape = vit.ViTConfig(depth=config.depth)
-    return {f"img.{name}": tap for name, tap in vit.aliases(shape, "img/").items()}
+    """Returns the image tower's taps by the vision transformer's friendly names, after `img.`, and
+    by transformers' and open_clip's."""
+    return vit.tower_aliases(vit.ViTConfig(depth=config.depth), "visual.transformer.resblocks")

@@ -8,6 +8,7 @@ follow) and is checked. `HF_HUB_OFFLINE=1` forbids every download, from URLs too
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tempfile
@@ -16,6 +17,7 @@ import urllib.request
 from pathlib import Path
 
 from jaxle.models.checkpoints import SUFFIXES, shard_names, weights_hash
+from jaxle.models.declared import CONFIG_FILES
 
 _HUB_ID = re.compile(
     r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<file>[\w./-]+))?"
@@ -107,6 +109,9 @@ def _from_hub(repo: str, revision: str | None, file: str | None, what: str) -> P
     for name in wanted:
         try:
             path = Path(hf_hub_download(repo, name, revision=revision))
+            for config in CONFIG_FILES if not file else ():
+                with contextlib.suppress(errors.EntryNotFoundError, errors.LocalEntryNotFoundError):
+                    hf_hub_download(repo, config, revision=revision)
             if name.endswith(".index.json"):  # the tensors lie in shards beside it
                 for shard in shard_names(path):
                     hf_hub_download(repo, shard, revision=revision)

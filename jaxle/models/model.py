@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -14,24 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Shaped, UInt8
-from PIL import Image
 
 from jaxle.arrays import Array, checks_input
 from jaxle.images import Preprocess
 from jaxle.mesh import replicated, round_up, split_rows
 from jaxle.models import taps
 from jaxle.models.network import Probed
+from jaxle.models.pixels import Images, listed, pixels
 from jaxle.models.placement import place
 from jaxle.models.suffix import Suffix
 from jaxle.models.taps import Site, Tap
 from jaxle.references import source_fingerprint
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of a function in a module's description
-
-Images = (
-    UInt8[Array, "images height width 3"]
-    | Sequence[Image.Image | UInt8[np.ndarray, "height width 3"]]
-)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,7 +58,7 @@ class Model:
 
     @property
     def architecture(self) -> str:
-        """The module with its fields, their dtypes, the call's arguments and the user's own code."""
+        """The module with its fields and dtypes, the call's arguments and the user's own code."""
         module, call = type(self.module), sorted(self.call.items())
         dtypes = sorted({str(leaf.dtype) for leaf in jax.tree.leaves(self.variables)})
         text = f"{module.__qualname__} {self.module!r} {call!r} {dtypes}"
@@ -145,8 +140,9 @@ class Model:
         """Returns one tap's activations of images that fit in memory.
 
         Args:
-          images: uint8 (images, height, width, 3), 0–255, or a list of PIL images or uint8
-            (height, width, 3) arrays of any sizes.
+          images: uint8 (images, height, width, 3), 0–255; or a list of PIL images or uint8
+            (height, width, 3) arrays of any sizes; or one of these. PIL images are decoded as
+            files are (`jaxle.images.decode`): 16 bits, transparency, EXIF rotation.
           tap: a key of `taps` or an alias.
           pool: "avg", "max", "first" or "none".
           batch_size: images a forward pass.
@@ -155,7 +151,7 @@ class Model:
           float32 (images, neurons); with "none" the tap's own shape.
 
         Raises:
-          ValueError: unknown tap or pool; no images.
+          ValueError: unknown tap or pool; no images; an image of another dtype or shape.
         """
         return self._run(images, ((tap, pool),), batch_size)[0][tap]
 
@@ -185,12 +181,11 @@ class Model:
     def _batches(self, images, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
         """Fitted batches of one fixed shape, the last padded with zeros; and how many rows of each
         are real."""
-        if len(images) == 0:
-            raise ValueError("no images: got an empty list or array")
+        images = listed(images)
         batch_size, size = self.fit_batch(min(batch_size, len(images))), self.preprocess.size
         for start in range(0, len(images), batch_size):
             fitted = [
-                self.preprocess.fit(_pixels(image)) for image in images[start : start + batch_size]
+                self.preprocess.fit(pixels(image)) for image in images[start : start + batch_size]
             ]
             batch = np.zeros((batch_size, size, size, 3), np.uint8)
             batch[: len(fitted)] = fitted
@@ -208,11 +203,3 @@ class Model:
         return jax.device_put(
             batch, split_rows(self.mesh) if len(batch) > 1 else replicated(self.mesh)
         )
-
-
-def _pixels(image) -> np.ndarray:
-    return (
-        image
-        if isinstance(image, np.ndarray)
-        else np.asarray(image.convert("RGB") if hasattr(image, "convert") else image)
-    )

@@ -22,6 +22,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from jaxle.arrays import Array
+from jaxle.models.declared import Declared
 from jaxle.models.weights import FLAX, Layout, Rename, batch_norm, conv, dense
 
 
@@ -186,7 +187,23 @@ def resnet152(num_classes: int = 1000) -> ResNetConfig:
     return ResNetConfig((3, 8, 36, 3), bottleneck=True, num_classes=num_classes)
 
 
-ALIASES = {"conv1": "stem"}
+def adapted(config: ResNetConfig, declared: Declared) -> ResNetConfig:
+    """Returns the network with the checkpoint's number of classes.
+
+    Raises:
+      ValueError: a config.json of another activation, or of strides in the first convolutions of
+        blocks (version 1).
+    """
+    if declared.is_of("resnet"):
+        declared.require("hidden_act", "relu", "relu")
+        declared.require("downsample_in_bottleneck", False, False)
+    return dataclasses.replace(config, num_classes=declared.outputs("fc", config.num_classes))
+
+
+# The paper's name, and transformers'.
+ALIASES = {"conv1": "stem", "resnet.embedder": "stem"} | {
+    f"resnet.encoder.stages[{stage}]": f"layer{stage + 1}" for stage in range(4)
+}
 
 _COUNTERS = (r".*\.num_batches_tracked",)
 

@@ -29,6 +29,7 @@ from jaxtyping import Float, Int
 
 from jaxle.arrays import Array
 from jaxle.models import vit
+from jaxle.models.declared import Declared
 from jaxle.models.weights import (
     Layout,
     Rename,
@@ -141,9 +142,35 @@ def of_size(size: str, patch: int, vocabulary: int = 32_000, length: int = 64) -
     return SigLIPConfig(image, TextConfig(**shape, vocabulary=vocabulary, length=length))
 
 
+def adapted(config: SigLIPConfig, declared: Declared, size: int) -> SigLIPConfig:
+    """Returns the network with the heads, and the image tower's activation and epsilon, of its
+    config.json.
+
+    Args:
+      config: the network.
+      declared: whose config.json is read.
+      size: pixels of the network's input.
+
+    Raises:
+      ValueError: a config.json of another patch or image size, or of another activation or epsilon
+        in the text tower.
+    """
+    if not declared.is_of("siglip"):
+        return config
+    declared.require_size("vision_config.image_size", 224, size)
+    declared.require("text_config.hidden_act", "gelu_pytorch_tanh", "gelu_pytorch_tanh")
+    declared.require("text_config.layer_norm_eps", 1e-6, 1e-6)
+    heads = declared.get("text_config.num_attention_heads", 12)
+    return SigLIPConfig(
+        vit.of_config_json(config.image, declared, "vision_config."),
+        dataclasses.replace(config.text, heads=heads),
+    )
+
+
 def aliases(config: SigLIPConfig) -> dict[str, str]:
-    """Returns the image tower's taps by the vision transformer's friendly names, after `img.`."""
-    return {f"img.{name}": tap for name, tap in vit.aliases(config.image, "img/").items()}
+    """Returns the image tower's taps by the vision transformer's friendly names, after `img.`, and
+    by transformers' and open_clip's."""
+    return vit.tower_aliases(config.image, "visual.trunk.blocks")
 
 
 def save(path: str | Path, variables: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ whose tensors have the images as first axis.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from jaxtyping import Float, Num, Shaped
 from jaxle.arrays import Array
 
 POOLS = ("avg", "max", "first", "none")
-_SHOWN = 80  # names in an error message, shallow ones first
+_SHOWN = 40  # names in an error message, shallow ones first
 _NEAREST = 5
 # An odd number of images, so that a tensor with another first axis is not taken for a tap.
 _LISTING_IMAGES = 7
@@ -172,7 +173,8 @@ def resolve(text: str, found: Mapping[Tap, Site], aliases: Mapping[str, str] | N
     """Returns the tap that a user's text names.
 
     Args:
-      text: as in `names(found)`, or an alias.
+      text: as in `names(found)`, or an alias; torch's dots are taken for either ("layer1.0.conv1",
+        "blocks.3" for the alias "blocks[3]").
       found: the network's taps, from `sites`.
       aliases: alias → text.
 
@@ -181,9 +183,11 @@ def resolve(text: str, found: Mapping[Tap, Site], aliases: Mapping[str, str] | N
         and given without a number, or inside a lifted transform.
     """
     valid, aliases = names(found), aliases or {}
+    for spelling in (text, _bracketed(text), text.replace(".", "/")):
+        spelling = aliases.get(spelling, spelling)
+        if spelling in valid:
+            return valid[spelling]
     text = aliases.get(text, text)
-    if text in valid:
-        return valid[text]
     path, _, side = text.partition(":")
     path, _, number = path.partition("#")
     side = side or "out"
@@ -208,6 +212,11 @@ def resolve(text: str, found: Mapping[Tap, Site], aliases: Mapping[str, str] | N
         f"unknown tap {text!r}{hint}; valid taps: {', '.join(shown)}{rest}; "
         "each also with ':in' for its input"
     )
+
+
+def _bracketed(text: str) -> str:
+    """torch's "blocks.3.mlp" as "blocks[3].mlp"."""
+    return re.sub(r"\.(\d+)(?=\.|$|:)", r"[\1]", text)
 
 
 def pool(value: Num[jax.Array, "images *positions"], mode: str) -> Float[jax.Array, "images ..."]:

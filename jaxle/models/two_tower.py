@@ -21,8 +21,9 @@ from jaxtyping import Float, UInt8
 
 from jaxle.arrays import Array, checks_input
 from jaxle.images import Preprocess
-from jaxle.models.model import Images, Model
+from jaxle.models.model import Model
 from jaxle.models.network import Probed
+from jaxle.models.pixels import Images
 from jaxle.models.suffix import Suffix
 from jaxle.models.tokenizers import Tokenize, unreadable
 
@@ -126,8 +127,7 @@ class TwoTower:
         """Returns the embeddings of images that fit in memory.
 
         Args:
-          images: uint8 (images, height, width, 3), 0–255, or a list of PIL images or uint8
-            (height, width, 3) arrays of any sizes.
+          images: as for `Model.activations`.
           batch_size: images a forward pass.
 
         Returns:

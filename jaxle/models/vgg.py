@@ -20,6 +20,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from jaxle.arrays import Array
+from jaxle.models.declared import Declared
 from jaxle.models.weights import FLAX, Layout, Rename, batch_norm, conv, dense
 
 _WIDTHS = (64, 128, 256, 512, 512)
@@ -164,6 +165,12 @@ def cifar(depth: int, num_classes: int = 100) -> VGGConfig:
     return VGGConfig(
         _CONVOLUTIONS[depth], batch_norm=True, pooled=0, dense_width=512, num_classes=num_classes
     )
+
+
+def adapted(config: VGGConfig, declared: Declared) -> VGGConfig:
+    """Returns the network with the checkpoint's number of classes."""
+    classes = declared.outputs("classifier/6", config.num_classes)
+    return dataclasses.replace(config, num_classes=classes)
 
 
 def aliases(config: VGGConfig) -> dict[str, str]:

@@ -27,6 +27,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Shaped
 
 from jaxle.arrays import Array
+from jaxle.models.declared import Declared
 from jaxle.models.weights import (
     Layout,
     Rename,
@@ -253,9 +254,43 @@ def of_size(size: str, patch: int, **fields) -> ViTConfig:
     return dataclasses.replace(ViTConfig(patch=patch, **fields), **SIZES[size])
 
 
+def adapted(config: ViTConfig, declared: Declared) -> ViTConfig:
+    """Returns the network with the checkpoint's number of classes, and the activation, epsilon and
+    heads of its config.json.
+
+    Raises:
+      ValueError: a config.json of another patch, or of an activation that there is not.
+    """
+    if config.num_classes is not None:
+        classes = declared.outputs("head", config.num_classes)
+        config = dataclasses.replace(config, num_classes=classes)
+    return of_config_json(config, declared, "") if declared.is_of("vit") else config
+
+
+def of_config_json(config: ViTConfig, declared: Declared, part: str) -> ViTConfig:
+    """Returns the network with what one part of transformers' config.json says of it.
+
+    Args:
+      config: the network.
+      declared: whose config.json is of the same kind of network.
+      part: "" for the whole, or "vision_config."; its defaults are that kind's.
+
+    Raises:
+      ValueError: another patch, or an activation that there is not.
+    """
+    act, epsilon = ("gelu_pytorch_tanh", 1e-6) if part else ("gelu", 1e-12)
+    declared.require(f"{part}patch_size", 16, config.patch)
+    return dataclasses.replace(
+        config,
+        heads=declared.get(f"{part}num_attention_heads", 12),
+        activation=declared.activation(f"{part}hidden_act", act),
+        epsilon=float(declared.get(f"{part}layer_norm_eps", epsilon)),
+    )
+
+
 def aliases(config: ViTConfig, tower: str = "") -> dict[str, str]:
-    """Returns torchvision's and timm's names of the residual stream and of the mlp's hidden units
-    after the activation."""
+    """Returns torchvision's, timm's and transformers' names of the residual stream and of the mlp's
+    hidden units after the activation."""
     found = {"encoder": f"{tower}Transformer"}
     for i in range(config.depth):
         block = f"{tower}Transformer/encoderblock_{i}"
@@ -265,6 +300,21 @@ def aliases(config: ViTConfig, tower: str = "") -> dict[str, str]:
             f"encoder.layers.encoder_layer_{i}.mlp[1]": hidden,
         }
         found |= {f"blocks[{i}]": block, f"blocks[{i}].mlp.act": hidden}
+        if not tower:
+            layer = f"vit.encoder.layer[{i}]"
+            found |= {layer: block, f"{layer}.intermediate": hidden}
+    return found
+
+
+def tower_aliases(config: ViTConfig, open_clip: str) -> dict[str, str]:
+    """Returns an image tower's taps: its friendly names after `img.`, and the blocks by
+    transformers' names and by open_clip's."""
+    found = {f"img.{name}": tap for name, tap in aliases(config, "img/").items()}
+    for i in range(config.depth):
+        block = f"img/Transformer/encoderblock_{i}"
+        layer = f"vision_model.encoder.layers[{i}]"
+        found |= {layer: block, f"{open_clip}[{i}]": block}
+        found[f"{layer}.mlp.activation_fn"] = f"{block}/MlpBlock_0/Dense_1:in"
     return found
 
 

@@ -202,17 +202,7 @@ def convert(
       ValueError: unexpected source tensors, unfilled parameters, wrong shapes (counted, with
         examples), or a tensor that is not finite.
     """
-    expected = traverse_util.flatten_dict(variables, sep="/")
-    bare = unwrapped(source, _HOLDERS)
-    spellings = [source] if bare.keys() == source.keys() else [source, bare]
-    label, found = min(
-        (
-            (label, _apply(layout, tensors, expected, resample))
-            for label, layout in layouts.items()
-            for tensors in spellings
-        ),
-        key=lambda item: len(item[1].problems),
-    )
+    label, found = _best(source, variables, layouts, resample)
     if found.problems:
         raise ValueError(_summary(name, label, found))
     for path, value in found.values.items():
@@ -224,6 +214,36 @@ def convert(
                 "training that wrote it diverged"
             )
     return traverse_util.unflatten_dict(found.values, sep="/")
+
+
+def shapes(
+    source: Mapping[str, Shaped[np.ndarray, "..."]],
+    variables: Mapping[str, Any],
+    layouts: Mapping[str, Layout],
+) -> dict[str, tuple[int, ...]]:
+    """Returns path → shape of what a file gives to a network's parameters, those that do not fit
+    included; arguments as of `convert`."""
+    _, found = _best(source, variables, layouts, resample=False)
+    return {path: tuple(value.shape) for path, value in found.values.items()}
+
+
+def _best(
+    source: Mapping[str, np.ndarray],
+    variables: Mapping[str, Any],
+    layouts: Mapping[str, Layout],
+    resample: bool,
+) -> tuple[str, _Applied]:
+    expected = traverse_util.flatten_dict(variables, sep="/")
+    bare = unwrapped(source, _HOLDERS)
+    spellings = [source] if bare.keys() == source.keys() else [source, bare]
+    return min(
+        (
+            (label, _apply(layout, tensors, expected, resample))
+            for label, layout in layouts.items()
+            for tensors in spellings
+        ),
+        key=lambda item: len(item[1].problems),
+    )
 
 
 class _Applied(NamedTuple):

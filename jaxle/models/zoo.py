@@ -4,64 +4,27 @@ names and taps."""
 from __future__ import annotations
 
 import dataclasses
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+import difflib
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxle.arrays import checks_input
 from jaxle.images import Preprocess
 from jaxle.models import cifar_resnet, class_names, clip, resnet, siglip, vgg, vit
-from jaxle.models.checkpoints import read, weights_hash
+from jaxle.models.checkpoints import Tensors, flatten, read, tensors_hash, weights_hash
+from jaxle.models.declared import Declared, config_json
 from jaxle.models.download import locate
+from jaxle.models.entry import DTYPES, Entry, Making, Text, cast, make, own_entry, preprocess_of
 from jaxle.models.model import Model
 from jaxle.models.placement import place
 from jaxle.models.tokenizers import beside, load_tokenizer
 from jaxle.models.two_tower import TwoTower
-from jaxle.models.weights import FLAX, Layout, convert
-from jaxle.references import load_reference
+from jaxle.models.weights import convert, shapes
 from jaxle.scenes import CLASS_NAMES as SCENES_CLASSES
-
-
-class Text(NamedTuple):
-    """A text tower's tokenizer: where it is found, its style, and tokens a text."""
-
-    source: str
-    style: str
-    length: int
-
-
-class Entry(NamedTuple):
-    """One model.
-
-    Attributes:
-      module: makes the Linen module.
-      preprocess: how its images are resized and normalised.
-      weights: a file, a URL or a hub id.
-      parameters: the published count.
-      class_names: one name a logit; none for two towers.
-      layouts: checkpoint format → how it names the tensors.
-      aliases: friendly tap names → taps.
-      call: further arguments of the module's `__call__`.
-      text: of two towers, the text tower's tokenizer.
-    """
-
-    module: Callable[..., nn.Module]
-    preprocess: Preprocess
-    weights: str | Path | None = None
-    parameters: int = 0
-    class_names: tuple[str, ...] = ()
-    layouts: Mapping[str, Layout] = {"flax": FLAX}
-    aliases: Mapping[str, str] = {}
-    call: Mapping[str, Any] = {}
-    text: Text | None = None
-
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _TORCHVISION_PREPROCESS = Preprocess(
@@ -83,6 +46,11 @@ _BIG_VISION = "https://storage.googleapis.com/big_vision/"
 
 
 def _cifar10(config: cifar_resnet.CifarResNetConfig, file: str, parameters: int) -> Entry:
+    def adapt(declared: Declared) -> Entry:
+        adapted = cifar_resnet.adapted(config, declared)
+        names = declared.class_names(adapted.num_classes, class_names.CIFAR10)
+        return _cifar10(adapted, file, parameters)._replace(class_names=names)
+
     return Entry(
         module=partial(cifar_resnet.CifarResNet, config),
         preprocess=_CIFAR10_PREPROCESS,
@@ -90,32 +58,48 @@ def _cifar10(config: cifar_resnet.CifarResNetConfig, file: str, parameters: int)
         parameters=parameters,
         class_names=class_names.CIFAR10,
         layouts=cifar_resnet.LAYOUTS,
+        adapt=adapt,
     )
 
 
 def _resnet(config: resnet.ResNetConfig, weights: str, parameters: int) -> Entry:
-    names = class_names.IMAGENET if config.num_classes == 1000 else class_names.PLACES365
+    known = class_names.PLACES365 if config.num_classes == 365 else class_names.IMAGENET
+
+    def adapt(declared: Declared) -> Entry:
+        adapted = resnet.adapted(config, declared)
+        names = declared.class_names(adapted.num_classes, known)
+        return _resnet(adapted, weights, parameters)._replace(class_names=names)
+
     return Entry(
         module=partial(resnet.ResNet, config),
         preprocess=_TORCHVISION_PREPROCESS,
         weights=weights,
         parameters=parameters,
-        class_names=names,
+        class_names=known,
         layouts=resnet.LAYOUTS,
         aliases=resnet.ALIASES,
+        adapt=adapt,
     )
 
 
 def _vgg(config: vgg.VGGConfig, file: str, parameters: int) -> Entry:
     pooled = bool(config.pooled)  # the ImageNet networks; those for CIFAR-100 have no 7×7 pool
+    known = class_names.IMAGENET if pooled else class_names.CIFAR100
+
+    def adapt(declared: Declared) -> Entry:
+        adapted = vgg.adapted(config, declared)
+        names = declared.class_names(adapted.num_classes, known)
+        return _vgg(adapted, file, parameters)._replace(class_names=names)
+
     return Entry(
         module=partial(vgg.VGG, config),
         preprocess=_TORCHVISION_PREPROCESS if pooled else _CIFAR100_PREPROCESS,
         weights=(_TORCHVISION if pooled else _CHENYAOFO) + file,
         parameters=parameters,
-        class_names=class_names.IMAGENET if pooled else class_names.CIFAR100,
+        class_names=known,
         layouts=vgg.layouts(config),
         aliases=vgg.aliases(config),
+        adapt=adapt,
     )
 
 
@@ -125,6 +109,13 @@ def _vit(
     parameters: int,
     preprocess: Preprocess = _TORCHVISION_PREPROCESS,
 ) -> Entry:
+    def adapt(declared: Declared) -> Entry:
+        adapted = vit.adapted(config, declared)
+        size = declared.size("params/pos_embedding", config.patch, preprocess.size)
+        resized = dataclasses.replace(preprocess, size=size)
+        names = declared.class_names(adapted.num_classes, class_names.IMAGENET)
+        return _vit(adapted, weights, parameters, resized)._replace(class_names=names)
+
     return Entry(
         module=partial(vit.ViT, config),
         preprocess=preprocess,
@@ -133,6 +124,7 @@ def _vit(
         class_names=class_names.IMAGENET,
         layouts=vit.layouts(config),
         aliases=vit.aliases(config),
+        adapt=adapt,
     )
 
 
@@ -177,6 +169,10 @@ def _siglip(config: siglip.SigLIPConfig, size: int, file: str, parameters: int) 
     (convert_siglip_to_hf.py)."""
     hub, style = _pinned(f"google/{file}"), file.split("-")[0]
     interpolation = "bicubic" if style == "siglip" else "bilinear"
+
+    def adapt(declared: Declared) -> Entry:
+        return _siglip(siglip.adapted(config, declared, size), size, file, parameters)
+
     return Entry(
         module=partial(siglip.SigLIP, config),
         preprocess=Preprocess("squash", size, interpolation=interpolation),
@@ -185,6 +181,7 @@ def _siglip(config: siglip.SigLIPConfig, size: int, file: str, parameters: int) 
         layouts=siglip.layouts(config),
         aliases=siglip.aliases(config),
         text=Text(hub, style, config.text.length),
+        adapt=adapt,
     )
 
 
@@ -207,6 +204,10 @@ def _scenes_siglip(image: vit.ViTConfig, text: siglip.TextConfig, file: str, n: 
 
 def _clip(config: clip.CLIPConfig, size: int, repository: str, parameters: int) -> Entry:
     hub = _pinned(repository)
+
+    def adapt(declared: Declared) -> Entry:
+        return _clip(clip.adapted(config, declared, size), size, repository, parameters)
+
     return Entry(
         module=partial(clip.CLIP, config),
         preprocess=Preprocess(
@@ -217,6 +218,7 @@ def _clip(config: clip.CLIPConfig, size: int, repository: str, parameters: int) 
         layouts=clip.layouts(config),
         aliases=clip.aliases(config),
         text=Text(hub, "clip", config.text.length),
+        adapt=adapt,
     )
 
 
@@ -391,7 +393,7 @@ ZOO: dict[str, Entry] = {
 @checks_input
 def load_model(
     name: str,
-    weights: str | Path | None = None,
+    weights: str | Path | Mapping[str, Any] | None = None,
     *,
     random_init_seed: int | None = None,
     image_size: int | None = None,
@@ -408,10 +410,12 @@ def load_model(
     """Returns a network that takes images: one of the zoo, or your own.
 
     Args:
-      name: a key of `ZOO`; or "package.module:name" of any importable Linen class, or of an `Entry`
-        for one.
-      weights: a file, a folder, a URL or a hub id ("org/name@revision"); None takes the zoo's
-        default.
+      name: a key of `ZOO`, or the hub id of its weights ("openai/clip-vit-base-patch32"); or
+        "package.module:name" of any importable Linen class, or of an `Entry` for one.
+      weights: a file, a folder, a URL, a hub id ("org/name@revision") or a tree of variables; None
+        takes the zoo's default. Of a network of the zoo, the number of classes and a vision
+        transformer's image size are the checkpoint's, and so are the activation, epsilon and heads
+        of a config.json beside it.
       random_init_seed: where given, weights are left aside and parameters drawn anew from this
         seed: the untrained control.
       image_size: pixels of the input where it is not the zoo's.
@@ -433,56 +437,47 @@ def load_model(
       Model; TwoTower for SigLIP and CLIP.
 
     Raises:
-      ValueError: unknown name (the valid ones are listed), or weights that are absent, damaged or
-        of another architecture (the mismatches are summarised).
+      ValueError: unknown name (the valid ones are listed), or weights that are absent, damaged, not
+        finite or of another architecture (the mismatches are summarised).
       ConnectionError: weights that cannot be fetched.
     """
-    if dtype not in _DTYPES:
-        raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(_DTYPES)}")
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
     if isinstance(preprocess, Mapping):
-        preprocess = _preprocess(preprocess)
+        preprocess = preprocess_of(preprocess)
+    name, weights = _by_hub_id(name, weights)
     entry = _entry(name, preprocess)
-    module = _build(entry.module, name, dict(arguments or {}), dtype)
-    preprocess = preprocess or entry.preprocess
-    if image_size is not None:
-        preprocess = dataclasses.replace(preprocess, size=image_size)
     if tokenizer is not None and entry.text is None:
         raise ValueError(f"model {name!r} has no text tower; leave `tokenizer` out")
-    call = {**entry.call, **(call or {})}
-    shapes: tuple[tuple[int, ...], ...] = ((1, preprocess.size, preprocess.size, 3),)
-    if entry.text:
-        shapes += ((1, entry.text.length),)
+
+    def making(entry: Entry) -> Making:
+        size = image_size or (preprocess or entry.preprocess).size
+        return make(entry, name, size, dtype, arguments or {}, call or {})
+
     path = None
     if random_init_seed is not None:
-        # threefry takes five times as long to compile
-        key = jax.random.key(random_init_seed, impl="rbg")
-        variables = _draw(module, key, shapes=shapes, call=tuple(call.items()))
-        digest = f"random_init:{random_init_seed}"
+        made, digest = making(entry), f"random_init:{random_init_seed}"
+        variables = made.draw(random_init_seed)
     else:
-        if (source := entry.weights if weights is None else weights) is None:
-            raise ValueError(
-                f"model {name!r} has no default weights: give a file, or random_init_seed"
-            )
-        path = locate(source)
-        expected = jax.eval_shape(
-            partial(_initial, module, shapes=shapes, call=tuple(call.items())), jax.random.key(0)
-        )
+        path, what, tensors, digest = _read(name, entry, weights)
+        if entry.adapt is not None:
+            found = shapes(tensors, making(entry).expected(), entry.layouts)
+            asked = image_size is not None or resample_positions or preprocess is not None
+            config = config_json(path) if path else {}
+            entry = entry.adapt(Declared(what, found, config, asked))
+        made = making(entry)
         variables = convert(
-            read(path), expected, entry.layouts, f"{path} for {name}", resample=resample_positions
+            tensors, made.expected(), entry.layouts, what, resample=resample_positions
         )
-        digest = weights_hash(path)
-    variables = {
-        kind: jax.tree.map(partial(_cast, kind, dtype), tree) for kind, tree in variables.items()
-    }
     model = Model(
         name,
-        module,
-        place(variables, mesh),
-        preprocess,
+        made.module,
+        place(cast(variables, dtype), mesh),
+        dataclasses.replace(preprocess or entry.preprocess, size=made.size),
         entry.class_names if class_names is None else tuple(class_names),
         entry.aliases if aliases is None else aliases,
         digest,
-        call,
+        made.call,
         mesh,
     )
     if (text := entry.text) is None:
@@ -491,80 +486,39 @@ def load_model(
     return TwoTower(model, partial(load_tokenizer, vocabulary, text.style, text.length))
 
 
-_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-
-
-def _preprocess(fields: Mapping[str, Any]) -> Preprocess:
-    valid = [field.name for field in dataclasses.fields(Preprocess)]
-    if not {"resize", "size"} <= set(fields) <= set(valid):
-        raise ValueError(
-            f"preprocess has the fields {', '.join(fields)}; "
-            f"expected resize, size and others of {', '.join(valid)}"
-        )
-    return Preprocess(**fields)
+def _by_hub_id(
+    name: str, weights: str | Path | Mapping[str, Any] | None
+) -> tuple[str, str | Path | Mapping[str, Any] | None]:
+    """The zoo's name of a hub id, whose weights are then the default."""
+    repository = name.partition("@")[0]
+    for known, entry in ZOO.items():
+        if str(entry.weights).partition("@")[0] == repository:
+            return known, (name if weights is None and "@" in name else weights)
+    return name, weights
 
 
 def _entry(name: str, preprocess: Preprocess | None) -> Entry:
     if ":" in name:
-        return _own(name, preprocess)
+        return own_entry(name, preprocess)
     if name not in ZOO:
+        near = difflib.get_close_matches(name, ZOO, n=3)
+        hint = f" (nearest: {', '.join(near)})" if near else ""
         raise ValueError(
-            f"unknown model {name!r}; valid models: {', '.join(ZOO)}; "
+            f"unknown model {name!r}{hint}; valid models: {', '.join(ZOO)}; the hub id of one; "
             "or your own Linen class as 'package.module:Class'"
         )
     return ZOO[name]
 
 
-def _cast(kind: str, dtype: str, leaf):
-    """Parameters in the network's dtype; scalars (the towers' temperature and bias) and batch
-    statistics stay float32."""
-    return leaf.astype(
-        _DTYPES[dtype] if kind == "params" and leaf.size > 1 else jnp.float32, copy=False
-    )
-
-
-def _own(name: str, preprocess: Preprocess | None) -> Entry:
-    """The entry of "package.module:name", made for a class, taken as it is where it is one."""
-    found = load_reference(name, "model")
-    if isinstance(found, Entry):
-        return found
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise ValueError(
-            f"model {name!r} is {type(found).__name__}; "
-            "expected a flax.linen.Module class or a jaxle.models.zoo.Entry"
-        )
-    if preprocess is None:
-        raise ValueError(
-            f"your own network {name!r} needs `preprocess`: "
-            "how its images are resized and normalised"
-        )
-    return Entry(found, preprocess)
-
-
-def _build(
-    make: Callable[..., nn.Module], name: str, arguments: dict[str, Any], dtype: str
-) -> nn.Module:
-    fields = set(inspect.signature(make).parameters) - {"parent", "name"}
-    if unknown := sorted(set(arguments) - fields):
-        raise ValueError(
-            f"{name} takes no argument {unknown[0]!r}; "
-            f"its arguments: {', '.join(sorted(fields)) or 'none'}"
-        )
-    if "dtype" in fields:
-        arguments.setdefault("dtype", _DTYPES[dtype])
-    return make(**arguments)
-
-
-def _initial(
-    module: nn.Module,
-    key: jax.Array,
-    shapes: tuple[tuple[int, ...], ...],
-    call: tuple[tuple[str, Any], ...],
-) -> dict[str, Any]:
-    images, *tokens = (
-        jnp.zeros(shape, jnp.int32 if i else jnp.float32) for i, shape in enumerate(shapes)
-    )
-    return dict(module.init(key, images, *tokens, **dict(call)))
-
-
-_draw = jax.jit(_initial, static_argnums=0, static_argnames=("shapes", "call"))
+def _read(
+    name: str, entry: Entry, weights: str | Path | Mapping[str, Any] | None
+) -> tuple[Path | None, str, Tensors, str]:
+    """Where the weights lie, what an error calls them, their tensors and their hash."""
+    weights = entry.weights if weights is None else weights
+    if weights is None:
+        raise ValueError(f"model {name!r} has no default weights: give a file, or random_init_seed")
+    if isinstance(weights, Mapping):
+        tensors = flatten(weights)
+        return None, f"given as a tree for {name}", tensors, tensors_hash(tensors)
+    path = locate(weights)
+    return path, f"{path} for {name}", read(path), weights_hash(path)

@@ -4,6 +4,7 @@ file is executed."""
 import json
 import os
 import pickle
+import subprocess
 import sys
 
 import jax
@@ -14,6 +15,7 @@ from flax import serialization, traverse_util
 from safetensors.numpy import save_file
 
 from jaxle.models import checkpoints, cifar_resnet, weights
+from jaxle.models.generated import published
 
 MODULE = cifar_resnet.CifarResNet(
     cifar_resnet.CifarResNetConfig(blocks=(1, 1, 1), widths=(4, 8, 16))
@@ -181,3 +183,136 @@ def test_weights_hash_is_sha256_and_of_folders_depends_on_names_and_bytes(tmp_pa
     assert first == checkpoints.weights_hash(tmp_path)
     (tmp_path / "a").rename(tmp_path / "b")
     assert checkpoints.weights_hash(tmp_path) != first
+
+
+def test_every_kind_of_wrapping_is_taken_off(tmp_path, torch):
+    tensors = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(1)}
+    for key in ("model_state_dict", "net", "model", "network", "module", "weights"):
+        torch.save({key: tensors, "epoch": 3, "optimizer": {"lr": 0.1}}, tmp_path / "w.pt")
+        assert set(checkpoints.read(tmp_path / "w.pt")) == {"a.weight", "b"}
+    torch.save({"state_dict": {"model": tensors}}, tmp_path / "w.ckpt")
+    assert set(checkpoints.read(tmp_path / "w.ckpt")) == {"a.weight", "b"}
+    compiled = {f"_orig_mod.module.{name}": tensor for name, tensor in tensors.items()}
+    torch.save(compiled, tmp_path / "w.PTH")
+    assert set(checkpoints.read(tmp_path / "w.PTH")) == {"a.weight", "b"}
+
+
+@pytest.mark.parametrize("prefix", ["model.", "net.", "_orig_mod.model.", "backbone."])
+def test_a_prefix_of_all_names_does_not_keep_a_file_from_loading(tmp_path, prefix, variables):
+    layout = cifar_resnet.LAYOUTS["akamaster"]
+    tensors = published(variables, layout)
+    save_file({prefix + name: t for name, t in tensors.items()}, tmp_path / "w.safetensors")
+    source = checkpoints.read(tmp_path / "w.safetensors")
+    loaded = weights.convert(source, variables, cifar_resnet.LAYOUTS, "w")
+    assert_same(flat(loaded), flat(variables))
+
+
+def test_a_networks_own_module_called_model_keeps_its_name(tmp_path):
+    variables = {"params": {"model": {"kernel": np.ones((2, 3), np.float32)}}}
+    save_file({"model.kernel": np.ones((2, 3), np.float32)}, tmp_path / "w.safetensors")
+    source = checkpoints.read(tmp_path / "w.safetensors")
+    loaded = weights.convert(source, variables, {"flax": weights.FLAX}, "w")
+    np.testing.assert_array_equal(loaded["params"]["model"]["kernel"], 1)
+
+
+def test_what_is_no_state_dict_is_named(tmp_path, torch):
+    w = torch.ones(2)
+    torch.save({"generator": {"w": w}, "discriminator": {"w": w}}, tmp_path / "two.pt")
+    with pytest.raises(ValueError, match="holds dicts named generator, discriminator; expected"):
+        checkpoints.read(tmp_path / "two.pt")
+    torch.save({"w": w, "epoch": 3}, tmp_path / "mixed.pt")
+    with pytest.raises(ValueError, match="holds values that are no tensors: epoch; expected"):
+        checkpoints.read(tmp_path / "mixed.pt")
+
+
+def test_a_torchscript_program_is_named_with_what_to_do(tmp_path, torch):
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)).save(str(tmp_path / "w.pt"))
+    with pytest.raises(ValueError, match="is a TorchScript program.*torch.jit.load") as caught:
+        checkpoints.read(tmp_path / "w.pt")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
+def test_numbers_in_eight_bits_are_refused_by_name(tmp_path, torch):
+    from safetensors.torch import save_file as save_torch
+
+    eight = torch.ones(3).to(torch.float8_e4m3fn)
+    save_torch({"a": eight, "b": torch.ones(2)}, tmp_path / "w.safetensors")
+    torch.save({"a": eight, "b": torch.ones(2)}, tmp_path / "w.pt")
+    np.savez(tmp_path / "w.npz", a=jnp.ones(3, jnp.float8_e4m3fn), b=np.ones(2))
+    for name in ("w.safetensors", "w.pt", "w.npz"):
+        with pytest.raises(ValueError, match=rf"{name} hold 1 tensors in float8.* \(a\)"):
+            checkpoints.read(tmp_path / name)
+    torch.save(
+        {"a": torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)}, tmp_path / "q.pt"
+    )
+    with pytest.raises(ValueError, match=r"q.pt hold 1 tensors in qint8 \(a\)"):
+        checkpoints.read(tmp_path / "q.pt")
+
+
+def test_bfloat16_in_npz_becomes_float32(tmp_path, variables):
+    half = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), variables)
+    np.savez(tmp_path / "w.npz", **{n: np.asarray(t) for n, t in flat(half).items()})
+    source = checkpoints.read(tmp_path / "w.npz")
+    loaded = flat(weights.convert(source, variables, cifar_resnet.LAYOUTS, "w"))
+    for name, leaf in flat(half).items():
+        assert loaded[name].dtype == np.float32
+        np.testing.assert_array_equal(loaded[name], np.asarray(leaf, np.float32))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_steps_items_and_train_states_of_orbax(tmp_path, variables):
+    import optax
+    import orbax.checkpoint as ocp
+    from flax.training.train_state import TrainState
+
+    state = TrainState.create(
+        apply_fn=MODULE.apply, params=variables["params"], tx=optax.adam(1e-3)
+    )
+    old = jax.tree.map(lambda leaf: 0 * leaf, variables["params"])
+    with ocp.CheckpointManager(tmp_path / "steps") as manager:
+        manager.save(3, args=ocp.args.StandardSave({"params": old}))
+        manager.save(10, args=ocp.args.StandardSave({"params": variables["params"]}))
+    with ocp.CheckpointManager(tmp_path / "items") as manager:
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave({"a": 1})
+        )
+        manager.save(7, args=items)
+    ocp.PyTreeCheckpointer().save(tmp_path / "state", state)
+    params = {"params": variables["params"]}
+    for name in ("steps", "items", "state", "steps/10", "items/7/state"):
+        source = checkpoints.read(tmp_path / name)
+        loaded = weights.convert(source, params, cifar_resnet.LAYOUTS, name)
+        assert_same(flat(loaded), flat(params))
+    with ocp.CheckpointManager(tmp_path / "two") as manager:
+        one = ocp.args.StandardSave({"params": old})
+        manager.save(1, args=ocp.args.Composite(student=one, teacher=one))
+    with pytest.raises(ValueError, match="holds several orbax items: student, teacher; give"):
+        checkpoints.read(tmp_path / "two")
+
+
+ON_ONE_DEVICE = """
+import sys
+import numpy as np
+from jaxle.models import checkpoints
+found = checkpoints.read(sys.argv[1])
+assert np.array_equal(found["params/w"], np.arange(8.0)), found
+"""
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_orbax_saved_over_eight_devices_is_read_on_one(tmp_path):
+    import orbax.checkpoint as ocp
+
+    from jaxle.mesh import make_mesh, split_rows
+
+    w = jax.device_put(jnp.arange(8.0), split_rows(make_mesh()))
+    ocp.PyTreeCheckpointer().save(tmp_path / "w", {"params": {"w": w}})
+    environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", ON_ONE_DEVICE, str(tmp_path / "w")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -121,6 +121,8 @@ def test_resolving_names_numbers_and_aliases(twice):
     assert taps.resolve("shared#1:in", found) == Tap("shared", "in", 1)
     assert taps.resolve("head#0", found) == Tap("head")
     assert taps.resolve("mlp[1]", found, {"mlp[1]": "head:in"}) == Tap("head", "in")
+    assert taps.resolve("mlp.1", found, {"mlp[1]": "head:in"}) == Tap("head", "in")
+    assert taps.resolve("a.3.b", found, {"a[3].b": "norm"}) == Tap("norm")
     with pytest.raises(
         ValueError, match="tap 'shared' is called 2 times; say which: shared#0, shared#1"
     ):
@@ -154,7 +156,7 @@ def test_a_deep_networks_error_lists_shallow_taps_first():
     x = jnp.ones((2, 4))
     found = taps.sites(module, jax.eval_shape(module.init, jax.random.key(0), x), x)
     with pytest.raises(
-        ValueError, match=r"layers_0, .*and 20 deeper ones \(model.taps lists all\)"
+        ValueError, match=r"layers_0, .*and 60 deeper ones \(model.taps lists all\)"
     ):
         taps.resolve("none", found)
 

@@ -122,3 +122,38 @@ def test_position_embeddings_are_resampled_corners_on_corners():
     np.testing.assert_array_equal(kept[:, :1], token[:, :1])
     np.testing.assert_allclose(kept[:, 1:], zoomed, atol=1e-6)
     np.testing.assert_array_equal(weights.resample_positions(old, 15), old)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, jnp.bfloat16])
+def test_a_tensor_that_is_not_finite_is_refused_by_name(variables, value, dtype):
+    tensors = {name: np.array(tensor, dtype) for name, tensor in flat(variables).items()}
+    tensors["params/layer2/0/conv1/kernel"][1, 2, 0, 3] = value
+    with pytest.raises(
+        ValueError,
+        match=rf"weights some.npz hold {value} in params/layer2/0/conv1/kernel "
+        r".* at \(1, 2, 0, 3\)",
+    ) as caught:
+        weights.convert(tensors, variables, cifar_resnet.LAYOUTS, "some.npz")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_ignored_may_be_anything(variables):
+    tensors = dict(flat(variables)) | {"opt_state/0/mu/w": np.full(3, np.nan)}
+    weights.convert(tensors, variables, cifar_resnet.LAYOUTS, "w")
+
+
+def test_many_mismatches_are_a_summary_with_ten_examples():
+    expected = {"params": {f"layer{i}": {"kernel": np.zeros((2, 2))} for i in range(200)}}
+    tensors = {f"params/other{i}/kernel": np.zeros(3) for i in range(50)}
+    tensors |= {"params/layer7/kernel": np.zeros((2, 3))}
+    with pytest.raises(ValueError) as caught:
+        weights.convert(tensors, expected, {"flax": weights.FLAX}, "w")
+    message = str(caught.value)
+    assert (
+        "250 mismatches (50 unexpected in the file, 199 missing from it, 1 of wrong shape)"
+        in message
+    )
+    assert message.count("\n") == 11 and message.endswith("… and 240 more")
+    for part in ("wrong shape: params/layer7", "missing from the file: params/", "other0/kernel"):
+        assert part in message
