@@ -25,8 +25,8 @@ class Column:
     """
 
     name: str
-    low: float
-    high: float
+    low: float | int
+    high: float | int
     better: Literal["higher", "lower", ""]
     meaning: str
     averaged: bool = True

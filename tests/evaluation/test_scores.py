@@ -8,7 +8,21 @@ import pytest
 
 import jaxle
 from jaxle import Explanation, Explanations
-from jaxle.evaluation import CEILING, METRICS, Column, Evidence, Metric, find_metrics, live, score
+from jaxle.evaluation import (
+    CEILING,
+    METRICS,
+    Column,
+    Evidence,
+    Metric,
+    correlation,
+    cosine,
+    find_metrics,
+    intervals,
+    live,
+    r2,
+    score,
+)
+from jaxle.evaluation import swap as swap_room
 from jaxle.evaluation.discoveries import benjamini_hochberg, p_values
 from jaxle.evaluation.intervals import bootstrap
 from jaxle.evaluation.swap import swap
@@ -89,6 +103,40 @@ def evidence_of_two(evidence) -> Evidence:
     given = evidence()
     arrays = (given.simulated_val, given.activations_val, given.simulated, given.activations)
     return Evidence(*(x[:, :2] for x in arrays), live=np.ones(2, bool))
+
+
+def test_a_neuron_scores_the_same_in_a_layer_of_any_width(evidence):
+    """Layers are padded to one of few widths; what is added must not count."""
+    given = evidence()
+    own = ("correlation", "bootstrap", "cosine", "detection", "r2", "base_rate")
+    arrays = (given.simulated_val, given.activations_val, given.simulated, given.activations)
+    wide = [np.tile(x, (1, 14)) for x in arrays]
+    options = {"draws": given.draws, "seed": given.seed}
+    narrow = score(given, find_metrics(own)).columns
+    got = score(Evidence(*wide, live=np.ones(70, bool), **options), find_metrics(own)).columns
+    for name, values in narrow.items():
+        np.testing.assert_allclose(got[name].reshape(14, 5), np.tile(values, (14, 1)), atol=2e-6)
+    # dead neurons, like padding, compete with none
+    s, a = arrays[2:]
+    assert swap(s[:, :4], a[:, :4])[4:] == swap(s, a, given.live)[4:]
+
+
+def test_layers_of_other_widths_share_programs(evidence):
+    programs = [
+        correlation._pearson,
+        cosine._cosine,
+        intervals._columns,
+        intervals._draw,
+        r2._r2,
+        swap_room._compare,
+    ]
+    given = evidence(null=None, null_val=None)
+    score(given, METRICS)
+    compiled = [program._cache_size() for program in programs]
+    arrays = (given.simulated_val, given.activations_val, given.simulated, given.activations)
+    wide = [np.tile(x, (1, 9)) for x in arrays]
+    score(Evidence(*wide, live=np.ones(45, bool), draws=given.draws, seed=given.seed), METRICS)
+    assert [program._cache_size() for program in programs] == compiled
 
 
 # --- metrics of your own ---
