@@ -124,7 +124,7 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh) -> None:
         **top_impact(impacts),
         "comparisons": comparisons,
         "agreement": agreements([row.scored for row in rows]),
-        "notes": notes(config, rows),
+        "notes": notes(config, facts, rows),
         "results": results,
     }
     artifacts.write_json(workdir / "summary.json", summary)

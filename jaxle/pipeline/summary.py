@@ -26,6 +26,7 @@ from jaxle.pipeline.score import Scored
 from jaxle.pipeline.tables import Row, columns
 from jaxle.pipeline.workdir import run_key
 
+LEAST_IMAGES = {"train": 100, "val": 30, "test": 50}
 CONTROL = ("mean_correlation", "sem_correlation", "mean_length", "n_dead", "n_explained")
 
 
@@ -135,9 +136,22 @@ def top_impact(impacts: Sequence[Impact]) -> dict[str, Any]:
     return {"top_impact": {"taps": taps, "all": overall}}
 
 
-def notes(config: Config, rows: Sequence[Row]) -> list[str]:
-    """Returns what a reader of the scores must know."""
-    return list(_notes(config, rows))
+def notes(config: Config, facts: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+    """Returns what a reader of the scores must know; `facts` are those of the run."""
+    return [*_few_images(facts), *_notes(config, rows)]
+
+
+def _few_images(facts: Mapping[str, Any]) -> Iterator[str]:
+    few = [
+        f"{facts[f'n_{part}']} {part} images ({least} are the least that bear a conclusion)"
+        for part, least in LEAST_IMAGES.items()
+        if facts[f"n_{part}"] < least
+    ]
+    if few:
+        yield (
+            f"This run has only {', '.join(few)}: correlations are high or low by chance, and the "
+            "best ones mean nothing. Use more images."
+        )
 
 
 def _notes(config: Config, rows: Sequence[Row]) -> Iterator[str]:
