@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from jaxle.scenes.edits import EditedPairs, edited_pairs
 from jaxle.scenes.vocabulary import CLASS_NAMES, CONCEPTS
 from jaxle.scenes.world import render
 
 _SAMPLES = 16  # images that stand for all in the fingerprint
+_APART = 2**24  # scenes between the pairs of one seed and those of the next
 
 
 class ScenesSource:
@@ -54,6 +56,15 @@ class ScenesSource:
     def file_names(self) -> list[str]:
         """Each image's number in the world."""
         return [f"scene {i}" for i in range(len(self))]
+
+    def pairs(self, n: int, seed: int) -> EditedPairs:
+        """Returns pairs of pictures that differ in one edit; none is among the source's images.
+
+        Args:
+          n: how many.
+          seed: another one gives pairs of other scenes of the same world.
+        """
+        return edited_pairs(n, self._seed, first=len(self) + _APART * (seed % 2**32))
 
     @functools.cached_property
     def _scenes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

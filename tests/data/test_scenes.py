@@ -3,6 +3,7 @@
 import numpy as np
 
 from jaxle.data.scenes import ScenesSource
+from jaxle.scenes.edits import edited_pairs
 from jaxle.scenes.vocabulary import CLASS_NAMES, CONCEPTS
 from jaxle.scenes.world import render
 
@@ -30,3 +31,13 @@ def test_fingerprint_tells_worlds_apart_and_renders_few():
         != ScenesSource(10**9, seed=4).fingerprint_fields()
         != ScenesSource(10**8, seed=4).fingerprint_fields()
     )
+
+
+def test_pairs_are_of_the_same_world_and_of_no_image_of_the_source():
+    pairs, same = ScenesSource(40, seed=3).pairs(24, 0), edited_pairs(24, 3, first=40)
+    assert pairs.index.min() >= 40
+    np.testing.assert_array_equal(pairs.images_b, same.images_b)
+    np.testing.assert_array_equal(render(pairs.index, 3).images, pairs.images_a)
+    others = ScenesSource(40, seed=3).pairs(24, 5)
+    assert not set(others.index.tolist()) & set(pairs.index.tolist())
+    assert ScenesSource(40, seed=3).pairs(1, 2**40).index.dtype == np.int64
