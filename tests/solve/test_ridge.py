@@ -68,22 +68,19 @@ def test_the_teacher_is_ridge_at_the_strength_of_least_gcv(problems):
     features, targets = problems.similar()
     x, y = problems.standardised(features, targets)
     teacher = ridge.teach(second_moments(features, targets))
-    for k in range(7):
-        gcv, fits = [], []
-        for strength in ridge.STRENGTHS:
-            hat = x @ np.linalg.solve(x.T @ x / 900 + strength * np.eye(30), x.T) / 900
-            gcv.append(
-                np.mean((y[:, k] - hat @ y[:, k]) ** 2) / (1 - (1 + np.trace(hat)) / 900) ** 2
-            )
-            fits.append((hat @ y[:, k], np.trace(hat)))
-        best = int(np.argmin(gcv))
-        assert teacher.strength[k] == pytest.approx(ridge.STRENGTHS[best]) and teacher.freedom[
-            k
-        ] == pytest.approx(fits[best][1], rel=1e-4)
+    fits, traces, gcv = [], [], []
+    for strength in ridge.STRENGTHS:
+        hat = x @ np.linalg.solve(x.T @ x / 900 + strength * np.eye(30), x.T) / 900
+        fits.append(hat @ y)
+        traces.append(np.trace(hat))
+        error = np.mean((y - fits[-1]) ** 2, axis=0)
+        gcv.append(error / (1 - (1 + traces[-1]) / 900) ** 2)
+    for k, best in enumerate(np.argmin(gcv, axis=0)):
+        assert teacher.strength[k] == pytest.approx(ridge.STRENGTHS[best])
+        assert teacher.freedom[k] == pytest.approx(traces[best], rel=1e-4)
         mine = features @ np.asarray(teacher.weights)[:, k] + float(teacher.bias[k])
-        np.testing.assert_allclose(
-            (mine - targets[:, k].mean()) / targets[:, k].std(), fits[best][0], atol=1e-4
-        )
+        mine = (mine - targets[:, k].mean()) / targets[:, k].std()
+        np.testing.assert_allclose(mine, fits[best][:, k], atol=1e-4)
 
 
 def test_the_teacher_with_more_concepts_than_images_constant_columns_and_dead_neurons(problems):
