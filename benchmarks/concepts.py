@@ -7,7 +7,7 @@ They are screened, and their second moments accumulated. Claims:
 
 1. The probabilities, 1.6 GB as a matrix, are consumed under 1.5 GB peak, embeddings and everything
    else included: on two cores 0.62 GB screened, 1.12 GB with the moments of all 8,000. glibc is
-   told to hand freed buffers back, as MALLOC_MMAP_THRESHOLD_=1048576 in the environment does; with
+   set to return freed buffers, as MALLOC_MMAP_THRESHOLD_=1048576 in the environment does; with
    --no-release it keeps some 0.4 GB of them: 1.55 GB.
 2. Screening by groups of rows beside a full sort.
 3. Calibration by Newton's method beside the paper's grid search on the same tiles (one evaluation

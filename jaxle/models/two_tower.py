@@ -162,7 +162,7 @@ class TwoTower:
             raise ValueError(f"texts is {texts[:3]!r}; expected a list of one or more str")
         tokens, batch_size = self.tokenize(texts), self.image.fit_batch(min(batch_size, len(texts)))
         known = self.variables["params"]["txt"]["Embed_0"]["embedding"].shape[0]
-        if tokens.max() >= known:  # a gather would clamp it without a word
+        if tokens.max() >= known:  # a gather would clamp it silently
             raise ValueError(
                 f"the tokenizer gives token {tokens.max()}, "
                 f"but the text tower of {self.name} knows {known}"

@@ -122,7 +122,7 @@ def test_unusable_files(folder, tmp_path):
     refused(folder, "cannot read .*images.npy: no such file; expected uint8")
 
 
-def test_fingerprint_tells_contents_not_places(folder):
+def test_fingerprint_is_of_contents_and_not_of_places(folder):
     before = ArraysSource(folder).fingerprint_fields()
     assert ArraysSource(str(folder) + "/").fingerprint_fields() == before
     seen = [before]

@@ -114,7 +114,7 @@ def test_file_that_is_no_picture_is_named_when_it_is_read(folder):
     assert source[0][1] == 0
 
 
-def test_fingerprint_tells_contents_not_places(folder, tmp_path):
+def test_fingerprint_is_of_contents_and_not_of_places(folder, tmp_path):
     before = FolderSource(folder).fingerprint_fields()
     shutil.copytree(folder, tmp_path / "elsewhere")
     assert FolderSource(tmp_path / "elsewhere").fingerprint_fields() == before

@@ -23,7 +23,7 @@ def test_source_gives_what_the_renderer_makes():
     )
 
 
-def test_fingerprint_tells_worlds_apart_and_renders_few():
+def test_fingerprint_distinguishes_worlds_and_renders_few():
     fields = ScenesSource(10**9, seed=3).fingerprint_fields()
     assert fields == ScenesSource(10**9, seed=3).fingerprint_fields()
     assert (

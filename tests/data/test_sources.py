@@ -1,4 +1,4 @@
-"""Opening by name: every spec, the seeded limit, and what a misspelt config is told."""
+"""Opening by name: every spec, the seeded limit, and the messages for misspelt ones."""
 
 import numpy as np
 import pytest
@@ -115,7 +115,7 @@ def test_your_own_source_end_to_end(name):
         ("Absent", "has no 'Absent', which data source"),
     ],
 )
-def test_an_object_that_is_no_source_is_told_what_it_lacks(name, message):
+def test_an_object_that_is_no_source_is_named_with_what_it_lacks(name, message):
     with pytest.raises(ValueError, match=message) as caught:
         open_source(f"{__name__}:{name}")
     assert "\n" not in str(caught.value)
@@ -190,7 +190,7 @@ def test_limit_takes_a_seeded_subset_in_order(arrays):
     assert chosen(0) == chosen(0) != chosen(1)
 
 
-def test_fingerprint_tells_subsets_apart(arrays):
+def test_fingerprint_distinguishes_subsets(arrays):
     def fields(**options):
         return tuple(
             sorted(

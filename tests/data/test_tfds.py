@@ -100,7 +100,7 @@ def test_source_travels_to_worker_processes(prepared):
     assert np.array_equal(pickle.loads(pickle.dumps(source))[3][0], source[3][0])
 
 
-def test_fingerprint_tells_splits_apart(prepared):
+def test_fingerprint_distinguishes_splits(prepared):
     fields = [
         TfdsSource("pets", split, prepared).fingerprint_fields()
         for split in ("train", "test", "test[:3]", "test")

@@ -319,7 +319,7 @@ def test_another_depth_names_every_mismatch(hub):
 
 
 def test_it_learns_with_the_sigmoid_loss():
-    """Three pairs are told apart after a few steps, through every parameter: what a training from
+    """Three pairs are separated after a few steps, through every parameter: what a training from
     scratch needs."""
     shallow = siglip.SigLIPConfig(
         dataclasses.replace(CONFIG.image, depth=1), dataclasses.replace(CONFIG.text, depth=1)

@@ -136,7 +136,7 @@ def multiplied(module, variables, x, tap):
         after, before = taps.Tap("/".join(path), "out"), taps.Tap("/".join(path), "in")
         if (
             place.get(after, -1) < place[tap]
-        ):  # before the tap, or of the text tower, which images never meet
+        ):  # before the tap, or of the text tower, which images do not pass
             continue
         given = found[after].shape
         if (

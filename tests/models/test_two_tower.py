@@ -256,5 +256,5 @@ def test_a_missing_tokenizer_names_the_file_to_bring(folder, tmp_path, monkeypat
     assert given.embed_texts(TEXTS).shape == (5, 24)
 
 
-def test_texts_that_the_vocabulary_does_not_know_are_told(model):
+def test_texts_that_the_vocabulary_lacks_are_listed(model):
     assert model.unreadable(["a red square", "!!!", "stripes", "☃"]) == ["!!!", "☃"]
