@@ -71,8 +71,13 @@ def session_folder(tmp_path_factory) -> Path:
 
 def environment(tmp_path_factory) -> dict[str, str]:
     """Returns a user's environment: one device, and the session's compilation cache."""
-    cache = str(session_folder(tmp_path_factory) / "compiled")
-    return {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": cache}
+    return {
+        **os.environ,
+        "XLA_FLAGS": "",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(session_folder(tmp_path_factory) / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
 
 
 def python(

@@ -49,7 +49,7 @@ class Step(NamedTuple):
     """A cached computation: `make(*inputs, options, mesh)` → arrays, facts."""
 
     name: str
-    stage: str  # of STAGES: the one that must be requested for it to be made
+    stage: str  # of STAGES: the one that must be requested for it to be made; "": any
     version: int
     make: Callable[..., Made]
 
@@ -122,7 +122,7 @@ class Cache:
 
     def require(self, step: Step, what: str) -> None:
         """Raises a ValueError where a step's stage was not requested."""
-        if step.stage not in self.stages:
+        if step.stage and step.stage not in self.stages:
             raise ValueError(
                 f"stage {step.stage!r} is not complete for {what}: "
                 f"add it to --stages, as --stages={','.join((step.stage, *self.stages))}."

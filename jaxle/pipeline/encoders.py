@@ -123,4 +123,4 @@ def encoder_matrix(
 
 
 CALIBRATION = Step("calibration", "probe", 1, _calibrate)
-TEXT = Step("texts", "probe", 1, _embed_words)
+TEXT = Step("texts", "", 1, _embed_words)  # each stage has words of its own

@@ -129,6 +129,9 @@ def test_a_stage_that_was_not_requested_refuses_with_the_flag_to_add(cache):
     whole.step(step, "layer1, label", [ONE])
     cache.step(step, "layer1, label", [ONE])  # it is there now, whoever made it
     assert len(calls) == 1
+    anywhere, calls = recorder("texts", stage="")
+    cache.step(anywhere, "words of any stage", [ONE])
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("damage", ["byte", "cut", "no array", "no manifest", "half a manifest"])
