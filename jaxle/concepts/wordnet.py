@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from jaxle.concepts.hierarchy import resolve_superclasses
 
-SYNSET = re.compile(r"n\d{8}")
+SYNSET = re.compile(r"(n\d{8})(?:[_ -].*)?")  # an id, alone or before a name: n01443537_goldfish
 DATA_SETS = ("cifar10", "cifar100")
 # As the paper's code does: 19 coarse labels of CIFAR-100.
 _MERGED = {"vehicles 1": "vehicles", "vehicles 2": "vehicles"}
@@ -40,8 +40,8 @@ def describe(class_names: Sequence[str]) -> Described:
     """Returns readable names and superclasses of classes that WordNet has.
 
     Args:
-      class_names: ids such as "n02099601" in any order, or the class names of one of `DATA_SETS`
-        (case, spacing and underscores are free).
+      class_names: ids such as "n02099601" or "n01443537_goldfish" in any order, or the class names
+        of one of `DATA_SETS` (case, spacing and underscores are free).
 
     Returns:
       Described. Of hypernyms with the same classes the most specific is kept; dropped are those of
@@ -80,7 +80,9 @@ def synsets(class_names: Sequence[str]) -> tuple[str, ...]:
       ValueError: classes that have none (see `describe`).
     """
     class_names = [str(name) for name in class_names]
-    if class_names and all(SYNSET.fullmatch(name) for name in class_names):
+    found = [SYNSET.fullmatch(name) for name in class_names]
+    if class_names and all(found):
+        class_names = [match[1] for match in found if match]
         unknown = [name for name in class_names if name not in _graph()]
         if unknown:
             raise ValueError(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from jaxle.data.names import read_names
+from jaxle.data.names import read_names, readable
 from jaxle.images import decode
 
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -73,7 +73,9 @@ class FolderSource:
                 "expected at least two subfolders, or no label varies"
             )
         self.class_names = (
-            read_names(names_file, len(folders)) if names_file.exists() else tuple(folders)
+            read_names(names_file, len(folders))
+            if names_file.exists()
+            else tuple(readable(folder) for folder in folders)
         )
         self.labels = np.repeat(
             np.arange(len(folders), dtype=np.int32), [len(images) for images in found]

@@ -1,10 +1,24 @@
-"""Lists of names: a text file with one name a line (classes, concepts)."""
+"""Names of classes, concepts and images: text files with one a line, and names of files as text."""
 
 from __future__ import annotations
 
 import collections
 import os
 from pathlib import Path
+
+
+def readable(name: str) -> str:
+    """Returns a file's name or path as text that can be written: line breaks as spaces, and parts
+    whose bytes are no UTF-8 as Latin-1."""
+    return name if name.isprintable() else "/".join(map(_readable, name.split("/")))
+
+
+def _readable(part: str) -> str:
+    try:
+        part.encode("utf-8")
+    except UnicodeEncodeError:
+        part = os.fsencode(part).decode("latin-1")
+    return " ".join(part.splitlines())
 
 
 def read_names(path: str | os.PathLike[str], expected: int | None = None) -> tuple[str, ...]:

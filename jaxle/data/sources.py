@@ -16,6 +16,7 @@ from jaxtyping import Int, Int32, UInt8
 from jaxle.arrays import checks_input
 from jaxle.data.arrays import ArraysSource
 from jaxle.data.folder import FolderSource
+from jaxle.data.names import readable
 from jaxle.data.outside import OutsideSource
 from jaxle.data.scenes import ScenesSource
 from jaxle.data.splits import shuffled
@@ -149,6 +150,8 @@ def specs() -> list[str]:
 def names_of(source: Source) -> list[str]:
     """Returns a name for each image: the source's `file_names`, else "image 0", "image 1", ….
 
+    Names are text of one line; what is no UTF-8 is read as Latin-1.
+
     Raises:
       ValueError: `file_names` that are not one str an image.
     """
@@ -161,7 +164,7 @@ def names_of(source: Source) -> list[str]:
             f"the source has {len(names)} file_names for {len(source)} images; "
             "expected one str an image"
         )
-    return names
+    return [readable(name) for name in names]
 
 
 class Subset:

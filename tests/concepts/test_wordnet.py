@@ -32,6 +32,14 @@ def test_classes_of_imagenet_are_in_the_order_of_its_labels_and_readable(imagene
     ]
 
 
+def test_ids_before_a_name_are_ids(imagenet):
+    named = [f"{synset}_any-name" for synset in wordnet.imagenet()]
+    assert wordnet.describe(named) == imagenet
+    assert wordnet.synsets(["n01443537_goldfish", "n02099601"]) == ("n01443537", "n02099601")
+    with pytest.raises(ValueError, match="class names repeat"):
+        wordnet.synsets(["n01443537_goldfish", "n01443537"])
+
+
 def above(described, name):
     return [superclass for superclass, members in described.superclasses.items() if name in members]
 

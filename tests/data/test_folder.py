@@ -1,12 +1,15 @@
 """Image folders: what counts as a class and as a picture, and what makes a folder unusable."""
 
+import os
 import shutil
+from io import BytesIO
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxle.data.folder import FolderSource
+from jaxle.data.sources import names_of
 
 
 @pytest.fixture
@@ -85,6 +88,21 @@ def test_an_ambiguous_order_of_named_folders_is_refused(tmp_path):
     assert FolderSource(same).class_names == ("cat", "dog", "car")
     with pytest.raises(ValueError, match="class folders 01 and 1 are the same number"):
         FolderSource(numbered(tmp_path / "d", ["1", "01", "2"]))
+
+
+def test_odd_names_become_text_of_one_line(tmp_path):
+    root = os.fsencode(tmp_path)
+    for name in (b"caf\xe9", b"two\nlines", "na\u00efve".encode()):
+        os.makedirs(root + b"/" + name)
+        Image.new("RGB", (2, 2)).save(io := BytesIO(), "PNG")
+        with open(root + b"/" + name + b"/a\xe9.png", "wb") as file:
+            file.write(io.getvalue())
+    source = FolderSource(tmp_path)
+    assert sorted(source.class_names) == ["caf\u00e9", "na\u00efve", "two lines"]
+    assert sorted(names_of(source)) == [
+        f"{name}/a\u00e9.png" for name in sorted(source.class_names)
+    ]
+    assert all(source[i][0].shape == (2, 2, 3) for i in range(3))
 
 
 def test_unusable_folders(folder, tmp_path):
