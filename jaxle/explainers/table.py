@@ -8,7 +8,6 @@ from jaxtyping import Bool
 from jaxle.explainers.protocol import Problem
 from jaxle.explainers.search import Found
 from jaxle.explanations import Explanation
-from jaxle.solve.moments import scales
 
 
 def rows(
@@ -21,7 +20,7 @@ def rows(
       problem: what was explained.
       converged: (neurons,), False flags the fit before the search; None where there was none.
     """
-    dead, varies = problem.maxima < problem.dead_threshold, _varies(problem)
+    dead, varies = problem.maxima < problem.dead_threshold, problem.measured.train.varies()
     result = []
     for k, count in enumerate(found.count):
         chosen = sorted(zip(-found.weights[k, :count], range(count), strict=True))
@@ -41,8 +40,4 @@ def rows(
 
 def counted(problem: Problem) -> Bool[np.ndarray, " neurons"]:
     """Returns which neurons are neither dead nor constant on train: those a mean length counts."""
-    return (problem.maxima >= problem.dead_threshold) & _varies(problem)
-
-
-def _varies(problem: Problem) -> np.ndarray:
-    return np.asarray(scales(problem.measured.train).inv_y) > 0
+    return (problem.maxima >= problem.dead_threshold) & problem.measured.train.varies()

@@ -22,7 +22,7 @@ import optax
 from jaxtyping import Float64, Int, Real
 
 from jaxle.arrays import Array
-from jaxle.stats import CONSTANT
+from jaxle.stats import is_constant
 
 STEPS, RATE = 100, 1e-2  # the paper's
 _UNIT_RATE = 0.05  # in standardised units, falling to 0 along a half cosine
@@ -46,7 +46,7 @@ def norm(
     s, q = np.asarray(simulated, np.float64), np.asarray(activations, np.float64)
     mean_s, mean_q = s.mean(axis=0), q.mean(axis=0)
     variance = ((s - mean_s) ** 2).mean(axis=0)
-    constant = np.sqrt(variance) <= CONSTANT * np.abs(s).max(axis=0)
+    constant = is_constant(np.sqrt(variance), mean_s)
     covariance = ((s - mean_s) * (q - mean_q)).mean(axis=0)
     scale = np.where(constant, 0.0, covariance / np.where(constant, 1.0, variance))
     return scale, mean_q - scale * mean_s
@@ -74,7 +74,7 @@ def optim(
     s, q = np.asarray(simulated, np.float64), np.asarray(activations, np.float64)
     n = s.shape[1]
     mean_s, mean_q, std_s, std_q = s.mean(axis=0), q.mean(axis=0), s.std(axis=0), q.std(axis=0)
-    constant = std_s <= CONSTANT * np.abs(s).max(axis=0)
+    constant = is_constant(std_s, mean_s)
     unit = np.where(constant, 1.0, std_s)
     std = np.where(std_q > 0, std_q, 1.0)
     at_mean = total_change(change, np.broadcast_to(mean_q, s.shape), neurons)

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxle.explainers import find_explainer
@@ -130,15 +129,15 @@ def _parts(measured: Measured) -> dict[str, Moments]:
 def _unpack(stored: Stored, folds: int) -> Measured:
     def moments(part: str) -> Moments:
         names = [name for name in Moments._fields if name != "n"]
-        arrays = {name: jnp.asarray(stored.arrays[f"{part}.{name}"]) for name in names}
+        arrays = {name: np.asarray(stored.arrays[f"{part}.{name}"]) for name in names}
         return Moments(n=int(stored.arrays[f"{part}.n"]), **arrays)
 
     kept, train, val = np.asarray(stored.arrays["kept"]), moments("train"), moments("val")
     if not folds:
-        return Measured(kept, train, val)
+        return Measured(kept, train, val).on_device()
     parts = tuple(moments(f"fold{i}") for i in range(stored.facts["n_folds"]))
     spectrum = Spectrum(*(np.asarray(stored.arrays[f"spectrum.{n}"]) for n in Spectrum._fields))
-    return Measured(kept, train, val, parts, merge([train, val]), spectrum)
+    return Measured(kept, train, val, parts, merge([train, val]), spectrum).on_device()
 
 
 FIT = Step("fit", "fit", 1, _fit)

@@ -15,8 +15,17 @@ def explained(x, y, columns):
     return fitted.var() / y.var()
 
 
+def fit(x, y, columns):
+    """The least-squares prediction with intercept."""
+    design = np.column_stack([x[:, columns], np.ones(len(x))])
+    return design @ np.linalg.lstsq(design, y, rcond=None)[0]
+
+
 def step_by_step(x, y, most):
-    """One neuron's path: (concepts, whether two candidates or an end were within 1e-6)."""
+    """One neuron's path: (concepts, whether two candidates or an end were within 2e-5).
+
+    Of exact ties the first that correlates positively with what is left, else the first.
+    """
     chosen, reached, close = [], 0.0, False
     while len(chosen) < min(most, x.shape[1]):
         open_ = [
@@ -29,8 +38,10 @@ def step_by_step(x, y, most):
             close |= len(gains) > 0 and gains.max() > 1e-7
             break
         best = gains >= gains.max() - 1e-9
-        close |= (gains > gains.max() - 2e-6)[~best].any()
-        chosen.append(open_[int(np.argmax(best))])
+        close |= (gains > gains.max() - 2e-5)[~best].any()
+        left = y - fit(x, y, chosen)
+        positive = best & np.array([(left - left.mean()) @ x[:, j] > 1e-9 for j in open_])
+        chosen.append(open_[int(np.argmax(positive if positive.any() else best))])
         reached += gains.max()
     return chosen, close
 
@@ -71,9 +82,21 @@ def test_a_negative_concept_is_found_and_a_path_ends_where_all_is_explained(prob
 
 def test_of_two_equal_columns_the_first_is_chosen_and_the_other_never(problems):
     features, targets = problems.similar()
-    twice = np.concatenate([features, features, 1 - features], axis=1)
+    twice = np.concatenate([features, features], axis=1)
     once, path = (forward.path(second_moments(part, targets), most=8) for part in (features, twice))
     np.testing.assert_array_equal(path, once)
+
+
+def test_of_a_column_and_its_complement_the_one_of_positive_weight_is_chosen(problems):
+    features, targets = problems.similar()
+    n = features.shape[1]
+    both = np.concatenate([features, 1 - features], axis=1)
+    once, path = (forward.path(second_moments(part, targets), most=8) for part in (features, both))
+    np.testing.assert_array_equal(np.where(path >= n, path - n, path), once)
+    assert (path >= n).any()
+    first = path[:, 0]
+    centred = targets - targets.mean(0)
+    assert all(centred[:, k] @ both[:, j] > 0 for k, j in enumerate(first))
 
 
 def test_no_superclass_beside_all_its_classes(problems):
