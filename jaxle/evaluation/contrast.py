@@ -1,0 +1,131 @@
+"""A trained network against untrained ones on the same pairs of pictures.
+
+    D = T − (U_1 + … + U_S)/S        of a layer's mean agreement, following, correlation
+    D ± t·√(V + s²/S)                V: of D over resampled pairs, the same for all networks
+                                     s²: of the U_j, over initialisations
+
+with Student's t, degrees of freedom by Welch and Satterthwaite (S − 1 for the initialisations). The
+U_j vary with the pairs, too, so that the interval is a little wide. What it covers is this trained
+network against the mean of untrained ones, on other pairs; it does not cover other trainings. An
+untrained network follows some attributes, too, such as size and brightness: the question is not
+whether it scores, but by how much less.
+
+With one untrained network nothing is known of others, and the interval is over pairs alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+from jaxle.arrays import checks_input
+from jaxle.evaluation.changes import LEVEL, MEASURES, Estimate, resampled_means
+from jaxle.evaluation.counterfactual import Counterfactual
+
+
+@dataclass(frozen=True, eq=False)
+class Contrast:
+    """A trained network's means minus those of untrained ones, by name of `changes.MEASURES`.
+
+    Attributes:
+      trained: the trained network's means.
+      untrained: each untrained network's, in the order given.
+      difference: of the trained network's and the mean of the others', with its interval.
+      p_value: (1 + number of untrained networks that are at least as good)/(1 + their number): how
+        often a network that is one of them would be so good. It cannot fall below 1/(1 + number).
+      n_pairs: how many pairs.
+    """
+
+    trained: Mapping[str, float]
+    untrained: Mapping[str, tuple[float, ...]]
+    difference: Mapping[str, Estimate]
+    p_value: Mapping[str, float]
+    n_pairs: int
+
+    @property
+    def n_untrained(self) -> int:
+        """How many untrained networks."""
+        return len(next(iter(self.untrained.values())))
+
+    @property
+    def facts(self) -> dict[str, float | int]:
+        """Flat JSON values, for summary.json."""
+        found: dict[str, float | int] = {"n_untrained": self.n_untrained}
+        for name, (value, low, high) in self.difference.items():
+            found |= {
+                f"untrained_{name}": float(np.mean(self.untrained[name])),
+                f"{name}_gain": float(value),
+                f"{name}_gain_low": float(low),
+                f"{name}_gain_high": float(high),
+            }
+        return found
+
+    def to_frame(self) -> pd.DataFrame:
+        """Returns a table with one row a measure."""
+        rows = []
+        for name, (value, low, high) in self.difference.items():
+            others = self.untrained[name]
+            row = {"measure": name, "trained": self.trained[name]}
+            row |= {"untrained": float(np.mean(others)), "worst": min(others), "best": max(others)}
+            row |= {"difference": value, "low": low, "high": high}
+            rows.append({**row, "p_value": self.p_value[name]})
+        return pd.DataFrame(rows)
+
+
+@checks_input
+def contrast(
+    trained: Counterfactual,
+    untrained: Sequence[Counterfactual],
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+) -> Contrast:
+    """Compares a layer of a trained network with the same layer of untrained ones.
+
+    Args:
+      trained: of `counterfactual`.
+      untrained: of the same layer of networks that learnt nothing, each with explanations of its
+        own neurons, on the same pairs of pictures; five or more, since one of them is a noisy
+        control.
+      draws: resamples of the pairs, at least 2.
+      seed: of these, an integer from 0 to 2⁶⁴ − 1.
+
+    Raises:
+      ValueError: no untrained network, other pairs, or other options of `counterfactual`.
+    """
+    networks = [trained, *untrained]
+    if len(networks) < 2:
+        raise ValueError("expected at least one untrained network to compare with, got none.")
+    for name, of in (
+        ("pairs", lambda one: (len(one.changes.real), one.kinds)),
+        ("options", lambda one: (one.negligible, one.min_pairs)),
+    ):
+        if len({of(one) for one in networks}) > 1:
+            raise ValueError(f"the networks were tested with different {name}: expected the same.")
+    means = [resampled_means(one.changes, one.judged, one.live, draws, seed) for one in networks]
+    n = len(trained.changes.real)
+    difference, p_value = {}, {}
+    for name in MEASURES:
+        ours, others = means[0][name], np.stack([own[name] for own in means[1:]])
+        moved = ours - others.mean(axis=0)
+        difference[name] = _interval(moved, others[:, 0], n)
+        p_value[name] = (1 + int((others[:, 0] >= ours[0]).sum())) / (1 + len(others))
+    first = {name: float(means[0][name][0]) for name in MEASURES}
+    rest = {name: tuple(float(own[name][0]) for own in means[1:]) for name in MEASURES}
+    return Contrast(first, rest, difference, p_value, n)
+
+
+def _interval(moved: np.ndarray, others: np.ndarray, n_pairs: int) -> Estimate:
+    over_pairs = float(moved[1:].var(ddof=1))
+    over_inits = float(others.var(ddof=1)) / len(others) if len(others) > 1 else 0.0
+    total = over_pairs + over_inits
+    freedom = np.inf
+    if total > 0:
+        parts = over_pairs**2 / max(n_pairs - 1, 1) + over_inits**2 / max(len(others) - 1, 1)
+        freedom = total**2 / parts
+    half = float(stdtrit(freedom, (1 + LEVEL) / 2) * np.sqrt(total))
+    return Estimate(float(moved[0]), float(moved[0] - half), float(moved[0] + half))
