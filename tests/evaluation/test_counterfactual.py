@@ -128,7 +128,7 @@ def test_kinds_are_told_apart():
 def test_chance_is_not_called_clear():
     a, b, _ = world(200, seed=5)
     rng = np.random.default_rng(6)
-    n = 1500
+    n = 4000
     q_a, q_b = np.exp(rng.normal(size=(2, 200, n)))
     rows = [{NAMES[k % 4]: rng.choice([-1, 1])} for k in range(n)]
     found = counterfactual(table(*rows), q_a, q_b, a, b, NAMES)
