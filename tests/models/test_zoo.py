@@ -85,7 +85,8 @@ def test_pil_images_of_any_size_and_mode(model):
 def test_unknown_names_list_the_valid_ones(model, images):
     with pytest.raises(
         ValueError,
-        match="unknown model 'resnet21'; valid models: scenes_resnet, scenes_siglip_s, ",
+        match="unknown model 'resnet21' .nearest: resnet32_cifar10, resnet20_cifar10.; "
+        "valid models: scenes_resnet, scenes_siglip_s, ",
     ):
         zoo.load_model("resnet21")
     with pytest.raises(
