@@ -50,11 +50,19 @@ MEASURES = {"agreement": 0.5, "following": 0.0, "correlation": 0.0}  # name → 
 
 
 class Estimate(NamedTuple):
-    """Values with the ends of their 95 % confidence intervals."""
+    """Values, one a neuron, with the ends of their 95 % confidence intervals."""
 
-    value: Float64[np.ndarray, "*of"] | float
-    low: Float64[np.ndarray, "*of"] | float
-    high: Float64[np.ndarray, "*of"] | float
+    value: Float64[np.ndarray, "*of"]
+    low: Float64[np.ndarray, "*of"]
+    high: Float64[np.ndarray, "*of"]
+
+
+class Mean(NamedTuple):
+    """A layer's mean with the ends of its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 class Changes(NamedTuple):
@@ -215,7 +223,7 @@ def mean_interval(
     draws: Float64[np.ndarray, " draws"],
     changes: Changes,
     judged: Bool[np.ndarray, " neurons"],
-) -> Estimate:
+) -> Mean:
     """Returns a layer's mean with its interval, from `resampled_means`.
 
     Where all draws are alike, as where every change comes as predicted, the interval is that of the
@@ -228,10 +236,10 @@ def mean_interval(
     else:
         n = int(changes.n_decided[judged].max(initial=0))
     if n == 0:
-        return Estimate(value, least, 1.0)
+        return Mean(value, least, 1.0)
     if half == 0 and name != "correlation":
         share = (value - least) / (1 - least)
         for_, against, every = (np.asarray(x) for x in (share * n, n - share * n, n))
         one = agreement(for_, against) if least == 0 else following(for_, against, every)
-        return Estimate(value, float(one.low), float(one.high))
-    return Estimate(value, max(least, value - half), min(1.0, value + half))
+        return Mean(value, float(one.low), float(one.high))
+    return Mean(value, max(least, value - half), min(1.0, value + half))

@@ -20,10 +20,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float64
 from scipy.special import stdtrit
 
 from jaxle.arrays import checks_input
-from jaxle.evaluation.changes import LEVEL, MEASURES, Estimate, resampled_means
+from jaxle.evaluation.changes import LEVEL, MEASURES, Mean
 from jaxle.evaluation.counterfactual import Counterfactual
 
 
@@ -42,7 +43,7 @@ class Contrast:
 
     trained: Mapping[str, float]
     untrained: Mapping[str, tuple[float, ...]]
-    difference: Mapping[str, Estimate]
+    difference: Mapping[str, Mean]
     p_value: Mapping[str, float]
     n_pairs: int
 
@@ -77,22 +78,14 @@ class Contrast:
 
 
 @checks_input
-def contrast(
-    trained: Counterfactual,
-    untrained: Sequence[Counterfactual],
-    *,
-    draws: int = 1000,
-    seed: int = 0,
-) -> Contrast:
+def contrast(trained: Counterfactual, untrained: Sequence[Counterfactual]) -> Contrast:
     """Compares a layer of a trained network with the same layer of untrained ones.
 
     Args:
       trained: of `counterfactual`.
       untrained: of the same layer of networks that learnt nothing, each with explanations of its
-        own neurons, on the same pairs of pictures; five or more, since one of them is a noisy
-        control.
-      draws: resamples of the pairs, at least 2.
-      seed: of these, an integer from 0 to 2⁶⁴ − 1.
+        own neurons, on the same pairs of pictures and with the same options; five or more, since
+        one of them is a noisy control.
 
     Raises:
       ValueError: no untrained network, other pairs, or other options of `counterfactual`.
@@ -102,24 +95,32 @@ def contrast(
         raise ValueError("expected at least one untrained network to compare with, got none.")
     for name, of in (
         ("pairs", lambda one: (len(one.changes.real), one.kinds)),
-        ("options", lambda one: (one.negligible, one.min_pairs)),
+        ("options", lambda one: (one.negligible, one.min_pairs, one.seed)),
+        ("numbers of draws", lambda one: len(one.draws["following"])),
     ):
         if len({of(one) for one in networks}) > 1:
             raise ValueError(f"the networks were tested with different {name}: expected the same.")
-    means = [resampled_means(one.changes, one.judged, one.live, draws, seed) for one in networks]
-    n = len(trained.changes.real)
+    return contrast_draws(
+        trained.draws, [one.draws for one in untrained], len(trained.changes.real)
+    )
+
+
+Draws = Mapping[str, Float64[np.ndarray, " draws"]]  # name of MEASURES → `Counterfactual.draws`
+
+
+def contrast_draws(trained: Draws, untrained: Sequence[Draws], n_pairs: int) -> Contrast:
+    """Returns what `contrast` does, from the means of each network on the same draws."""
     difference, p_value = {}, {}
     for name in MEASURES:
-        ours, others = means[0][name], np.stack([own[name] for own in means[1:]])
-        moved = ours - others.mean(axis=0)
-        difference[name] = _interval(moved, others[:, 0], n)
+        ours, others = trained[name], np.stack([own[name] for own in untrained])
+        difference[name] = _interval(ours - others.mean(axis=0), others[:, 0], n_pairs)
         p_value[name] = (1 + int((others[:, 0] >= ours[0]).sum())) / (1 + len(others))
-    first = {name: float(means[0][name][0]) for name in MEASURES}
-    rest = {name: tuple(float(own[name][0]) for own in means[1:]) for name in MEASURES}
-    return Contrast(first, rest, difference, p_value, n)
+    first = {name: float(trained[name][0]) for name in MEASURES}
+    rest = {name: tuple(float(own[name][0]) for own in untrained) for name in MEASURES}
+    return Contrast(first, rest, difference, p_value, n_pairs)
 
 
-def _interval(moved: np.ndarray, others: np.ndarray, n_pairs: int) -> Estimate:
+def _interval(moved: np.ndarray, others: np.ndarray, n_pairs: int) -> Mean:
     over_pairs = float(moved[1:].var(ddof=1))
     over_inits = float(others.var(ddof=1)) / len(others) if len(others) > 1 else 0.0
     total = over_pairs + over_inits
@@ -128,4 +129,4 @@ def _interval(moved: np.ndarray, others: np.ndarray, n_pairs: int) -> Estimate:
         parts = over_pairs**2 / max(n_pairs - 1, 1) + over_inits**2 / max(len(others) - 1, 1)
         freedom = total**2 / parts
     half = float(stdtrit(freedom, (1 + LEVEL) / 2) * np.sqrt(total))
-    return Estimate(float(moved[0]), float(moved[0] - half), float(moved[0] + half))
+    return Mean(float(moved[0]), float(moved[0] - half), float(moved[0] + half))

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int64, Real
+from jaxtyping import Bool, Float64, Int64, Real
 
 from jaxle.arrays import Array, check_equal_rows, check_live, check_matrix, checks_input
 from jaxle.columns import Column
@@ -30,6 +30,7 @@ from jaxle.evaluation.changes import (
     MEASURES,
     Changes,
     Estimate,
+    Mean,
     agreement,
     compare_changes,
     correlation,
@@ -60,8 +61,9 @@ class Counterfactual:
       means: name of the three → the layer's mean: the first two over judged neurons, the last over
         live ones, of which an unexplained one counts as 0.
       by_concept: for the concepts of each explanation.
+      draws: the same means on every resample of the pairs, the first as they are, for `contrast`.
       kinds: kind of each pair; "" where none was given.
-      negligible, min_pairs: as they were given.
+      negligible, min_pairs, seed: as they were given.
     """
 
     explanations: Explanations
@@ -71,16 +73,18 @@ class Counterfactual:
     agreement: Estimate
     following: Estimate
     correlation: Estimate
-    means: Mapping[str, Estimate]
+    means: Mapping[str, Mean]
+    draws: Mapping[str, Float64[np.ndarray, " draws"]]
     by_concept: ConceptChanges
     kinds: tuple[str, ...]
     negligible: float
     min_pairs: int
+    seed: int
 
     @property
     def n_clear(self) -> int:
         """Judged neurons that go as predicted more often than not: agreement's low end above ½."""
-        return int((self.judged & (np.asarray(self.agreement.low) > 0.5)).sum())
+        return int((self.judged & (self.agreement.low > 0.5)).sum())
 
     @property
     def columns(self) -> dict[str, np.ndarray]:
@@ -103,7 +107,7 @@ class Counterfactual:
         own, lengths = self.by_concept, self.explanations.lengths
         neurons, slots = np.nonzero(np.arange(own.effect.shape[1]) < lengths[:, None])
         rows = [self.explanations[k] for k in neurons.tolist()]
-        value, low, high = (np.asarray(part)[neurons, slots] for part in own.agreement)
+        value, low, high = (part[neurons, slots] for part in own.agreement)
         return pd.DataFrame(
             {
                 "unit": self.explanations.units[neurons],
@@ -224,7 +228,7 @@ def counterfactual(
 
     for_, against = ((changes.outcome == side).sum(axis=0) for side in (1, -1))
     judged = live & (changes.n_decided >= min_pairs)
-    means = resampled_means(changes, judged, live, draws, seed)
+    resampled = resampled_means(changes, judged, live, draws, seed)
     return Counterfactual(
         explanations,
         changes,
@@ -233,11 +237,13 @@ def counterfactual(
         agreement(for_, against),
         following(for_, against, changes.n_predicted),
         correlation(changes),
-        {name: mean_interval(name, values, changes, judged) for name, values in means.items()},
+        {name: mean_interval(name, of, changes, judged) for name, of in resampled.items()},
+        resampled,
         concept_changes(explanations, names, p_b - p_a, real, negligible),
         kinds,
         float(negligible),
         int(min_pairs),
+        int(seed),
     )
 
 

@@ -155,7 +155,7 @@ def networks(seed, scale):
         strength = 0.3 * scale if number == 0 else rng.normal(0.3, 0.1)
         signal = np.eye(4)[:, np.arange(8) % 4] * strength
         q_a, q_b = (x @ signal + rng.normal(size=(80, 8)) for x in (a, b))
-        found.append(counterfactual(table(*rows), q_a, q_b, a, b, NAMES, draws=2))
+        found.append(counterfactual(table(*rows), q_a, q_b, a, b, NAMES, draws=100))
     return found
 
 
@@ -163,10 +163,10 @@ def test_networks_of_one_kind_differ_by_chance_alone_and_a_better_one_shows():
     inside, clear = [], []
     for seed in range(60):
         first, *others = networks(seed, 1)
-        found = contrast(first, others[:5], draws=100)
+        found = contrast(first, others[:5])
         inside += [low <= 0 <= high for _, low, high in found.difference.values()]
         better, *_ = networks(seed, 6)
-        more = contrast(better, others[:5], draws=100)
+        more = contrast(better, others[:5])
         clear.append(more.difference["following"].low > 0)
     assert np.mean(inside) >= 0.93 and np.mean(clear) > 0.95
 
@@ -192,7 +192,8 @@ def test_contrast_states_what_it_compares():
     assert ends[0] == pytest.approx(ends[1], abs=0.02)
     with pytest.raises(ValueError, match="at least one untrained network"):
         contrast(first, [])
-    for change in ({"kinds": ("x",) * 80}, {"min_pairs": 11}, {"negligible": 0.3}):
+    changes = [{"kinds": ("x",) * 80}, {"min_pairs": 11}, {"negligible": 0.3}, {"seed": 1}]
+    for change in [*changes, {"draws": {"following": np.ones(3)}}]:
         with pytest.raises(ValueError, match="expected the same"):
             contrast(first, [dataclasses.replace(others[0], **change)])
 
