@@ -15,6 +15,7 @@ torchvision/models/resnet.py, but for the stem, which is one module here because
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -67,8 +68,8 @@ class Stem(nn.Module):
         self, x: Float[Array, "images height width channels"]
     ) -> Float[Array, "images _ _ _"]:
         x = nn.relu(_norm(self.dtype, "bn1")(_conv(self.width, 7, 2, self.dtype, "conv1")(x)))
-        # Linen annotates `padding` as str and takes pairs too.
-        return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))  # pyright: ignore[reportArgumentType]
+        edges: Any = ((1, 1), (1, 1))  # Linen annotates str and takes pairs too
+        return nn.max_pool(x, (3, 3), (2, 2), edges)
 
 
 class Block(nn.Module):

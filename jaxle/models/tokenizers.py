@@ -22,7 +22,7 @@ import re
 import string
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int32
@@ -223,4 +223,5 @@ def _byte_pairs(path: Path, vocabulary: dict[str, int]):
     lines = beside.read_text(encoding="utf-8").splitlines()
     merges = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
     # transformers declares `merges` list[str] and hands it to tokenizers' BPE, which takes pairs.
-    return CLIPTokenizer(vocab=vocabulary, merges=merges).backend_tokenizer  # pyright: ignore[reportArgumentType]
+    pairs: Any = merges
+    return CLIPTokenizer(vocab=vocabulary, merges=pairs).backend_tokenizer
