@@ -127,7 +127,10 @@ def torch_vit(torch, config, size, timm=False):
 
 def tokens_of(torch, net, images, *modules):
     held = []
-    keep = lambda _, __, out: held.append((out[0] if isinstance(out, tuple) else out).numpy())  # noqa: E731
+
+    def keep(_, __, out):
+        held.append((out[0] if isinstance(out, tuple) else out).numpy())
+
     handles = [m.register_forward_hook(keep) for m in modules]
     with torch.no_grad():
         out = net(torch.tensor(np.array(images)).permute(0, 3, 1, 2))
@@ -226,7 +229,10 @@ def test_big_visions_tree_in_all_its_ages(parity, pool):
     config = vit.ViTConfig(**SMALL, pool=pool, activation="gelu_tanh", rep_size=pool == "gap")
     module = vit.ViT(config)
     flat = drawn(module, IMAGES)
-    load = lambda source: parity.variables(module, IMAGES, source, vit.layouts(config))  # noqa: E731
+
+    def load(source):
+        return parity.variables(module, IMAGES, source, vit.layouts(config))
+
     expected = jax.tree.map(jnp.asarray, {"params": traverse_util.unflatten_dict(flat, sep="/")})
     ages = [flat, {f"params/{n}": t for n, t in flat.items()}]
     ages.append(
@@ -280,7 +286,10 @@ def test_a_suffixs_cost_is_that_of_the_blocks_after_it():
     config = vit.ViTConfig(patch=4, width=48, depth=4, mlp_dim=192, heads=3, num_classes=7)
     module = vit.ViT(config)
     variables = jax.eval_shape(module.init, jax.random.key(0), IMAGES)
-    flops = lambda f, *args: jax.jit(f).lower(*args).compile().cost_analysis()["flops"]  # noqa: E731
+
+    def flops(f, *args):
+        return jax.jit(f).lower(*args).compile().cost_analysis()["flops"]
+
     whole = flops(module.apply, variables, IMAGES)
     for i in (0, 1, 3):
         suffix = Suffix(module, taps.Tap(f"Transformer/encoderblock_{i}"), (IMAGES,))
