@@ -15,13 +15,15 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float, Real
+from jaxtyping import Bool, Float, Real
 
 from jaxle import options
 from jaxle.arrays import Array
 from jaxle.data.splits import Split
 from jaxle.explanations import Explanations
-from jaxle.solve.measure import Measured, maximum
+from jaxle.solve.measure import Measured, extremes
+
+LEAST_RECTIFIED = -0.3  # GELU reaches −0.17, SiLU −0.28
 
 
 @runtime_checkable
@@ -50,7 +52,7 @@ class Problem:
       matrix: probabilities of all concepts, screened or not; `measured.kept` picks the columns.
       split: which images train, choose and score.
       measured: moments of train and val, and of folds where the explainer asks for them.
-      dead_threshold: a neuron whose largest activation stays below it is flagged dead.
+      dead_threshold: see `dead`.
       mesh: neurons may be split over its axis `data`.
     """
 
@@ -63,9 +65,20 @@ class Problem:
     mesh: Mesh | None = None
 
     @functools.cached_property
-    def maxima(self) -> Float[np.ndarray, " neurons"]:
-        """Each neuron's largest activation over all probe images."""
-        return maximum(self.activations)
+    def dead(self) -> Bool[np.ndarray, " neurons"]:
+        """Which neurons are dead: they do not fire on any probe image.
+
+        Behind a rectifier that is the paper's rule, a largest activation below `dead_threshold`.
+        Elsewhere (before a rectifier, after batch normalisation, residual stream, logits,
+        directions) an activation of one sign may vary as well as any: there a neuron is dead
+        where it takes one value only. A layer counts as rectified where none of its activations
+        lies below −0.3, which is less than GELU and SiLU reach, and the largest is at least three
+        times as far from 0 as the least.
+        """
+        low, high = extremes(self.activations)
+        least, most = float(low.min()), float(high.max())
+        rectified = least >= LEAST_RECTIFIED and most >= 3 * -least
+        return high < self.dead_threshold if rectified else low == high
 
 
 @dataclass(frozen=True)

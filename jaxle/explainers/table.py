@@ -20,7 +20,7 @@ def rows(
       problem: what was explained.
       converged: (neurons,), False flags the fit before the search; None where there was none.
     """
-    dead, varies = problem.maxima < problem.dead_threshold, problem.measured.train.varies()
+    dead, varies = problem.dead, problem.measured.train.varies()
     result = []
     for k, count in enumerate(found.count):
         chosen = sorted(zip(-found.weights[k, :count], range(count), strict=True))
@@ -40,4 +40,4 @@ def rows(
 
 def counted(problem: Problem) -> Bool[np.ndarray, " neurons"]:
     """Returns which neurons are neither dead nor constant on train: those a mean length counts."""
-    return (problem.maxima >= problem.dead_threshold) & problem.measured.train.varies()
+    return ~problem.dead & problem.measured.train.varies()

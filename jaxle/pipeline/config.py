@@ -50,7 +50,9 @@ class Target:
     class_names: tuple[str, ...] = option((), "one name a logit; empty = the zoo's")
     taps: tuple[str, ...] = option(("layer3",), "module paths or aliases, read in one pass")
     pool: str = option("avg", "over positions", choices=POOLS)
-    dead_threshold: float = option(0.01, "a neuron whose maximum stays below is flagged dead")
+    dead_threshold: float = option(
+        0.01, "behind a rectifier: a neuron whose maximum stays below is flagged dead"
+    )
 
 
 @dataclass(frozen=True)

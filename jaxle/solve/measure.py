@@ -103,8 +103,12 @@ def measure(
     return Measured(kept, of_train, of_val)
 
 
-def maximum(activations: Rows) -> Float[np.ndarray, " neurons"]:
-    """Returns each neuron's largest activation over all images, float32, read in blocks."""
+def extremes(activations: Rows) -> Float[np.ndarray, "2 neurons"]:
+    """Returns each neuron's least and largest activation over all images, read in blocks."""
     n_images, n_neurons = activations.shape
-    blocks = row_blocks(n_images, n_neurons * activations.dtype.itemsize)
-    return np.max([np.asarray(activations[block], np.float32).max(0) for block in blocks], axis=0)
+    low = np.full(n_neurons, np.inf, np.float32)
+    high = np.full(n_neurons, -np.inf, np.float32)
+    for block in row_blocks(n_images, n_neurons * np.dtype(activations.dtype).itemsize):
+        values = np.asarray(activations[block], np.float32)
+        low, high = np.minimum(low, values.min(0)), np.maximum(high, values.max(0))
+    return np.stack([low, high])
