@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from jaxle.arrays import checks_input
 
 FLAGS = {
-    "dead": "its activation stays below the dead threshold on all probe images",
+    "dead": "it does not fire on any probe image",
     "constant": "its activation does not vary on the training images",
     "unexplained": "nothing that was tried correlates with it on images that its fit did not see",
     "unconverged": "its elastic net stopped at the iteration cap, above the tolerance",
