@@ -6,6 +6,7 @@ moments, activations × the explainer's options → Explanations
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from jaxle.pipeline.config import Config
 from jaxle.pipeline.fit import Fitted
 from jaxle.pipeline.inputs import Partition
 from jaxle.pipeline.layers import Layer
-from jaxle.references import source_fingerprint
+from jaxle.references import is_reference, source_fingerprint
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +97,11 @@ def explain(
 def search(
     fitted: Fitted, layer: Layer, partition: Partition, searched: Searched, mesh: Any
 ) -> Explanations:
-    """Returns what the explainer finds, from the records of a run."""
+    """Returns what the explainer finds, from the records of a run.
+
+    Raises:
+      ValueError: it is not one explanation a neuron, in the words that passed screening.
+    """
     problem = Problem(
         layer.values,
         fitted.names,
@@ -106,7 +111,42 @@ def search(
         searched.dead_threshold,
         mesh,
     )
-    return find_explainer(searched.explainer).explain(problem, searched.options)
+    name = searched.explainer
+    try:
+        found = find_explainer(name).explain(problem, searched.options)
+    except ValueError as error:
+        if is_reference(name):  # of your own: what it raises says nothing of whose it is
+            raise ValueError(f"explainer {name!r}: {error}") from error
+        raise
+    return _checked(found, problem, name)
+
+
+def _checked(found: Any, problem: Problem, name: str) -> Explanations:
+    """What an explainer gave, or a ValueError of one sentence that names it."""
+    n_neurons = problem.activations.shape[1]
+    if not isinstance(found, Explanations):
+        raise ValueError(
+            f"explainer {name!r} gave {type(found).__name__}: expected jaxle.Explanations."
+        )
+    if not np.array_equal(found.units, np.arange(n_neurons)):
+        raise ValueError(
+            f"explainer {name!r} gave {len(found)} explanations of the units "
+            f"{found.units[:3].tolist()}…: expected one a neuron, 0 to {n_neurons - 1} in order."
+        )
+    given = set(problem.concepts)
+    unknown = [concept for concept in found.concepts if concept not in given]
+    if unknown:
+        raise ValueError(
+            f"explainer {name!r} explains with {unknown[0]!r}, which is no concept that it was "
+            f"given: expected names of problem.concepts, such as {problem.concepts[0]!r}."
+        )
+    try:
+        json.dumps(dict(found.facts), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"explainer {name!r} gave facts that are no JSON values: {error}."
+        ) from error
+    return found
 
 
 def mean_length(explanations: Explanations) -> float | None:
