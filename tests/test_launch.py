@@ -1,35 +1,32 @@
-"""The command line as a user meets it: one sentence and status 2 for each mistake, before anything expensive."""
+"""The command line as a user meets it: one sentence and status 2 for each mistake, before anything
+expensive."""
 
+import codecs
+import dataclasses
+import io
+import json
 import os
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from configs import common
+from jaxle import launch
 from jaxle.mesh import make_mesh
-from jaxle.stages import STAGES
-from jaxle.stages import run as stage_run
+from jaxle.pipeline import defaults
+from jaxle.pipeline.cache import STAGES
+from jaxle.pipeline.reading import read_config
+from jaxle.pipeline.run import run
+from tests import runs
 
-ROOT = Path(__file__).resolve().parent.parent
-QUICKSTART = f"--config={ROOT}/configs/quickstart.py"
-
-
-def run(arguments, cwd):
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": "",
-        "JAX_PLATFORMS": "cpu",
-        "XDG_CACHE_HOME": str(cwd / "xla"),
-    }
-    command = [sys.executable, "-m", "jaxle.launch", *arguments]
-    return subprocess.run(
-        command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=300
-    )
+QUICKSTART = f"--config={runs.ROOT}/configs/quickstart.py"
+SIGLIP = defaults.siglip("scenes_siglip_s")
+ENCODED = {"simulators.s": defaults.tower("scenes_siglip_m"), "methods.s": SIGLIP}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +48,12 @@ def pictures(tmp_path_factory):
     return root
 
 
-def test_mistakes_end_with_one_sentence_and_status_2(pictures, tmp_path):
+@pytest.fixture
+def environment(tmp_path_factory):
+    return runs.environment(tmp_path_factory)
+
+
+def test_mistakes_end_with_one_sentence_and_status_2(pictures, tmp_path, environment):
     cases = [
         ([], "no config given: expected --config FILE"),
         (["--config=nowhere.py"], "config file nowhere.py does not exist"),
@@ -59,6 +61,7 @@ def test_mistakes_end_with_one_sentence_and_status_2(pictures, tmp_path):
         ([QUICKSTART, "--config.fitt.lam=1"], 'did you mean "fit" instead of "fitt"?'),
         ([QUICKSTART, "--config.fit.lam=much"], "could not convert string to float: 'much'"),
         ([QUICKSTART, "more"], "unexpected arguments ['more']"),
+        ([QUICKSTART, "--config.fit.lam=-1"], "config field fit.lam must be a number above 0"),
         (
             [
                 QUICKSTART,
@@ -68,8 +71,12 @@ def test_mistakes_end_with_one_sentence_and_status_2(pictures, tmp_path):
             "3.jpg",
         ),
     ]
+
+    def launched(case):
+        return runs.python(["-m", "jaxle.launch", *case[0]], tmp_path, environment)
+
     with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(lambda case: run(case[0], tmp_path), cases))
+        results = list(pool.map(launched, cases))
     for (arguments, words), result in zip(cases, results, strict=True):
         sentence = [line for line in result.stderr.splitlines() if line.startswith("jaxle: ")]
         assert result.returncode == 2 and len(sentence) == 1, (arguments, result.stderr)
@@ -79,9 +86,10 @@ def test_mistakes_end_with_one_sentence_and_status_2(pictures, tmp_path):
 @pytest.mark.parametrize(
     "fields, stages, words",
     [
-        ({}, ["prob"], "unknown stage 'prob'; valid stages: probe, fit, search, simulate, score"),
-        ({"target.model": "resnet21"}, STAGES, "unknown model 'resnet21'; valid"),
-        ({"target.taps": ("layer9",)}, STAGES, "unknown tap 'layer9'; valid taps: "),
+        ({}, ["prob"], "unknown stage 'prob': did you mean 'probe'? (valid: probe, fit, explain,"),
+        ({}, [], "unknown stage '': valid: probe, fit, explain, simulate, score"),
+        ({"target.model": "resnet21"}, STAGES, "unknown model 'resnet21' (nearest: resnet"),
+        ({"target.taps": ("layer9",)}, STAGES, "unknown tap 'layer9'"),
         (
             {"target.preprocess": {"sise": 64}},
             STAGES,
@@ -103,30 +111,22 @@ def test_mistakes_end_with_one_sentence_and_status_2(pictures, tmp_path):
             "dgo",
         ),
         (
-            {"methods.s": common.siglip("scenes_siglip_s")},
+            {"methods.s": SIGLIP},
             STAGES,
-            "no simulator can foresee the explanations of method 's'",
+            "no simulator can simulate the explanations of method 's'",
         ),
         (
-            {"methods.s": common.siglip("scenes_resnet")},
+            {"methods.s": defaults.siglip("scenes_resnet")},
             STAGES,
             "model 'scenes_resnet' has no text tower",
         ),
         (
-            {
-                "simulators.s": common.tower("scenes_siglip_m"),
-                "methods.s": common.siglip("scenes_siglip_s"),
-                "concepts.sets": ("colors",),
-            },
+            {**ENCODED, "concepts.sets": ("colors",)},
             STAGES,
             "unknown concept set 'colors' (did you mean colours?)",
         ),
         (
-            {
-                "simulators.s": common.tower("scenes_siglip_m"),
-                "methods.s": common.siglip("scenes_siglip_s"),
-                "concepts.sets": ("file:{pictures}/words.txt",),
-            },
+            {**ENCODED, "concepts.sets": ("file:{pictures}/words.txt",)},
             STAGES,
             "knows nothing of the word '!!!'",
         ),
@@ -137,51 +137,150 @@ def test_mistakes_end_with_one_sentence_and_status_2(pictures, tmp_path):
         ),
         (
             {
+                **ENCODED,
                 "evaluation.ablation": "best",
                 "data.source": "arrays:{pictures}/bare",
-                "simulators.s": common.tower("scenes_siglip_m"),
-                "methods": {"s": common.siglip("scenes_siglip_s")},
+                "methods": {"s": SIGLIP.to_dict()},
                 "concepts.sets": ("colours",),
             },
             STAGES,
             "these data have none",
+        ),
+        (
+            {"data.source": "arrays:{pictures}/bare"},
+            STAGES,
+            "method 'label' explains with labels, and these data have neither class labels nor",
         ),
         ({"concepts.hierarchy": "wordnet"}, STAGES, "expected WordNet ids such as n02099601"),
         ({"mesh.data": 64}, STAGES, "needs 64 devices, got 8"),
     ],
 )
 def test_one_sentence_before_anything_expensive(pictures, tmp_path, fields, stages, words):
-    config = common.get_config()
-
     def placed(value):
         if isinstance(value, tuple):
             return tuple(map(placed, value))
         return value.format(pictures=pictures) if isinstance(value, str) else value
 
-    for name, value in fields.items():
-        section, _, key = name.partition(".")
-        if key:
-            config[section][key] = placed(value)
-        else:
-            config[section] = value
-    plain = {**config.to_dict(), "workdir": str(tmp_path)}
+    fields = {name: placed(value) for name, value in fields.items()}
     with pytest.raises(ValueError) as error:
-        stage_run(plain, list(stages), make_mesh(plain["mesh"]["data"] or None))
+        config = read_config(runs.changed(fields))
+        config = dataclasses.replace(config, workdir=str(tmp_path))
+        run(config, list(stages), make_mesh(config.mesh.data or None))
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path):
+def test_what_is_refused_leaves_a_used_workdir_as_it_is(tmp_path):
+    """A word that no encoder knows is found once labels are read, and still before any table."""
+    runs.quick(tmp_path / "run")
+    before = runs.files(tmp_path / "run")
+    with pytest.raises(ValueError, match="unknown concept set 'colors'"):
+        runs.quick(tmp_path / "run", {**ENCODED, "concepts.sets": ("colors",)})
+    assert runs.files(tmp_path / "run") == before
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path, environment):
     program = (
-        "import jaxle.stages as s\n"
+        "import jaxle.pipeline.run as pipeline\n"
         "def interrupted(*_): raise KeyboardInterrupt\n"
-        "s.run = interrupted\n"
-        "import sys; from jaxle import launch; launch.run()"
+        "pipeline.run = interrupted\n"
+        "from jaxle import launch; launch.run()"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", program, QUICKSTART],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    result = runs.python(["-c", program, QUICKSTART], tmp_path, environment)
     assert result.returncode == 130 and "the same command resumes" in result.stderr
+    assert not list(tmp_path.glob("runs/*/.lock"))  # nothing keeps the same command from it
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        ("OSError(28, 'No space left on device', '/x/y')", "cannot use /x/y: No space left on dev"),
+        (
+            "PermissionError(13, 'Permission denied', '/x')",
+            "cannot use /x: Permission denied; what",
+        ),
+        ("ConnectionError('cannot fetch w.npz: no network')", "cannot fetch w.npz: no network"),
+    ],
+)
+def test_what_the_machine_refuses_is_one_sentence_and_status_1(tmp_path, environment, error, words):
+    program = (
+        "import jaxle.pipeline.run as pipeline\n"
+        f"def refused(*_): raise {error}\n"
+        "pipeline.run = refused\n"
+        "from jaxle import launch; launch.run()"
+    )
+    result = runs.python(["-c", program, QUICKSTART], tmp_path, environment)
+    assert result.returncode == 1 and f"jaxle: {words}" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_flags_make_the_settings(tmp_path, environment):
+    """Config file and variant, tuples with and without brackets, stages, default folder."""
+    program = (
+        "import json, jaxle.pipeline.run as pipeline\n"
+        "from jaxle.pipeline.reading import write_config\n"
+        "def shown(config, stages, mesh):\n"
+        "    print(json.dumps([write_config(config), stages, dict(mesh.shape)]))\n"
+        "pipeline.run = shown\n"
+        "from jaxle import launch; launch.run()"
+    )
+    config = f"--config={runs.ROOT}/configs/resnet50.py:layers-top_5"
+    command = [
+        "-c",
+        program,
+        config,
+        "--config.target.taps=layer1,fc:in",
+        "--config.concepts.sets=('classes','colours')",
+        "--config.data.split_fractions=0.5,0.2,0.3",
+        "--config.seed=7",
+        "--config.methods.label.max_concepts=3",
+        "--stages=probe,fit",
+    ]
+    result = runs.python(command, tmp_path, environment)
+    assert result.returncode == 0, result.stderr
+    given, stages, mesh = json.loads(result.stdout)
+    assert given["workdir"] == os.path.join("runs", "resnet50-layers-top_5")
+    assert given["target"]["taps"] == ["layer1", "fc:in"] and given["seed"] == 7
+    assert given["concepts"]["sets"] == ["classes", "colours"]
+    assert given["data"]["split_fractions"] == [0.5, 0.2, 0.3]
+    assert {m["explainer"] for m in given["methods"].values()} == {"top_k"}
+    assert given["methods"]["label"]["max_concepts"] == 3 and given["search"]["max_concepts"] == 5
+    assert stages == ["probe", "fit"] and mesh == {"data": 1, "model": 1}
+
+
+@pytest.mark.parametrize("own", [None, "/elsewhere"])
+def test_compiled_programs_are_kept_unless_jax_says_where(monkeypatch, tmp_path, own):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: jax.config.values[name] for name in names}
+    try:
+        jax.config.update("jax_compilation_cache_dir", own)
+        launch._use_compilation_cache()
+        expected = own or str(tmp_path / "jaxle" / "xla")
+        assert jax.config.values["jax_compilation_cache_dir"] == expected
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+
+
+def test_a_terminal_without_greek_is_served(tmp_path, environment):
+    """The listing of a run, on a terminal that knows ASCII alone."""
+    codecs.register_error("jaxle", launch._plainer)
+    raw = io.BytesIO()
+    with io.TextIOWrapper(raw, encoding="ascii", errors="jaxle", write_through=True) as stream:
+        stream.write("ρ 0.86  3.2×light − 0.5 · ± … σ 雪")
+        assert raw.getvalue() == b"rho 0.86  3.2*light - 0.5 | +- ... sigmoid ?"
+    ascii_only = {**environment, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "jaxle.launch", "--config=é.py"]
+    result = subprocess.run(command, env=ascii_only, cwd=tmp_path, capture_output=True, timeout=300)
+    assert result.returncode == 2 and b"config file ?.py does not exist" in result.stderr
+
+
+def test_two_runs_in_one_workdir_are_refused(tmp_path, environment):
+    (tmp_path / "run").mkdir()
+    lock = {"host": socket.gethostname(), "pid": os.getpid()}
+    (tmp_path / "run" / ".lock").write_text(json.dumps(lock))
+    arguments = ["-m", "jaxle.launch", QUICKSTART, f"--config.workdir={tmp_path}/run"]
+    result = runs.python(arguments, tmp_path, environment)
+    assert result.returncode == 2
+    assert f"another run (process {os.getpid()} on " in result.stderr
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]

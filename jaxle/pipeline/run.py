@@ -57,12 +57,12 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh) -> None:
     cache = Cache(workdir / CACHE, tuple(stages), mesh, journal)
     inputs = open_inputs(config, cache.folder / "generated", mesh)
     partition, target = inputs.partition, wanted_classifier(inputs, config)
-    open_workdir(config)
 
     # --- probe: every network reads every image once ----------------------------------------------
     with journal.stage("probe"):
         labelled = read_labels(cache, inputs.images)
         check_words(inputs, labelled, config)
+        open_workdir(config)  # what is refused leaves another run's tables as they are
         probed, embedded = probe(cache, inputs, config)
         calibrated = calibrate_all(cache, inputs, labelled, embedded, config)
         facts = run_facts(config, inputs, probed[TRAINED], labelled, calibrated)
