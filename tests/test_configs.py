@@ -1,8 +1,8 @@
-"""The paper's configs: every one and every variant is complete, names what exists, and says how it is run."""
+"""The paper's configs: every one and every variant is complete, names what exists, and says how it
+is run."""
 
 import importlib
 import re
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,12 @@ import pytest
 import tensorflow_datasets as tfds
 
 from configs import paper
-from jaxle import settings
 from jaxle.concepts import sets, wordnet
-from jaxle.data.generated import generate_folder
+from jaxle.data.generated import generate_folder, generated_count
 from jaxle.models import taps, zoo
+from jaxle.pipeline.reading import read_config
+from tests.runs import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 OWN = {  # config → its own variants
     "resnet50": ("layers", "conv1"),
     "resnet18_places365": ("layers", "conv1"),
@@ -24,11 +24,18 @@ OWN = {  # config → its own variants
     "vit_l32": (),
 }
 WIDTHS = {  # neurons of each tap that a variant names
-    ("resnet50", ""): [2048], ("resnet50", "layers"): [256, 512, 1024, 2048], ("resnet50", "conv1-layers"): [64, 256, 512, 1024, 2048],
-    ("resnet18_places365", ""): [512], ("resnet18_places365", "layers-conv1"): [64, 64, 128, 256, 512],
-    ("vgg16_cifar100", ""): [512], ("vgg16_cifar100", "features"): [512],
-    ("vit_b16", ""): [3072], ("vit_b16", "residual"): [3072, 768], ("vit_b16", "block10"): [3072, 768], ("vit_l32", ""): [4096],
-}  # fmt: skip
+    ("resnet50", ""): [2048],
+    ("resnet50", "layers"): [256, 512, 1024, 2048],
+    ("resnet50", "conv1-layers"): [64, 256, 512, 1024, 2048],
+    ("resnet18_places365", ""): [512],
+    ("resnet18_places365", "layers-conv1"): [64, 64, 128, 256, 512],
+    ("vgg16_cifar100", ""): [512],
+    ("vgg16_cifar100", "features"): [512],
+    ("vit_b16", ""): [3072],
+    ("vit_b16", "residual"): [3072, 768],
+    ("vit_b16", "block10"): [3072, 768],
+    ("vit_l32", ""): [4096],
+}
 DATA = {
     "resnet50": "imagenet2012",
     "resnet18_places365": "places365_small",
@@ -53,20 +60,13 @@ def towers(config):
 @pytest.mark.parametrize(("name", "variant"), ALL)
 def test_every_variant_is_complete_and_names_models_of_the_zoo(name, variant):
     config = load(name, variant)
-    settings.check(config.to_dict())
-    assert (
-        all(zoo.ZOO[tower.model].text for tower in towers(config))
-        and not zoo.ZOO[config.target.model].text
-    )
+    read_config(config.to_dict())
+    assert all(zoo.ZOO[tower.model].text for tower in towers(config))
+    assert not zoo.ZOO[config.target.model].text
     explainers = {method.model for method in config.methods.values() if "model" in method}
-    assert (
-        explainers
-        and config.simulators
-        and (
-            paper.CLIP in explainers
-            or not explainers & {t.model for t in config.simulators.values()}
-        )
-    )
+    simulators = {tower.model for tower in config.simulators.values()}
+    assert explainers and simulators
+    assert paper.CLIP in explainers or not explainers & simulators
 
 
 SITES: dict = {}
@@ -141,7 +141,7 @@ def test_a_dry_run_names_nothing_to_download(name, tmp_path):
         tower.weights == "generated" for tower in towers(config)
     )
     assert len(towers(config)) == 2 and config.fit.min_top5 == 0 and not config.workdir
-    n = settings.generated_images(config.data.source)
+    n = generated_count(config.data.source)
     assert n >= 40
     path = generate_folder(tmp_path, n, zoo.ZOO[config.target.model].class_names, size=(8, 8))
     classes, superclasses = concepts_of_data(
@@ -166,12 +166,10 @@ def concepts_of_data(config, class_names):
 
 def test_variants_join_in_any_order_and_unknown_ones_are_refused():
     assert load("resnet50", "dry-layers") == load("resnet50", "layers-dry")
-    assert (
-        load("resnet50", "top_4").search.max_concepts == 4
-        and load("resnet50", "top_4").methods.label.search == "top_k"
-    )
+    top_4 = load("resnet50", "top_4")
+    assert top_4.search.max_concepts == 4 and top_4.methods.label.explainer == "top_k"
     methods = load("resnet50", "preconditioned-top_5").methods
-    assert {name: (method.search, method.no_longer_than) for name, method in methods.items()} == {
+    assert {name: (m.explainer, m.no_longer_than) for name, m in methods.items()} == {
         "label": ("top_k", ""), "label_preconditioned": ("preconditioned", "label"),
         "siglip": ("top_k", ""), "siglip_preconditioned": ("preconditioned", "siglip"),
     }  # fmt: skip
@@ -179,7 +177,7 @@ def test_variants_join_in_any_order_and_unknown_ones_are_refused():
     assert load("vit_l32", "class_names-dry").concepts.sets[0] == "classes"
     with pytest.raises(
         ValueError,
-        match="unknown variant 'residual'; expected one or more of layers, conv1, clip_simulator, .*dry, joined",
+        match="unknown variant 'residual'; expected one or more of layers, conv1, .*dry, joined",
     ):
         load("resnet50", "dry-residual")
     with pytest.raises(ValueError, match="unknown variant ''"):
