@@ -1,7 +1,7 @@
 """Predicted and real changes of neurons over pairs of pictures: do they agree, and how surely?
 
     p = Σ_i w_i · ΔP_i,   r = Δq                         one of each a pair and neuron
-    p, r count as changes:  |p| > ε·sd(s),  |r| > ε·sd(q)     sd over the pictures of both sides
+    p, r count as changes:  |p| > ε_p·sd(s),  |r| > ε·sd(q)   sd over the pictures of both sides
 
     agreement    A / (A + B)                A: pairs that change as predicted, B: the other way
     following    (A − B) / M                M: pairs for which a change is predicted
@@ -113,9 +113,10 @@ def compare_changes(
     predicted: Float64[np.ndarray, "pairs neurons"],
     real: Float64[np.ndarray, "pairs neurons"],
     negligible: float,
+    least_predicted: float,
 ) -> Changes:
-    """Returns standardised changes with what counts as one: more than `negligible` of an sd."""
-    is_predicted = np.abs(predicted) > negligible
+    """Returns standardised changes with what counts as one: more than so many sd."""
+    is_predicted = np.abs(predicted) > least_predicted
     decided = is_predicted & (np.abs(real) > negligible)
     signs = np.where(decided, np.sign(predicted) * np.sign(real), 0).astype(np.int8)
     return Changes(predicted, real, signs, is_predicted)

@@ -95,8 +95,7 @@ def contrast(trained: Counterfactual, untrained: Sequence[Counterfactual]) -> Co
         raise ValueError("expected at least one untrained network to compare with, got none.")
     for name, of in (
         ("pairs", lambda one: (len(one.changes.real), one.kinds)),
-        ("options", lambda one: (one.negligible, one.min_pairs, one.seed)),
-        ("numbers of draws", lambda one: len(one.draws["following"])),
+        ("options", lambda one: tuple(sorted(one.options.items()))),
     ):
         if len({of(one) for one in networks}) > 1:
             raise ValueError(f"the networks were tested with different {name}: expected the same.")

@@ -63,7 +63,7 @@ class Counterfactual:
       by_concept: for the concepts of each explanation.
       draws: the same means on every resample of the pairs, the first as they are, for `contrast`.
       kinds: kind of each pair; "" where none was given.
-      negligible, min_pairs, seed: as they were given.
+      options: those that it was made with.
     """
 
     explanations: Explanations
@@ -77,14 +77,18 @@ class Counterfactual:
     draws: Mapping[str, Float64[np.ndarray, " draws"]]
     by_concept: ConceptChanges
     kinds: tuple[str, ...]
-    negligible: float
-    min_pairs: int
-    seed: int
+    options: Mapping[str, float]
 
     @property
-    def n_clear(self) -> int:
-        """Judged neurons that go as predicted more often than not: agreement's low end above ½."""
-        return int((self.judged & (self.agreement.low > 0.5)).sum())
+    def n_following(self) -> int:
+        """Judged neurons that surely follow most predictions: A/M above ½ by its exact low end.
+
+        A neuron of chance, and one that stays where it should change, is among them in at most
+        2.5 % of cases.
+        """
+        for_ = (self.changes.outcome > 0).sum(axis=0)
+        most = agreement(for_, self.changes.n_predicted - for_).low > 0.5
+        return int((self.judged & most).sum())
 
     @property
     def columns(self) -> dict[str, np.ndarray]:
@@ -156,7 +160,7 @@ class Counterfactual:
         )
         return (
             f"Counterfactual of {neurons} neurons on {pairs} pairs, {int(self.judged.sum())} "
-            f"judged: {means}; {self.n_clear} clearly follow their explanation"
+            f"judged: {means}; {self.n_following} surely follow most predictions"
         )
 
 
@@ -172,6 +176,7 @@ def counterfactual(
     kinds: Sequence[str] | None = None,
     live: Bool[np.ndarray, " neurons"] | None = None,
     negligible: float = 0.1,
+    least_predicted: float | None = None,
     min_pairs: int = 10,
     draws: int = 1000,
     seed: int = 0,
@@ -192,6 +197,9 @@ def counterfactual(
       negligible: a change counts where it is larger than so many standard deviations of what
         changes (the activation, or its simulation), over the pictures of both sides. That is free
         of units and of a neuron's sparsity.
+      least_predicted: the same for predicted changes alone; None takes `negligible`. Labels change
+        by 0 or 1, and any small value does. Probabilities of an encoder waver with its errors;
+        where no labels are known take 0.5 or more, or errors count as predictions.
       min_pairs: a neuron is judged with at least so many pairs on which a change is predicted and
         the neuron changes.
       draws: resamples of the pairs, for the intervals of means, at least 2.
@@ -213,7 +221,8 @@ def counterfactual(
     n_pairs, n_neurons = activations_a.shape
     check_explanations(explanations, n_neurons)
     kinds = ("",) * n_pairs if kinds is None else tuple(kinds)
-    _check_options(kinds, n_pairs, negligible, min_pairs, draws)
+    least_predicted = negligible if least_predicted is None else least_predicted
+    _check_options(kinds, n_pairs, (negligible, least_predicted), min_pairs, draws)
     live = live_of(explanations) if live is None else check_live(live, (n_neurons,))
 
     names = explanations.concepts
@@ -224,7 +233,7 @@ def counterfactual(
     simulated = np.concatenate([p_a, p_b]) @ weights
     predicted = scaled_change((p_b - p_a) @ weights, simulated)
     real = standardised_change(np.asarray(activations_a), np.asarray(activations_b))
-    changes = compare_changes(predicted, real, negligible)
+    changes = compare_changes(predicted, real, negligible, least_predicted)
 
     for_, against = ((changes.outcome == side).sum(axis=0) for side in (1, -1))
     judged = live & (changes.n_decided >= min_pairs)
@@ -241,9 +250,13 @@ def counterfactual(
         resampled,
         concept_changes(explanations, names, p_b - p_a, real, negligible),
         kinds,
-        float(negligible),
-        int(min_pairs),
-        int(seed),
+        {
+            "negligible": float(negligible),
+            "least_predicted": float(least_predicted),
+            "min_pairs": int(min_pairs),
+            "draws": int(draws),
+            "seed": int(seed),
+        },
     )
 
 
@@ -261,17 +274,18 @@ def _check_sides(sides: Mapping[str, Array], axes: tuple[str, str]) -> None:
 
 @checks_input
 def _check_options(
-    kinds: tuple[str, ...], n_pairs: int, negligible: float, min_pairs: int, draws: int
+    kinds: tuple[str, ...], n_pairs: int, least: tuple[float, float], min_pairs: int, draws: int
 ) -> None:
     if len(kinds) != n_pairs or not all(isinstance(kind, str) for kind in kinds):
         raise ValueError(f"kinds must be {n_pairs} texts, one a pair, got {len(kinds)}.")
-    number = isinstance(negligible, (int, float, np.number)) and not isinstance(negligible, bool)
-    if not number or not 0 <= negligible < np.inf:
-        raise ValueError(f"negligible must be a number of at least 0, got {negligible!r}.")
-    for name, value, least in (("min_pairs", min_pairs, 1), ("draws", draws, 2)):
+    for name, value in zip(("negligible", "least_predicted"), least, strict=True):
+        number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+        if not number or not 0 <= value < np.inf:
+            raise ValueError(f"{name} must be a number of at least 0, got {value!r}.")
+    for name, value, low in (("min_pairs", min_pairs, 1), ("draws", draws, 2)):
         whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if not whole or value < least:
-            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+        if not whole or value < low:
+            raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}.")
 
 
 def _places(names: Sequence[str], concepts: Sequence[str]) -> Int64[np.ndarray, " used"]:

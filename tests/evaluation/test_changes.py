@@ -18,7 +18,8 @@ from jaxle.evaluation.intervals import resamples
 
 
 def made(predicted, real, negligible=0.1) -> Changes:
-    return compare_changes(np.asarray(predicted, float), np.asarray(real, float), negligible)
+    sides = np.asarray(predicted, float), np.asarray(real, float)
+    return compare_changes(*sides, negligible, negligible)
 
 
 def test_counts_by_hand():

@@ -58,7 +58,7 @@ def test_a_detector_follows_its_concept_and_not_what_comes_along():
             assert wrong.agreement.low[0] < 0.5 < wrong.agreement.high[0]
         else:  # the neuron does not move at all, so that no claim is made
             assert not wrong.judged[0] and wrong.agreement.value[0] == 0.5
-        assert right.n_clear == 1 and wrong.n_clear == 0
+        assert right.n_following == 1 and wrong.n_following == 0
 
 
 def test_a_wrong_sign_is_below_chance():
@@ -135,7 +135,7 @@ def test_chance_is_not_called_clear():
     low, high = found.agreement.low, found.agreement.high
     assert ((low <= 0.5) & (high >= 0.5)).mean() >= 0.95
     assert ((found.following.low <= 0) & (found.following.high >= 0)).mean() >= 0.93
-    assert found.n_clear / found.judged.sum() <= 0.025
+    assert found.n_following / found.judged.sum() <= 0.025
     assert ((found.correlation.low <= 0) & (found.correlation.high >= 0)).mean() >= 0.94
     assert found.means["following"].low < 0 < found.means["following"].high
     assert found.means["agreement"].low < 0.5 < found.means["agreement"].high
@@ -192,10 +192,24 @@ def test_contrast_states_what_it_compares():
     assert ends[0] == pytest.approx(ends[1], abs=0.02)
     with pytest.raises(ValueError, match="at least one untrained network"):
         contrast(first, [])
-    changes = [{"kinds": ("x",) * 80}, {"min_pairs": 11}, {"negligible": 0.3}, {"seed": 1}]
-    for change in [*changes, {"draws": {"following": np.ones(3)}}]:
+    for change in ({"kinds": ("x",) * 80}, {"options": {**first.options, "min_pairs": 11}}):
         with pytest.raises(ValueError, match="expected the same"):
             contrast(first, [dataclasses.replace(others[0], **change)])
+
+
+def test_small_predictions_need_not_count():
+    rng = np.random.default_rng(7)
+    a, b, which = world()
+    p_a, p_b = (np.clip(x + 0.05 * rng.normal(size=x.shape), 0, 1) for x in (a, b))
+    sides = neuron(a, b, np.eye(4)[0], 0.3)
+    every = counterfactual(table({"dog": 1}), *sides, p_a, p_b, NAMES, negligible=0.05)
+    large = counterfactual(
+        table({"dog": 1}), *sides, p_a, p_b, NAMES, negligible=0.05, least_predicted=0.5
+    )
+    dogs = (which == 0).sum()
+    assert every.changes.n_predicted[0] > dogs + 30 and large.changes.n_predicted[0] == dogs
+    assert large.following.value[0] > every.following.value[0] + 0.1
+    assert large.options["least_predicted"] == 0.5 and every.options["least_predicted"] == 0.05
 
 
 def degenerate() -> Counterfactual:
@@ -274,6 +288,7 @@ NAN[3, 1] = np.nan
         ({"kinds": ["x"] * 4}, "kinds must be 5 texts, one a pair, got 4"),
         ({"live": np.ones(2)}, "live must be bool"),
         ({"negligible": -0.1}, "negligible must be a number of at least 0, got -0.1"),
+        ({"least_predicted": "1"}, "least_predicted must be a number of at least 0, got '1'"),
         ({"negligible": np.nan}, "negligible must be a number of at least 0, got nan"),
         ({"min_pairs": 0}, "min_pairs must be a whole number of at least 1, got 0"),
         ({"draws": 1.5}, "draws must be a whole number of at least 2, got 1.5"),
