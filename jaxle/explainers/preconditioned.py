@@ -15,14 +15,15 @@ serve alike, in folds; test images are not read.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Bool, Float
 
+from jaxle.arrays import Array
 from jaxle.explainers import table
 from jaxle.explainers.protocol import Problem
 from jaxle.explainers.search import Found
@@ -30,6 +31,8 @@ from jaxle.explanations import Explanations
 from jaxle.options import option
 from jaxle.solve import exchange, forward, least_squares, ridge
 from jaxle.solve.measure import Measured
+
+MOST_EXCHANGES = 100  # each explains more, so that they end by themselves long before
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,13 @@ def explain(problem: Problem, options: Preconditioned) -> Explanations:
     teacher's strengths.
     """
     measured, live = problem.measured, table.counted(problem)
+    n_images = measured.train.n + measured.val.n
+    most = problem.most_concepts(options.max_concepts, n_images)
+    if options.mean_length is None and options.min_gain > 0:
+        # the length of largest ρ − min_gain · length, where ρ moves by at most 2
+        most = min(most, 1 + int(2 / options.min_gain))
+    rounds = min(options.exchanges, MOST_EXCHANGES)
+    options = dataclasses.replace(options, max_concepts=most, exchanges=rounds)
     teacher = teach(measured, mesh=problem.mesh) if options.teacher else None
     weights = None if teacher is None else teacher.weights
     found, used = search(measured, weights, options, live=live, mesh=problem.mesh)
@@ -84,7 +94,7 @@ def teach(measured: Measured, *, mesh: Mesh | None = None) -> ridge.Teacher:
 
 def search(
     measured: Measured,
-    weights: Float[jax.Array, "concepts neurons"] | None,
+    weights: Float[Array, "concepts neurons"] | None,
     options: Preconditioned,
     *,
     live: Bool[np.ndarray, " neurons"],

@@ -1,4 +1,5 @@
-"""jaxle.explain on arrays: planted truth, the paper's procedure restated in NumPy, and every awkward input."""
+"""jaxle.explain on arrays: planted truth, the paper's procedure restated in NumPy, and every
+awkward input."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +24,10 @@ def planted(n=1500, n_concepts=30, n_neurons=6, noise=0.3, seed=0):
 
 
 def restated(activations, probs, split, lam=0.05 / 0.99, l1_ratio=0.99, r=10, v=10, eps=0.02):
-    """method.md §§4–5 in float64 NumPy and scikit-learn, a neuron at a time: [(names, weights, bias, ρ)]."""
+    """method.md §§4–5 in float64 NumPy and scikit-learn, a neuron at a time.
+
+    Returns [(names, weights, bias, ρ)].
+    """
     from sklearn.linear_model import ElasticNet
 
     x, x_val = probs[split.train].astype(np.float64), probs[split.val].astype(np.float64)
@@ -189,7 +193,8 @@ def test_one_neuron_and_one_concept():
 
 
 def test_the_fewest_images():
-    """Three images give one to each part: on a single training image no concept varies, and that is said. Four are a fit."""
+    """Three images give one to each part: on a single training image no concept varies, and that is
+    said. Four are a fit."""
     y, x = np.array([[0.0], [1.0], [2.0]], np.float32), np.array([[0.0], [1.0], [1.0]], np.float32)
     with pytest.raises(ValueError, match="none of the 1 concepts passes screening"):
         jaxle.explain(y, x, ["c"], min_top5=0)
@@ -248,9 +253,9 @@ def test_dependent_columns_are_harmless():
         ),
         (
             lambda a, p: (a, p, NAMES, {"search": "best"}),
-            "unknown search 'best'; valid: greedy, top_k",
+            "unknown explainer 'best': valid: greedy, top_k",
         ),
-        (lambda a, p: (a, p, NAMES, {"lam": -1}), "lam must be a positive number, got -1"),
+        (lambda a, p: (a, p, NAMES, {"lam": -1}), "lam must be a number above 0, got -1"),
         (lambda a, p: (a, p, NAMES, {"l1_ratio": 2}), "l1_ratio must be a number in"),
         (
             lambda a, p: (a, p, NAMES, {"max_concepts": 0}),

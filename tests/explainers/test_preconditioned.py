@@ -1,16 +1,19 @@
-"""search="preconditioned" against method.md §9 restated in NumPy float64 on the images, its promises, and every awkward input."""
+"""search="preconditioned" against method.md §9 restated in NumPy float64 on the images, its
+promises, and every awkward input."""
 
 import numpy as np
 import pytest
 
 import jaxle
 from jaxle.data.splits import make_split
-from jaxle.explainers import linear, preconditioned
+from jaxle.explainers import preconditioned
+from jaxle.explainers.preconditioned import Preconditioned
+from jaxle.explainers.protocol import ArrayRows, Problem
 from jaxle.mesh import make_mesh
-from jaxle.solve import folds, forward, ridge
+from jaxle.solve import folds, forward, measure, ridge
 
 NAMES = [f"c{j}" for j in range(40)]
-OPTIONS = {"max_concepts": 6, "min_gain": 0.01, "dead_threshold": 0.01}
+OPTIONS = Preconditioned(max_concepts=6, min_gain=0.01)
 
 
 def planted(n=900, n_concepts=40, n_neurons=64, noise=0.8, seed=0):
@@ -28,13 +31,21 @@ def planted(n=900, n_concepts=40, n_neurons=64, noise=0.8, seed=0):
     return activations.astype(np.float32), probs, truth
 
 
-def measured(activations, probs, split, mesh=None, min_top5=0.5):
-    rows = lambda index, columns=slice(None): probs[index][:, columns]  # noqa: E731
-    return linear.measure(rows, probs.shape[1], activations, split, min_top5, mesh, folds=5)
+def posed(activations, probs, split, mesh=None, min_top5=0.5):
+    """The problem that a run makes of these arrays."""
+    matrix, (train, val, _) = ArrayRows(probs, NAMES), split
+    got = measure.measure(
+        matrix.rows, len(NAMES), activations, train, val, min_top5=min_top5, mesh=mesh, folds=5
+    )
+    names = tuple(NAMES[j] for j in got.kept)
+    return Problem(activations, names, matrix, split, got, mesh=mesh)
 
 
 def restated(activations, probs, split, max_concepts, min_gain, teacher=True):
-    """method.md §9, a neuron at a time: [(concepts, weights, bias, ρ̄, close call)]; the teacher's strength by GCV."""
+    """method.md §9, a neuron at a time; the teacher's strength by GCV.
+
+    Returns [(concepts, weights, bias, ρ̄, close call)].
+    """
     both = np.concatenate([split.train, split.val])
     x, n = probs[both].astype(np.float64), len(both)
     standard = (x - x.mean(0)) / x.std(0)
@@ -143,11 +154,10 @@ def test_finds_what_was_planted_of_either_sign_and_uses_val_too():
 
 def test_exchanges_keep_the_lengths_and_are_judged_on_the_folds_again():
     activations, probs, _ = planted(n_concepts=40, noise=3.0)
-    split = make_split(len(probs), 0)
-    got = measured(activations, probs, split)
-    weights = preconditioned.teach(got).weights
+    got = posed(activations, probs, make_split(len(probs), 0)).measured
+    weights, live = preconditioned.teach(got).weights, np.ones(64, bool)
     (before, _), (after, _) = (
-        preconditioned.search(got, weights, max_concepts=6, min_gain=0.0, exchanges=n)
+        preconditioned.search(got, weights, Preconditioned(6, 0.0, exchanges=n), live=live)
         for n in (0, 3)
     )
     np.testing.assert_array_equal(before.count, after.count)
@@ -183,6 +193,7 @@ def test_one_neuron_at_a_time_equals_all_at_once_and_scale_carries_over():
 
 def test_mean_length_counts_live_neurons_only():
     activations, probs, _ = planted(n_neurons=12)
+    activations = np.maximum(activations, 0)  # behind a rectifier, where neurons can be dead
     activations[:, :5] = 0.005 * probs[:, :5]  # dead, each explained by one concept
     found = jaxle.explain(activations, probs, NAMES, search="preconditioned", mean_length=2.0)
     live = np.array([row.flag != "dead" for row in found])
@@ -201,6 +212,7 @@ def test_mean_length_counts_live_neurons_only():
 
 def test_dead_and_constant_neurons_are_flagged_and_leave_the_others_alone():
     activations, probs, _ = planted(n_neurons=12)
+    activations = np.maximum(activations, 0)  # behind a rectifier, where neurons can be dead
     alone = jaxle.explain(activations, probs, NAMES, search="preconditioned")
     dead = np.stack([np.zeros(len(probs)), np.full(len(probs), 5.0), 1e-3 * probs[:, 0]], 1).astype(
         np.float32
@@ -298,24 +310,17 @@ def test_a_concept_in_one_fold_only_is_handled():
         activations, probs, NAMES, split=split, search="preconditioned", min_top5=0
     )
     assert all(np.isfinite([*row.weights, row.bias, row.val_correlation]).all() for row in found)
-    # no fit outside that fold can know the concept and no other fold can test it: its neuron has nothing that holds on unseen images
+    # no fit outside that fold can know the concept, and no other fold can test it: nothing about
+    # its neuron holds on images that the fit has not read
     assert found[0].val_correlation < 0.5
 
 
 def test_one_device_equals_eight():
     activations, probs, _ = planted(n_neurons=12)
     split = make_split(len(probs), 0)
-    maxima = linear.maximum(activations)
+    options = Preconditioned(max_concepts=6, min_gain=0.01, mean_length=2.5)
     one, eight = (
-        preconditioned.explain(
-            measured(activations, probs, split, mesh),
-            NAMES,
-            maxima,
-            split,
-            mesh=mesh,
-            mean_length=2.5,
-            **OPTIONS,
-        )
+        preconditioned.explain(posed(activations, probs, split, mesh), options)
         for mesh in (None, make_mesh())
     )
     for a, b in zip(one, eight, strict=True):
@@ -326,15 +331,21 @@ def test_one_device_equals_eight():
 def test_the_teacher_is_the_ceiling_and_can_be_kept_between_the_steps():
     activations, probs, _ = planted(n_neurons=12)
     split = make_split(len(probs), 0)
-    got, maxima = measured(activations, probs, split), linear.maximum(activations)
-    teacher = preconditioned.teach(got)
+    problem = posed(activations, probs, split)
+    teacher = preconditioned.teach(problem.measured)
     kept = ridge.Teacher(*(np.asarray(part) for part in teacher))
-    found = preconditioned.select(got, NAMES, maxima, split, teacher=kept, **OPTIONS)
-    assert found.rows == preconditioned.explain(got, NAMES, maxima, split, **OPTIONS).rows
-    assert np.asarray(teacher.weights).shape == (40, 12) and set(found.facts["teacher"]) > {
-        "median_strength",
-        "mean_freedom",
-    }
+    live = np.ones(12, bool)
+    found, used = preconditioned.search(problem.measured, kept.weights, OPTIONS, live=live)
+    whole = preconditioned.explain(problem, OPTIONS)
+    assert used == whole.facts["min_gain"] == 0.01
+    for k, row in enumerate(whole):
+        chosen = found.selected[k, : found.count[k]]
+        assert set(row.concepts) == {problem.concepts[j] for j in chosen}
+        weights = np.sort(found.weights[k, : found.count[k]])[::-1]
+        np.testing.assert_array_equal(row.weights, weights)
+        assert row.bias == found.bias[k] and row.val_correlation == found.val_correlation[k]
+    assert np.asarray(teacher.weights).shape == (40, 12)
+    assert set(whole.facts["teacher"]) > {"median_strength", "mean_freedom"}
     dense = probs[split.test] @ kept.weights + kept.bias
     assert jaxle.correlation(dense, activations[split.test]).mean() > 0.5
 
@@ -344,7 +355,7 @@ def test_the_teacher_is_the_ceiling_and_can_be_kept_between_the_steps():
     [
         (
             {"search": "greedy", "mean_length": 3},
-            "mean_length needs search='preconditioned', got search='greedy'",
+            "mean_length=3 is no option of search='greedy'; its options: lam, l1_ratio, ",
         ),
         (
             {"search": "preconditioned", "mean_length": 0.5},
@@ -360,7 +371,8 @@ def test_the_teacher_is_the_ceiling_and_can_be_kept_between_the_steps():
         ),
         (
             {"search": "precondition"},
-            "unknown search 'precondition'; valid: greedy, top_k, preconditioned",
+            "unknown explainer 'precondition': did you mean 'preconditioned'? "
+            "(valid: greedy, top_k, preconditioned)",
         ),
     ],
 )

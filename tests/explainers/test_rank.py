@@ -1,4 +1,5 @@
-"""The order of candidates against NumPy's lexsort, ties included, and blocks of neurons against all at once."""
+"""The order of candidates against NumPy's lexsort, ties included, and blocks of neurons against all
+at once."""
 
 import numpy as np
 

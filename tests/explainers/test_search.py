@@ -1,4 +1,5 @@
-"""The searches against method.md §5 read aloud in NumPy, with lstsq on the images at every candidate."""
+"""The searches against method.md §5 restated in NumPy, with lstsq on the images at every
+candidate."""
 
 import numpy as np
 import pytest
@@ -12,7 +13,10 @@ LIMITS = {"n_candidates": 5, "max_concepts": 4, "min_gain": 0.02}
 
 
 def problem(kind, n_neurons=12, seed=0):
-    """0/1 classes with superclasses that are their sums, or correlated sigmoids; (features, targets) of 700 images."""
+    """0/1 classes with superclasses that are their sums, or correlated sigmoids.
+
+    Returns (features, targets) of 700 images.
+    """
     rng = np.random.default_rng(seed)
     if kind == "one_hot":
         member = np.eye(20)
@@ -38,8 +42,11 @@ def moments(features, targets):
     )
 
 
-def read_aloud(features, targets, order, k, n_candidates, max_concepts, min_gain):
-    """method.md §5 for one neuron: (concepts, ρ, whether two candidates or a threshold were within 1e-6)."""
+def restated(features, targets, order, k, n_candidates, max_concepts, min_gain):
+    """method.md §5 for one neuron.
+
+    Returns (concepts, ρ, whether two candidates or a threshold were within 1e-6).
+    """
     x, y = features.astype(np.float64), targets[:, k].astype(np.float64)
     selected, rejected, best, close = [], set(), 0.0, False
     while len(selected) < max_concepts:
@@ -70,7 +77,7 @@ def read_aloud(features, targets, order, k, n_candidates, max_concepts, min_gain
 @pytest.mark.parametrize(
     "limits", [LIMITS, {"n_candidates": 2, "max_concepts": 6, "min_gain": 0.0}]
 )
-def test_greedy_equals_the_method_read_aloud(kind, limits):
+def test_greedy_equals_the_method_restated(kind, limits):
     features, targets = problem(kind)
     train, val = moments(features, targets)
     order = rank.candidates(
@@ -79,7 +86,7 @@ def test_greedy_equals_the_method_read_aloud(kind, limits):
     found = greedy(train, val, order, **limits)
     exempt = 0
     for k in range(targets.shape[1]):
-        want, rho, close = read_aloud(features, targets, order[k].tolist(), k, **limits)
+        want, rho, close = restated(features, targets, order[k].tolist(), k, **limits)
         if close:
             exempt += 1
             continue

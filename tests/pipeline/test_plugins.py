@@ -46,7 +46,7 @@ def dissect(problem, options):
         top = np.argsort(-values[:, k], kind="stable")[: len(inside)]
         score = np.log(1 + inside * (shares[top] - 1)).sum(0) - len(top) * np.log(shares.mean(0))
         word = problem.concepts[int(np.argmax(score))]
-        flag = "dead" if problem.maxima[k] < problem.dead_threshold else ""
+        flag = "dead" if problem.dead[k] else ""
         kind = "linear" if options.weighted else "description"
         rows.append(Explanation(k, (word,), (1.0,), 0.0, None, flag, kind))
     return Explanations(tuple(rows), facts={"n_words": len(problem.concepts)})
