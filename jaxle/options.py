@@ -15,6 +15,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+import jax
 import numpy as np
 
 Record = TypeVar("Record")
@@ -139,9 +140,11 @@ def checked(cls: type, values: Mapping[str, Any], where: str = "") -> dict[str, 
 
 def convert(field: Option, value: Any, where: str = "") -> Any:
     """Returns the value as the field's kind, or raises a ValueError of one sentence."""
-    refusal = ValueError(f"{where}{field.name} must be {field.expected}, got {value!r}.")
-    if isinstance(value, np.generic):
-        value = value.item()
+    got = " ".join(repr(value).split())
+    got = f"{got[:57]}..." if len(got) > 60 else got
+    refusal = ValueError(f"{where}{field.name} must be {field.expected}, got {got}.")
+    if isinstance(value, (np.generic, np.ndarray, jax.Array)) and np.ndim(value) == 0:
+        value = value.item()  # a number of NumPy's or JAX's
     if value is None:
         if field.optional:
             return None
@@ -153,7 +156,10 @@ def convert(field: Option, value: Any, where: str = "") -> Any:
     if isinstance(value, bool) is not (field.kind is bool):
         raise refusal
     if field.kind is float and isinstance(value, int):
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            raise refusal from None
     if not isinstance(value, field.kind) or (field.choices and value not in field.choices):
         raise refusal
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -161,6 +167,28 @@ def convert(field: Option, value: Any, where: str = "") -> Any:
         if not (within and math.isfinite(value)):
             raise refusal
     return value
+
+
+def number(name: str, value: Any, kind: type, **limits: float) -> Any:
+    """Returns one argument as bool, int or float, or raises a ValueError of one sentence.
+
+    Args:
+      name: of the argument.
+      value: NumPy's and JAX's scalars count as Python's.
+      kind: bool, int or float.
+      limits: low, high, above, below, as for `option`.
+    """
+    infinite = {"low": -math.inf, "high": math.inf, "above": -math.inf, "below": math.inf}
+    field = Option(name, kind, False, None, "", **infinite | limits, choices=())
+    return convert(field, value)
+
+
+def seed(value: Any, name: str = "seed") -> int:
+    """Returns the seed of a draw, a whole number from 0 to 2⁶⁴ − 1, or raises a ValueError."""
+    try:
+        return number(name, value, int, low=0, high=2**64 - 1)
+    except ValueError:
+        raise ValueError(f"{name} is {value!r}; expected an integer from 0 to 2**64 − 1") from None
 
 
 def suggest(name: str, valid: Sequence[str] | Mapping[str, Any]) -> str:

@@ -8,13 +8,14 @@ beside it.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, Int64
 
+from jaxle import options
 from jaxle.arrays import checks_input
 
 _FRACTIONS = (0.7, 0.1, 0.2)
@@ -49,6 +50,7 @@ def make_split(n: int, seed: int, fractions: Sequence[float] = _FRACTIONS) -> Sp
     Raises:
       ValueError: too few images, or fractions or a seed out of range.
     """
+    seed = options.seed(seed)
     if n < len(Split._fields):
         raise ValueError(
             f"cannot split {n} image{'s' * (n != 1)} into train, val and test; expected at least 3"
@@ -74,31 +76,41 @@ def make_split(n: int, seed: int, fractions: Sequence[float] = _FRACTIONS) -> Sp
 
 
 @checks_input
-def check_split(split: Sequence[Int[np.ndarray, "images"] | Sequence[int]], n: int) -> Split:
+def check_split(
+    split: Sequence[Int[np.ndarray, "images"] | Sequence[int]] | Mapping[str, Any], n: int
+) -> Split:
     """Returns a user's split, checked.
 
     Args:
-      split: three int arrays (images,): train, val, test.
+      split: train, val and test, in this order or as a mapping from these names; each either int
+        (images,), the images' numbers, or bool (all images,), which images.
       n: number of images that they index.
 
     Returns:
-      Split of int64 arrays, each in the order given.
+      Split of int64 arrays, each in the order given; a mask's in ascending order.
 
     Raises:
-      ValueError: a part that is empty, not whole numbers, out of range, or holds an image twice;
-        parts that overlap.
+      ValueError: another number of parts or other names; a part that is empty, neither whole
+        numbers nor a mask of all images, out of range, or holds an image twice; parts that overlap.
     """
+    if isinstance(split, Mapping):
+        if set(split) != set(Split._fields):
+            raise ValueError(
+                f"split has the parts {', '.join(map(str, split)) or 'none'}; "
+                "expected three: train, val, test"
+            )
+        split = [split[name] for name in Split._fields]
+    if isinstance(split, str) or not isinstance(split, (Sequence, np.ndarray)):
+        raise ValueError(
+            f"split is {type(split).__name__}; expected jaxle.Split(train, val, test), "
+            "or a dict of these"
+        )
     if len(split) != 3:
         raise ValueError(f"split has {len(split)} parts; expected three: train, val, test")
     parts = {}
     owner = np.full(n, -1, np.int8)
     for code, (name, part) in enumerate(zip(Split._fields, split, strict=True)):
-        part = np.asarray(part)
-        if part.ndim != 1 or part.size == 0 or not np.issubdtype(part.dtype, np.integer):
-            raise ValueError(
-                f"split.{name} is {part.dtype} of shape {part.shape}; "
-                "expected a non-empty list of image indices"
-            )
+        part = _part_numbers(part, name, n)
         wrong = part[(part < 0) | (part >= n)]
         if wrong.size:
             raise ValueError(
@@ -118,6 +130,28 @@ def check_split(split: Sequence[Int[np.ndarray, "images"] | Sequence[int]], n: i
             raise ValueError(f"split.{name} holds index {values[counts > 1][0]} more than once")
         parts[name] = part
     return Split(**parts)
+
+
+def _part_numbers(part: Any, name: str, n: int) -> np.ndarray:
+    """The numbers of a part's images, where it is a mask or numbers."""
+    if hasattr(part, "detach"):  # a torch tensor
+        part = part.detach().cpu()
+    if np.ma.is_masked(part):
+        raise ValueError(f"split.{name} has masked values; expected image indices without")
+    try:
+        numbers = np.asarray(part)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"split.{name} makes no array of image indices: {' '.join(str(error).split())}"
+        ) from None
+    if numbers.dtype == bool and numbers.shape == (n,) and numbers.any():
+        return np.flatnonzero(numbers)
+    if numbers.ndim != 1 or numbers.size == 0 or numbers.dtype.kind not in "iu":
+        raise ValueError(
+            f"split.{name} is {numbers.dtype} of shape {numbers.shape}; "
+            f"expected a non-empty list of image indices, or a mask of {n} bools, some True"
+        )
+    return numbers
 
 
 @checks_input
@@ -173,8 +207,7 @@ def shuffled(n: int, seed: int, stream: int) -> Int64[np.ndarray, "images"]:
     Returns:
       int64 (n,), a permutation of 0..n − 1.
     """
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed is {seed}; expected an integer from 0 to 2**64 − 1")
+    seed = options.seed(seed)
     return np.argsort(
         np.random.Philox(key=np.array([seed, stream], np.uint64)).random_raw(n), kind="stable"
     )

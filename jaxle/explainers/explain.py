@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from jaxtyping import Real
 
-from jaxle.arrays import Array, check_equal_rows, check_matrix, checks_input
+from jaxle.arrays import (
+    Array,
+    as_matrix,
+    as_probabilities,
+    check_equal_rows,
+    check_same_order,
+    checks_input,
+    take_names,
+)
+from jaxle.compilation import use_compilation_cache
 from jaxle.data.splits import Split, check_split, make_split
 from jaxle.explainers import find_explainer
 from jaxle.explainers.linear import Greedy
@@ -16,7 +26,9 @@ from jaxle.explainers.preconditioned import Preconditioned
 from jaxle.explainers.protocol import ArrayRows, Problem
 from jaxle.explanations import Explanations, check_names
 from jaxle.options import describe, option, read
+from jaxle.options import seed as read_seed
 from jaxle.solve.measure import measure
+from jaxle.units import InUnits, find_units
 
 MIN_TOP5 = 0.5
 DEAD_THRESHOLD = 0.01
@@ -26,9 +38,9 @@ DEAD_THRESHOLD = 0.01
 def explain(
     activations: Real[Array, "images neurons"],
     concept_probs: Real[Array, "images concepts"],
-    concepts: Sequence[str],
+    concepts: Sequence[str] | None = None,
     *,
-    split: Split | None = None,
+    split: Split | Mapping[str, Any] | None = None,
     seed: int = 0,
     search: str = "greedy",
     lam: float = Greedy.lam,
@@ -41,16 +53,21 @@ def explain(
     exchanges: int = Preconditioned.exchanges,
     min_top5: float = MIN_TOP5,
     dead_threshold: float = DEAD_THRESHOLD,
+    raw_features: bool = False,
     **more: Any,
 ) -> Explanations:
     """Returns an explanation of every neuron of an activation array, in order.
 
     Args:
-      activations: (images, neurons), any real dtype, NumPy, JAX or memory-mapped.
-      concept_probs: (images, concepts), the probability (0–1) that a concept is in an image; 0/1
-        labels are fine.
-      concepts: the columns' names, each once.
-      split: which images train, choose and score; None draws 70/10/20 by `seed`. Kept as
+      activations: (images, neurons), whatever `jaxle.arrays.as_matrix` takes: NumPy, JAX or
+        memory-mapped arrays of any real dtype, nested lists, pandas frames, scipy's sparse
+        matrices, torch tensors. Offset and scale of a neuron do not matter: float64 and integers
+        are centred in float64.
+      concept_probs: (images, concepts), likewise: the probability (0–1) that a concept is in an
+        image; 0/1 labels are fine.
+      concepts: the columns' names, each once; None takes those of a frame.
+      split: which images train, choose and score: a `jaxle.Split`, or a dict with train, val and
+        test, of image numbers or of masks; None draws 70/10/20 by `seed`. Kept as
         `explanations.split`.
       seed: of that split.
       search: an explainer's name: "greedy" (the paper's Algorithm 1), "top_k" (its B.4),
@@ -58,7 +75,8 @@ def explain(
         "package.module:NAME" of your own. The options that follow belong to some of these; one
         that the chosen explainer does not have is refused unless it has its default.
       lam, l1_ratio: greedy, top_k: the elastic net's λ and η on standardised columns.
-      max_concepts: most concepts in an explanation (the paper's v).
+      max_concepts: most concepts in an explanation (the paper's v). More than can be used are not
+        searched for: those that pass screening, the training images, 1 + 1/min_gain for greedy.
       n_candidates: greedy: concepts tried per step (r).
       min_gain: greedy, preconditioned: least gain in correlation for one more concept (ε).
       mean_length: preconditioned: set min_gain so that explanations have at most so many concepts
@@ -66,20 +84,28 @@ def explain(
       teacher: preconditioned: select for a dense fit's prediction, or for the activation itself.
       exchanges: preconditioned: rounds in which each chosen concept may give way to a better one.
       min_top5: screening: least mean of a concept's five largest probabilities; 0 turns it off.
-      dead_threshold: a neuron whose maximum over all images stays below it is flagged dead.
+      dead_threshold: behind a rectifier, a neuron whose maximum over all images stays below it is
+        flagged dead (`explainers.Problem.dead`).
+      raw_features: `concept_probs` are features of another kind, such as similarities, counts or a
+        layer's units, of any range; they are not screened.
       more: options of an explainer of your own.
 
     Returns:
       Explanations; test images are not read for them.
 
     Raises:
-      ValueError: arrays of unequal length, values that are not finite, a bad option, or no concept
-        that passes screening.
+      ValueError: arrays of unequal length, values that are not finite or, without `raw_features`,
+        no probabilities; a bad option; no concept that passes screening; or a result beyond
+        float64.
     """
-    check_matrix(activations, "activations")
-    check_matrix(concept_probs, "concept_probs", ("images", "concepts"))
-    check_equal_rows(activations, concept_probs, ("activations", "concept_probs"))
-    concepts = check_concepts(concepts, concept_probs.shape[1])
+    common = read(
+        Common,
+        {"min_top5": min_top5, "dead_threshold": dead_threshold, "raw_features": raw_features},
+    )
+    if common.raw_features and common.min_top5 not in (0, MIN_TOP5):
+        raise ValueError(
+            f"min_top5={min_top5} is about probabilities: leave it out with raw_features=True."
+        )
     explainer = find_explainer(search)
     given = {
         "lam": lam,
@@ -92,21 +118,39 @@ def explain(
         "exchanges": exchanges,
     }
     options = _options(search, explainer.options, given, more)
-    common = read(Common, {"min_top5": min_top5, "dead_threshold": dead_threshold})
+    seed = read_seed(seed)
+    concepts = take_names(concepts, concept_probs)
+    check_same_order(activations, concept_probs, ("activations", "concept_probs"))
+    activations = as_matrix(activations, "activations")
+    concept_probs = as_probabilities(concept_probs, "concept_probs", raw=common.raw_features)
+    check_equal_rows(activations, concept_probs, ("activations", "concept_probs"))
+    concepts = check_concepts(concepts, concept_probs.shape[1])
     n_images = activations.shape[0]
     split = make_split(n_images, seed) if split is None else check_split(split, n_images)
-    matrix = ArrayRows(concept_probs, concepts)
+    use_compilation_cache()
+    seen = np.concatenate([split.train, split.val])
+    units_x = find_units(concept_probs, "concept_probs", seen)
+    units_y = find_units(activations, "activations", seen)
+    features = concept_probs if units_x is None else InUnits(concept_probs, units_x)
     measured = measure(
-        matrix.rows,
+        ArrayRows(features, concepts).rows,
         len(concepts),
-        activations,
+        activations if units_y is None else InUnits(activations, units_y),
         split.train,
         split.val,
-        min_top5=common.min_top5,
+        min_top5=0.0 if common.raw_features else common.min_top5,
         folds=explainer.folds,
+        units=units_x,
     )
-    names = tuple(concepts[j] for j in measured.kept)
-    problem = Problem(activations, names, matrix, split, measured, common.dead_threshold)
+    problem = Problem(
+        activations,
+        tuple(concepts[j] for j in measured.kept),
+        ArrayRows(concept_probs, concepts),
+        split,
+        measured,
+        common.dead_threshold,
+        units=(None if units_x is None else units_x.columns(measured.kept), units_y),
+    )
     return explainer.explain(problem, options)
 
 
@@ -120,6 +164,7 @@ class Common:
     dead_threshold: float = option(
         DEAD_THRESHOLD, "a neuron whose maximum stays below is flagged dead"
     )
+    raw_features: bool = option(False, "features of any range in place of probabilities")
 
 
 def check_concepts(concepts: Sequence[str], n_columns: int) -> list[str]:
@@ -127,7 +172,13 @@ def check_concepts(concepts: Sequence[str], n_columns: int) -> list[str]:
 
     Line breaks in a name become spaces: a table could not hold them.
     """
-    concepts = [" ".join(str(concept).splitlines()).strip() for concept in concepts]
+    if isinstance(concepts, (str, bytes)) or not isinstance(concepts, Iterable):
+        raise ValueError(f"concepts must be a list of names, got {type(concepts).__name__}.")
+    concepts = list(concepts)
+    other = next((i for i, name in enumerate(concepts) if not isinstance(name, str)), None)
+    if other is not None:
+        raise ValueError(f"concepts must be named by text, got {concepts[other]!r} at {other}.")
+    concepts = [" ".join(concept.splitlines()).strip() for concept in concepts]
     if len(concepts) != n_columns:
         raise ValueError(
             f"concepts must name the {n_columns} columns of concept_probs, "

@@ -23,7 +23,7 @@ class TopK:
     """Options of `top_k`; the defaults are the paper's."""
 
     lam: float = option(0.05 / 0.99, "λ of the elastic net, on standardised columns", above=0)
-    l1_ratio: float = option(0.99, "η: the share of the penalty that is L1", low=0, high=1)
+    l1_ratio: float = option(0.99, "η: the share of the penalty that is L1", above=0, high=1)
     tol: float = option(
         1e-6, "tolerance on the duality gap, of the objective at zero", above=0, high=1
     )
@@ -35,7 +35,7 @@ class Greedy:
     """Options of `greedy`; the defaults are the paper's."""
 
     lam: float = option(0.05 / 0.99, "λ of the elastic net, on standardised columns", above=0)
-    l1_ratio: float = option(0.99, "η: the share of the penalty that is L1", low=0, high=1)
+    l1_ratio: float = option(0.99, "η: the share of the penalty that is L1", above=0, high=1)
     tol: float = option(
         1e-6, "tolerance on the duality gap, of the objective at zero", above=0, high=1
     )
@@ -49,13 +49,18 @@ class Greedy:
 def greedy(problem: Problem, options: Greedy) -> Explanations:
     """Returns the explanations of the paper's Algorithm 1; test images are not read."""
     measured = problem.measured
-    ranked = _rank(problem, options, options.n_candidates * options.max_concepts)
+    # each concept but the first raises a correlation, which is at most 1, by min_gain
+    steps = problem.most_concepts(options.max_concepts)
+    if options.min_gain > 0:
+        steps = min(steps, 1 + int(1 / options.min_gain))
+    tried = min(options.n_candidates, len(problem.concepts))
+    ranked = _rank(problem, options, tried * steps)
     found = search.greedy(
         measured.train,
         measured.val,
         ranked.order,
-        n_candidates=options.n_candidates,
-        max_concepts=options.max_concepts,
+        n_candidates=tried,
+        max_concepts=steps,
         min_gain=options.min_gain,
         mesh=problem.mesh,
     )
@@ -64,13 +69,13 @@ def greedy(problem: Problem, options: Greedy) -> Explanations:
 
 def top_k(problem: Problem, options: TopK) -> Explanations:
     """Returns the explanations by the `max_concepts` largest weights (paper, appendix B.4)."""
-    measured = problem.measured
-    ranked = _rank(problem, options, options.max_concepts)
+    measured, most = problem.measured, problem.most_concepts(options.max_concepts)
+    ranked = _rank(problem, options, most)
     found = search.top_k(
         measured.train,
         measured.val,
         ranked.order,
-        max_concepts=options.max_concepts,
+        max_concepts=most,
         mesh=problem.mesh,
     )
     return _table(problem, ranked, found)

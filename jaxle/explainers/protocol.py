@@ -22,6 +22,7 @@ from jaxle.arrays import Array
 from jaxle.data.splits import Split
 from jaxle.explanations import Explanations
 from jaxle.solve.measure import Measured, extremes
+from jaxle.units import Units
 
 LEAST_RECTIFIED = -0.3  # GELU reaches −0.17, SiLU −0.28
 
@@ -54,6 +55,9 @@ class Problem:
       measured: moments of train and val, and of folds where the explainer asks for them.
       dead_threshold: see `dead`.
       mesh: neurons may be split over its axis `data`.
+      units: what the moments' concepts and neurons were measured in, where float32 would not hold
+        them as they are; None where it does. `activations` and `matrix` are as they are, and so is
+        every weight of `table.rows`.
     """
 
     activations: Any
@@ -63,6 +67,19 @@ class Problem:
     measured: Measured
     dead_threshold: float = 0.01
     mesh: Mesh | None = None
+    units: tuple[Units | None, Units | None] = (None, None)
+
+    def most_concepts(self, asked: int, n_images: int | None = None) -> int:
+        """Returns how many concepts an explanation can use, at most as many as are asked for.
+
+        Least squares with an intercept on n images takes at most n − 1.
+
+        Args:
+          asked: the option of the user.
+          n_images: that fit; None: those of train.
+        """
+        n_images = self.measured.train.n if n_images is None else n_images
+        return max(1, min(asked, len(self.concepts), n_images - 1))
 
     @functools.cached_property
     def dead(self) -> Bool[np.ndarray, " neurons"]:

@@ -22,7 +22,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxle.mesh import data_size
-from jaxle.solve import least_squares
+from jaxle.solve import least_squares, tiles
 from jaxle.solve.moments import ROWS, WHOLE, Moments, scales, split_jit
 
 BLOCK = 512  # neurons per program
@@ -102,7 +102,9 @@ def _search(
 ) -> Found:
     n_neurons, n_devices = len(order), data_size(mesh)
     padded_train, padded_val = train.padded(n_devices), val.padded(n_devices)
-    block = min(BLOCK * n_devices, padded_train.cross.shape[1])
+    neuron_bytes = 4 * max_concepts * (2 * order.shape[1] + max_concepts)  # the state of the fits
+    block = tiles.fitting(BLOCK, neuron_bytes) * n_devices
+    block = min(block, padded_train.cross.shape[1])
     program = _program(mesh, greedy, max_concepts)
     limits = (np.int32(n_candidates), np.float32(min_gain))
     parts = []
@@ -163,9 +165,13 @@ def _first(train: Moments, val: Moments, order, neurons, n_candidates, min_gain,
     pool = least_squares.start(train, val, neurons, order, most)
     varies = scales(train).inv_y[neurons] > 0
     selected = jnp.full((len(order), most), -1, jnp.int32)
-    for step in range(order.shape[1]):
+
+    def body(step, carry):
+        pool, selected = carry
         active = varies & (pool.var[:, step] > least_squares.PIVOT)
         place = jnp.full(len(order), step, jnp.int32)
         pool = least_squares.choose(pool, train.gram, val.gram, place, step, active)
-        selected = selected.at[:, step].set(jnp.where(active, order[:, step], -1))
+        return pool, selected.at[:, step].set(jnp.where(active, order[:, step], -1))
+
+    _, selected = jax.lax.fori_loop(0, order.shape[1], body, (pool, selected))
     return jnp.take_along_axis(selected, jnp.argsort(selected < 0, axis=1, stable=True), axis=1)

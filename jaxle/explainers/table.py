@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from jaxle.explainers.protocol import Problem
 from jaxle.explainers.search import Found
 from jaxle.explanations import Explanation
+from jaxle.units import Units
 
 
 def rows(
@@ -21,11 +22,12 @@ def rows(
       converged: (neurons,), False flags the fit before the search; None where there was none.
     """
     dead, varies = problem.dead, problem.measured.train.varies()
+    all_weights, all_bias = in_users_units(found, problem)
     result = []
     for k, count in enumerate(found.count):
-        chosen = sorted(zip(-found.weights[k, :count], range(count), strict=True))
+        chosen = sorted(zip(-all_weights[k, :count], range(count), strict=True))
         names = tuple(problem.concepts[found.selected[k, i]] for _, i in chosen)
-        weights, bias = tuple(-float(w) for w, _ in chosen), float(found.bias[k])
+        weights, bias = tuple(-float(w) for w, _ in chosen), float(all_bias[k])
         if dead[k]:
             flag = "dead"
         elif not varies[k]:
@@ -36,6 +38,25 @@ def rows(
             flag = "" if converged is None or converged[k] else "unconverged"
         result.append(Explanation(k, names, weights, bias, float(found.val_correlation[k]), flag))
     return tuple(result)
+
+
+def in_users_units(
+    found: Found, problem: Problem
+) -> tuple[Float[np.ndarray, "neurons most"], Float[np.ndarray, " neurons"]]:
+    """Returns weights and bias on the columns that the user gave, whatever the moments' units.
+
+    x' = (x − m_x) s_x,  y' = (y − m_y) s_y:   w = w' s_x/s_y,   b = m_y + b'/s_y − Σ m_x w
+    """
+    if problem.units == (None, None):
+        return found.weights, found.bias
+    x, y = problem.units
+    x = Units.none(len(problem.concepts)) if x is None else x
+    y = Units.none(len(found.bias)) if y is None else y
+    with np.errstate(over="ignore", invalid="ignore"):  # a number beyond float64 is refused later
+        weights = found.weights.astype(np.float64) * x.scale[found.selected] * y.size[:, None]
+        weights = np.where(found.selected >= 0, weights, 0.0)
+        moved = np.sum(x.centre[found.selected] * weights, axis=1)
+        return weights, y.centre + found.bias.astype(np.float64) * y.size - moved
 
 
 def counted(problem: Problem) -> Bool[np.ndarray, " neurons"]:

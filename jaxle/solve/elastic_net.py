@@ -34,6 +34,7 @@ from jaxle.mesh import data_size
 from jaxle.solve import tiles
 from jaxle.solve.block import ROUND_OFF, duality_gap, solve_block
 from jaxle.solve.moments import HIGHEST, ROWS, WHOLE, Moments, scales, split_jit
+from jaxle.units import fits_float32
 
 WORKING_SET = 64
 WIDTH = 128  # concepts are padded to a multiple: sets of nearly one size share their programs
@@ -42,19 +43,23 @@ DENSE_SHARE = 8  # rows of G are gathered for working sets below this part of al
 UNROLL = 8  # rows of G per pass over the gradient
 IN_FLIGHT = 2  # batches under way, so that one computes while the host books the other
 MAX_ROUNDS = 40  # per neuron and working-set size
+# In standardised units, where no gradient exceeds 1: from 1 on a weight is 0, and far below
+# float32's round-off it is not penalised.
+ALPHA = 1e-20, 1e6
+MOST_RIDGE = 1e12  # of β: a weight shrunk more explains nothing
 
 
 class Solution(NamedTuple):
     """Weights of all neurons with the certificate of each; one column per neuron."""
 
-    weights: Float[jax.Array, "concepts neurons"]
-    bias: Float[jax.Array, " neurons"]
+    weights: Float[Array, "concepts neurons"]
+    bias: Float[Array, " neurons"]
     # signed gradient Xᵀr/n of the fit, the order among zero weights
-    gradient: Float[jax.Array, "concepts neurons"]
-    gap: Float[jax.Array, " neurons"]  # ≥ suboptimality, in units of the objective
+    gradient: Float[Array, "concepts neurons"]
+    gap: Float[Array, " neurons"]  # ≥ suboptimality, in units of the objective
     # gap within tol of the objective at zero, or at float32's round-off
-    converged: Bool[jax.Array, " neurons"]
-    iterations: Int[jax.Array, " neurons"]  # rounds of working set and check
+    converged: Bool[Array, " neurons"]
+    iterations: Int[Array, " neurons"]  # rounds of working set and check
 
 
 class Problem(NamedTuple):
@@ -88,6 +93,7 @@ def solve(
     standardise: bool = True,
     start: Solution | None = None,
     mesh: Mesh | None = None,
+    sizes: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Solution:
     """Returns the elastic net of every neuron, fitted on second moments.
 
@@ -99,6 +105,8 @@ def solve(
         §4 does; False works on raw columns.
       start: a solution near by, of a larger λ, to start from.
       mesh: split the neurons over its axis `data`.
+      sizes: (concepts,) and (neurons,) float64, what one unit of these moments' columns is in the
+        units in which raw columns are penalised; None: they are those.
 
     Returns:
       Solution; a constant concept has weight 0; a constant target has weights 0, gap 0 and no
@@ -118,15 +126,23 @@ def solve(
     n_devices, n_neurons = data_size(mesh), moments.cross.shape[1]
     moments = moments.padded(n_devices)
     n_padded = moments.cross.shape[1]
-    penalties = np.float32(lam * l1_ratio), np.float32(lam * (1 - l1_ratio))
-    problem, sizes = _standardise(moments, *penalties, standardise, n_padded)
+    scale = scales(moments)
+    l1, l2, unit = lam * l1_ratio, lam * (1 - l1_ratio), 1.0
+    if not standardise:
+        l1, l2, unit = _raw_penalties(scale, l1, l2, sizes)
+    n_concepts = len(scale.std_x)
+    penalties = (
+        np.broadcast_to(np.asarray(part, np.float32), n)
+        for part, n in ((l1, n_concepts), (l2, n_concepts), (unit, n_padded))
+    )
+    problem = _standardise(moments, scale, *penalties)
     weights0 = None
     if start is not None:
         near = tiles.pad_columns(start.weights, n_padded)
-        weights0 = _start(near, sizes, standardise, n_padded)
+        weights0 = _start(near, scale, standardise, n_padded)
     weights, slope, gap, *certificate = _queue(problem, weights0, tol, mesh, n_devices)
     means = moments.mean_x, moments.mean_y
-    fitted = _finish(weights, slope, gap.reshape(-1), problem, sizes, *means, standardise)
+    fitted = _finish(weights, slope, gap.reshape(-1), problem, scale, *means, standardise)
     parts = (*fitted, *(part.reshape(-1) for part in certificate))
     return Solution(*(tiles.cut_columns(part, slice(0, n_neurons)) for part in parts))
 
@@ -154,6 +170,7 @@ def path(
     tol: float = 1e-6,
     standardise: bool = True,
     mesh: Mesh | None = None,
+    sizes: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> list[Solution]:
     """Returns the solutions for a decreasing sequence of λ, each started from the one before.
 
@@ -168,10 +185,32 @@ def path(
     solutions = []
     for lam in lams:
         start = solutions[-1] if solutions else None
-        solutions.append(
-            solve(moments, lam, l1_ratio, tol=tol, standardise=standardise, start=start, mesh=mesh)
-        )
+        options = {"tol": tol, "standardise": standardise, "mesh": mesh, "sizes": sizes}
+        solutions.append(solve(moments, lam, l1_ratio, start=start, **options))
     return solutions
+
+
+def _raw_penalties(scale, l1, l2, sizes):
+    """Penalties on raw columns as penalties on standardised ones, in float64 on the host.
+
+    λη a_j and t_k, whose product float32 must hold although each may lie far beyond it: a common
+    factor of all t_k moves into all λη a_j.
+    """
+    std_x, std_y = (np.asarray(std, np.float64) for std in (scale.std_x, scale.std_y))
+    size_x, size_y = np.ones(len(std_x)), np.ones(len(std_y))
+    if sizes is not None:
+        size_x, size_y[: len(sizes[1])] = sizes
+    a = 1 / np.where(std_x > 0, std_x * size_x, 1.0)
+    t = 1 / np.where(std_y > 0, std_y * size_y, 1.0)
+    if not fits_float32(l1 * a).all() or not fits_float32(t).all():
+        shift = 2.0 ** np.round(np.log2(t[std_y > 0]).mean()) if (std_y > 0).any() else 1.0
+        a, t = a * shift, np.clip(t / shift, 1e-37, 1e37)
+        l1, l2 = np.clip(l1 * a, 1e-37, 1e37), l2 / shift**2
+    else:
+        l1 = l1 * a
+    l2 = l2 * a**2
+    # where the ridge leaves less than 1/MOST_RIDGE of the variance to explain, nothing is explained
+    return np.where(l2 > MOST_RIDGE, 1e37, l1), np.minimum(l2, MOST_RIDGE), t
 
 
 @functools.partial(jax.jit, static_argnames="standardise")
@@ -181,26 +220,17 @@ def _lam_max(moments: Moments, l1_ratio, standardise: bool):
     return jnp.max(jnp.abs(moments.cross) * unit, axis=0) / l1_ratio
 
 
-@functools.partial(jax.jit, static_argnames=("standardise", "n_padded"))
-def _standardise(moments: Moments, l1, l2, standardise: bool, n_padded: int):
-    size = scales(moments)
+@jax.jit
+def _standardise(moments: Moments, size, l1, l2, unit):
     gram = moments.gram * size.inv_x[:, None] * size.inv_x[None, :]
     gram = jnp.where(
         jnp.eye(len(gram), dtype=bool), jnp.where(size.inv_x > 0, 1.0, 0.0)[:, None], gram
     )
     cross = (moments.cross * size.inv_x[:, None] * size.inv_y[None, :]).T
-    a = jnp.ones_like(size.inv_x) if standardise else jnp.where(size.inv_x > 0, size.inv_x, 1.0)
-    t = jnp.ones_like(size.inv_y) if standardise else jnp.where(size.inv_y > 0, size.inv_y, 1.0)
-    pad, wide = (0, n_padded - len(t)), (0, -len(a) % WIDTH)
-    var, l1, l2 = jnp.where(size.inv_y > 0, 1.0, 0.0), l1 * a, l2 * a**2
-    rates = (
-        jnp.pad(l1, wide, constant_values=1.0),
-        jnp.pad(l2, wide),
-        jnp.pad(t, pad, constant_values=1.0),
-    )
-    return Problem(
-        jnp.pad(gram, (wide, wide)), jnp.pad(cross, (pad, wide)), jnp.pad(var, pad), *rates
-    ), size
+    wide = (0, -len(l1) % WIDTH)
+    rates = jnp.pad(l1, wide, constant_values=1.0), jnp.pad(l2, wide), unit
+    var = jnp.where(size.inv_y > 0, 1.0, 0.0)
+    return Problem(jnp.pad(gram, (wide, wide)), jnp.pad(cross, ((0, 0), wide)), var, *rates)
 
 
 @functools.partial(jax.jit, static_argnames=("standardise", "n_padded"))
@@ -335,22 +365,27 @@ def _fill(problem: Problem, weights0, slots: Slots, ids, free) -> Slots:
     )
 
 
+def _alpha(l1, unit):
+    """α within a range that float32 divides by; beyond it nothing is penalised, or all is."""
+    return jnp.clip(l1 * unit, *ALPHA)
+
+
 def _work(gram, l1, l2, slots: Slots, tol):
     """One round: new working sets, their solution, and the check against all concepts."""
     n_slots, size = slots.index.shape
     dense = _dense(slots.index, slots.weights, len(gram))
     _, index = jax.lax.top_k(
-        jnp.where(dense != 0, jnp.inf, jnp.abs(slots.slope) / l1[None, :]), size
+        jnp.where(dense != 0, jnp.inf, jnp.abs(slots.slope) / _alpha(l1[None, :], 1.0)), size
     )
     weights = jnp.take_along_axis(dense, index, axis=1)
     block = gram[index[:, :, None], index[:, None, :]]
     cross = jnp.take_along_axis(slots.cross, index, axis=1)
     weights = solve_block(
-        block, cross, slots.var, l1[index] * slots.unit[:, None], l2[index], weights
+        block, cross, slots.var, _alpha(l1[index], slots.unit[:, None]), l2[index], weights
     )
 
     dense, slope = _slope(gram, l2, slots.cross, index, weights)
-    alpha = l1[None, :] * slots.unit[:, None]
+    alpha = _alpha(l1[None, :], slots.unit[:, None])
     gap = duality_gap(slots.cross, slots.var, alpha, l2[None, :], dense, slope)
     norm = jnp.sum(jnp.abs(dense), axis=1)
     noise = ROUND_OFF * (1 + norm)

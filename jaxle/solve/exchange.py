@@ -73,6 +73,7 @@ def exchange(
     if rounds < 1 or (selected < 0).all():
         return selected
     program = _program(mesh, weights is not None, rounds)
+    block = tiles.fitting(block, 4 * selected.shape[1] * moments.cross.shape[0])
     n_neurons = len(selected)
     more = tiles.bucket(n_neurons, data_size(mesh)) - n_neurons
     selected = np.pad(selected, ((0, more), (0, 0)), constant_values=-1)

@@ -69,6 +69,7 @@ def path(
       left depends on what was chosen.
     """
     most_possible = min(most, moments.cross.shape[0])
+    block = tiles.fitting(block, 4 * most_possible * moments.cross.shape[0])
     program = _program(mesh, weights is not None, most_possible)
     parts = [
         np.asarray(program(gram, rows)) for _, gram, rows in blocks(moments, weights, mesh, block)
@@ -139,7 +140,12 @@ def judge(
     """
     if len(folds) < 2:
         raise ValueError(f"judging a path needs at least 2 folds, got {len(folds)}.")
-    n_neurons, folds = len(selected), [fold.padded() for fold in folds]
+    n_neurons = len(selected)
+    size = tiles.fitting(tiles.MOST, 32 * len(folds) * selected.shape[1] ** 2)
+    if n_neurons > size:
+        parts = [slice(i, i + size) for i in range(0, n_neurons, size)]
+        return np.concatenate([judge([f.neurons(p) for f in folds], selected[p]) for p in parts])
+    folds = [fold.padded() for fold in folds]
     n_padded = folds[0].cross.shape[1]
     used = selected >= 0
     index = np.pad(np.where(used, selected, 0), ((0, n_padded - n_neurons), (0, 0)))

@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxle.arrays import Array
+from jaxle.solve import tiles
 from jaxle.solve.moments import Moments, scales
 
 # Of a concept's variance: in float32 moments, less is no different from an exact dependence.
@@ -179,7 +180,14 @@ def refit(
       weights (neurons, most), bias (neurons,), val_correlation (neurons,); float64, weight 0 where
       there is no concept.
     """
-    n_neurons, train, val = len(selected), train.padded(), val.padded()
+    n_neurons = len(selected)
+    size = tiles.fitting(tiles.MOST, 32 * selected.shape[1] ** 2)
+    if n_neurons > size:
+        parts = [slice(i, i + size) for i in range(0, n_neurons, size)]
+        found = [refit(train.neurons(p), val.neurons(p), selected[p]) for p in parts]
+        weights, bias, rho = (np.concatenate(part) for part in zip(*found, strict=True))
+        return weights, bias, rho
+    train, val = train.padded(), val.padded()
     more = train.cross.shape[1] - n_neurons
     selected = np.pad(selected, ((0, more), (0, 0)), constant_values=-1)
     used = selected >= 0

@@ -17,12 +17,13 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
-from jaxle.arrays import Array, Rows, row_blocks
+from jaxle.arrays import Array, Rows, host_blocks
 from jaxle.mesh import data_size
 from jaxle.solve import ridge, tiles
 from jaxle.solve.folds import fold_moments
 from jaxle.solve.moments import Moments, merge, second_moments
 from jaxle.solve.screen import screen
+from jaxle.units import Units
 
 
 class Measured(NamedTuple):
@@ -62,6 +63,7 @@ def measure(
     min_top5: float,
     mesh: Mesh | None = None,
     folds: int = 0,
+    units: Units | None = None,
 ) -> Measured:
     """Returns the concepts that pass screening on train, and moments; each image is read once.
 
@@ -71,14 +73,15 @@ def measure(
       n_concepts: how many columns there are.
       activations: (images, neurons), an array or anything with shape, dtype and row indexing.
       train, val: int (images,), disjoint; other rows are not read.
-      min_top5: least mean of a concept's five largest probabilities; 0 turns the rule off.
+      min_top5: least mean of a concept's five largest probabilities; 0 turns the paper's rules off.
       mesh: images are split over its axis `data`.
       folds: cut train ∪ val into so many folds (memory: a Gram matrix each); 0 for none.
+      units: those of the values that `rows` gives; None where these are probabilities themselves.
 
     Raises:
       ValueError: no concept passes.
     """
-    screened = screen(rows, train, n_concepts, min_top5)
+    screened = screen(rows, train, n_concepts, min_top5, units)
     kept = np.flatnonzero(screened.kept)
     if len(kept) == 0:
         raise ValueError(
@@ -105,10 +108,8 @@ def measure(
 
 def extremes(activations: Rows) -> Float[np.ndarray, "2 neurons"]:
     """Returns each neuron's least and largest activation over all images, read in blocks."""
-    n_images, n_neurons = activations.shape
-    low = np.full(n_neurons, np.inf, np.float32)
-    high = np.full(n_neurons, -np.inf, np.float32)
-    for block in row_blocks(n_images, n_neurons * np.dtype(activations.dtype).itemsize):
-        values = np.asarray(activations[block], np.float32)
-        low, high = np.minimum(low, values.min(0)), np.maximum(high, values.max(0))
-    return np.stack([low, high])
+    # in float32, float64 columns far from 0 would be constant
+    dtype = np.result_type(np.float32, activations.dtype)
+    parts = [(x.min(axis=0), x.max(axis=0)) for _, x in host_blocks(activations)]
+    low, high = (np.stack(part).astype(dtype) for part in zip(*parts, strict=True))
+    return np.stack([low.min(axis=0), high.max(axis=0)])

@@ -2,10 +2,10 @@
 
 A concept stays when the mean of its five largest probabilities is at least `min_top5` (somewhere it
 is clearly there) and its standard deviation is at least 1e-5 (it is not the same everywhere): the
-rules of the paper, appendix A, in units of probability. Columns that are constant by
-`stats.is_constant` go as well, which for probabilities the second rule implies. The paper's code
-screens over all images and then fails on a column that is constant on train, so here the training
-images decide (tests/solve/test_screen.py shows the difference).
+rules of the paper, appendix A, in units of probability. Both are off where `min_top5` is 0.
+Columns that are constant by `stats.is_constant`, which is free of scale, go always. The paper's
+code screens over all images and then fails on a column that is constant on train, so here the
+training images decide (tests/solve/test_screen.py shows the difference).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Int
 from jaxle.arrays import Array
 from jaxle.solve import tiles
 from jaxle.stats import is_constant
+from jaxle.units import Units
 
 MIN_STD = 1e-5  # of a probability: the paper's rule
 TOP = 5
@@ -40,6 +41,7 @@ def screen(
     index: Int[np.ndarray, " images"],
     n_concepts: int,
     min_top5: float,
+    units: Units | None = None,
 ) -> Screened:
     """Returns which concepts to keep, judged on the training images only.
 
@@ -47,10 +49,11 @@ def screen(
       rows: row index → (rows, concepts) probabilities.
       index: (images,) the training images.
       n_concepts: how many columns `rows` gives.
-      min_top5: least mean of the five largest probabilities; 0 turns this rule off.
+      min_top5: least mean of the five largest probabilities; 0 turns the paper's rules off.
+      units: those of the values that `rows` gives; None where these are probabilities themselves.
 
     Returns:
-      `Screened`; with fewer than five images the mean is over all of them.
+      `Screened`, in probabilities; with fewer than five images the mean is over all of them.
     """
     top_k, state = min(TOP, len(index)), None
     n_rows = tiles.tile_rows([len(index)], n_concepts)
@@ -69,8 +72,12 @@ def screen(
     largest, shift, total, squares = (np.asarray(part, np.float64) for part in state)
     top5, mean = largest.mean(0), total / len(index)
     std = np.sqrt(np.maximum(squares / len(index) - mean**2, 0.0))
-    varies = (std >= MIN_STD) & ~is_constant(std, shift + mean)
-    return Screened(top5, std, (top5 >= min_top5 if min_top5 > 0 else True) & varies)
+    kept = ~is_constant(std, shift + mean)
+    if units is not None:
+        top5, std = top5 * units.size + units.centre, std * units.size
+    if min_top5 > 0:
+        kept &= (top5 >= min_top5) & (std >= MIN_STD)
+    return Screened(top5, std, kept)
 
 
 def _update(largest, shift, total, squares, tile, count):

@@ -23,6 +23,7 @@ LEAST, STEP, MOST = 64, 256, 4096  # neurons: powers of two up to STEP, then mul
 LEAST_ROWS = 64  # images per tile
 TILE_COST = 256  # what starting one more tile costs, in images
 TILE_BYTES = 96 << 20
+STATE_BYTES = 1 << 30  # of all neurons that one program searches for at a time
 HOST_BYTES = 16 << 20  # larger arrays are padded and cut on the device
 
 
@@ -44,6 +45,17 @@ def bucket(n_neurons: int, n_devices: int = 1) -> int:
     else:
         size = max(LEAST, 1 << (n_neurons - 1).bit_length())
     return round_up(size, n_devices)
+
+
+def fitting(most: int, neuron_bytes: int) -> int:
+    """Returns how many neurons a program takes at a time: `most`, or a power of two if too large.
+
+    Args:
+      most: a power of two.
+      neuron_bytes: what one of them needs.
+    """
+    fit = max(1, STATE_BYTES // max(1, neuron_bytes))
+    return min(most, 1 << (fit.bit_length() - 1))
 
 
 def pad_columns(x: Shaped[Array, "*rows neurons"], n_columns: int) -> Shaped[Array, "*rows padded"]:

@@ -15,7 +15,8 @@ def programs(problems):
     m = moments.second_moments(x, y)
     shift, count = (m.mean_x, m.mean_y), jnp.int32(900)
     state = moments._zeros(30, 7, 1)
-    problem, size = elastic_net._standardise(m, jnp.float32(0.05), jnp.float32(5e-4), True, 7)
+    size, penalties = moments.scales(m), (jnp.full(30, 0.05), jnp.full(30, 5e-4), jnp.ones(7))
+    problem = elastic_net._standardise(m, size, *penalties)
     start = elastic_net._start(m.cross, size, True, 7)
     ids = jnp.arange(128, dtype=jnp.int32)
     by_rows, by_product = elastic_net._empty(128, 1024, 48), elastic_net._empty(128, 128, 48)
@@ -37,7 +38,7 @@ def programs(problems):
             (sums, (m.mean_y, m.mean_y), x, y, m.cross, m.mean_y, count),
         ),
         "correlation": (moments._correlation, (sums, jnp.float32(900))),
-        "standardise": (jax.jit(lambda m: elastic_net._standardise(m, 0.05, 5e-4, False, 7)), (m,)),
+        "standardise": (elastic_net._standardise, (m, size, *penalties)),
         "largest penalty": (
             jax.jit(lambda m: elastic_net._lam_max(m, jnp.float32(0.99), True)),
             (m,),
