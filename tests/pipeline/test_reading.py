@@ -189,7 +189,7 @@ def test_encoders_are_read_where_they_stand():
         ({"fit.lam": 0}, "config field fit.lam must be a number above 0, got 0"),
         ({"fit.lam": float("nan")}, "config field fit.lam must be a number above 0, got nan"),
         ({"fit.lam": "0.1"}, "config field fit.lam must be a number above 0, got '0.1'"),
-        ({"fit.l1_ratio": 1.5}, "config field fit.l1_ratio must be a number in [0, 1], got 1.5"),
+        ({"fit.l1_ratio": 1.5}, "config field fit.l1_ratio must be a number in (0, 1], got 1.5"),
         (
             {"search.max_concepts": 0},
             "config field search.max_concepts must be a whole number of at least 1, got 0",
