@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxle.evaluation.simulation import simulate_rows
+from jaxle.evaluation.simulation import names, simulate_rows
 from jaxle.explainers.protocol import ConceptRows
 from jaxle.explanations import Explanations
 from jaxle.pipeline.cache import Cache, Made, Step, derived_key
@@ -113,7 +113,8 @@ def _outside(reference: str, images: Images, names: Sequence[str]) -> ConceptMat
     matrix: ConceptRows | None = make(images.source, tuple(names))
     if matrix is None:
         return None
-    missing = [name for name in names if name not in set(matrix.concepts)]
+    known = set(matrix.concepts)
+    missing = [name for name in names if name not in known]
     if missing:
         raise ValueError(
             f"simulator {reference!r} lacks {len(missing)} concepts, such as {missing[0]!r}: "
@@ -137,7 +138,8 @@ def simulate_images(
 ) -> np.ndarray:
     """Returns simulated activations (images, neurons) float32 of some images."""
     place = {name: j for j, name in enumerate(concepts.names)}
-    columns = np.array([place[name] for name in explanations.concepts], np.int64)
+    used = [place[name] for name in names(explanations) if name in place]  # formulas, too
+    columns = np.array(used, np.int64)
     return simulate_rows(explanations, concepts.matrix.rows, index, columns, concepts.names)
 
 

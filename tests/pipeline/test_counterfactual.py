@@ -11,6 +11,7 @@ from etils import epath
 
 from jaxle.data.pairs import BothSides
 from jaxle.data.scenes import ScenesSource
+from jaxle.data.sources import open_source
 from jaxle.evaluation.contrast import contrast
 from jaxle.evaluation.counterfactual import COLUMNS, counterfactual
 from jaxle.mesh import make_mesh
@@ -46,7 +47,7 @@ FIELDS = {
     "methods.nonsense": defaults.nonsense("scenes_siglip_s"),
     "simulators.siglip": defaults.tower("scenes_siglip_m"),
 }
-DETERMINED = ("", "untrained", "untrained 2")
+UNTRAINED = ("untrained", "untrained 2")
 
 
 class Scene(NamedTuple):
@@ -70,7 +71,7 @@ def scene(tmp_path_factory):
     config, cache = settings(folder, FIELDS), opened(folder)
     inputs = open_inputs(config, cache.folder / "generated", cache.mesh)
     networks = dict(inputs.networks)
-    for number, name in enumerate(DETERMINED[1:]):
+    for number, name in enumerate(UNTRAINED):
         network = load_model("scenes_resnet", random_init_seed=number)
         networks[name] = Opened(name, network)
     inputs = dataclasses.replace(inputs, networks=networks)
@@ -128,7 +129,7 @@ def entry_of(scene, network, method="label", simulator="labels"):
 
 def test_it_is_what_the_function_gives_for_the_same_arrays(scene, judged):
     found = {}
-    for network in (TRAINED, *DETERMINED[1:]):
+    for network in (TRAINED, *UNTRAINED):
         entry = entry_of(scene, network)
         own, expected = judged[entry.key], by_hand(scene, entry)
         found[network] = expected
@@ -142,7 +143,7 @@ def test_it_is_what_the_function_gives_for_the_same_arrays(scene, judged):
         assert own.facts["n_counterfactual_pairs"] == PAIRS
         assert own.facts["n_counterfactual_unlabelled"] == 0
     facts = judged[entry_of(scene, TRAINED).key].facts
-    both = contrast(found[TRAINED], [found[name] for name in DETERMINED[1:]])
+    both = contrast(found[TRAINED], [found[name] for name in UNTRAINED])
     assert facts["n_counterfactual_untrained"] == 2
     for name, (value, low, high) in both.difference.items():
         gain = [facts[f"counterfactual_{name}_gain{end}"] for end in ("", "_low", "_high")]
@@ -234,11 +235,10 @@ def test_no_pairs_no_test(scene):
     assert counterfactual_all(scene.cache, scene.scored, None, scene.config) == {}
 
 
-def test_data_that_have_no_pairs_say_so(scene):
-    class Plain:
-        pass
-
-    inputs = dataclasses.replace(scene.inputs, images=Images("plain", Plain()))
+def test_data_that_have_no_pairs_say_so(scene, tmp_path):
+    np.save(tmp_path / "images.npy", np.zeros((3, 8, 8, 3), np.uint8))
+    images = Images("plain", open_source(f"arrays:{tmp_path}"))
+    inputs = dataclasses.replace(scene.inputs, images=images)
     with pytest.raises(ValueError, match=r"needs a source with a method pairs\(n, seed\)"):
         open_pairs(inputs, 8, scene.config)
 

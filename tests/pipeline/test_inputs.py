@@ -59,19 +59,33 @@ def test_keys_are_of_what_is_read(tmp_path):
     assert seed[0] != images and seed[1] != partition and seed[2] == network
 
 
-def test_controls_are_networks_of_their_own(tmp_path):
-    fields = {"evaluation.untrained": True, "evaluation.shuffled": True}
-    networks = opened(tmp_path, fields).networks
+def test_controls_are_networks_that_know_nothing(tmp_path):
+    fields = {"data.limit": 200, "evaluation.untrained": True, "evaluation.shuffled": True}
+    first, again = (opened(tmp_path, fields) for _ in range(2))
+    networks = {name: own.network for name, own in first.networks.items()}
     assert list(networks) == [TRAINED, UNTRAINED, SHUFFLED]
-    assert len({own.key for own in networks.values()}) == 3
-    again = opened(tmp_path, fields).networks
-    assert [own.key for own in again.values()] == [own.key for own in networks.values()]
+    assert len({own.key for own in first.networks.values()}) == 3
+    assert [own.key for own in again.networks.values()] == [
+        own.key for own in first.networks.values()
+    ]
+    assert len({network.weights_hash for network in networks.values()}) == 3
     kernels = [
-        np.sort(np.ravel(networks[name].network.variables["params"]["linear"]["kernel"]))
-        for name in networks
+        np.sort(np.ravel(network.variables["params"]["linear"]["kernel"]))
+        for network in networks.values()
     ]
     np.testing.assert_array_equal(kernels[0], kernels[2])
     assert not np.array_equal(kernels[0], kernels[1])
+    source = first.images.source
+    images = np.stack([source[i][0] for i in range(200)])
+    right = [
+        (np.argmax(network.logits(images), 1) == source.labels).mean()
+        for network in networks.values()
+    ]
+    assert right[0] > 0.9 and right[1] < 0.4 and right[2] < 0.4
+    shuffled, other = (own.networks[SHUFFLED].network for own in (first, again))
+    np.testing.assert_array_equal(shuffled.logits(images[:8]), other.logits(images[:8]))
+    activations = shuffled.activations(images, "layer3")
+    assert np.isfinite(activations).all() and (activations.std(0) > 0).mean() > 0.5
 
 
 def test_a_shuffled_networks_key_holds_the_images_that_its_statistics_are_of(tmp_path):
