@@ -2,7 +2,8 @@
 
     python -m jaxle.launch --config FILE[:variant] [--config.a.b=value …] [--stages=probe,fit,…]
 
-The console script `jaxle` is the same. Exit status:
+The console script `jaxle` is the same. `jaxle label-sheet RUN …` makes a sheet with which a person
+checks some explanations of a finished run (`pipeline/label_sheet.py`). Exit status:
 
     0    every requested stage is complete
     1    the machine refused: disk, rights, network, or an error in the code; the same resumes
@@ -28,6 +29,7 @@ from ml_collections import config_flags
 
 from jaxle.mesh import make_mesh
 from jaxle.options import describe
+from jaxle.pipeline import label_sheet
 from jaxle.pipeline import run as pipeline
 from jaxle.pipeline.cache import STAGES
 from jaxle.pipeline.lock import locked
@@ -83,6 +85,8 @@ def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="jaxle")
+    if sys.argv[1:2] == ["label-sheet"]:
+        sys.exit(label_sheet.main(sys.argv[2:]))
     path = _config_path(sys.argv)
     if path is not None:
         if not path.is_file():
