@@ -22,11 +22,11 @@ import sys
 import traceback
 from pathlib import Path
 
-import jax
 from absl import app, flags, logging
 from etils import epath
 from ml_collections import config_flags
 
+from jaxle.compilation import use_compilation_cache
 from jaxle.mesh import make_mesh
 from jaxle.options import describe
 from jaxle.pipeline import label_sheet
@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
         )
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # --verbosity=0 adds what JAX has to say
-    _use_compilation_cache()
+    use_compilation_cache()
     try:
         config = read_config(_CONFIG.value.to_dict())
         workdir = os.path.expanduser(config.workdir or _default_workdir())
@@ -147,14 +147,6 @@ def _default_workdir() -> str:
     filename = config_flags.get_config_filename(flags.FLAGS["config"])
     stem, _, variant = filename.partition(".py:")
     return os.path.join("runs", "-".join(part for part in (Path(stem).stem, variant) if part))
-
-
-def _use_compilation_cache() -> None:
-    """Keeps compiled programs between runs, unless the user's JAX settings say where, or not to."""
-    if jax.config.values["jax_compilation_cache_dir"] is None:
-        home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-        jax.config.update("jax_compilation_cache_dir", os.path.join(home, "jaxle", "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def _failed(error: Exception, sentence: str, status: int) -> int:
