@@ -11,7 +11,7 @@ What it cannot say: an edit that changes one attribute changes all concepts that
 red, warm colour and apple at once, and the test credits each of them. And a network that has learnt
 nothing follows some attributes, too, such as size and brightness; `evaluation.contrast` compares.
 
-Source: method.md §12; the idea that pairs separate trained from untrained networks: TAPAScore
+Source: method.md §8; the idea that pairs separate trained from untrained networks: TAPAScore
 (arXiv 2606.24716).
 """
 
