@@ -110,6 +110,9 @@ def main() -> None:
             ("a companion, never toggled together", *apart),
             ("a companion, toggled together on up to 10 %", *nearly),
         ):
+            if not len(true):
+                print(f"too few pairs for neurons explained by {what}")
+                continue
             print(f"noise {noise}, explained by {what}: {planted(pairs, true, named, noise)}")
 
     for tap, (trained, *untrained) in networks(pairs, source, options.untrained).items():
