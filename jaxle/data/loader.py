@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 
 import grain
 import numpy as np
-from absl import flags
 from jaxtyping import Int64, UInt8
 
+from jaxle.data import processes
 from jaxle.data.sources import Source
 from jaxle.images import Preprocess
 
@@ -98,27 +98,21 @@ def _batches(source, fits, batch_size, start, stop, workers):
         runs.close()
 
 
-def _runs(read_run: "_ReadRun", workers: int) -> grain.DatasetIterator:
-    """Grain's iterator over all runs, in order, read ahead by two batches: one on its way to the
-    device, one in the making."""
+def _runs(read_run: _ReadRun, workers: int) -> Generator[tuple]:
+    """All runs, in order, read ahead by two batches: one on its way to the device, one in the
+    making."""
     threads = min(_MAX_THREADS, os.cpu_count() or 1)
     ahead = max(threads, 2 * read_run.runs_per_batch)
+    if workers:
+        yield from processes.read(read_run, len(read_run), workers, -(-ahead // workers))
+        return
     runs = grain.MapDataset.range(len(read_run)).map(read_run)
-    if not workers:
-        return iter(
-            runs.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead))
-        )
-    if not flags.FLAGS.is_parsed():
-        # Grain reads its own flags when it starts processes; a program without absl parsed none.
-        flags.FLAGS.mark_as_parsed()
-    runs = runs.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
-    return iter(
-        runs.mp_prefetch(
-            grain.MultiprocessingOptions(
-                num_workers=workers, per_worker_buffer_size=-(-ahead // workers)
-            )
-        )
-    )
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
+    found = iter(runs.to_iter_dataset(options))
+    try:
+        yield from found
+    finally:
+        found.close()
 
 
 @dataclasses.dataclass(frozen=True)

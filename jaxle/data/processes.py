@@ -1,0 +1,130 @@
+"""Worker processes of the loader, started by Grain, that a terminal's Ctrl-C does not disturb.
+
+Ctrl-C goes to every process of a terminal. Workers that got it would each print a traceback, and
+the main process would wait for them. Here one thread, in which the signal is blocked, starts the
+workers and waits for what they read: they inherit the block, and the main thread, which waits for
+that thread, is interrupted at once. However reading ends, the workers are ended, not waited for.
+
+Workers do not import the program's main module: they need nothing of it, and a script without
+`if __name__ == "__main__":` would run again in each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import resource_tracker
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import cloudpickle
+import grain
+from absl import flags
+
+_NAME = "grain-process-prefetch"  # what Grain calls its processes
+_PATIENCE = 1.5  # seconds in which workers may still be on their way when all are ended
+_QUIET = "ignore:resource_tracker"  # of the memory of those that were ended
+
+
+def read(make: Callable[[int], Any], n: int, workers: int, ahead: int) -> Iterator[Any]:
+    """Yields make(0), make(1), …, make(n − 1), each made in one of several processes.
+
+    Args:
+      make: a function that can be pickled.
+      n: how many.
+      workers: how many processes.
+      ahead: elements that each makes before they are asked for.
+
+    Raises:
+      ChildProcessError: a process ended by itself, such as one killed for its memory.
+    """
+    if not flags.FLAGS.is_parsed():
+        # Grain reads its own flags when it starts processes; a program without absl parsed none.
+        flags.FLAGS.mark_as_parsed()
+    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=ahead)
+    few = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as closing:
+        path = os.path.join(folder, "make.pickle")
+        with open(path, "wb") as file:
+            cloudpickle.dump(make, file)
+        runs = grain.MapDataset.range(n).map(functools.partial(_make, path))
+        dataset = runs.to_iter_dataset(few).mp_prefetch(options)
+        others = set(multiprocessing.active_children())
+        starting = closing.enter_context(contextlib.ExitStack())
+        starting.enter_context(_without_main())
+        thread = ThreadPoolExecutor(1, "jaxle-workers", _block_interrupts)
+        closing.callback(thread.shutdown, wait=False)
+        try:
+            iterator = thread.submit(iter, dataset).result()
+            closing.callback(thread.submit, iterator.close)
+            closing.callback(_end, workers, others)
+            for number in range(n):
+                if number == workers:  # each has sent one
+                    starting.close()
+                yield thread.submit(next, iterator).result()
+        except RuntimeError as error:
+            if "terminated unexpectedly" not in str(error):
+                raise
+            raise ChildProcessError(
+                f"a process that decodes images ended by itself ({str(error).partition('. ')[0]}): "
+                "expected fewer data.workers, or 0 for threads"
+            ) from None
+
+
+def _make(path: str, k: int) -> Any:
+    return _load(path)(k)
+
+
+@functools.cache
+def _load(path: str) -> Callable[[int], Any]:
+    """What all workers do. It lies in a file, as the start of a worker would wait until it has read
+    a long message."""
+    with open(path, "rb") as file:
+        return pickle.load(file)
+
+
+def _block_interrupts() -> None:
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        resource_tracker.ensure_running()  # its start would end the block
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Processes that start meanwhile import no main module, and end without remarks."""
+    main, hidden = sys.modules["__main__"], {}
+    for name in ("__file__", "__spec__"):
+        if hasattr(main, name):
+            hidden[name] = getattr(main, name)
+            setattr(main, name, None)
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, _QUIET]))
+    try:
+        yield
+    finally:
+        for name, value in hidden.items():
+            setattr(main, name, value)
+        del os.environ["PYTHONWARNINGS"]
+        if before is not None:
+            os.environ["PYTHONWARNINGS"] = before
+
+
+def _end(workers: int, others: set[BaseProcess]) -> None:
+    """Ends all workers, also those that are on their way; `others` were there before."""
+    ended: set[int | None] = set()
+    until = time.monotonic() + _PATIENCE
+    while len(ended) < workers and time.monotonic() < until:
+        for child in multiprocessing.active_children():
+            if child.name.startswith(_NAME) and child not in others:
+                child.kill()
+                ended.add(child.pid)
+        time.sleep(0.02)

@@ -1,0 +1,122 @@
+"""Worker processes: the same pictures, started from any script, and ended at once by Ctrl-C."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests.runs import ROOT
+
+SOURCE = """
+import numpy as np
+
+class Numbers:
+    "Pictures of one colour; some end their process."
+    class_names, labels, annotations = (), None, None
+    def __init__(self, n, fatal=-1): self.n, self.fatal = n, fatal
+    def __len__(self): return self.n
+    def __getitem__(self, i):
+        if i == self.fatal:
+            import os
+            os._exit(9)
+        return np.full((64, 64, 3), i % 256, np.uint8), -1
+    def fingerprint_fields(self): return {"n": self.n}
+"""
+READ = """
+from jaxle.data.loader import batches
+from jaxle.images import Preprocess
+
+print("starting", flush=True)
+"""
+LOOP = """
+for rows, images in batches(Numbers(COUNT), {"net": Preprocess("squash", 32)}, 64, workers=2):
+    assert (images["net"] == (rows % 256)[:, None, None, None]).all()
+    print(rows[-1], flush=True)
+"""
+
+
+def start(tmp_path, text):
+    """The text as a script in a group of processes of its own, as a terminal starts it."""
+    (tmp_path / "script.py").write_text(text)
+    return subprocess.Popen(
+        [sys.executable, "-u", str(tmp_path / "script.py")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
+    )
+
+
+def test_a_script_without_a_main_guard_reads_by_processes(tmp_path):
+    """Its own class too: no process imports the script again."""
+    out, err = start(tmp_path, SOURCE + READ + LOOP.replace("COUNT", "200")).communicate(
+        timeout=120
+    )
+    assert (out.split(), err) == (["starting", "63", "127", "191", "199"], "")
+
+
+def test_a_process_that_ends_by_itself_is_one_sentence(tmp_path):
+    caught = f"try:\n{LOOP.replace('COUNT', '200, 150')}\n".replace("\n", "\n    ")
+    caught += "\nexcept ChildProcessError as error:\n    print(error)\n"
+    out, err = start(tmp_path, SOURCE + READ + caught).communicate(timeout=120)
+    assert "Traceback" not in err
+    assert out.splitlines()[-1].startswith("a process that decodes images ended by itself (Worker")
+    assert out.splitlines()[-1].endswith("code 9): expected fewer data.workers, or 0 for threads")
+
+
+@pytest.mark.parametrize("lines", [1, 3])  # while they start; while they run
+def test_an_interrupt_ends_all_at_once_and_prints_nothing(tmp_path, lines):
+    caught = f"try:\n{LOOP.replace('COUNT', '10**7')}\n".replace("\n", "\n    ")
+    caught += "\nexcept KeyboardInterrupt:\n    print('interrupted', flush=True)\n    os._exit(130)"
+    process = start(tmp_path, "import os\n" + SOURCE + READ + caught)
+    for _ in range(lines):
+        assert process.stdout.readline()
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 130 and out.splitlines()[-1] == "interrupted" and err == ""
+    with pytest.raises(ProcessLookupError):  # no process is left
+        for _ in range(100):
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
+
+
+CONFIG = """
+from jaxle.pipeline import defaults
+
+def get_config():
+    config = defaults.get_config()
+    config.data.source = "arrays:FOLDER"
+    config.data.workers = 2
+    config.data.batch_size = 8
+    return config
+"""
+
+
+def test_a_run_by_processes_is_interrupted_with_one_sentence(tmp_path):
+    np.save(tmp_path / "images.npy", np.zeros((2000, 64, 64, 3), np.uint8))
+    np.save(tmp_path / "labels.npy", np.arange(2000) % 2)
+    (tmp_path / "config.py").write_text(CONFIG.replace("FOLDER", str(tmp_path)))
+    command = [sys.executable, "-m", "jaxle.launch", f"--config={tmp_path}/config.py"]
+    process = subprocess.Popen(
+        [*command, f"--config.workdir={tmp_path}/run"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
+    )
+    lines = []
+    while "labels, " not in (line := process.stdout.readline()):  # the pass comes next
+        lines.append(line)
+        assert line, lines
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGINT)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Traceback" not in out, out
+    assert out.splitlines()[-1] == "jaxle: interrupted; the same command resumes."
