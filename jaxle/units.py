@@ -38,6 +38,11 @@ class Units(NamedTuple):
         """1/scale: what one unit of the values is in the user's; 1 where the column is constant."""
         return 1 / np.where(self.scale > 0, self.scale, 1.0)
 
+    @property
+    def far(self) -> Bool[np.ndarray, " columns"]:
+        """Which columns lie so far from 0 that float32 as they are would leave three digits."""
+        return np.abs(self.centre) * self.scale > 2.0**14
+
     def columns(self, index: slice | np.ndarray) -> Units:
         """Returns the units of some columns."""
         return Units(self.centre[index], self.scale[index])

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float32, Int64, Real
 
-from jaxle.arrays import Array, check_equal_rows, check_matrix, checks_input
+from jaxle.arrays import (
+    Array,
+    as_matrix,
+    as_probabilities,
+    check_equal_rows,
+    check_same_order,
+    checks_input,
+    take_names,
+)
 from jaxle.data.splits import Split, check_split
 from jaxle.evaluation.evaluate import check_explanations, find_split
 from jaxle.evaluation.intervals import paired
 from jaxle.evaluation.scores import live
 from jaxle.evaluation.simulation import check_columns, simulate
 from jaxle.explanations import Explanations
+from jaxle.options import number
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +75,10 @@ def compare(
     concept_probs: Real[Array, "images concepts"] | None = None,
     concepts: Sequence[str] | None = None,
     *,
-    split: Split | None = None,
+    split: Split | Mapping[str, Any] | None = None,
     draws: int = 1000,
     seed: int = 0,
+    raw_features: bool = False,
 ) -> Comparison:
     """Compares two methods by their correlations on test images, neuron by neuron and on average.
 
@@ -77,19 +88,22 @@ def compare(
     Args:
       a, b: two tables of explanations of the same neurons, which are simulated by `concept_probs`;
         or two simulations, (images, neurons).
-      activations: (images, neurons).
+      activations: (images, neurons), whatever `jaxle.arrays.as_matrix` takes.
       concept_probs: (images, concepts), the simulator's probabilities (0–1), for explanations.
-      concepts: its columns' names.
+      concepts: its columns' names; None takes those of a frame.
       split: scores are of `split.test`. None takes the split that both tables were made with; for
         two simulations None takes all images, so give those of test images.
       draws: bootstrap draws of the images, at least 2.
       seed: integer from 0 to 2⁶⁴ − 1.
+      raw_features: as in `jaxle.explain`, of which the explanations are.
 
     Raises:
-      ValueError: arrays that do not fit, values that are not finite, a table and an array, two
+      ValueError: arrays that do not fit, values that are not finite or, without `raw_features`,
+        no probabilities, a table and an array, two
         tables of different splits, or a concept that is missing.
     """
-    check_matrix(activations, "activations")
+    raw = number("raw_features", raw_features, bool)
+    given, activations = activations, as_matrix(activations, "activations")
     n_images, n_neurons = activations.shape
     tables = [isinstance(x, Explanations) for x in (a, b)]
     if tables[0] != tables[1]:
@@ -99,11 +113,13 @@ def compare(
             f"got {kinds}: simulate the explanations first (jaxle.simulate)."
         )
     if tables[0]:
-        if concept_probs is None or concepts is None:
+        if concept_probs is None:
             raise ValueError(
                 "comparing explanations needs a simulator's concept_probs and their concepts."
             )
-        check_matrix(concept_probs, "concept_probs", ("images", "concepts"))
+        check_same_order(given, concept_probs, ("activations", "concept_probs"))
+        concepts = take_names(concepts, concept_probs)
+        concept_probs = as_probabilities(concept_probs, "concept_probs", raw=raw)
         check_equal_rows(activations, concept_probs, ("activations", "concept_probs"))
         check_columns(concepts, concept_probs.shape[1])
         for table in (a, b):
@@ -114,11 +130,15 @@ def compare(
                 f"and {b.units[:5].tolist()}…."
             )
         index = _shared_split(a, b, split, n_images).test
-        sides = [simulate(table, concept_probs, concepts, index) for table in (a, b)]
+        sides = [
+            simulate(table, concept_probs, concepts, index, raw_features=raw) for table in (a, b)
+        ]
         alive, units = live(a) & live(b), a.units
     else:
         for name, side in (("a", a), ("b", b)):
-            check_matrix(side, name)
+            check_same_order(side, given, (name, "activations"))
+        a, b = as_matrix(a, "a"), as_matrix(b, "b")
+        for name, side in (("a", a), ("b", b)):
             check_equal_rows(side, activations, (name, "activations"))
         index = np.arange(n_images) if split is None else check_split(split, n_images).test
         sides = [np.asarray(side[index]) for side in (a, b)]

@@ -20,11 +20,21 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int, Real
 
-from jaxle.arrays import Array, check_equal_rows, check_matrix, checks_input
-from jaxle.evaluation.simulation import check_columns, names
+from jaxle.arrays import (
+    Array,
+    as_matrix,
+    as_probabilities,
+    check_equal_rows,
+    check_same_order,
+    checks_input,
+    take_names,
+)
+from jaxle.evaluation.simulation import check_columns, check_index, check_kind, names
 from jaxle.explanations import Explanations
+from jaxle.options import number
 from jaxle.solve.measure import Measured
 from jaxle.solve.moments import Moments, second_moments
+from jaxle.units import InUnits, Units, find_units
 
 ROUND_OFF = 1e-10  # of the largest term: a variance below is 0, in float64 on float32 moments
 
@@ -52,17 +62,21 @@ def contributions_of(
     explanations: Explanations,
     activations: Real[Array, "images neurons"],
     concept_probs: Real[Array, "images concepts"],
-    concepts: Sequence[str],
+    concepts: Sequence[str] | None = None,
     index: Int[np.ndarray, " rows"] | None = None,
+    *,
+    raw_features: bool = False,
 ) -> Contributions:
     """Returns what each concept adds to its explanation, from arrays.
 
     Args:
       explanations: one row a neuron.
-      activations: (images, neurons), any real dtype.
-      concept_probs: (images, concepts), the simulator's probabilities, 0–1.
-      concepts: the columns' names; they may be more than the explanations use.
+      activations: (images, neurons), whatever `jaxle.arrays.as_matrix` takes.
+      concept_probs: (images, concepts), likewise: the simulator's probabilities, 0–1.
+      concepts: the columns' names; they may be more than the explanations use; None takes those of
+        a frame.
       index: (rows,) which images to take, such as `split.test`; None for all.
+      raw_features: as in `jaxle.explain`, of which the explanations are.
 
     Returns:
       Contributions; no value is NaN.
@@ -70,19 +84,35 @@ def contributions_of(
     Raises:
       ValueError: arrays that do not fit, values that are not finite, or a concept that is missing.
     """
-    check_matrix(activations, "activations")
-    check_matrix(concept_probs, "concept_probs", ("images", "concepts"))
+    check_kind(explanations)
+    check_same_order(activations, concept_probs, ("activations", "concept_probs"))
+    concepts = take_names(concepts, concept_probs)
+    activations = as_matrix(activations, "activations")
+    raw = number("raw_features", raw_features, bool)
+    concept_probs = as_probabilities(concept_probs, "concept_probs", raw=raw)
     check_equal_rows(activations, concept_probs, ("activations", "concept_probs"))
     check_columns(concepts, concept_probs.shape[1])
+    concepts, index = list(concepts), check_index(index, activations.shape[0])
     used = names(explanations) or tuple(concepts[:1])  # moments need a concept
     place = {concept: j for j, concept in enumerate(concepts)}
     known = [name for name in used if name in place]
     columns = np.array([place[name] for name in known], np.int64)
     if len(known) < len(used):
         raise ValueError(_lacks("concepts", [name for name in used if name not in place]))
-    index = np.arange(activations.shape[0]) if index is None else np.asarray(index)
-    moments = second_moments(lambda i: concept_probs[i][:, columns], activations, index)
+    units, units_y = find_units(concept_probs, rows=index), find_units(activations, rows=index)
+    features = concept_probs if units is None else InUnits(concept_probs, units)
+    targets = activations if units_y is None else InUnits(activations, units_y)
+    moments = second_moments(lambda i: features[i][:, columns], targets, index)
+    if units is not None:
+        moments = _of_raw_columns(moments, units.columns(columns))
     return contributions(explanations, known, moments)
+
+
+def _of_raw_columns(moments: Moments, units: Units) -> Moments:
+    """The moments on the columns that the weights are of, float64."""
+    size = units.size
+    gram = np.asarray(moments.gram, np.float64) * size[:, None] * size[None, :]
+    return moments._replace(gram=gram, cross=np.asarray(moments.cross, np.float64) * size[:, None])
 
 
 @checks_input

@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Float32, Real
 
 from jaxle.arrays import Array, checks_input
-from jaxle.evaluation.pairs import check_pair, pad_neurons
+from jaxle.evaluation.pairs import as_pair, pad_neurons
 from jaxle.evaluation.scores import Column, Computed, Evidence, Metric
 from jaxle.stats import pearson
+from jaxle.units import in_units
 
 
 @checks_input
@@ -19,10 +20,10 @@ def correlation(
 ) -> Float32[np.ndarray, " neurons"]:
     """Returns how well simulated activations follow the real ones, neuron by neuron.
 
-    Give it images on which nothing was fitted or chosen.
+    Give it images on which nothing was fitted or chosen. Offsets and scales do not matter.
 
     Args:
-      simulated: (images, neurons), any real dtype.
+      simulated: (images, neurons), whatever `jaxle.arrays.as_matrix` takes.
       activations: (images, neurons), the same images and neurons.
 
     Returns:
@@ -31,9 +32,10 @@ def correlation(
     Raises:
       ValueError: shapes differ, or a value is not finite.
     """
-    check_pair(simulated, activations)
-    sides = (jnp.asarray(pad_neurons(x), jnp.float32) for x in (simulated, activations))
-    return np.asarray(_pearson(*sides))[: activations.shape[1]]
+    pair = as_pair(simulated, activations)
+    both = in_units(pair.simulated, "simulated"), in_units(pair.activations, "activations")
+    sides = (jnp.asarray(pad_neurons(x), jnp.float32) for x in both)
+    return np.asarray(_pearson(*sides))[: pair.activations.shape[1]]
 
 
 _pearson = jax.jit(pearson)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Real
 
 from jaxle.arrays import Array, checks_input
-from jaxle.evaluation.pairs import check_pair, column_blocks, pad_neurons
+from jaxle.evaluation.pairs import as_pair, column_blocks, pad_neurons
 from jaxle.evaluation.scores import Column, Computed, Evidence, Metric
 
 
@@ -22,18 +22,26 @@ def cosine(
     """Returns the cosine in [−1, 1], neuron by neuron; 0 where a side is zero on all images.
 
     Args:
-      simulated, activations: (images, neurons), any real dtype.
+      simulated, activations: (images, neurons), whatever `jaxle.arrays.as_matrix` takes.
 
     Raises:
       ValueError: shapes differ, or a value is not finite.
     """
-    check_pair(simulated, activations)
+    simulated, activations, _ = as_pair(simulated, activations)
     n_images, n_neurons = activations.shape
     out = np.zeros(n_neurons, np.float32)
     for block in column_blocks(n_neurons, 4 * n_images):
-        a, s = (pad_neurons(np.asarray(x[:, block], np.float32)) for x in (activations, simulated))
+        a, s = (pad_neurons(_float32(x[:, block])) for x in (activations, simulated))
         out[block] = np.asarray(_cosine(a, s))[: block.stop - block.start]
     return out
+
+
+def _float32(x) -> np.ndarray:
+    """float32; float64, which may exceed its range, first divided by its largest magnitude."""
+    if x.dtype != np.float64:
+        return np.asarray(x, np.float32)
+    largest = np.abs(x).max(axis=0)
+    return (x / np.where(largest > 0, largest, 1.0)).astype(np.float32)
 
 
 @jax.jit

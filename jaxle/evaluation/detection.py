@@ -15,11 +15,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Real
+from jaxtyping import Float, Float32, Real
 
-from jaxle.arrays import Array, check_matrix, checks_input
-from jaxle.evaluation.pairs import check_pair, check_same_neurons, column_blocks
+from jaxle.arrays import Array, as_matrix, checks_input
+from jaxle.evaluation.pairs import as_pair, check_same_neurons, column_blocks
 from jaxle.evaluation.scores import Column, Computed, Evidence, Metric
+from jaxle.options import number
 
 ALPHA = 0.05
 
@@ -30,10 +31,10 @@ class Detection(NamedTuple):
     auprc: Float32[np.ndarray, " neurons"]  # in [0, 1]; 0 where test has no positive image
     f1: Float32[np.ndarray, " neurons"]  # in [0, 1]; 0 where nothing is predicted or positive
     iou: Float32[np.ndarray, " neurons"]  # in [0, 1]; as F1
-    activation_threshold: Float32[np.ndarray, " neurons"]  # as `top_threshold`
+    activation_threshold: Float[np.ndarray, " neurons"]  # as `top_threshold`
     # predicted: simulation above; +inf where val has no positive image, −inf where predicting all
     # images is best
-    simulated_threshold: Float32[np.ndarray, " neurons"]
+    simulated_threshold: Float[np.ndarray, " neurons"]
 
 
 @checks_input
@@ -58,28 +59,29 @@ def detection(
     Raises:
       ValueError: shapes that do not fit, values that are not finite, alpha outside (0, 1).
     """
-    check_pair(simulated_val, activations_val, name="simulated_val")
-    check_pair(simulated, activations)
-    check_same_neurons(simulated_val, simulated)
+    val = as_pair(simulated_val, activations_val, name="simulated_val")
+    test = as_pair(simulated, activations)
+    check_same_neurons(val.simulated, test.simulated)
+    simulated_val, activations_val, simulated, activations = *val[:2], *test[:2]
     threshold = top_threshold(activations_val, alpha)
     n_images, n_neurons = activations.shape
-    out = np.zeros((4, n_neurons), np.float32)
+    out = np.zeros((3, n_neurons), np.float32)
+    cuts = np.zeros(n_neurons, _wide(simulated_val, simulated))
     for block in column_blocks(n_neurons, 4 * max(n_images, len(simulated_val))):
         s_val, a_val, s, a = (
-            np.ascontiguousarray(np.asarray(x[:, block], np.float32).T)
+            np.ascontiguousarray(np.asarray(x[:, block], _wide(x)).T)
             for x in (simulated_val, activations_val, simulated, activations)
         )
         at = threshold[block, None]
-        cut = _f1_threshold(s_val, a_val > at)
-        out[:, block] = _auprc(s, a > at), *_f1_iou(s > cut[:, None], a > at), cut
-    auprc, f1, iou, cut = out
-    return Detection(auprc, f1, iou, threshold, cut)
+        cuts[block] = cut = _f1_threshold(s_val, a_val > at)
+        out[:, block] = _auprc(s, a > at), *_f1_iou(s > cut[:, None], a > at)
+    return Detection(*out, threshold, cuts)
 
 
 @checks_input
 def top_threshold(
     activations_val: Real[Array, "val_images neurons"], alpha: float = ALPHA
-) -> Float32[np.ndarray, " neurons"]:
+) -> Float[np.ndarray, " neurons"]:
     """Returns the activation above which an image counts as positive, neuron by neuron.
 
     Args:
@@ -89,24 +91,29 @@ def top_threshold(
         would remain (a label); then they are all taken.
 
     Returns:
-      (neurons,) float32; +inf where the activation is constant on val.
+      (neurons,) float32, of float64 float64; +inf where the activation is constant on val.
 
     Raises:
       ValueError: values that are not finite, alpha outside (0, 1).
     """
-    check_matrix(activations_val, "activations_val")
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha must lie between 0 and 1, got {alpha!r}.")
+    alpha = number("alpha", alpha, float, above=0, below=1)
+    activations_val = as_matrix(activations_val, "activations_val")
     n, n_neurons = activations_val.shape
+    dtype = _wide(activations_val)
     place = int(np.clip(n - 1 - np.round(np.float32(alpha) * np.float32(n)), 0, n - 1))
-    out = np.zeros(n_neurons, np.float32)
+    out = np.zeros(n_neurons, dtype)
     for block in column_blocks(n_neurons, 4 * n):
-        a = np.ascontiguousarray(np.asarray(activations_val[:, block], np.float32).T)
+        a = np.ascontiguousarray(np.asarray(activations_val[:, block], dtype).T)
         at, largest = np.partition(a, place, axis=1)[:, place], a.max(axis=1)
         below_top = np.where(a < largest[:, None], a, -np.inf).max(axis=1)
         value = np.where(at < largest, at, below_top)
         out[block] = np.where(a.min(axis=1) < largest, value, np.inf)
     return out
+
+
+def _wide(*arrays) -> np.dtype:
+    """The dtype in which values are compared: float32, or float64 where one of them needs it."""
+    return np.result_type(np.float32, *(x.dtype for x in arrays))
 
 
 def _auprc(s, positive):
@@ -167,9 +174,7 @@ def _compute(evidence: Evidence) -> Computed:
 def _compute_base_rate(evidence: Evidence) -> Computed:
     if len(evidence.activations_val) == 0:
         return {}, {}
-    positive = np.asarray(evidence.activations, np.float32) > top_threshold(
-        evidence.activations_val
-    )
+    positive = np.asarray(evidence.activations) > top_threshold(evidence.activations_val)
     return {"base_rate": positive.mean(axis=0).astype(np.float32)}, {}
 
 

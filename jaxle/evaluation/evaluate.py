@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Real
 
-from jaxle.arrays import Array, Rows, check_equal_rows, check_matrix, checks_input
+from jaxle.arrays import (
+    Array,
+    Rows,
+    as_matrix,
+    as_probabilities,
+    check_equal_rows,
+    check_same_order,
+    checks_input,
+    take_names,
+)
+from jaxle.compilation import use_compilation_cache
 from jaxle.data.splits import Split, check_split
 from jaxle.evaluation import CEILING, METRICS, find_metrics
 from jaxle.evaluation.ceiling import dense_correlation
 from jaxle.evaluation.nulls import permute_and_refit
 from jaxle.evaluation.scores import Evidence, Metric, Scores, live, score
-from jaxle.evaluation.simulation import check_columns, simulate
+from jaxle.evaluation.simulation import check_columns, check_kind, simulate
 from jaxle.explanations import Explanations
+from jaxle.options import number
+from jaxle.options import seed as read_seed
 from jaxle.solve.measure import measure
+from jaxle.units import InUnits, find_units
 
 MIN_TOP5 = 0.5  # `jaxle.explain`'s default
 
@@ -25,9 +39,9 @@ def evaluate(
     explanations: Explanations,
     activations: Real[Array, "images neurons"],
     concept_probs: Real[Array, "images concepts"],
-    concepts: Sequence[str],
+    concepts: Sequence[str] | None = None,
     *,
-    split: Split | None = None,
+    split: Split | Mapping[str, Any] | None = None,
     explainer_probs: Real[Array, "images concepts"] | None = None,
     refit: Callable[[Rows], Explanations] | None = None,
     permutations: int = 5,
@@ -37,6 +51,7 @@ def evaluate(
     metrics: Sequence[str] | Mapping[str, Metric] | None = None,
     ceiling: bool = True,
     min_top5: float = MIN_TOP5,
+    raw_features: bool = False,
 ) -> Scores:
     """Scores the explanations of a layer on test images, as a run does.
 
@@ -45,10 +60,12 @@ def evaluate(
 
     Args:
       explanations: one row a neuron, in order.
-      activations: (images, neurons), any real dtype, NumPy, JAX or memory-mapped.
+      activations: (images, neurons), whatever `jaxle.arrays.as_matrix` takes.
       concept_probs: (images, concepts), the simulator's probability (0–1) of each concept.
-      concepts: the columns' names; they may be more than the explanations use.
-      split: which images train, choose and score; None takes `explanations.split`.
+      concepts: the columns' names; they may be more than the explanations use; None takes those of
+        a frame.
+      split: which images train, choose and score, as in `jaxle.explain`; None takes
+        `explanations.split`.
       explainer_probs: (images, concepts), the probabilities of the same concepts that the
         explanations were found with, for the ceiling; None takes `concept_probs`.
       refit: activations → explanations of all neurons, by the options of the real fit, such as
@@ -63,30 +80,46 @@ def evaluate(
         `Metric`; None for all of the table.
       ceiling: whether to compute the ceiling, a dense ridge on all concepts.
       min_top5: screening of the ceiling's concepts, as in `jaxle.explain`; 0 turns the rule off.
+      raw_features: as in `jaxle.explain`, of which the explanations are.
 
     Returns:
       Scores: `.columns` (a value a neuron, as in scores.csv), `.facts`, `.to_frame(explanations)`.
 
     Raises:
-      ValueError: arrays that do not fit, values that are not finite, no split, a concept that is
-        missing, a bad option, or a metric that `find_metrics` or `score` refuses.
+      ValueError: arrays that do not fit, values that are not finite or, without `raw_features`,
+        no probabilities; no split, a concept that is missing, a bad option, or a metric that
+        `find_metrics` or `score` refuses.
     """
-    check_matrix(activations, "activations")
+    permutations, draws = (
+        number(name, value, int, low=0)
+        for name, value in (("permutations", permutations), ("draws", draws))
+    )
+    q, seed = number("q", q, float, above=0, below=1), read_seed(seed)
+    min_top5 = number("min_top5", min_top5, float, low=0, high=1)
+    ceiling, raw = number("ceiling", ceiling, bool), number("raw_features", raw_features, bool)
+    check_kind(explanations)
+    concepts = take_names(concepts, concept_probs)
+    given, activations = activations, as_matrix(activations, "activations")
     n_images, n_neurons = activations.shape
     check_explanations(explanations, n_neurons)
+    checked = []
     for name, probs in (("concept_probs", concept_probs), ("explainer_probs", explainer_probs)):
         if probs is not None:
-            check_matrix(probs, name, ("images", "concepts"))
+            check_same_order(given, probs, ("activations", name))
+            take_names(concepts, probs, name)
+            probs = as_probabilities(probs, name, raw=raw)
             check_equal_rows(activations, probs, ("activations", name))
             check_columns(concepts, probs.shape[1])
+        checked.append(probs)
+    concept_probs, explainer_probs = checked
     split = find_split(split, explanations.split, n_images)
-    _check_options(permutations, draws, q)
+    use_compilation_cache()
     if metrics is None:
         metrics = METRICS
     table = metrics if isinstance(metrics, Mapping) else find_metrics(metrics)
 
     def on_test(found: Explanations) -> np.ndarray:
-        return simulate(found, concept_probs, concepts, split.test)
+        return simulate(found, concept_probs, concepts, split.test, raw_features=raw)
 
     null = None
     if refit is not None and permutations:
@@ -94,7 +127,7 @@ def evaluate(
             activations, split, refit, on_test, permutations=permutations, seed=seed
         )
     evidence = Evidence(
-        simulated_val=simulate(explanations, concept_probs, concepts, split.val),
+        simulated_val=simulate(explanations, concept_probs, concepts, split.val, raw_features=raw),
         activations_val=np.asarray(activations[split.val]),
         simulated=on_test(explanations),
         activations=np.asarray(activations[split.test]),
@@ -109,12 +142,23 @@ def evaluate(
     if not ceiling:
         return found
     probs = concept_probs if explainer_probs is None else explainer_probs
+    seen = np.concatenate([split.train, split.val])
+    units, units_y = find_units(probs, "concept_probs", seen), find_units(activations, rows=seen)
+    probs = probs if units is None else InUnits(probs, units)
+    activations = activations if units_y is None else InUnits(activations, units_y)
 
     def rows(index: np.ndarray, columns: np.ndarray | slice = slice(None)) -> Array:
         return probs[index][:, columns]
 
-    parts = split.train, split.val
-    measured = measure(rows, len(concepts), activations, *parts, min_top5=min_top5)
+    measured = measure(
+        rows,
+        len(concepts),
+        activations,
+        split.train,
+        split.val,
+        min_top5=0.0 if raw else min_top5,
+        units=units,
+    )
     best = dense_correlation(measured, rows, activations, split.test)
     return Scores({**found.columns, CEILING.name: best}, found.facts)
 
@@ -143,11 +187,3 @@ def find_split(split: Split | None, made_with: Split | None, n_images: int) -> S
             "they were made with, since scores count on images that no fit has read."
         )
     return check_split(split, n_images)
-
-
-def _check_options(permutations, draws, q) -> None:
-    for name, value in (("permutations", permutations), ("draws", draws)):
-        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 0:
-            raise ValueError(f"{name} must be a whole number of at least 0, got {value!r}.")
-    if not isinstance(q, (int, float)) or not 0 < q < 1:
-        raise ValueError(f"q must lie between 0 and 1, got {q!r}.")

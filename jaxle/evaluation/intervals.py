@@ -31,9 +31,12 @@ from jaxtyping import Bool, Float32, Real, UInt8
 from scipy.special import stdtrit
 
 from jaxle.arrays import BLOCK_BYTES, Array, checks_input
-from jaxle.evaluation.pairs import check_pair, pad_neurons
+from jaxle.evaluation.pairs import as_pair, pad_neurons
 from jaxle.evaluation.scores import Column, Computed, Evidence, Metric
+from jaxle.options import number
+from jaxle.options import seed as read_seed
 from jaxle.stats import pearson, standardise
+from jaxle.units import in_units
 
 MOST = 1 - 1e-6  # a correlation beyond is as good as 1 in float32
 LEFT = 1e-5  # share of a draw's mean square that its variance must keep, else it holds one value
@@ -79,7 +82,7 @@ def bootstrap(
     Give it test images.
 
     Args:
-      simulated: (images, neurons), any real dtype.
+      simulated: (images, neurons), whatever `jaxle.arrays.as_matrix` takes.
       activations: (images, neurons), the same images and neurons.
       draws: resamples of the images.
       seed: integer from 0 to 2⁶⁴ − 1; the same seed, draws and number of images give the same
@@ -93,8 +96,8 @@ def bootstrap(
     Raises:
       ValueError: shapes differ, a value is not finite, or an option is out of range.
     """
-    live = check_pair(simulated, activations, live)
-    _check_options(draws, level)
+    draws, seed, level = _check_options(draws, seed, level)
+    simulated, activations, live = as_pair(simulated, activations, live)
     rho, half, mean, mean_half = _halves((simulated,), activations, draws, seed, level, live)
     rho, centre = rho[0], np.arctanh(np.clip(rho[0], -MOST, MOST))
     low, high = (np.tanh(centre + side * half) for side in (-1, 1))
@@ -131,9 +134,9 @@ def paired(
     Raises:
       ValueError: as in `bootstrap`.
     """
-    live = check_pair(simulated_a, activations, live, "simulated_a")
-    check_pair(simulated_b, activations, live, "simulated_b")
-    _check_options(draws, level)
+    draws, seed, level = _check_options(draws, seed, level)
+    simulated_a, activations, live = as_pair(simulated_a, activations, live, "simulated_a")
+    simulated_b, activations, live = as_pair(simulated_b, activations, live, "simulated_b")
     rho, half, mean, mean_half = _halves(
         (simulated_a, simulated_b), activations, draws, seed, level, live
     )
@@ -171,11 +174,9 @@ def resamples(draws: int, n: int, seed: int) -> UInt8[np.ndarray, "draws images"
     return out
 
 
-def _check_options(draws: int, level: float) -> None:
-    if not isinstance(draws, (int, np.integer)) or draws < 2:
-        raise ValueError(f"draws must be a whole number of at least 2, got {draws!r}.")
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level!r}.")
+def _check_options(draws, seed, level) -> tuple[int, int, float]:
+    level = number("level", level, float, above=0, below=1)
+    return number("draws", draws, int, low=2), read_seed(seed), level
 
 
 def _halves(
@@ -188,7 +189,8 @@ def _halves(
       observed mean, and half its interval.
     """
     width, sides = activations.shape[1], len(simulated)
-    simulated, activations = tuple(map(pad_neurons, simulated)), pad_neurons(activations)
+    simulated = tuple(pad_neurons(in_units(side, "simulated")) for side in simulated)
+    activations = pad_neurons(in_units(activations, "activations"))
     n, n_neurons = activations.shape
     live = np.pad(live, (0, n_neurons - width))
     size = min(n_neurons, max(1, 2 * BLOCK_BYTES // (4 * n * (2 + 3 * sides))))

@@ -6,6 +6,7 @@ Layers of different widths share compiled programs: neurons are padded to one of
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Real
@@ -13,29 +14,39 @@ from jaxtyping import Bool, Real
 from jaxle.arrays import (
     BLOCK_BYTES,
     Array,
+    as_matrix,
     check_equal_rows,
     check_live,
-    check_matrix,
+    check_same_order,
     checks_input,
 )
 from jaxle.solve.tiles import bucket, pad_columns
 
 
+class Pair(NamedTuple):
+    """Simulated and real activations of the same neurons and images."""
+
+    simulated: Real[Array, "images neurons"]
+    activations: Real[Array, "images neurons"]
+    live: Bool[np.ndarray, " neurons"]
+
+
 @checks_input
-def check_pair(
+def as_pair(
     simulated: Real[Array, "images neurons"],
     activations: Real[Array, "images neurons"],
     live: Bool[np.ndarray, " neurons"] | None = None,
     name: str = "simulated",
-) -> Bool[np.ndarray, " neurons"]:
-    """Returns `live` as a mask, all True for None.
+) -> Pair:
+    """Returns both as `jaxle.arrays.as_matrix` does, and `live` as a mask, all True for None.
 
     Raises:
       ValueError: the two are not finite matrices of one shape, or `live` is no mask of their
         neurons.
     """
-    check_matrix(simulated, name)
-    check_matrix(activations, "activations")
+    check_same_order(simulated, activations, (name, "activations"))
+    simulated = as_matrix(simulated, name)
+    activations = as_matrix(activations, "activations")
     check_equal_rows(simulated, activations, (name, "activations"))
     n_neurons = activations.shape[1]
     if simulated.shape[1] != n_neurons:
@@ -43,7 +54,7 @@ def check_pair(
             f"{name} and activations must describe the same neurons, "
             f"got {simulated.shape[1]} and {n_neurons} columns."
         )
-    return check_live(live, (n_neurons,))
+    return Pair(simulated, activations, check_live(live, (n_neurons,)))
 
 
 def pad_neurons(x: Real[Array, "images neurons"]) -> Real[Array, "images padded"]:

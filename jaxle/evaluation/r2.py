@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Float32, Real
 
 from jaxle.arrays import Array, checks_input
-from jaxle.evaluation.pairs import check_pair, check_same_neurons, column_blocks, pad_neurons
+from jaxle.evaluation.pairs import as_pair, check_same_neurons, column_blocks, pad_neurons
 from jaxle.evaluation.scores import Column, Computed, Evidence, Metric
 from jaxle.stats import is_constant
+from jaxle.units import InUnits, find_units
 
 
 @checks_input
@@ -36,9 +37,11 @@ def r2(
     Raises:
       ValueError: shapes that do not fit, or a value that is not finite.
     """
-    check_pair(simulated_val, activations_val, name="simulated_val")
-    check_pair(simulated, activations)
-    check_same_neurons(simulated_val, simulated)
+    val = as_pair(simulated_val, activations_val, name="simulated_val")
+    test = as_pair(simulated, activations)
+    check_same_neurons(val.simulated, test.simulated)
+    simulated_val, simulated = _in_units_of_val(val.simulated, test.simulated)
+    activations_val, activations = _in_units_of_val(val.activations, test.activations)
     n_images, n_neurons = activations.shape
     out = np.zeros(n_neurons, np.float32)
     for block in column_blocks(n_neurons, 4 * max(n_images, len(simulated_val))):
@@ -48,6 +51,14 @@ def r2(
         )
         out[block] = np.asarray(_r2(*arrays))[: block.stop - block.start]
     return out
+
+
+def _in_units_of_val(val, test):
+    """Both in units that float32 holds, the same for both: R² does not change."""
+    units = find_units(val)
+    if units is None:
+        units = find_units(test)
+    return (val, test) if units is None else (InUnits(val, units)[:], InUnits(test, units)[:])
 
 
 @jax.jit

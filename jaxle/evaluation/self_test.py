@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Float32, Real
 
-from jaxle.arrays import Array, check_equal_rows, check_matrix, checks_input
+from jaxle.arrays import Array, as_matrix, check_equal_rows, checks_input
 from jaxle.evaluation.correlation import correlation
 from jaxle.evaluation.cosine import cosine
 from jaxle.evaluation.detection import ALPHA, detection
@@ -69,8 +69,8 @@ def self_test(
       ValueError: shapes differ, fewer than four images, labels that are not 0 or 1, or no concept
         left.
     """
-    check_matrix(activations, "activations", ("images", "concepts"))
-    check_matrix(labels, "labels", ("images", "concepts"))
+    activations = as_matrix(activations, "activations", ("images", "concepts"))
+    labels = as_matrix(labels, "labels", ("images", "concepts"))
     check_equal_rows(activations, labels, ("activations", "labels"))
     labels = np.asarray(labels)
     if activations.shape != labels.shape or len(labels) < 4:

@@ -8,55 +8,71 @@ occur in an explanation are read, in blocks of images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float32, Int, Real
+from jaxtyping import Float, Float32, Int, Int64, Real
 
-from jaxle.arrays import Array, check_matrix, checks_input
-from jaxle.explanations import Explanations
+from jaxle.arrays import Array, as_probabilities, checks_input, row_blocks, take_names
+from jaxle.explanations import Explanation, Explanations
 from jaxle.mesh import round_up
+from jaxle.options import number
 from jaxle.solve.tiles import bucket, tile_index, tile_rows
+from jaxle.units import fits_float32
 
 COLUMNS = 64  # concepts are padded to a multiple, so that nearly equal numbers share a program
+# Of an explanation's largest weight: where its bias is larger, float32 would lose the sum's digits.
+MOST_BIAS = 1000
 
 
 @checks_input
 def simulate(
     explanations: Explanations,
     concept_probs: Real[Array, "images concepts"],
-    concepts: Sequence[str],
+    concepts: Sequence[str] | None = None,
     index: Int[np.ndarray, " rows"] | None = None,
-) -> Float32[np.ndarray, "rows neurons"]:
+    *,
+    raw_features: bool = False,
+) -> Float[np.ndarray, "rows neurons"]:
     """Returns simulated activations of every neuron on a simulator's images.
 
     Args:
       explanations: one row a neuron.
       concept_probs: (images, concepts), the simulator's probability of each concept in each image,
-        0–1; any real dtype, or memory-mapped.
-      concepts: the columns' names; they may be more than the explanations use.
+        0–1; whatever `jaxle.arrays.as_matrix` takes.
+      concepts: the columns' names; they may be more than the explanations use; None takes those of
+        a frame.
       index: (rows,) which images to simulate; None for all.
+      raw_features: as in `jaxle.explain`, of which the explanations are.
 
     Returns:
-      (rows, neurons) float32, in units of the activation.
+      (rows, neurons) float32, in units of the activation; float64 where float32 could not hold the
+      sum: weights of an extreme scale, a bias that dwarfs them, raw features of float64.
 
     Raises:
       ValueError: names and columns differ in number, a name occurs twice, a used concept is
-        missing, values are not finite.
+        missing, values are not finite or, without `raw_features`, no probabilities; an index that
+        is not of these images; a result beyond float64.
     """
-    check_matrix(concept_probs, "concept_probs", ("images", "concepts"))
+    raw = number("raw_features", raw_features, bool)
+    check_kind(explanations)
+    concepts = take_names(concepts, concept_probs)
+    concept_probs = as_probabilities(concept_probs, "concept_probs", raw=raw)
     check_columns(concepts, concept_probs.shape[1])
+    concepts = list(concepts)
+    index = check_index(index, concept_probs.shape[0])
     place = {concept: i for i, concept in enumerate(concepts)}
-    used = [place[name] for name in names(explanations) if name in place]
-    return simulate_rows(
-        explanations,
-        lambda rows, columns: concept_probs[rows][:, columns],
-        np.arange(concept_probs.shape[0]) if index is None else np.asarray(index),
-        np.array(used, np.int64),
-        concepts,
-    )
+    used = np.array([place[name] for name in names(explanations) if name in place], np.int64)
+
+    def rows(rows: np.ndarray, columns: np.ndarray) -> Array:
+        return concept_probs[rows][:, columns]
+
+    wide = raw and np.result_type(np.float32, concept_probs.dtype) == np.float64
+    if wide or not all(map(_fits, explanations)):
+        return _simulate_wide(explanations, rows, index, used, [concepts[j] for j in used])
+    return simulate_rows(explanations, rows, index, used, concepts)
 
 
 def simulate_rows(
@@ -93,14 +109,73 @@ def simulate_rows(
     return out
 
 
+def _fits(row: Explanation) -> bool:
+    """Whether float32 holds an explanation's weights, and the sum of them and its bias."""
+    most = max((abs(weight) for weight in row.weights), default=np.inf)
+    return bool(fits_float32([*row.weights, row.bias]).all()) and abs(row.bias) <= MOST_BIAS * most
+
+
+def _simulate_wide(explanations, rows, index, used, concepts) -> np.ndarray:
+    """What `simulate_rows` gives, in float64 on the host."""
+    weights, bias = explanations.weight_matrix(concepts, np.float64)
+    out = np.empty((len(index), len(bias)))
+    for block in row_blocks(len(index), 8 * (len(used) + len(bias))):
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = np.asarray(rows(index[block], used)).astype(np.float64)
+            out[block] = values @ weights + bias
+    if not np.isfinite(out).all():
+        k = int(np.flatnonzero(~np.isfinite(out).all(axis=0))[0])
+        raise ValueError(f"simulated activations of neuron {k} exceed float64: {explanations[k]}.")
+    return out
+
+
 def names(explanations: Explanations) -> tuple[str, ...]:
     """Returns every name that occurs, once, in order of first use; formulas, too."""
     return tuple(dict.fromkeys(name for row in explanations for name in row.concepts))
 
 
 @checks_input
+def check_kind(explanations: Explanations) -> None:
+    """Raises a ValueError unless these are explanations."""
+    if not isinstance(explanations, Explanations):
+        raise ValueError(
+            f"explanations must be jaxle.Explanations, got {type(explanations).__name__}."
+        )
+
+
+@checks_input
+def check_index(
+    index: Int[np.ndarray, " rows"] | None, n_images: int
+) -> Int64[np.ndarray, " rows"]:
+    """Returns the numbers of some images, or those that a mask picks; of all for None.
+
+    Raises:
+      ValueError: neither, or a number that no image has.
+    """
+    if index is None:
+        return np.arange(n_images)
+    found = np.asarray(index)
+    if found.dtype == bool and found.shape == (n_images,):
+        return np.flatnonzero(found)
+    if found.ndim != 1 or found.dtype.kind not in "iu":
+        raise ValueError(
+            f"index must be image numbers, or a mask of {n_images} bools, "
+            f"got {found.dtype} of shape {found.shape}."
+        )
+    outside = found[(found < 0) | (found >= n_images)]
+    if outside.size:
+        raise ValueError(f"index must be image numbers from 0 to {n_images - 1}, got {outside[0]}.")
+    return found.astype(np.int64)
+
+
+@checks_input
 def check_columns(concepts: Sequence[str], n_columns: int) -> None:
     """Raises a ValueError unless `concepts` names each column of concept_probs once."""
+    if isinstance(concepts, (str, bytes)) or not isinstance(concepts, Collection):
+        raise ValueError(f"concepts must be a list of names, got {type(concepts).__name__}.")
+    other = next((name for name in concepts if not isinstance(name, str)), None)
+    if other is not None:
+        raise ValueError(f"concepts must be named by text, got {other!r}.")
     if len(concepts) != n_columns or len(set(concepts)) != len(concepts):
         raise ValueError(
             f"concepts must name each of the {n_columns} columns of concept_probs once, "

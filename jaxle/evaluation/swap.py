@@ -13,9 +13,10 @@ import numpy as np
 from jaxtyping import Bool, Float32, Real
 
 from jaxle.arrays import Array, checks_input
-from jaxle.evaluation.pairs import check_pair, column_blocks, pad_neurons
+from jaxle.evaluation.pairs import as_pair, column_blocks, pad_neurons
 from jaxle.evaluation.scores import Column, Computed, Evidence, Metric
 from jaxle.stats import standardise
+from jaxle.units import in_units
 
 HIGHEST = jax.lax.Precision.HIGHEST
 TIE = 1e-5  # correlations this close are equal: round-off of float32 over some 10,000 images
@@ -44,7 +45,7 @@ def swap(
     """Computes whether an explanation is about its own neuron rather than about any.
 
     Args:
-      simulated: (images, neurons), any real dtype; test images.
+      simulated: (images, neurons), whatever `jaxle.arrays.as_matrix` takes; test images.
       activations: (images, neurons), the same images and neurons.
       live: (neurons,) bool; None for all.
 
@@ -54,9 +55,10 @@ def swap(
     Raises:
       ValueError: shapes differ, or a value is not finite.
     """
-    live = check_pair(simulated, activations, live)
+    simulated, activations, live = as_pair(simulated, activations, live)
     n_neurons = activations.shape[1]
-    a, s = (_standard(jnp.asarray(pad_neurons(x))) for x in (activations, simulated))
+    both = in_units(activations, "activations"), in_units(simulated, "simulated")
+    a, s = (_standard(jnp.asarray(pad_neurons(x))) for x in both)
     width = a.shape[1]
     rivals = np.pad(live, (0, width - n_neurons))
     found = np.zeros((4, width))

@@ -16,14 +16,13 @@ from typing import Any, overload
 import numpy as np
 import pandas as pd
 from etils import epath
-from jaxtyping import Float32, Float64, Int64, Integer, Real, Shaped
+from jaxtyping import Float, Float64, Int64, Integer, Real, Shaped
 
 from jaxle.arrays import Array, checks_input
 from jaxle.explanations import published
 from jaxle.explanations.explanation import Explanation, check_names
 
 SHOWN = 10  # rows that a notebook shows; a terminal shows half as many
-_FLOAT32 = float(np.finfo(np.float32).max)
 _FRAME = ("unit", "explanation", "concepts", "weights", "bias", "val_correlation", "flag", "kind")
 
 
@@ -165,13 +164,17 @@ class Explanations(Sequence[Explanation]):
         return tuple(dict.fromkeys(used))
 
     def weight_matrix(
-        self, concepts: Sequence[str]
-    ) -> tuple[Float32[np.ndarray, "concepts neurons"], Float32[np.ndarray, " neurons"]]:
+        self, concepts: Sequence[str], dtype: type = np.float32
+    ) -> tuple[Float[np.ndarray, "concepts neurons"], Float[np.ndarray, " neurons"]]:
         """Returns the weights as a dense matrix over `concepts`, and the biases, for simulation.
+
+        Args:
+          concepts: names of the rows.
+          dtype: np.float32 or np.float64.
 
         Raises:
           ValueError: an explanation uses a concept that `concepts` lacks, is a formula whose
-            column they lack, or has a number that is beyond float32.
+            column they lack, or has a number that is beyond that dtype.
         """
         place = {concept: i for i, concept in enumerate(concepts)}
         missing = [c for c in self.concepts if c not in place]
@@ -180,9 +183,9 @@ class Explanations(Sequence[Explanation]):
                 f"the simulator lacks {len(missing)} concepts that the explanations use, "
                 f"such as {missing[:5]}."
             )
-        weights = np.zeros((len(concepts), len(self.rows)), np.float32)
+        weights = np.zeros((len(concepts), len(self.rows)), dtype)
         for k, row in enumerate(self.rows):
-            if max(map(abs, (*row.weights, row.bias))) > _FLOAT32:
+            if max(map(abs, (*row.weights, row.bias))) > np.finfo(dtype).max:
                 raise ValueError(f"neuron {row.unit} has weights or a bias beyond float32: {row}.")
             for concept, weight in zip(row.concepts, row.weights, strict=True):
                 if concept not in place:
@@ -191,7 +194,7 @@ class Explanations(Sequence[Explanation]):
                         "the simulator has no column: simulate it with the method that made it."
                     )
                 weights[place[concept], k] += weight
-        return weights, np.array([row.bias for row in self.rows], np.float32)
+        return weights, np.array([row.bias for row in self.rows], dtype)
 
     @checks_input
     def with_scores(self, scores: Mapping[str, Real[Array, " neurons"]]) -> Explanations:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Float64, Int, Int64, Real
 
-from jaxle.arrays import Array, check_matrix, checks_input
+from jaxle.arrays import Array, as_matrix, checks_input
 from jaxle.intervention import affine
 from jaxle.intervention.replacement import (
     Changed,
@@ -32,6 +32,9 @@ from jaxle.intervention.replacement import (
 )
 from jaxle.intervention.temperature import check_labels, fit_temperature
 from jaxle.models.model import Model
+from jaxle.options import number
+from jaxle.options import seed as read_seed
+from jaxle.units import find_units
 
 OPTIM = ("best", "reference")
 _BLOCK_BYTES = 64 << 20  # of one array of images × neurons
@@ -90,7 +93,7 @@ def ablation_scores(
         `val_index` and `test_index`.
       val_index, test_index: rows of `images`.
       optim: "best" or "reference" (the paper's procedure).
-      temperature: T; None calibrates it on the validation images that are used.
+      temperature: T > 0; None calibrates it on the validation images that are used.
       max_images: see above; drawn from each of val and test.
       neurons: numbers of the neurons to score; None scores all.
       seed: of the draw of images.
@@ -99,19 +102,22 @@ def ablation_scores(
 
     Raises:
       ValueError: labels missing, an unknown `optim`, tap or pool, shapes that do not fit, values
-        that are not finite.
+        that are not finite, an option out of range.
     """
     _check_optim(optim, labels)
-    if max_images < 1:
-        raise ValueError(f"max_images must be at least 1, got {max_images}.")
+    temperature, memory = _check_options(temperature, memory)
+    max_images, seed = number("max_images", max_images, int, low=1), read_seed(seed)
     simulated, index = _check_rows(simulated_val, simulated_test, val_index, test_index)
     tail = tail or open_tail(model, tap, pool, np.asarray(images(index["val"][:4])), memory=memory)
     _check_columns(simulated, tail.n_neurons, f"one a neuron of {tap!r}")
-    neurons = np.arange(tail.n_neurons) if neurons is None else np.asarray(neurons, np.int64)
-    if neurons.size == 0 or neurons.min() < 0 or neurons.max() >= tail.n_neurons:
+    neurons = np.arange(tail.n_neurons) if neurons is None else np.asarray(neurons)
+    whole = neurons.ndim == 1 and neurons.size > 0 and neurons.dtype.kind in "iu"
+    if not whole or neurons.min() < 0 or neurons.max() >= tail.n_neurons:
         raise ValueError(
-            f"neurons must be numbers from 0 to {tail.n_neurons - 1}, got {neurons.tolist()[:5]}."
+            f"neurons must be numbers from 0 to {tail.n_neurons - 1}, "
+            f"got {neurons.ravel()[:5].tolist()}."
         )
+    neurons = neurons.astype(np.int64)
     draw = np.random.default_rng(seed)
     tiles = {}
     for part, rows in index.items():
@@ -145,30 +151,34 @@ def linear_ablation_scores(
     network is run.
 
     Args:
-      activations: (images, neurons), pooled, any real dtype.
+      activations: (images, neurons), pooled, whatever `jaxle.arrays.as_matrix` takes.
       weights: (neurons, classes) of the last layer.
       bias: (classes,).
       labels: (images,) class numbers.
       simulated_val, simulated_test: (images, neurons); rows as in `val_index` and `test_index`.
       val_index, test_index: rows of `activations`.
       optim: "best" or "reference" (the paper's procedure).
-      temperature: T; None calibrates it on the validation images.
+      temperature: T > 0; None calibrates it on the validation images.
       memory: as for `open_tail`.
 
     Raises:
       ValueError: labels missing, an unknown `optim`, shapes that do not fit, values that are not
-        finite.
+        finite or that float32 does not resolve, an option out of range.
     """
     _check_optim(optim, labels)
-    check_matrix(activations, "activations")
-    check_matrix(weights, "weights", ("neurons", "classes"))
+    temperature, memory = _check_options(temperature, memory)
+    activations = as_matrix(activations, "activations")
+    weights = as_matrix(weights, "weights", ("neurons", "classes"))
     n_images, n_neurons = activations.shape
     if weights.shape[0] != n_neurons:
         raise ValueError(
             f"weights must have {n_neurons} rows, one a neuron of activations, "
             f"got {weights.shape[0]}."
         )
-    bias = np.asarray(bias, np.float64)
+    bias = np.asarray(bias)
+    if bias.dtype.kind not in "biuf":
+        raise ValueError(f"bias must hold real numbers, got dtype {bias.dtype}.")
+    bias = bias.astype(np.float64)
     if bias.shape != (weights.shape[1],) or not np.isfinite(bias).all():
         raise ValueError(
             f"bias must be {weights.shape[1]} finite numbers, one a class, "
@@ -177,9 +187,16 @@ def linear_ablation_scores(
     y = check_labels(labels, n_images, weights.shape[1])
     simulated, index = _check_rows(simulated_val, simulated_test, val_index, test_index)
     _check_columns(simulated, n_neurons, "one a neuron of activations")
+    units = find_units(activations, "activations")
+    if units is not None and units.far.any():
+        raise ValueError(
+            f"activations of neuron {int(np.flatnonzero(units.far)[0])} lie too far from 0 for "
+            "float32 to resolve: subtract the neurons' means from activations and simulations, and "
+            "add means @ weights to bias."
+        )
     tiles, w = {}, np.asarray(weights, np.float64)
     for part, rows in index.items():
-        if rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= n_images:
+        if rows.min() < 0 or rows.max() >= n_images:
             raise ValueError(
                 f"{part}_index must be rows of activations, whole numbers from 0 to "
                 f"{n_images - 1}, got {rows[:5].tolist()}."
@@ -289,12 +306,22 @@ def _check_optim(optim, labels) -> None:
         raise ValueError("ablation needs labels, one class number an image; got none.")
 
 
+def _check_options(temperature, memory) -> tuple[float | None, int | None]:
+    if temperature is not None:
+        temperature = number("temperature", temperature, float, above=0)
+    return temperature, None if memory is None else number("memory", memory, int, low=1)
+
+
 def _check_rows(simulated_val, simulated_test, val_index, test_index):
     """Simulations and row numbers by part, or a ValueError unless each has as many rows."""
     simulated = {"val": simulated_val, "test": simulated_test}
     index = {"val": np.asarray(val_index), "test": np.asarray(test_index)}
     for part, rows in index.items():
-        check_matrix(simulated[part], f"simulated_{part}")
+        simulated[part] = as_matrix(simulated[part], f"simulated_{part}")
+        if rows.ndim != 1 or rows.dtype.kind not in "iu":
+            raise ValueError(
+                f"{part}_index must be image numbers, got {rows.dtype} of shape {rows.shape}."
+            )
         if len(rows) != simulated[part].shape[0]:
             raise ValueError(
                 f"simulated_{part} must have {len(rows)} rows, one an image, "

@@ -22,6 +22,7 @@ from jaxtyping import Float, Float32, Float64, Int, Real
 from jaxle.arrays import Array, checks_input
 from jaxle.intervention.replacement import Images, Tail, change, open_tail, record
 from jaxle.models.model import Model
+from jaxle.options import number
 
 BETAS = (0.0003, 0.002, 0.02, 0.1, 0.5)  # the paper's
 CURVE_POINTS = 50
@@ -63,7 +64,7 @@ def top_impact(
       images: row index → uint8 images, fitted.
       labels: class numbers (all images,), by row.
       index: (images,) rows to use, distinct.
-      temperature: T, calibrated on held-out images (`fit_temperature`).
+      temperature: T > 0, calibrated on held-out images (`fit_temperature`).
       betas: shares of the images, 0 to 1.
       memory: as for `open_tail`.
 
@@ -78,6 +79,7 @@ def top_impact(
     index = np.asarray(index)
     if len(index) == 0:
         raise ValueError("Top Impact needs at least one image, got none.")
+    temperature = number("temperature", temperature, float, above=0)
     if not all(0 < beta <= 1 for beta in betas):
         raise ValueError(f"betas must be shares above 0 and at most 1, got {betas}.")
     first = np.asarray(images(index[:4]))

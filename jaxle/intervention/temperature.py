@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, Int32, Real
 
-from jaxle.arrays import Array, check_matrix, checks_input, row_blocks
+from jaxle.arrays import Array, as_matrix, checks_input, row_blocks
+from jaxle.options import number
 
 LEAST, MOST = 0.05, 20.0  # temperatures; outside them the labels hardly change the loss
 
@@ -37,7 +38,7 @@ def fit_temperature(
     """Calibrates a classifier's temperature; give it images that the classifier was not fitted to.
 
     Args:
-      logits: (images, classes), any real dtype.
+      logits: (images, classes), whatever `jaxle.arrays.as_matrix` takes.
       labels: (images,) class numbers.
       tol: stop when a step changes 1/T by less than this share.
 
@@ -47,9 +48,11 @@ def fit_temperature(
       every image are equal it is 1.
 
     Raises:
-      ValueError: labels missing, not class numbers, or of another length than the logits.
+      ValueError: labels missing, not class numbers, or of another length than the logits; `tol`
+        outside (0, 1).
     """
-    check_matrix(logits, "logits", ("images", "classes"))
+    tol = number("tol", tol, float, above=0, below=1)
+    logits = as_matrix(logits, "logits", ("images", "classes"))
     labels = check_labels(labels, logits.shape[0], logits.shape[1])
     low, high = 1 / MOST, 1 / LEAST
     passes = 0

@@ -143,7 +143,7 @@ def test_a_table_without_split_needs_one(layer, explanations, tmp_path):
         ({"draws": -1}, "draws must be a whole number of at least 0, got -1"),
         ({"draws": 1}, "draws must be a whole number of at least 2, got 1"),
         ({"permutations": 1.5}, "permutations must be a whole number of at least 0, got 1.5"),
-        ({"q": 0}, "q must lie between 0 and 1, got 0"),
+        ({"q": 0}, "q must be a number in \\(0, 1\\), got 0"),
         ({"metrics": ["f2"]}, "unknown metric 'f2'"),
         ({"explainer_probs": np.zeros((N, 12), np.float32)}, "none of the 12 concepts passes"),
     ],

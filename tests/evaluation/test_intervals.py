@@ -166,7 +166,7 @@ def test_awkward_inputs_have_defined_values():
     "change, words",
     [
         ({"draws": 1}, "draws must be a whole number of at least 2, got 1"),
-        ({"level": 1.0}, "level must lie between 0 and 1, got 1.0"),
+        ({"level": 1.0}, "level must be a number in \\(0, 1\\), got 1.0"),
         ({"live": np.ones(3, bool)}, "live must be bool of shape"),
         ({"activations": np.ones((4, 3))}, "got 2 and 3 columns"),
         ({"activations": np.full((4, 2), np.inf)}, "activations must be finite"),

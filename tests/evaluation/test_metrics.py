@@ -144,7 +144,7 @@ def test_dead_constant_and_few_images_are_defined(n):
 
 def test_bad_input_is_refused():
     ones = np.ones((4, 2))
-    with pytest.raises(ValueError, match="alpha must lie between 0 and 1, got 1.5"):
+    with pytest.raises(ValueError, match="alpha must be a number in \\(0, 1\\), got 1.5"):
         detection(ones, ones, ones, ones, alpha=1.5)
     for metric in (detection, r2):
         with pytest.raises(ValueError, match="same neurons, got 3 and 2 columns"):
