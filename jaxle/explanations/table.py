@@ -185,7 +185,7 @@ class Explanations(Sequence[Explanation]):
             )
         weights = np.zeros((len(concepts), len(self.rows)), dtype)
         for k, row in enumerate(self.rows):
-            if max(map(abs, (*row.weights, row.bias))) > np.finfo(dtype).max:
+            if max(map(abs, (*row.weights, row.bias))) > float(np.finfo(dtype).max):
                 raise ValueError(f"neuron {row.unit} has weights or a bias beyond float32: {row}.")
             for concept, weight in zip(row.concepts, row.weights, strict=True):
                 if concept not in place:
