@@ -96,6 +96,9 @@ def test_nested_facts_have_joined_names():
     assert summary.flat(nested) == {"a": 1, "b_c": 2, "b_d_e": [3]}
 
 
-def test_a_reader_is_warned_of_labels_that_simulate(make_row):
-    (note,) = summary.notes(CONFIG, [make_row()])
+def test_a_reader_is_warned_of_labels_that_simulate_and_of_few_images(make_row):
+    enough = {"n_train": 100, "n_val": 30, "n_test": 50}
+    (note,) = summary.notes(CONFIG, enough, [make_row()])
     assert note.startswith("Simulator 'labels' is the ground-truth labels themselves")
+    few, other = summary.notes(CONFIG, {**enough, "n_val": 29}, [make_row()])
+    assert few.startswith("This run has only 29 val images (30 are the least") and other == note
