@@ -7,8 +7,10 @@ reference is imported, never evaluated; plain names are looked up in the room's 
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import sys
 import sysconfig
@@ -47,45 +49,66 @@ def load_reference(text: str, what: str) -> Any:
 def source_fingerprint(thing: Any) -> str:
     """Returns a hash of the code that defines an outside object; "" for one of jaxle's own.
 
-    It covers the file of the object's module and, one import after the other, every file of the
-    user's own tree that this file imports: what lies in no installed package and in no standard
-    library. jaxle's own code is covered by the versions of a run's steps.
+    It covers the file of the object's module, wherever it lies, and, one import after the other,
+    every file of the user's own tree that this file imports: what lies in no installed package and
+    in no standard library. Imports inside functions count. jaxle's own code is covered by the
+    versions of a run's steps.
 
     Args:
-      thing: a class, a function, a module, or an object of a class.
+      thing: a class, a function (wrapped or partial), a module, or an object of a class.
     """
-    name = thing.__name__ if inspect.ismodule(thing) else _module_of(thing)
-    pending, seen = [name], {}
-    while pending:
-        module = sys.modules.get(pending.pop())
-        path = None if module is None else getattr(module, "__file__", None)
-        if module is None or path is None or module.__name__ in seen or not _is_own(module, path):
-            continue
-        text = Path(path).read_bytes()
-        seen[module.__name__] = hashlib.sha256(text).hexdigest()
-        pending += _imported(ast.parse(text), module)
-    if not seen:
+    first = thing.__name__ if inspect.ismodule(thing) else _module_of(thing)
+    if first.partition(".")[0] == "jaxle":
         return ""
-    return hashlib.sha256(
-        "\n".join(sorted(f"{n} {h}" for n, h in seen.items())).encode()
-    ).hexdigest()
+    pending, seen = [first], {}
+    while pending:
+        name = pending.pop()
+        path = _file_of(name)
+        if name in seen or path is None or not (name == first or _is_own(name, path)):
+            continue
+        text = path.read_bytes()
+        seen[name] = hashlib.sha256(text).hexdigest()
+        pending += _imported(ast.parse(text), name, path)
+    lines = sorted(f"{name} {digest}" for name, digest in seen.items())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest() if lines else ""
 
 
 def _module_of(thing: Any) -> str:
+    while isinstance(thing, functools.partial):
+        thing = thing.func
+    if callable(thing):
+        thing = inspect.unwrap(thing)
     return getattr(thing, "__module__", None) or type(thing).__module__
 
 
-def _is_own(module: Any, path: str) -> bool:
+@functools.cache
+def _file_of(name: str) -> Path | None:
+    """The Python file of a module, imported already or not; None where there is none."""
+    module = sys.modules.get(name)
+    origin = getattr(module, "__file__", None)
+    if module is None:
+        top = name.partition(".")[0]
+        if name != top and ((path := _file_of(top)) is None or not _is_own(top, path)):
+            return None  # of an installed package: its submodules are not looked at
+        try:
+            spec = importlib.util.find_spec(name)
+        except (ImportError, ValueError, AttributeError):
+            return None
+        origin = None if spec is None else spec.origin
+    return Path(origin) if origin and origin.endswith(".py") else None
+
+
+def _is_own(name: str, path: Path) -> bool:
     """Whether a module belongs to the user: not jaxle's, not installed, not Python's own."""
-    if module.__name__.partition(".")[0] == "jaxle":
+    if name.partition(".")[0] == "jaxle":
         return False
     places = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return not any(Path(path).resolve().is_relative_to(Path(p).resolve()) for p in places if p)
+    return not any(path.resolve().is_relative_to(Path(p).resolve()) for p in places if p)
 
 
-def _imported(tree: ast.Module, module: Any) -> list[str]:
+def _imported(tree: ast.Module, name: str, path: Path) -> list[str]:
     """Full names of all modules, and of all names that may be modules, that a file imports."""
-    package = module.__package__ or ""
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
     names = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -93,7 +116,7 @@ def _imported(tree: ast.Module, module: Any) -> list[str]:
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
-                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+                parents = package[: len(package) - node.level + 1]
                 base = ".".join([*parents, *filter(None, [node.module])])
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return [".".join(n.split(".")[:i]) for n in names for i in range(1, n.count(".") + 2)]
+    return [".".join(n.split(".")[:i]) for n in names for i in range(1, n.count(".") + 2) if n]

@@ -9,13 +9,16 @@ from jaxle.solve.folds import N_FOLDS
 __all__ = ["EXPLAINERS", "Explainer", "Problem", "find_explainer"]
 
 EXPLAINERS: dict[str, Explainer] = {
-    "greedy": Explainer(linear.Greedy, linear.greedy, "the paper's search, Algorithm 1"),
-    "top_k": Explainer(linear.TopK, linear.top_k, "the paper's B.4: the largest weights"),
+    "greedy": Explainer(linear.Greedy, linear.greedy, "the paper's search, Algorithm 1", version=2),
+    "top_k": Explainer(
+        linear.TopK, linear.top_k, "the paper's B.4: the largest weights", version=2
+    ),
     "preconditioned": Explainer(
         preconditioned.Preconditioned,
         preconditioned.explain,
         "jaxle's own: selects on a denoised target among all concepts",
         folds=N_FOLDS,
+        version=2,
     ),
 }
 

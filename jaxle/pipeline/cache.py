@@ -2,8 +2,8 @@
 
     key = fingerprint(step's name, its version, the keys of its input records, its options)
 
-`Cache.step` calls the step's function with exactly these records and options, so that a function
-cannot read what its key does not hold. A version is raised when a formula changes; a test fails
+`Cache.step` calls the step's function with exactly these records and options, and the mesh, so that
+a function cannot read what its key does not hold. A version is raised when a formula changes; a test fails
 where a step's source has changed and its version has not (tests/pipeline/test_versions.py).
 """
 
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import jax
 import numpy as np
 from etils import epath
 from jax.sharding import Mesh
@@ -145,6 +146,16 @@ def derived_key(name: str, version: int, inputs: Sequence[Keyed], options: Any =
     keys = [record.key for record in inputs]
     fields = {"step": name, "version": version, "inputs": keys, "options": plain(options)}
     return fingerprint(fields)
+
+
+def numerics() -> dict[str, str | None]:
+    """Returns what decides how a network's arithmetic rounds, for the keys of what networks make.
+
+    The mesh and the number of images a step are not in any key: results hold to round-off (some
+    1e-7) whatever they are.
+    """
+    precision = jax.config.values["jax_default_matmul_precision"]
+    return {"platform": jax.default_backend(), "precision": precision}
 
 
 def plain(value: Any) -> Any:

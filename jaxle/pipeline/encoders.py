@@ -5,6 +5,7 @@ P_ij = σ(scale·(cos(E_I(x_i), E_T(c_j)) + shift)),   scale and shift calibrate
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from jaxle.concepts import calibration
 from jaxle.concepts.contrastive import ContrastiveConcepts, embed_prompts
 from jaxle.models.two_tower import TwoTower
-from jaxle.pipeline.cache import Cache, Made, Step, derived_key
+from jaxle.pipeline.cache import Cache, Made, Step, derived_key, numerics
 from jaxle.pipeline.config import Concepts, Config, Encoder
 from jaxle.pipeline.inputs import Inputs, Opened, Partition, encoder_name
 from jaxle.pipeline.labels import label_matrix
@@ -95,7 +96,9 @@ def embed_words(
     cache: Cache, embedded: Embedded, names: Sequence[str], templates: Sequence[str]
 ) -> Texts:
     """Returns the words' embeddings by an encoder, each in every prompt template."""
-    options = {"names": list(names), "templates": list(templates)}
+    options = {"names": list(names), "templates": list(templates), **numerics()}
+    tokens = np.asarray(embedded.opened.network.tokenize(list(names)))
+    options["tokens"] = hashlib.sha256(tokens.tobytes()).hexdigest()  # what the tokenizer reads
     what = f"{encoder_name(embedded.encoder)} on {len(names)} words"
     stored = cache.step(TEXT, what, [embedded.opened], options)
     return Texts(stored.key, tuple(names), stored.arrays["texts"])

@@ -53,7 +53,7 @@ class Fitted:
         """Of each set of words, the share that did not pass screening."""
         kept, passed = set(self.names), {}
         for name, origin in zip(self.concepts.names, self.concepts.origin, strict=False):
-            passed.setdefault(origin.rpartition("/")[2], []).append(name in kept)
+            passed.setdefault(origin, []).append(name in kept)
         return {origin: 1 - sum(those) / len(those) for origin, those in passed.items()}
 
 

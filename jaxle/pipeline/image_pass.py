@@ -75,8 +75,8 @@ def read_images(
         name: np.concatenate([part.arrays[name] for part in parts]) for name in parts[0].arrays
     }
     return {
-        name: {key: whole[_place(number, key)] for key in _keys(reading)}
-        for number, (name, reading) in enumerate(readings.items())
+        name: {key: whole[_place(name, key)] for key in _keys(reading)}
+        for name, reading in readings.items()
     }
 
 
@@ -93,9 +93,9 @@ def _keys(reading: Reading) -> tuple[str, ...]:
     return (*reading.pools, PREDICTED) if reading.pools else (EMBEDDINGS,)
 
 
-def _place(number: int, key: str) -> str:
-    """Where an array of network `number` lies in a part."""
-    return f"{number}.{tap_name(key)}"
+def _place(name: str, key: str) -> str:
+    """Where an array of a network lies in a part: by the network's name, whatever the order."""
+    return f"{tap_name(name)}.{tap_name(key)}"
 
 
 def _reader(reading: Reading) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
@@ -137,12 +137,12 @@ def _computed(readings, source, mesh, size, workers, start):
     waiting = None
     for index, images in batches(source, fits, size, start, len(source), workers):
         values, placed = {}, {}
-        for number, (name, reading) in enumerate(readings.items()):
+        for name, reading in readings.items():
             shared = id(images[name])  # networks that fit their pictures alike share one array
             if shared not in placed:
                 placed[shared] = _padded(images[name], size, mesh)
             got = readers[name](reading.network.variables, placed[shared])
-            values |= {_place(number, key): value for key, value in got.items()}
+            values |= {_place(name, key): value for key, value in got.items()}
         if waiting is not None:
             yield waiting
         waiting = len(index), values
@@ -158,9 +158,9 @@ def _padded(images: np.ndarray, size: int, mesh: Mesh) -> jax.Array:
 
 def _check(readings: Mapping[str, Reading], batch: Mapping[str, np.ndarray], first: int) -> None:
     """Raises a ValueError for a value that is not finite; `first` is the batch's first image."""
-    for number, reading in enumerate(readings.values()):
+    for name, reading in readings.items():
         for tap in reading.pools:
-            check_matrix(batch[_place(number, tap)], f"activations of tap {tap!r}", first_row=first)
+            check_matrix(batch[_place(name, tap)], f"activations of tap {tap!r}", first_row=first)
         if not reading.pools:
-            name = f"embeddings of {reading.network.name}"
-            check_matrix(batch[_place(number, EMBEDDINGS)], name, first_row=first)
+            what = f"embeddings of {reading.network.name}"
+            check_matrix(batch[_place(name, EMBEDDINGS)], what, first_row=first)

@@ -41,7 +41,9 @@ def label_matrix(labelled: Labelled, concepts: Concepts) -> ConceptMatrix:
     matrix = LabelConcepts.make(
         labelled.labels, found.class_names, found.superclasses, labelled.annotations
     )
-    return ConceptMatrix(derived_key("label_matrix", 1, [labelled], found), "label", matrix)
+    # the order of the columns is that of a mapping, which options do not keep
+    options = {"hierarchy": found, "names": list(matrix.concepts)}
+    return ConceptMatrix(derived_key("label_matrix", 2, [labelled], options), "label", matrix)
 
 
 def words(labelled: Labelled, concepts: Concepts) -> sets.ConceptSet:

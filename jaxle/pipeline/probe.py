@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxle.artifacts import fingerprint
 from jaxle.models.two_tower import TwoTower
-from jaxle.pipeline.cache import Cache, Made, Step, Stored
+from jaxle.pipeline.cache import Cache, Made, Step, Stored, numerics
 from jaxle.pipeline.config import Config, Encoder
 from jaxle.pipeline.image_pass import EMBEDDINGS, PREDICTED, Pass, Reading, read_images, tap_name
 from jaxle.pipeline.inputs import Images, Inputs, Opened
@@ -102,7 +102,7 @@ def probe(
 def _key(cache: Cache, images: Images, opened: Opened, pools: Mapping[str, str]) -> str:
     """The key of what one network reads of the images."""
     taps = {tap: [opened.network.resolve(tap), pool] for tap, pool in pools.items()}
-    return cache.key(PROBE, [images, opened], {"taps": taps})
+    return cache.key(PROBE, [images, opened], {"taps": taps, **numerics()})
 
 
 def _read_missing(cache: Cache, images: Images, readings: Mapping[str, Reading], how: Pass) -> None:

@@ -65,7 +65,7 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh) -> None:
         open_workdir(config)  # what is refused leaves another run's tables as they are
         probed, embedded = probe(cache, inputs, config)
         calibrated = calibrate_all(cache, inputs, labelled, embedded, config)
-        facts = run_facts(config, inputs, probed[TRAINED], labelled, calibrated)
+        facts = run_facts(config, inputs, probed[TRAINED], labelled, calibrated, mesh)
         write_split(workdir, inputs)
         for line in listing.probe_lines(facts):
             say(line)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxle.evaluation import find_metrics
+from jaxle.evaluation.ceiling import dense_correlation
 from jaxle.evaluation.scores import Evidence, score
 from jaxle.pipeline.cache import Cache, Made, Several, Step
 from jaxle.pipeline.config import Config
@@ -22,8 +23,6 @@ from jaxle.pipeline.layers import Columns, Layers
 from jaxle.pipeline.null import Null
 from jaxle.pipeline.simulate import Simulated
 from jaxle.references import source_fingerprint
-from jaxle.solve import ridge
-from jaxle.solve.moments import correlate
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,15 +106,9 @@ def ceiling(
 def _ceiling(fitted: Fitted, trained, partition: Partition, options: None, mesh: Any) -> Made:
     spans = [fitted.spans[layer.key] for layer in trained]
     columns = np.concatenate([np.arange(span.start, span.stop) for span in spans])
-    measured = fitted.measured
-    dense = ridge.solve(measured.train.neurons(columns), measured.val.neurons(columns))
-
-    def rows(index: np.ndarray) -> Any:
-        return fitted.concepts.matrix.rows(index, measured.kept)
-
-    test, values = partition.split.test, Columns(trained)
-    rho = correlate(rows, values, dense.weights, dense.bias, test)
-    return {"ceiling": np.asarray(rho)}, {}
+    measured, rows = fitted.measured.neurons(columns), fitted.concepts.matrix.rows
+    rho = dense_correlation(measured, rows, Columns(trained), partition.split.test)
+    return {"ceiling": rho}, {}
 
 
 SCORE = Step("score", "score", 1, _score)

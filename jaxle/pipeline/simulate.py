@@ -43,7 +43,7 @@ class Simulator:
         own, other = self.concepts.encoder, explained.encoder
         if own is None or other is None:
             return False
-        return own.calibrated.embedded.encoder == other.calibrated.embedded.encoder
+        return own.calibrated.embedded.opened.key == other.calibrated.embedded.opened.key
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +120,9 @@ def _outside(reference: str, images: Images, names: Sequence[str]) -> ConceptMat
             f"simulator {reference!r} lacks {len(missing)} concepts, such as {missing[0]!r}: "
             "expected all names that it was given, or None where it cannot simulate them."
         )
-    options = {"reference": reference, "code": source_fingerprint(make), "names": list(names)}
+    fields = getattr(matrix, "fingerprint_fields", dict)()
+    options = {"reference": reference, "names": list(names), "fields": fields}
+    options["code"] = source_fingerprint(make)
     return ConceptMatrix(derived_key("outside_simulator", 1, [images], options), "outside", matrix)
 
 

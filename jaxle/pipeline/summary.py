@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxle.columns import Column
 from jaxle.intervention.impact import BETAS, mean_over_taps
@@ -71,6 +72,7 @@ def run_facts(
     probed: Probed,
     labelled: Labelled,
     calibrated: Mapping[Encoder, Calibrated],
+    mesh: Mesh,
 ) -> dict[str, Any]:
     """Returns the run-level part of summary.json."""
     split, target = inputs.partition.split, inputs.trained
@@ -86,7 +88,7 @@ def run_facts(
         "jaxle": version("jaxle"),
         "jax": jax.__version__,
         "platform": jax.devices()[0].platform,
-        "n_devices": max(1, config.mesh.data) * config.mesh.model,
+        "n_devices": mesh.size,
         "source": config.data.source,
         "n_images": len(inputs.images.source),
         "n_train": len(split.train),
