@@ -241,7 +241,7 @@ def test_a_bare_description_stays_one_through_cache_and_table(outside):
     assert "NaN" not in (workdir / "summary.json").read_text()
 
 
-def test_changed_code_of_ones_own_is_run_again_and_nothing_else(outside, tmp_path_factory):
+def test_your_own_changed_code_is_run_again_and_nothing_else(outside, tmp_path_factory):
     folder = outside[0]
     (folder / "run" / "metrics.jsonl").unlink()
     (folder / "mine.py").write_text(MINE.replace("0.998, 0.97", "0.99, 0.9"))
@@ -333,7 +333,7 @@ def test_a_simulator_that_lacks_a_word_is_refused(tmp_path, mine):
     assert [record["simulator"] for record in summary["results"]] == ["labels"]  # None: left aside
 
 
-def test_an_explainer_of_ones_own_explains_arrays_too(mine):
+def test_your_own_explainer_explains_arrays_too(mine):
     rng = np.random.default_rng(0)
     probs = (rng.random((300, 5)) < 0.4).astype(np.float32)
     found = jaxle.explain(
