@@ -23,6 +23,8 @@ sys.path.append(str(Path(__file__).resolve().parent))
 install_import_hook("jaxle", "shape_checker.check")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# no test reads what another process compiled, or writes into a home
+jax.config.update("jax_enable_compilation_cache", False)
 sys.path.append(
     str(Path(__file__).resolve().parent.parent)
 )  # for `from configs import …`; last, so that an installed jaxle comes first

@@ -1,17 +1,17 @@
 """Cosine of simulated and real activation, neither of them centred (method.md §8).
 
 cosine = a·s/(‖a‖‖s‖)
+
+Computed in float64 on the host: nothing is compiled, whatever the number of images.
 """
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, Real
 
 from jaxle.arrays import Array, checks_input
-from jaxle.evaluation.pairs import as_pair, column_blocks, pad_neurons
+from jaxle.evaluation.pairs import as_pair, column_blocks
 from jaxle.evaluation.scores import Column, Computed, Evidence, Metric
 
 
@@ -30,30 +30,18 @@ def cosine(
     simulated, activations, _ = as_pair(simulated, activations)
     n_images, n_neurons = activations.shape
     out = np.zeros(n_neurons, np.float32)
-    for block in column_blocks(n_neurons, 4 * n_images):
-        a, s = (pad_neurons(_float32(x[:, block])) for x in (activations, simulated))
-        out[block] = np.asarray(_cosine(a, s))[: block.stop - block.start]
+    for block in column_blocks(n_neurons, 8 * n_images):
+        a, s = (_unit(np.asarray(x[:, block]).astype(np.float64)) for x in (activations, simulated))
+        out[block] = np.clip(np.sum(a * s, axis=0), -1.0, 1.0)
     return out
 
 
-def _float32(x) -> np.ndarray:
-    """float32; float64, which may exceed its range, first divided by its largest magnitude."""
-    if x.dtype != np.float64:
-        return np.asarray(x, np.float32)
-    largest = np.abs(x).max(axis=0)
-    return (x / np.where(largest > 0, largest, 1.0)).astype(np.float32)
-
-
-@jax.jit
-def _cosine(a, s):
-    # each column divided by its largest magnitude, so that no square overflows
-    a, s = (
-        x / jnp.maximum(jnp.max(jnp.abs(x), axis=0), jnp.finfo(jnp.float32).tiny)[None, :]
-        for x in (a, s)
-    )
-    size = jnp.sum(a * a, axis=0) * jnp.sum(s * s, axis=0)
-    value = jnp.sum(a * s, axis=0) / jnp.sqrt(jnp.where(size > 0, size, 1.0))
-    return jnp.where(size > 0, jnp.clip(value, -1.0, 1.0), 0.0)
+def _unit(x: np.ndarray) -> np.ndarray:
+    """Columns of length 1, those of zeros as they are."""
+    largest = np.abs(x).max(axis=0)  # divided by first, so that no square overflows
+    x = x / np.where(largest > 0, largest, 1.0)
+    size = np.sqrt(np.sum(x**2, axis=0))
+    return x / np.where(size > 0, size, 1.0)
 
 
 def _compute(evidence: Evidence) -> Computed:

@@ -13,6 +13,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from jaxle.arrays import checks_input
+from jaxle.compilation import use_compilation_cache
 from jaxle.images import Preprocess
 from jaxle.models import cifar_resnet, class_names, clip, resnet, siglip, vgg, vit
 from jaxle.models.checkpoints import Tensors, flatten, read, tensors_hash, weights_hash
@@ -449,6 +450,7 @@ def load_model(
     entry = _entry(name, preprocess)
     if tokenizer is not None and entry.text is None:
         raise ValueError(f"model {name!r} has no text tower; leave `tokenizer` out")
+    use_compilation_cache()
 
     def making(entry: Entry) -> Making:
         size = image_size or (preprocess or entry.preprocess).size
