@@ -26,4 +26,5 @@ def get_config():
     config.simulators.siglip = defaults.tower("scenes_siglip_m")
     config.evaluation.untrained = True
     config.evaluation.permutations = 2
+    config.evaluation.counterfactual = 400
     return config

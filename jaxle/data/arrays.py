@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from jaxle.data import content
 from jaxle.data.names import read_names
-
-_SAMPLES = 64  # images that stand for all in the fingerprint
 
 
 class ArraysSource:
@@ -25,6 +24,7 @@ class ArraysSource:
     Args:
       path: the folder: images.npy uint8 (images, height, width, 3), labels.npy int (images,),
         concept_labels.npy uint8 or bool (images, concepts) of 0 and 1.
+      memory: a file in which hashes of files are remembered (`jaxle.data.content`).
 
     Attributes:
       class_names: tuple of str, empty without labels.
@@ -40,20 +40,19 @@ class ArraysSource:
     labels: Int32[np.ndarray, "images"] | None
     annotations: tuple[tuple[str, ...], UInt8[np.ndarray, "images concepts"]] | None
 
-    def __init__(self, path: str | os.PathLike[str]):
-        folder = Path(path)
+    def __init__(self, path: str | os.PathLike[str], memory: str | os.PathLike[str] | None = None):
+        folder, self._memory = Path(path), memory
+        self._file, self._seen = folder / "images.npy", {}
         if not folder.is_dir():
             raise ValueError(f"arrays:{path}: no such folder")
-        self._images = _load(folder / "images.npy", "uint8 (images, height, width, 3)")
+        self._images = _load(self._file, "uint8 (images, height, width, 3)")
         if (
             self._images.dtype != np.uint8
             or self._images.ndim != 4
             or self._images.shape[3] != 3
             or 0 in self._images.shape
         ):
-            raise ValueError(
-                _got(folder / "images.npy", self._images, "uint8 (images, height, width, 3)")
-            )
+            raise ValueError(_got(self._file, self._images, "uint8 (images, height, width, 3)"))
         self.class_names, self.labels, self.annotations = (), None, None
         if (folder / "labels.npy").exists():
             self.labels, self.class_names = self._read_labels(folder)
@@ -80,13 +79,10 @@ class ArraysSource:
         return [f"image {i} of images.npy" for i in range(len(self))]
 
     def fingerprint_fields(self) -> dict[str, Any]:
-        """Returns shapes, 64 of the images, and all labels, as hashes."""
-        rows = np.linspace(0, len(self) - 1, min(_SAMPLES, len(self))).astype(int)
-        fields = {
-            "kind": "arrays",
-            "shape": list(self._images.shape),
-            "sample": _sha256(self._images[rows]),
-        }
+        """Returns hashes of all images, labels, names and concept labels."""
+        self._seen = content.hash_files([self._file], self._memory)
+        fields: dict[str, Any] = {"kind": "arrays", "shape": list(self._images.shape)}
+        fields["images"] = [seen.sha256 for seen in self._seen.values()]
         if self.labels is not None:
             fields |= {
                 "labels": _sha256(self.labels),
@@ -98,6 +94,10 @@ class ArraysSource:
                 "concept_labels": _sha256(self.annotations[1]),
             }
         return fields
+
+    def changed_files(self) -> list[str]:
+        """Returns the files that were touched since their fingerprint was taken."""
+        return content.changed(self._seen)
 
     def _read_labels(self, folder: Path) -> tuple[np.ndarray, tuple[str, ...]]:
         path, expected = (

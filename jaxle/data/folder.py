@@ -6,13 +6,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
+from jaxle.data import content
 from jaxle.data.names import read_names, readable
 from jaxle.images import decode
 
@@ -29,6 +30,7 @@ class FolderSource:
 
     Args:
       path: the folder.
+      memory: a file in which hashes of files are remembered (`jaxle.data.content`).
 
     Attributes:
       class_names: tuple of str.
@@ -43,8 +45,9 @@ class FolderSource:
 
     annotations = None
 
-    def __init__(self, path: str | os.PathLike[str]):
-        self._root = Path(path)
+    def __init__(self, path: str | os.PathLike[str], memory: str | os.PathLike[str] | None = None):
+        self._root, self._memory = Path(path), memory
+        self._seen: dict[str, content.Seen] = {}
         if not self._root.is_dir():
             raise ValueError(f"folder:{path}: no such folder")
         names_file = self._root / "classes.txt"
@@ -80,27 +83,40 @@ class FolderSource:
         self.labels = np.repeat(
             np.arange(len(folders), dtype=np.int32), [len(images) for images in found]
         )
-        self.file_names = [name for images in found for name, _ in images]
-        self._sizes = [size for images in found for _, size in images]
+        self.file_names = [name for images in found for name in images]
 
     def __len__(self) -> int:
         return len(self.file_names)
 
     def __getitem__(self, i: int) -> tuple[UInt8[np.ndarray, "height width 3"], int]:
-        return decode(f"{self._root}/{self.file_names[i]}"), int(self.labels[i])
+        return decode(self._path(i)), int(self.labels[i])
 
     def fingerprint_fields(self) -> dict[str, Any]:
-        """Returns names and sizes of the files, and the class names, alike on every machine."""
-        listing = "\n".join(
-            f"{size} {name}" for name, size in zip(self.file_names, self._sizes, strict=True)
-        )
-        names = "\n".join(self.class_names)
+        """Returns names and contents of the files, and the classes, alike on every machine.
+
+        Raises:
+          ValueError: a file that cannot be read, named.
+        """
+        return self.fingerprint_of(range(len(self)))
+
+    def fingerprint_of(self, index: Iterable[int]) -> dict[str, Any]:
+        """Returns the same of some images; the others are not read."""
+        chosen = [(self._path(i), self.file_names[i], self.labels[i]) for i in index]
+        self._seen = content.hash_files((path for path, _, _ in chosen), self._memory)
+        listing = (f"{self._seen[path].sha256} {label} {name}" for path, name, label in chosen)
         return {
             "kind": "folder",
-            "images": len(self),
-            "files": _sha256(listing),
-            "classes": _sha256(names),
+            "images": len(chosen),
+            "files": _sha256("\n".join(listing)),
+            "classes": _sha256("\n".join(self.class_names)),
         }
+
+    def changed_files(self) -> list[str]:
+        """Returns the files that were touched since their fingerprint was taken."""
+        return content.changed(self._seen)
+
+    def _path(self, i: int) -> str:
+        return f"{self._root}/{self.file_names[i]}"
 
 
 def _ordered(folders: list[str], what: str, named: bool) -> list[str]:
@@ -135,8 +151,8 @@ def _by_number(folder: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part[0] in "0123456789" else (1, 0, part) for part in parts]
 
 
-def _images(folder: str | os.PathLike[str], name: str) -> Iterator[tuple[str, int]]:
-    """(name below the root, bytes) of every image."""
+def _images(folder: str | os.PathLike[str], name: str) -> Iterator[str]:
+    """Name below the root of every image."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
@@ -144,7 +160,7 @@ def _images(folder: str | os.PathLike[str], name: str) -> Iterator[tuple[str, in
             if entry.is_dir():
                 yield from _images(entry.path, f"{name}/{entry.name}")
             elif entry.name.lower().endswith(_EXTENSIONS):
-                yield f"{name}/{entry.name}", entry.stat().st_size
+                yield f"{name}/{entry.name}"
 
 
 def _sha256(text: str) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import json
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, UInt8
+
+from jaxle.references import source_fingerprint
 
 _MEMBERS = (
     "__len__",
@@ -36,7 +39,7 @@ class OutsideSource:
 
     def __init__(self, found: Any, spec: str):
         self._what = f"data source {spec!r}"
-        self._source = _made(found, self._what)
+        self._source, self._code = _made(found, self._what), source_fingerprint(found)
         lacking = [name for name in _MEMBERS if not _has(self._source, name)]
         if lacking:
             raise ValueError(
@@ -111,9 +114,26 @@ class OutsideSource:
         names = getattr(self._source, "file_names", None)
         return [f"image {i}" for i in range(len(self))] if names is None else list(names)
 
+    @property
+    def pairs(self) -> Any:
+        """The source's own pairs of pictures, where it has any (`data.pairs`)."""
+        return self._source.pairs
+
     def fingerprint_fields(self) -> dict[str, Any]:
-        """Returns the source's own facts."""
-        return dict(self._source.fingerprint_fields())
+        """Returns the source's own facts, and hashes of the code that makes it and its images.
+
+        Raises:
+          ValueError: facts that are no JSON values.
+        """
+        own = self._source.fingerprint_fields()
+        try:
+            json.dumps(own, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{self._what} has fingerprint_fields that are no JSON values ({error}); expected "
+                "a dict of str, finite numbers, and lists and dicts of these, such as a hash"
+            ) from None
+        return {**own, "code": [self._code, source_fingerprint(self._source)]}
 
 
 def _made(found: Any, what: str) -> Any:

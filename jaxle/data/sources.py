@@ -2,11 +2,21 @@
 
 A source is a random-access sequence; nothing in it is decoded before it is asked for. Your own
 source, any object with the members of `Source`, is named "package.module:name".
+
+What a run finds in its cache is filed under the content of its images, not under their place:
+
+    folder, arrays, tfds   sha256 of every file that is read, the names of images, labels, classes;
+                           a file whose stamp is as it was is not read again (`jaxle.data.content`
+                           says what that trusts)
+    scenes                 seed, number, and the first 16 images as they are rendered now
+    your own               your `fingerprint_fields`, which is trusted, and the code of your module
+                           and of what it imports from your own tree; not that of installed packages
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -24,6 +34,7 @@ from jaxle.data.tfds import TfdsSource
 from jaxle.references import is_reference, load_reference
 
 _SCENES = 6000
+PathLike = str | os.PathLike[str]
 
 
 @runtime_checkable
@@ -64,7 +75,10 @@ class Source(Protocol):
         ...
 
     def fingerprint_fields(self) -> dict[str, Any]:
-        """Returns JSON facts that differ where the content differs, alike on every machine."""
+        """Returns JSON facts that differ where the content differs, alike on every machine.
+
+        Results in a cache are trusted where these are equal: a hash of all that is read is best.
+        """
         ...
 
 
@@ -75,6 +89,7 @@ class Asked(NamedTuple):
     split: str | None
     limit: int | None
     seed: int
+    memory: PathLike | None
 
 
 class Kind(NamedTuple):
@@ -90,13 +105,17 @@ SOURCES: dict[str, Kind] = {
     "tfds": Kind(
         "NAME",
         "a TensorFlow Datasets data set, in array_record files",
-        lambda asked: TfdsSource(asked.rest, asked.split or None),
+        lambda asked: TfdsSource(asked.rest, asked.split or None, memory=asked.memory),
     ),
     "folder": Kind(
-        "PATH", "a folder with one subfolder of images a class", lambda a: FolderSource(a.rest)
+        "PATH",
+        "a folder with one subfolder of images a class",
+        lambda asked: FolderSource(asked.rest, asked.memory),
     ),
     "arrays": Kind(
-        "PATH", "a folder of NumPy arrays, images.npy among them", lambda a: ArraysSource(a.rest)
+        "PATH",
+        "a folder of NumPy arrays, images.npy among them",
+        lambda asked: ArraysSource(asked.rest, asked.memory),
     ),
     "scenes": Kind(
         "",
@@ -108,7 +127,11 @@ SOURCES: dict[str, Kind] = {
 
 @checks_input
 def open_source(
-    spec: str, split: str | None = None, limit: int | None = None, seed: int = 0
+    spec: str,
+    split: str | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    memory: PathLike | None = None,
 ) -> Source:
     """Returns the probe images that a config names.
 
@@ -120,6 +143,8 @@ def open_source(
       limit: at most so many images: a random subset, the same for the same seed, in the source's
         order. For scenes: how many are drawn (6,000 where None).
       seed: chooses the subset; the seed of the world of scenes.
+      memory: a file in which hashes of image files are remembered; None reads them all each time
+        that a fingerprint is asked for.
 
     Raises:
       ValueError: an unknown spec (the valid ones are named), a limit below 1, an object that is no
@@ -129,7 +154,7 @@ def open_source(
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; expected at least 1 image, or None for all")
     if kind in SOURCES and bool(rest) == bool(SOURCES[kind].argument):
-        source = SOURCES[kind].open(Asked(rest, split, limit, seed))
+        source = SOURCES[kind].open(Asked(rest, split, limit, seed, memory))
     elif kind not in SOURCES and is_reference(str(spec)):
         source = OutsideSource(load_reference(spec, "data source"), spec)
     else:
@@ -165,6 +190,13 @@ def names_of(source: Source) -> list[str]:
             "expected one str an image"
         )
     return [readable(name) for name in names]
+
+
+def changed_files(source: Source) -> list[str]:
+    """Returns the files of a source that were touched since its fingerprint was taken; none for
+    sources that do not say."""
+    find = getattr(source, "changed_files", None)
+    return [] if find is None else find()
 
 
 class Subset:
@@ -206,9 +238,20 @@ class Subset:
         names = names_of(self._source)
         return [names[i] for i in self._index]
 
+    @property
+    def pairs(self) -> Any:
+        """The other source's pairs of pictures, where it has any (`data.pairs`)."""
+        return self._source.pairs  # pyright: ignore[reportAttributeAccessIssue]  # optional
+
     def fingerprint_fields(self) -> dict[str, Any]:
-        """Returns the other source's facts and the positions."""
+        """Returns the other source's facts of these images, or all its facts and the positions."""
+        if isinstance(self._source, FolderSource):
+            return self._source.fingerprint_of(self._index)
         return {
             **self._source.fingerprint_fields(),
             "subset": hashlib.sha256(self._index.tobytes()).hexdigest(),
         }
+
+    def changed_files(self) -> list[str]:
+        """Returns the other source's."""
+        return changed_files(self._source)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from jaxle.data import content
 from jaxle.images import decode
 
 _CHUNK = 1024  # records read at once for their labels
@@ -28,6 +29,7 @@ class TfdsSource:
         one.
       data_dir: where data sets are prepared; None for tfds's own choice (`TFDS_DATA_DIR`, else
         ~/tensorflow_datasets).
+      memory: a file in which hashes of files are remembered (`jaxle.data.content`).
 
     Attributes:
       class_names: tuple of str; empty where there is no class label.
@@ -44,7 +46,11 @@ class TfdsSource:
     annotations = None
 
     def __init__(
-        self, name: str, split: str | None = None, data_dir: str | os.PathLike[str] | None = None
+        self,
+        name: str,
+        split: str | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        memory: str | os.PathLike[str] | None = None,
     ):
         import tensorflow_datasets as tfds
 
@@ -65,12 +71,16 @@ class TfdsSource:
             )
         self.class_names = tuple(features[self._label].names) if self._label else ()
         self._where = f"tfds:{builder.info.full_name} {split}"
+        features_read = [name for name in (self._image, self._label) if name]
         self._facts = {
             "kind": "tfds",
             "name": builder.info.full_name,
             "split": str(split),
-            "bytes": int(builder.info.splits[split].num_bytes),
+            "features": features_read,
+            "classes": list(self.class_names),
         }
+        self._files = [os.fspath(path) for path in builder.info.splits[split].filepaths]
+        self._memory, self._seen = memory, {}
         self._records = builder.as_data_source(
             split=split, decoders={self._image: tfds.decode.SkipDecoding()}
         )
@@ -106,8 +116,14 @@ class TfdsSource:
         return [f"record {i}" for i in range(len(self))]
 
     def fingerprint_fields(self) -> dict[str, Any]:
-        """Returns the data set's name, version and split, and its size."""
-        return {**self._facts, "images": len(self)}
+        """Returns name, version, split and classes, and a hash of every file of records."""
+        self._seen = content.hash_files(self._files, self._memory)
+        files = {os.path.basename(name): seen.sha256 for name, seen in self._seen.items()}
+        return {**self._facts, "images": len(self), "files": files}
+
+    def changed_files(self) -> list[str]:
+        """Returns the files that were touched since their fingerprint was taken."""
+        return content.changed(self._seen)
 
 
 def _prepared(tfds, name, data_dir) -> Any:

@@ -3,8 +3,9 @@
     key = fingerprint(step's name, its version, the keys of its input records, its options)
 
 `Cache.step` calls the step's function with exactly these records and options, and the mesh, so that
-a function cannot read what its key does not hold. A version is raised when a formula changes; a test fails
-where a step's source has changed and its version has not (tests/pipeline/test_versions.py).
+a function cannot read what its key does not hold. A version is raised when a formula changes; a
+test fails where a step's source has changed and its version has not
+(tests/pipeline/test_versions.py).
 """
 
 from __future__ import annotations

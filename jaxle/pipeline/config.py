@@ -130,6 +130,9 @@ class Evaluation:
     )
     ablation_images: int = option(500, "outside a linear tail: val and test images each", low=1)
     ablation_neurons: int = option(0, "outside a linear tail: neurons a tap; 0 = all", low=0)
+    counterfactual: int = option(
+        0, "pairs of edited pictures that test whether neurons change as explained; 0 = none", low=0
+    )
     impact: bool = option(False, "Top Impact: which images a neuron matters for")
 
 

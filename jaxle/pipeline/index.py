@@ -17,6 +17,7 @@ from jaxle import artifacts
 from jaxle.pipeline.config import Config
 from jaxle.pipeline.encoders import TEXT
 from jaxle.pipeline.fit import Fitted
+from jaxle.pipeline.inputs import Images
 from jaxle.pipeline.matrices import ConceptMatrix
 from jaxle.pipeline.probe import LABELS, PROBE, Labelled, Probed
 from jaxle.pipeline.workdir import RUN, run_key, table_paths
@@ -25,6 +26,7 @@ from jaxle.pipeline.workdir import RUN, run_key, table_paths
 def write_index(
     workdir: epath.Path,
     config: Config,
+    images: Images,
     labelled: Labelled,
     probed: Mapping[str, Probed],
     fitted: Mapping[str, Fitted],
@@ -40,7 +42,7 @@ def write_index(
         "networks": {name: f"{PROBE.name}-{probe.key}" for name, probe in probed.items()},
         "methods": {name: _matrix(own.concepts) for name, own in fitted.items()},
     }
-    index = {"run": run_key(config), "tables": tables, "arrays": arrays}
+    index = {"run": run_key(config), "images": images.key, "tables": tables, "arrays": arrays}
     artifacts.write_json(workdir / RUN, index)
 
 

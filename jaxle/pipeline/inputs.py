@@ -26,6 +26,7 @@ from jaxle.pipeline.config import Config, Data, Encoder, Target
 TRAINED, UNTRAINED, SHUFFLED = "trained", "untrained", "shuffled"
 STATISTICS = 512  # training images from which a shuffled network's batch statistics are measured
 GENERATED = "generated"  # as weights: random ones, made now in a published format
+HASHES = "hashes.json"  # of image files
 OWN = ("arguments", "call", "preprocess", "class_names")  # what your own network may need
 
 
@@ -106,12 +107,16 @@ def open_inputs(config: Config, folder: epath.Path, mesh: Mesh) -> Inputs:
 
 
 def open_images(data: Data, seed: int, folder: epath.Path, class_names: tuple[str, ...]) -> Images:
-    """Returns the probe images of a config; generated ones are made in `folder`."""
+    """Returns the probe images of a config, known by their content.
+
+    Generated ones are made in `folder`, where hashes of image files are remembered too.
+    """
     spec, n = data.source, generated_count(data.source)
     if n is not None:
         spec = f"folder:{generate_folder(folder / 'images', n, class_names, seed)}"
-    source = open_source(spec, data.split or None, data.limit or None, seed)
-    return Images(derived_key("images", 1, [], source.fingerprint_fields()), source)
+    memory = folder / HASHES
+    source = open_source(spec, data.split or None, data.limit or None, seed, memory)
+    return Images(derived_key("images", 2, [], source.fingerprint_fields()), source)
 
 
 def encoder_name(encoder: Encoder) -> str:

@@ -132,7 +132,13 @@ class FinishedRun:
     @functools.cached_property
     def _images(self) -> Images:
         folder = self.workdir / CACHE / GENERATED
-        return open_images(self.config.data, self.config.seed, folder, self._labelled.class_names)
+        found = open_images(self.config.data, self.config.seed, folder, self._labelled.class_names)
+        if found.key != self.index["images"]:
+            raise ValueError(
+                f"the images of {self.config.data.source} are no longer those that the run in "
+                f"{self.workdir} read: expected the same files; run the same command again."
+            )
+        return found
 
     @functools.cached_property
     def _labelled(self) -> Labelled:

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from jaxle.artifacts import fingerprint
+from jaxle.data.sources import changed_files
 from jaxle.models.two_tower import TwoTower
 from jaxle.pipeline.cache import Cache, Made, Step, Stored, numerics
 from jaxle.pipeline.config import Config, Encoder
@@ -113,12 +115,24 @@ def _read_missing(cache: Cache, images: Images, readings: Mapping[str, Reading],
         cache.require(PROBE, what)
         parts = cache.folder / f"probe-parts-{fingerprint({'keys': sorted(missing)})}"
         made = read_images(missing, images.source, cache.mesh, parts, how)
+        _check_unchanged(images, parts)
         for key, arrays in made.items():
             cache.keep(PROBE, key, {tap_name(name): a for name, a in arrays.items()}, {})
         parts.rmtree(missing_ok=True)
     for key, reading in readings.items():
         about = f"{reading.network.name} on {what}"
         cache.journal.note(PROBE, about, key not in missing, time.monotonic() - began)
+
+
+def _check_unchanged(images: Images, parts: epath.Path) -> None:
+    """Raises a ValueError where images are no longer those whose content is in the key."""
+    if touched := changed_files(images.source):
+        parts.rmtree(missing_ok=True)
+        more = f" and {len(touched) - 1} more" if len(touched) > 1 else ""
+        raise ValueError(
+            f"{touched[0]}{more} changed while the run read it, and nothing that was read is "
+            "kept: run the same command again."
+        )
 
 
 def _stored(cache: Cache, key: str) -> Stored:

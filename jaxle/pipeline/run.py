@@ -19,6 +19,7 @@ from jaxle.pipeline.cache import Cache
 from jaxle.pipeline.compare import agreements, compare_all
 from jaxle.pipeline.concepts import method_matrices
 from jaxle.pipeline.config import Config
+from jaxle.pipeline.counterfactual import counterfactual_all, kind_records, with_counterfactual
 from jaxle.pipeline.encoders import calibrate_all
 from jaxle.pipeline.explain import explain_all
 from jaxle.pipeline.fit import fit_all
@@ -28,6 +29,7 @@ from jaxle.pipeline.intervene import impact_all
 from jaxle.pipeline.journal import Journal
 from jaxle.pipeline.layers import make_layers
 from jaxle.pipeline.null import null_all
+from jaxle.pipeline.pairs import open_pairs, probe_pairs
 from jaxle.pipeline.preflight import check_stages, check_words, wanted_classifier
 from jaxle.pipeline.probe import probe, read_labels
 from jaxle.pipeline.rows import by_explained, listed, look_beside, make_rows
@@ -57,6 +59,7 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh) -> None:
     cache = Cache(workdir / CACHE, tuple(stages), mesh, journal)
     inputs = open_inputs(config, cache.folder / "generated", mesh)
     partition, target = inputs.partition, wanted_classifier(inputs, config)
+    pairs = open_pairs(inputs, config.evaluation.counterfactual, config)
 
     # --- probe: every network reads every image once ----------------------------------------------
     with journal.stage("probe"):
@@ -65,6 +68,7 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh) -> None:
         open_workdir(config)  # what is refused leaves another run's tables as they are
         probed, embedded = probe(cache, inputs, config)
         calibrated = calibrate_all(cache, inputs, labelled, embedded, config)
+        paired = probe_pairs(cache, inputs, pairs, calibrated, config)
         facts = run_facts(config, inputs, probed[TRAINED], labelled, calibrated, mesh)
         write_split(workdir, inputs)
         for line in listing.probe_lines(facts):
@@ -108,7 +112,8 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh) -> None:
             for entry in simulated
         ]
         beside = look_beside(cache, able.values(), layers, partition, target, config)
-        rows = make_rows(cache, scored, beside, partition, config)
+        judged = counterfactual_all(cache, scored, paired, config)
+        rows = with_counterfactual(make_rows(cache, scored, beside, partition, config), judged)
         impacts = impact_all(cache, beside.target, layers, config)
         comparisons = compare_all(cache, [row.scored.simulated for row in rows], partition, config)
 
@@ -123,12 +128,13 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh) -> None:
         **facts,
         **top_impact(impacts),
         "comparisons": comparisons,
+        "counterfactual": kind_records(scored, judged),
         "agreement": agreements([row.scored for row in rows]),
         "notes": notes(config, facts, rows),
         "results": results,
     }
     artifacts.write_json(workdir / "summary.json", summary)
-    write_index(workdir, config, labelled, probed, fitted)
+    write_index(workdir, config, inputs.images, labelled, probed, fitted)
     for line in listing.lines(listed(rows), summary, config.report.listing):
         print(line)
     close(workdir, journal)
