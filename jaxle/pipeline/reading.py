@@ -39,7 +39,7 @@ def read_config(given: Mapping[str, Any]) -> Config:
     parts: dict[str, Any] = {}
     for name, cls in SECTIONS.items():
         parts[name] = read(cls, _mapping(name, given.get(name, {})), f"config field {name}.")
-    shared = {**vars(parts["fit"]), **vars(parts["search"])}
+    shared = _set(parts["fit"]) | _set(parts["search"])
     for name, entry in _entries("methods", given):
         parts.setdefault("methods", {})[name] = _method(f"methods.{name}", entry, shared)
     for name, entry in _entries("simulators", given):
@@ -59,6 +59,12 @@ def write_config(config: Config) -> dict[str, Any]:
         method |= method.pop("encoder") or {}
         method |= method.pop("options")
     return values
+
+
+def _set(section: Any) -> dict[str, Any]:
+    """The fields of a section that differ from their defaults: those every method takes."""
+    standard = describe(type(section))
+    return {name: v for name, v in vars(section).items() if v != standard[name].default}
 
 
 def _mapping(name: str, value: Any) -> Mapping[str, Any]:
@@ -81,7 +87,11 @@ def _entries(section: str, given: Mapping[str, Any]):
 
 
 def _method(where: str, given: Any, shared: Mapping[str, Any]) -> Method:
-    """A method with its encoder and its explainer's options; an option left None is the shared."""
+    """A method with its encoder and its explainer's options.
+
+    An option that is left as None is the shared one of that name, where a user set it, else the
+    explainer's own default.
+    """
     entry = dict(_mapping(where, given))
     own = {name: entry.pop(name) for name in describe(Method) if name in entry}
     method = Method(**checked(Method, own, f"config field {where}."))

@@ -9,7 +9,10 @@ from jaxle.evaluation import METRICS, score
 from jaxle.evaluation.page import BEGIN, END, main, page, span
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "scores.md"
-COMMAND = "python -m jaxle.evaluation.page docs/scores.md jaxle.intervention:COLUMNS jaxle.evaluation.counterfactual:COLUMNS"
+COMMAND = (
+    "python -m jaxle.evaluation.page docs/scores.md "
+    "jaxle.intervention:COLUMNS jaxle.evaluation.counterfactual:COLUMNS"
+)
 
 
 def test_the_page_is_up_to_date(tmp_path):
