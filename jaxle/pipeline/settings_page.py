@@ -42,7 +42,7 @@ METHODS = """\
 A method is an entry `config.methods.NAME`, made by `defaults.label(…)`, `defaults.siglip(…)` or
 `defaults.nonsense(…)`. It has these fields, those of an encoder where its concepts need one, and
 its explainer's own options. An option that is left as None has the value of the field of the same
-name in `fit` or `search`.
+name in `fit` or `search` where you set that one, else the explainer's own default.
 """
 SIMULATORS = """\
 ## simulators
