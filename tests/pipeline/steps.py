@@ -238,7 +238,7 @@ def _derivations(function: ast.FunctionDef) -> Iterator[tuple[str, int]]:
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "derived_key":
             name, version, *_ = node.args
             if isinstance(name, ast.Constant):
-                yield name.value, ast.literal_eval(version)
+                yield str(name.value), ast.literal_eval(version)
 
 
 def _names(node: ast.AST) -> set[str]:

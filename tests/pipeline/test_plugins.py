@@ -12,6 +12,63 @@ import jaxle
 from jaxle.pipeline import defaults
 from tests import runs
 
+SQUARES = '''
+import numpy as np
+
+
+# --- a source ------------------------------------------------------------------------------------
+class Squares:
+    """Images of one coloured square each, on grey."""
+
+    class_names = ("red", "green", "blue", "yellow", "cyan", "purple")
+    COLOURS = np.array([[230, 30, 30], [30, 200, 40], [30, 60, 230],
+                        [230, 220, 40], [40, 220, 220], [180, 40, 200]], np.uint8)
+
+    def __init__(self, n=90):
+        rng = np.random.default_rng(0)
+        self.labels = np.arange(n, dtype=np.int32) % 6
+        self.places = rng.integers(0, 40, (n, 2))
+        self.sizes = rng.integers(8, 24, n)
+        large = (self.sizes > 15).astype(np.uint8)
+        self.annotations = ((*self.class_names, "large"),
+                            np.column_stack([np.eye(6, dtype=np.uint8)[self.labels], large]))
+        self.file_names = [f"square {i}.png" for i in range(n)]
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, i):
+        image = np.full((64, 64, 3), 128, np.uint8)
+        (top, left), size = self.places[i], self.sizes[i]
+        image[top : top + size, left : left + size] = self.COLOURS[self.labels[i]]
+        return image, int(self.labels[i])
+
+    def fingerprint_fields(self):
+        return {"source": "squares", "n": len(self)}
+
+
+# --- a simulator ---------------------------------------------------------------------------------
+class Colours:
+    """How much of a colour, or of any, is in an image; knows no other word."""
+
+    def __init__(self, source):
+        self.concepts = (*Squares.class_names, "large")
+        images = np.stack([source[i][0] for i in range(len(source))]).astype(np.int64)
+        near = np.abs(images[:, :, :, None, :] - Squares.COLOURS).sum(4) < 40
+        shares = near.mean((1, 2))
+        self.values = np.column_stack([shares, shares.sum(1)]).astype(np.float32)
+
+    def rows(self, index, columns=None):
+        return self.values[index][:, slice(None) if columns is None else columns]
+
+
+def colours(source, names):
+    own = Colours(source)
+    return own if set(names) <= set(own.concepts) else None
+
+
+LACKING = Colours(Squares(3))
+'''
 MINE = '''
 from dataclasses import dataclass
 
@@ -68,57 +125,6 @@ def agree(evidence):
 PAIRS = Metric((Column("pairs", 0, 1, "higher", "pairs of images in one order"),), agree)
 
 
-# --- a source ------------------------------------------------------------------------------------
-class Squares:
-    """Images of one coloured square each, on grey."""
-
-    class_names = ("red", "green", "blue", "yellow", "cyan", "purple")
-    COLOURS = np.array([[230, 30, 30], [30, 200, 40], [30, 60, 230],
-                        [230, 220, 40], [40, 220, 220], [180, 40, 200]], np.uint8)
-
-    def __init__(self, n=90):
-        rng = np.random.default_rng(0)
-        self.labels = np.arange(n, dtype=np.int32) % 6
-        self.places = rng.integers(0, 40, (n, 2))
-        self.sizes = rng.integers(8, 24, n)
-        large = (self.sizes > 15).astype(np.uint8)
-        self.annotations = ((*self.class_names, "large"),
-                            np.column_stack([np.eye(6, dtype=np.uint8)[self.labels], large]))
-        self.file_names = [f"square {i}.png" for i in range(n)]
-
-    def __len__(self):
-        return len(self.labels)
-
-    def __getitem__(self, i):
-        image = np.full((64, 64, 3), 128, np.uint8)
-        (top, left), size = self.places[i], self.sizes[i]
-        image[top : top + size, left : left + size] = self.COLOURS[self.labels[i]]
-        return image, int(self.labels[i])
-
-    def fingerprint_fields(self):
-        return {"source": "squares", "n": len(self)}
-
-
-# --- a simulator ---------------------------------------------------------------------------------
-class Colours:
-    """How much of a colour, or of any, is in an image; knows no other word."""
-
-    def __init__(self, source):
-        self.concepts = (*Squares.class_names, "large")
-        images = np.stack([source[i][0] for i in range(len(source))]).astype(np.int64)
-        near = np.abs(images[:, :, :, None, :] - Squares.COLOURS).sum(4) < 40
-        shares = near.mean((1, 2))
-        self.values = np.column_stack([shares, shares.sum(1)]).astype(np.float32)
-
-    def rows(self, index, columns=None):
-        return self.values[index][:, slice(None) if columns is None else columns]
-
-
-def colours(source, names):
-    own = Colours(source)
-    return own if set(names) <= set(own.concepts) else None
-
-
 # --- what is refused -----------------------------------------------------------------------------
 def few(problem, options):
     return Explanations(dissect(problem, options).rows[:-1])
@@ -146,7 +152,6 @@ FEW, OTHER, INFINITE, TEXTS, UNSPEAKABLE = (
     Explainer(Options, f) for f in (few, other, infinite, texts, unspeakable)
 )
 SHORT = Metric((Column("pairs", 0, 1, "", ""),), lambda evidence: ({"pairs": np.zeros(2)}, {}))
-LACKING = Colours(Squares(3))
 '''
 OWN = """
 from jaxle.pipeline import defaults
@@ -154,14 +159,14 @@ from jaxle.pipeline import defaults
 
 def get_config():
     config = defaults.get_config()
-    config.data.source = "{mine}:Squares"
+    config.data.source = "squares:Squares"
     config.target.taps = ("layer1",)
     config.concepts.sets = ("annotations", "colours")
-    config.methods.dissect = defaults.siglip("scenes_siglip_s", explainer="{mine}:DISSECT")
-    config.methods.labelled = defaults.label("{mine}:DISSECT", images=10, weighted=True)
+    config.methods.dissect = defaults.siglip("scenes_siglip_s", explainer="mine:DISSECT")
+    config.methods.labelled = defaults.label("mine:DISSECT", images=10, weighted=True)
     config.simulators.siglip = defaults.tower("scenes_siglip_m")
-    config.simulators.colours = "{mine}:colours"
-    config.evaluation.metrics = ("correlation", "{mine}:PAIRS")
+    config.simulators.colours = "squares:colours"
+    config.evaluation.metrics = ("correlation", "mine:PAIRS")
     config.evaluation.draws = 0
     config.evaluation.permutations = 1
     config.evaluation.contributions = False
@@ -176,7 +181,8 @@ def outside(tmp_path_factory):
     folder = tmp_path_factory.mktemp("outside")
     (folder / "configs").mkdir()
     (folder / "mine.py").write_text(MINE)
-    (folder / "configs" / "own.py").write_text(OWN.replace("{mine}", "mine"))
+    (folder / "squares.py").write_text(SQUARES)
+    (folder / "configs" / "own.py").write_text(OWN)
     done = launch(folder, tmp_path_factory)
     assert done.returncode == 0, done.stderr
     return folder, done
@@ -206,7 +212,7 @@ def test_their_results_are_in_the_tables(outside):
     ordered = scores.groupby("method")["pairs"].mean()
     assert ordered["label"] > 0.3 and "cosine" not in scores  # a metric that was not asked for
     summary = json.loads((workdir / "summary.json").read_text())
-    assert summary["source"] == "mine:Squares" and summary["n_images"] == 90
+    assert summary["source"] == "squares:Squares" and summary["n_images"] == 90
     for record in summary["results"]:
         rows = scores[
             (scores["method"] == record["method"]) & (scores["simulator"] == record["simulator"])
@@ -258,13 +264,29 @@ def test_your_own_changed_code_is_run_again_and_nothing_else(outside, tmp_path_f
 
 
 @pytest.fixture
-def mine(tmp_path, monkeypatch, request):
-    """The name of a module mine_N of this test's own, importable in this process."""
-    name = f"mine_{abs(hash(request.node.name))}"
-    (tmp_path / f"{name}.py").write_text(MINE)
+def write(tmp_path, monkeypatch, request):
+    """Writes a module of this test's own, importable in this process; returns its name."""
+    written = []
+
+    def write(text):
+        written.append(f"own_{abs(hash(request.node.name))}_{len(written)}")
+        (tmp_path / f"{written[-1]}.py").write_text(text)
+        return written[-1]
+
     monkeypatch.syspath_prepend(str(tmp_path))
-    yield name
-    sys.modules.pop(name, None)
+    yield write
+    for name in written:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def mine(write):
+    return write(MINE)
+
+
+@pytest.fixture
+def squares(write):
+    return write(SQUARES)
 
 
 @pytest.mark.parametrize(
@@ -302,14 +324,14 @@ def test_an_explainer_that_does_not_keep_to_the_protocol_is_named(tmp_path, mine
          "is function; expected a jaxle.evaluation.Metric"),
         ({"evaluation.metrics": ("{mine}:SHORT", "correlation")},
          "gave the column 'pairs' in shape (2,): expected one value a neuron, (16,)"),
-        ({"data.source": "{mine}:LACKING"}, "is Colours, which lacks __len__, __getitem__, class_"),
-        ({"data.source": "{mine}:NOWHERE"}, "has no 'NOWHERE', which data source"),
-        ({"simulators.own": "{mine}:NOWHERE"}, "has no 'NOWHERE', which simulator"),
+        ({"data.source": "{squares}:LACKING"}, "is Colours, which lacks __len__, __getitem__, cla"),
+        ({"data.source": "{squares}:NOWHERE"}, "has no 'NOWHERE', which data source"),
+        ({"simulators.own": "{squares}:NOWHERE"}, "has no 'NOWHERE', which simulator"),
     ],
 )  # fmt: skip
-def test_what_else_does_not_keep_to_its_protocol_is_named(tmp_path, mine, fields, words):
-    text = json.dumps(runs.changed({**runs.QUICK, **fields})).replace("{mine}", mine)
-    whole = json.loads(text)
+def test_what_else_does_not_keep_to_its_protocol_is_named(tmp_path, mine, squares, fields, words):
+    text = json.dumps(runs.changed({**runs.QUICK, **fields}))
+    whole = json.loads(text.replace("{mine}", mine).replace("{squares}", squares))
     fields = {section: whole[section] for section in ("methods", "data", "simulators")}
     fields["evaluation.metrics"] = tuple(whole["evaluation"]["metrics"])
     with pytest.raises(ValueError) as error:
@@ -317,19 +339,14 @@ def test_what_else_does_not_keep_to_its_protocol_is_named(tmp_path, mine, fields
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_simulator_that_lacks_a_word_is_refused(tmp_path, mine):
-    path = tmp_path / f"{mine}.py"
-    path.write_text(
-        MINE.replace("return own if set(names) <= set(own.concepts) else None", "return own")
-    )
+def test_a_simulator_that_lacks_a_word_is_refused(tmp_path, write, squares):
+    always = SQUARES.replace("own if set(names) <= set(own.concepts) else None", "own")
     with pytest.raises(ValueError) as error:
-        runs.quick(tmp_path / "run", {"simulators.own": f"{mine}:colours"})
+        runs.quick(tmp_path / "run", {"simulators.own": f"{write(always)}:colours"})
     assert "concepts, such as 'apple': expected all names that it was given, or None" in str(
         error.value
     )
-    path.write_text(MINE)
-    sys.modules.pop(mine)
-    summary = runs.quick(tmp_path / "run", {"simulators.own": f"{mine}:colours"})
+    summary = runs.quick(tmp_path / "run", {"simulators.own": f"{squares}:colours"})
     assert [record["simulator"] for record in summary["results"]] == ["labels"]  # None: left aside
 
 

@@ -51,7 +51,7 @@ def test_a_column_that_holds_for_some_neurons_is_averaged_over_those(make_row):
 
 
 def test_what_did_not_pass_screening_is_counted_by_its_set(make_row):
-    found = record(make_row(origin=("classes", "file:x/foreign", "file:x/foreign")))
+    found = record(make_row(origin=("classes", "foreign", "foreign")))
     assert (found["screened_out_classes"], found["screened_out_foreign"]) == (0.0, 0.5)
 
 
