@@ -10,6 +10,7 @@ changed at the same size with its old mtime put back is taken for unchanged.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -67,10 +68,9 @@ def hash_files(
         whole = own[0] if len(own) == 1 else hashlib.sha256(b"".join(own)).digest()
         found[name] = Seen(stamps[name], whole.hex())
     if memory is not None and missing:
-        old = {n: seen for n in missing if max((seen := found[n]).stamp[1:3]) < now - _YOUNG}
-        if old:
-            text = json.dumps({n: [*s.stamp, s.sha256] for n, s in {**known, **old}.items()})
-            artifacts.write_text(memory, text)
+        old = {n: found[n] for n in missing if max(stamps[n][1:3]) < now - _YOUNG}
+        with contextlib.suppress(OSError):  # a finished run may lie where nothing can be written
+            _remember(memory, {**known, **old})
     return {name: found[name] for name in stamps}
 
 
@@ -114,6 +114,11 @@ def _hash_piece(piece: tuple[str, int]) -> bytes:
 
 def _unreadable(name: str, error: OSError) -> ValueError:
     return ValueError(f"cannot read {name}: {error.strerror or error}")
+
+
+def _remember(memory: epath.Path, seen: Mapping[str, Seen]) -> None:
+    entries = {name: [*own.stamp, own.sha256] for name, own in seen.items()}
+    artifacts.write_text(memory, json.dumps(entries))
 
 
 def _recall(memory: epath.Path | None) -> dict[str, Seen]:

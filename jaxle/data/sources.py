@@ -246,7 +246,7 @@ class Subset:
     def fingerprint_fields(self) -> dict[str, Any]:
         """Returns the other source's facts of these images, or all its facts and the positions."""
         if isinstance(self._source, FolderSource):
-            return self._source.fingerprint_of(self._index)
+            return self._source.fingerprint_of(self._index.tolist())
         return {
             **self._source.fingerprint_fields(),
             "subset": hashlib.sha256(self._index.tobytes()).hexdigest(),

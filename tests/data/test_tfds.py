@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import shutil
 import sys
 
 import numpy as np
@@ -107,6 +108,18 @@ def test_fingerprint_distinguishes_splits(prepared):
     ]
     assert fields[1] == fields[3] and fields[0] != fields[1] != fields[2]
     assert fields[1]["name"] == "pets/1.0.0" and fields[1]["images"] == 5
+
+
+def test_a_record_changed_in_place_gives_another_fingerprint(prepared, tmp_path):
+    shutil.copytree(prepared, tmp_path / "copy")
+    before = TfdsSource("pets", "test", tmp_path / "copy").fingerprint_fields()
+    assert before == TfdsSource("pets", "test", prepared).fingerprint_fields()
+    (records,) = (tmp_path / "copy").glob("pets/*/*test*array_record*")
+    data = bytearray(records.read_bytes())
+    data[len(data) // 2] ^= 1
+    records.write_bytes(data)
+    after = TfdsSource("pets", "test", tmp_path / "copy").fingerprint_fields()
+    assert {**after, "files": before["files"]} == before and after != before
 
 
 def test_damaged_record_is_named(prepared, monkeypatch):
