@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ _PIECE = 1 << 26  # bytes of a large file that are hashed at once
 _CHUNK = 1 << 20  # bytes read at once
 _YOUNG = 60e9  # ns
 _THREADS = 16
+_TOGETHER = 256  # files whose stamps one thread reads in turn
 
 
 class Seen(NamedTuple):
@@ -57,7 +58,8 @@ def hash_files(
     known, now = _recall(memory), time.time_ns()
     with ThreadPoolExecutor(_THREADS) as threads:
         names = [os.fspath(path) for path in paths]
-        stamps = dict(zip(names, threads.map(_stamp, names), strict=True))
+        parts = [names[start : start + _TOGETHER] for start in range(0, len(names), _TOGETHER)]
+        stamps = {name: stamp for part in threads.map(_stamps, parts) for name, stamp in part}
         found = {n: known[n] for n, s in stamps.items() if n in known and known[n].stamp == s}
         missing = [name for name in stamps if name not in found]
         starts = [(name, at) for name in missing for at in range(0, stamps[name][0] or 1, _PIECE)]
@@ -85,6 +87,10 @@ def changed(seen: Mapping[str, Seen]) -> list[str]:
         if not same:
             found.append(name)
     return found
+
+
+def _stamps(names: Sequence[str]) -> list[tuple[str, tuple[int, ...]]]:
+    return [(name, _stamp(name)) for name in names]
 
 
 def _stamp(name: str) -> tuple[int, ...]:
