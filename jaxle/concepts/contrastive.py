@@ -150,13 +150,16 @@ def embed_prompts(
     if wrong:
         raise ValueError(f"prompt templates are {wrong}; expected exactly one {{}} in each")
     total = sum(
-        np.asarray(
-            embed_texts([template.replace("{}", concept) for concept in concepts]), np.float32
-        )
+        np.asarray(embed_texts(fill(template, concepts)), np.float32)
         for template in templates or ("{}",)
     )
     total = np.asarray(total)
     return total / np.linalg.norm(total, axis=1, keepdims=True) if templates else total
+
+
+def fill(template: str, concepts: Sequence[str]) -> list[str]:
+    """Returns each concept in a prompt; "{}" is the bare concept."""
+    return [template.replace("{}", concept) for concept in concepts]
 
 
 def _check_unit(embeddings, word):

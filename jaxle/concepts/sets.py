@@ -16,11 +16,15 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import Int
+
 from jaxle.arrays import checks_input
 from jaxle.references import is_reference, load_reference
 
 FILE = "file:"
 MOST = 100_000  # concepts of a union: the fit's second moments then take 40 GB
+_WRITTEN = 3  # names of a merged concept
 LONGEST = 200  # characters of a name; text towers read 16 to 77 tokens
 
 Lines = Iterable[tuple[int, str]]  # line number, text
@@ -79,6 +83,40 @@ class ConceptSet(NamedTuple):
     concepts: tuple[str, ...]  # all different, in the order of the sets and within each
     origin: tuple[str, ...]  # the set that each came from first
     repeated: dict[str, int]  # set → how many of its names an earlier line or set had already
+
+
+class Merged(NamedTuple):
+    """A union of sets, names that a tokenizer reads alike made one."""
+
+    concepts: tuple[str, ...]
+    origin: tuple[str, ...]  # of the first name
+    texts: dict[str, str]  # concept made of several names → the first, which stands for all
+
+
+@checks_input
+def merge_alike(found: ConceptSet, tokens: Int[np.ndarray, "concepts tokens"]) -> Merged:
+    """Returns the concepts with those of equal tokens as one, "C++ / C#", in the first one's place.
+
+    An encoder cannot tell them apart, and an explanation that named one of them would be arbitrary.
+    Of more than three names, three are written and the others counted.
+
+    Args:
+      found: a union of sets.
+      tokens: what a tokenizer makes of each name, in every prompt.
+    """
+    alike: dict[bytes, list[int]] = {}
+    for j, row in enumerate(np.ascontiguousarray(tokens)):
+        alike.setdefault(row.tobytes(), []).append(j)
+    concepts, origin, texts = [], [], {}
+    for first, *others in alike.values():
+        written = [found.concepts[j] for j in (first, *others[: _WRITTEN - 1])]
+        more = len(others) - len(written) + 1
+        concept = " / ".join([*written, *([f"{more} more"] if more else [])])
+        concepts.append(concept)
+        origin.append(found.origin[first])
+        if others:
+            texts[concept] = found.concepts[first]
+    return Merged(tuple(concepts), tuple(origin), texts)
 
 
 @checks_input

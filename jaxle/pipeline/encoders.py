@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from jaxle.concepts import calibration
-from jaxle.concepts.contrastive import ContrastiveConcepts, embed_prompts
+from jaxle.concepts.contrastive import ContrastiveConcepts, embed_prompts, fill
+from jaxle.concepts.sets import ConceptSet, Merged, merge_alike
 from jaxle.models.two_tower import TwoTower
 from jaxle.pipeline.cache import Cache, Made, Step, derived_key, numerics
 from jaxle.pipeline.config import Concepts, Config, Encoder
@@ -20,8 +21,10 @@ from jaxle.pipeline.inputs import Inputs, Opened, Partition, encoder_name
 from jaxle.pipeline.labels import label_matrix
 from jaxle.pipeline.matrices import Calibrated, ConceptMatrix, Embeddings, Texts
 from jaxle.pipeline.probe import Embedded, Labelled
+from jaxle.report.progress import say
 
 TEXTS = 64  # texts a step of a text tower: one shape for any number of words
+SHOWN = 10  # merged names in the log
 
 
 def calibrate_all(
@@ -93,11 +96,25 @@ def _facts(found: calibration.Calibration) -> dict[str, Any]:
 
 
 def embed_words(
-    cache: Cache, embedded: Embedded, names: Sequence[str], templates: Sequence[str]
+    cache: Cache,
+    embedded: Embedded,
+    names: Sequence[str],
+    templates: Sequence[str],
+    texts: Mapping[str, str] | None = None,
 ) -> Texts:
-    """Returns the words' embeddings by an encoder, each in every prompt template."""
-    options = {"names": list(names), "templates": list(templates), **numerics()}
-    tokens = np.asarray(embedded.opened.network.tokenize(list(names)))
+    """Returns the words' embeddings by an encoder, each in every prompt template.
+
+    Args:
+      cache: of the run.
+      embedded: the encoder.
+      names: the words.
+      templates: prompts with a {} each; none for the bare word.
+      texts: word → what is embedded in its place.
+    """
+    spoken = [(texts or {}).get(name, name) for name in names]
+    options: dict[str, Any] = {"names": list(names), "texts": spoken}
+    options |= {"templates": list(templates), **numerics()}
+    tokens = np.asarray(embedded.opened.network.tokenize(spoken))
     options["tokens"] = hashlib.sha256(tokens.tobytes()).hexdigest()  # what the tokenizer reads
     what = f"{encoder_name(embedded.encoder)} on {len(names)} words"
     stored = cache.step(TEXT, what, [embedded.opened], options)
@@ -109,20 +126,40 @@ def _embed_words(opened: Opened[TwoTower], options: Mapping[str, Any], mesh: Any
         filled = batch + batch[-1:] * (-len(batch) % TEXTS)
         return opened.network.embed_texts(filled, TEXTS)[: len(batch)]
 
-    texts = embed_prompts(embed, options["names"], tuple(options["templates"]))
+    texts = embed_prompts(embed, options["texts"], tuple(options["templates"]))
     return {"texts": texts}, {"names": options["names"]}
 
 
+def merge_words(calibrated: Calibrated, found: ConceptSet, templates: Sequence[str]) -> Merged:
+    """Returns words, those that an encoder's tokenizer reads alike as one, and says which."""
+    tokenize = calibrated.embedded.opened.network.tokenize
+    rows = [tokenize(fill(template, found.concepts)) for template in templates or ("{}",)]
+    merged = merge_alike(found, np.concatenate(rows, axis=1))
+    if merged.texts:
+        name, n = encoder_name(calibrated.embedded.encoder), len(merged.texts)
+        say(
+            f"  {name} reads some names alike, which are one concept each: "
+            f"{', '.join(list(merged.texts)[:SHOWN])}{f' and {n - SHOWN} more' * (n > SHOWN)}"
+        )
+    return merged
+
+
 def encoder_matrix(
-    cache: Cache, calibrated: Calibrated, kind: str, names: Sequence[str], templates: Sequence[str]
+    cache: Cache,
+    calibrated: Calibrated,
+    kind: str,
+    names: Sequence[str],
+    templates: Sequence[str],
+    texts: Mapping[str, str] | None = None,
 ) -> ConceptMatrix:
-    """Returns an encoder's probabilities of some words."""
+    """Returns an encoder's probabilities of some words; arguments as of `embed_words`."""
     embedded = calibrated.embedded.embeddings
-    texts = embed_words(cache, calibrated.embedded, names, templates)
+    words = embed_words(cache, calibrated.embedded, names, templates, texts)
     scaled = (calibrated.scale, calibrated.shift, cache.mesh)
-    matrix = ContrastiveConcepts.make(texts.names, embedded, texts.embeddings, *scaled)
-    key = derived_key("encoder_matrix", 1, [calibrated, texts], kind)
-    return ConceptMatrix(key, kind, matrix, encoder=Embeddings(calibrated, texts))
+    matrix = ContrastiveConcepts.make(words.names, embedded, words.embeddings, *scaled)
+    key = derived_key("encoder_matrix", 1, [calibrated, words], kind)
+    by = Embeddings(calibrated, words)
+    return ConceptMatrix(key, kind, matrix, encoder=by, texts=texts or {})
 
 
 CALIBRATION = Step("calibration", "probe", 1, _calibrate)

@@ -6,7 +6,7 @@ Tiles of a matrix are made where they are read; images × concepts is never held
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ class ConceptMatrix:
       matrix: names and rows.
       origin: of each name the set that it came from; empty for labels.
       encoder: whose probabilities they are, with the words' embeddings; None for labels.
+      texts: concept made of several names → the one that encoders embed; other concepts are
+        embedded as they are written.
     """
 
     key: str
@@ -32,6 +34,7 @@ class ConceptMatrix:
     matrix: ConceptRows
     origin: tuple[str, ...] = ()
     encoder: Embeddings | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ same concepts share one matrix.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,10 +95,10 @@ def simulators(
     found = []
     for name, entry in config.simulators.items():
         if isinstance(entry, Encoder):
-            templates = config.concepts.templates
-            matrix = encoder_matrix(cache, calibrated[entry], "simulator", fitted.names, templates)
+            asked = (fitted.names, config.concepts.templates, fitted.concepts.texts)
+            matrix = encoder_matrix(cache, calibrated[entry], "simulator", *asked)
         elif entry != LABELS:
-            matrix = _outside(entry, images, fitted.names)
+            matrix = _outside(entry, images, fitted.names, fitted.concepts.texts)
         else:
             matrix = label_matrix(labelled, config.concepts)
             matrix = matrix if matrix.key == fitted.concepts.key else None
@@ -107,14 +107,28 @@ def simulators(
     return Able(fitted, tuple(found))
 
 
-def _outside(reference: str, images: Images, names: Sequence[str]) -> ConceptMatrix | None:
-    """A simulator of your own: source, names → an object with `concepts` and `rows`, or None."""
+@dataclass(frozen=True)
+class Renamed:
+    """The rows of another matrix under other names."""
+
+    concepts: tuple[str, ...]
+    rows: Callable[..., Any]
+
+
+def _outside(
+    reference: str, images: Images, names: Sequence[str], texts: Mapping[str, str]
+) -> ConceptMatrix | None:
+    """A simulator of your own: source, names → an object with `concepts` and `rows`, or None.
+
+    Of a concept made of several names it is asked for the one in `texts`.
+    """
     make = load_reference(reference, "simulator")
-    matrix: ConceptRows | None = make(images.source, tuple(names))
+    asked = {texts.get(name, name): name for name in names}
+    matrix: ConceptRows | None = make(images.source, tuple(asked))
     if matrix is None:
         return None
     known = set(matrix.concepts)
-    missing = [name for name in names if name not in known]
+    missing = [name for name in asked if name not in known]
     if missing:
         raise ValueError(
             f"simulator {reference!r} lacks {len(missing)} concepts, such as {missing[0]!r}: "
@@ -123,7 +137,10 @@ def _outside(reference: str, images: Images, names: Sequence[str]) -> ConceptMat
     fields = getattr(matrix, "fingerprint_fields", dict)()
     options = {"reference": reference, "names": list(names), "fields": fields}
     options["code"] = source_fingerprint(make)
-    return ConceptMatrix(derived_key("outside_simulator", 1, [images], options), "outside", matrix)
+    key = derived_key("outside_simulator", 1, [images], options)
+    if texts:
+        matrix = Renamed(tuple(asked.get(name, name) for name in matrix.concepts), matrix.rows)
+    return ConceptMatrix(key, "outside", matrix)
 
 
 def simulate(

@@ -1,8 +1,18 @@
 import re
 
+import numpy as np
 import pytest
 
-from jaxle.concepts.sets import LONGEST, MOST, OF_THE_DATA, SETS, SHIPPED, gather, read_lines
+from jaxle.concepts.sets import (
+    LONGEST,
+    MOST,
+    OF_THE_DATA,
+    SETS,
+    SHIPPED,
+    gather,
+    merge_alike,
+    read_lines,
+)
 
 WORDS = ["Sea_Lion", "zebra"]
 MIXED, NUMBER = ("zebra", 3), 3
@@ -144,3 +154,16 @@ def test_a_file_of_ten_megabytes_is_read_or_refused(tmp_path):
 def test_comments_are_only_whole_lines(tmp_path):
     assert gather([write(tmp_path, "C# programmer\n#hashtag\n")]).concepts == ("C# programmer",)
     assert all("#" not in line for _, line in read_lines("nouns"))
+
+
+def test_names_of_equal_tokens_are_one_concept(tmp_path):
+    names = ["cat", "C++", "dog", "C#", "x1", "x2", "x3", "x4", "x5"]
+    found = gather(["classes", write(tmp_path, "\n".join(names[2:]))], classes=names[:2])
+    tokens = np.array([[1, 0], [2, 0], [3, 0], [2, 0]] + [[4, 5]] * 5)
+    merged = merge_alike(found, tokens)
+    assert merged.concepts == ("cat", "C++ / C#", "dog", "x1 / x2 / x3 / 2 more")
+    assert merged.origin == ("classes", "classes", found.origin[2], found.origin[2])
+    assert merged.texts == {"C++ / C#": "C++", "x1 / x2 / x3 / 2 more": "x1"}
+    one_prompt_differs = np.concatenate([tokens, np.arange(9)[:, None]], axis=1)
+    same = merge_alike(found, one_prompt_differs)
+    assert same.concepts == found.concepts and same.origin == found.origin and not same.texts
