@@ -5,7 +5,7 @@ section 4 and appendix B. A variant is written behind the file's name, several j
 `--config configs/resnet50.py:layers-top_5`. All of them: docs/paper.md.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -35,28 +35,52 @@ def get_config() -> Any:
     return config
 
 
-def vary(config: Any, variant: str, own: Mapping[str, Callable[[Any], None]]) -> Any:
-    """Apply the options that `variant` names, in this file's order (dry last); use it at the end of
-    a config.
+def vary(
+    config: Any,
+    variant: str,
+    own: Mapping[str, Callable[[Any], None]],
+    apart: Sequence[Sequence[str]] = (),
+) -> Any:
+    """Applies the options that `variant` names, in this file's order (dry last).
+
+    A config calls it at its end.
 
     Args:
       config: changed in place.
       variant: names out of `VARIANTS` and `own`, joined by "-"; "" for none.
       own: the config's own options.
+      apart: groups of own options of which one at most can be asked for.
 
     Returns:
       The config.
 
     Raises:
-      ValueError: an unknown name.
+      ValueError: an unknown name, one that is there twice, or two that contradict each other.
     """
-    options = {**own, **VARIANTS}
+    return apply(config, variant, {**own, **VARIANTS}, (*apart, *APART))
+
+
+def apply(
+    config: Any,
+    variant: str,
+    options: Mapping[str, Callable[[Any], None]],
+    apart: Sequence[Sequence[str]] = (),
+) -> Any:
+    """As `vary`, of these options alone."""
     asked = variant.split("-") if variant else []
     if unknown := [name for name in asked if name not in options]:
         raise ValueError(
             f"unknown variant {unknown[0]!r}; expected one or more of {', '.join(options)}, "
             "joined by '-'"
         )
+    if twice := [name for name in options if asked.count(name) > 1]:
+        raise ValueError(f"variant {twice[0]!r} is named twice; expected each once")
+    for group in apart:
+        if len(both := [name for name in asked if name in group]) > 1:
+            raise ValueError(
+                f"variants {' and '.join(map(repr, both))} contradict each other; expected one of "
+                f"{', '.join(group)}"
+            )
     for name, change in options.items():
         if name in asked:
             change(config)
@@ -95,7 +119,8 @@ def _preconditioned(config: Any) -> None:
         config.methods[f"{name}_preconditioned"] = better
 
 
-def _dry(config: Any) -> None:
+def dry(config: Any) -> None:
+    """Rehearses the whole program on generated images and random weights."""
     config.data.source = "generated:40"
     config.data.split = ""
     config.data.batch_size = 8
@@ -123,5 +148,7 @@ VARIANTS: dict[str, Callable[[Any], None]] = {
     "preconditioned": _preconditioned,
     # the whole program at full shapes on generated images and random weights: nothing is
     # downloaded, and no number means anything
-    "dry": _dry,
+    "dry": dry,
 }
+# options that set the same field
+APART = (("class_names", "common_words"), ("top_4", "top_5"))

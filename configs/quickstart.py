@@ -15,7 +15,9 @@ untrained network.
 from jaxle.pipeline import defaults
 
 
-def get_config():
+def get_config(variant: str = ""):
+    if variant:
+        raise ValueError(f"quickstart.py has no variants, got {variant!r}; leave it out")
     config = defaults.get_config()
     config.data.source = "scenes"
     config.target.model = "scenes_resnet"

@@ -30,7 +30,8 @@ def get_config(variant: str = ""):
     config.target.taps = ("encoder.layers.encoder_layer_11.mlp[1]",)
     config.target.pool = "first"
     config.concepts.hierarchy = "wordnet"
-    return paper.vary(config, variant, {"residual": _residual, "block10": _block10})
+    own = {"residual": _residual, "block10": _block10}
+    return paper.vary(config, variant, own, apart=[("residual", "block10")])
 
 
 def _residual(config):

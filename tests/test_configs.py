@@ -41,10 +41,18 @@ DATA = {
     "resnet18_places365": "places365_small",
     "vgg16_cifar100": "cifar100",
 }
+APART = (*paper.APART, ("residual", "block10"))  # of each group one at most
+
+
+def together(names):
+    """All variants at once that do not contradict each other."""
+    return "-".join(n for n in names if not any(n in group[1:] for group in APART))
+
+
 ALL = [
     (name, variant)
     for name, own in OWN.items()
-    for variant in ("", *own, *paper.VARIANTS, "-".join((*own, *paper.VARIANTS)))
+    for variant in ("", *own, *paper.VARIANTS, together((*own, *paper.VARIANTS)))
 ]
 
 
@@ -182,3 +190,24 @@ def test_variants_join_in_any_order_and_unknown_ones_are_refused():
         load("resnet50", "dry-residual")
     with pytest.raises(ValueError, match="unknown variant ''"):
         load("resnet50", "dry-")
+
+
+@pytest.mark.parametrize(
+    ("name", "variant", "message"),
+    [
+        ("resnet50", "top_4-top_5", "'top_4' and 'top_5' contradict each other; expected one of"),
+        ("vit_l32", "common_words-dry-class_names", "'common_words' and 'class_names' contradict"),
+        ("vit_b16", "residual-block10", "'residual' and 'block10' contradict each other"),
+        ("resnet50", "dry-dry", "variant 'dry' is named twice; expected each once"),
+        ("quickstart", "dry", "quickstart.py has no variants, got 'dry'; leave it out"),
+        ("resnet20_cifar10", "dri", "unknown variant 'dri'; expected one or more of dry"),
+    ],
+)
+def test_variants_that_contradict_each_other_are_refused(name, variant, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load(name, variant)
+
+
+def test_the_small_networks_run_is_rehearsed_too():
+    config = read_config(load("resnet20_cifar10", "dry").to_dict())
+    assert config.target.weights == "generated" and generated_count(config.data.source) == 40
