@@ -67,6 +67,7 @@ def test_mistakes_end_with_one_sentence_and_status_2(pictures, tmp_path, environ
                 QUICKSTART,
                 f"--config.data.source=folder:{pictures}/text",
                 "--config.concepts.sets=('classes',)",
+                "--config.evaluation.counterfactual=0",
             ],
             "3.jpg",
         ),
