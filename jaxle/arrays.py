@@ -76,10 +76,11 @@ def as_matrix(x: Any, name: str, axes: tuple[str, str] = ("images", "neurons")) 
     """Returns a user's matrix as a finite, real array in a native dtype, or refuses it.
 
     What is such an array already, or an object that is read by rows, is returned as it is: a memory
-    map stays one. These are converted, without loss or not at all: nested lists; pandas frames,
-    scipy's sparse matrices and torch tensors, on any device; byte orders other than the machine's;
-    integers of 64 bits, to 8 or 32 bits or to float64; longdouble, to float64; the narrow floats of
-    ml_dtypes, to float32; masked arrays in which nothing is masked.
+    map stays one. Bools are viewed as uint8. These are converted, without loss or not at all:
+    nested lists; pandas frames, scipy's sparse matrices and torch tensors, on any device; byte
+    orders other than the machine's; integers of 64 bits, to 8 or 32 bits or to float64; longdouble,
+    to float64; the narrow floats of ml_dtypes, to float32; masked arrays in which nothing is
+    masked.
 
     Args:
       x: (rows, columns).
@@ -108,7 +109,7 @@ def as_probabilities(
       ValueError: as `as_matrix`, or a value outside [0, 1] (the first bad position is named).
     """
     x = as_matrix(x, name, axes)
-    if raw or np.dtype(x.dtype).kind == "b":
+    if raw:
         return x
     for block, values in host_blocks(x):
         outside = (values < -ROUND_OFF) | (values > 1 + ROUND_OFF)
@@ -329,6 +330,8 @@ def _from_tensor(x: Any) -> np.ndarray:
 def _to_native(x: Any, name: str, axes: tuple[str, str]) -> Any:
     """The same numbers in a native dtype of at most 64 bits, of which integers take at most 32."""
     dtype = _dtype(x, name)
+    if dtype.kind == "b":
+        return x.view(np.uint8) if isinstance(x, np.ndarray) else x.astype(np.uint8)
     if dtype.kind in "iu" and dtype.itemsize == 8:
         return _narrow(np.asarray(x), name, axes)
     if dtype.kind == "f" and dtype.itemsize > 8:

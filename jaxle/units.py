@@ -86,18 +86,12 @@ class InUnits:
         return np.clip(values, -_BEYOND, _BEYOND).astype(np.float32)
 
 
-def find_units(
-    x: Rows, name: str = "the array", rows: Int[np.ndarray, " rows"] | None = None
-) -> Units | None:
+def find_units(x: Rows, rows: Int[np.ndarray, " rows"] | None = None) -> Units | None:
     """Returns the units in which float32 holds the columns of `x`; None where they do as they are.
 
     Args:
       x: (rows, columns), any native real dtype of finite values.
-      name: what it is called in a message.
       rows: the rows that count, as where test images must not; None for all.
-
-    Raises:
-      ValueError: a column spans more than float64 holds.
     """
     dtype = np.dtype(x.dtype)
     if dtype.kind == "b" or (dtype.kind in "iu" and dtype.itemsize == 1):
@@ -105,36 +99,29 @@ def find_units(
     rows = None if rows is None else np.sort(rows)
     low, high = _range(x, rows)
     magnitude = np.maximum(np.abs(low), np.abs(high))
+    with np.errstate(over="ignore"):
+        width = high - low
     fine = dtype.kind == "f" and dtype.itemsize <= 4 or dtype.name == "bfloat16"
-    exact = np.zeros(len(low), bool)
-    if not fine:  # float64 and integers are known to more digits than float32 has
-        with np.errstate(over="ignore"):
-            exact = high - low < SPAN * magnitude
+    # float64 and integers are known to more digits than float32 has
+    exact = np.zeros(len(low), bool) if fine else width < SPAN * magnitude
     scaled = (magnitude > 0) & ~((magnitude >= LEAST) & (magnitude <= MOST))
     if not (exact | scaled).any():
         return None
     centre = np.where(exact, _mean(x, rows, low, high), 0.0)
-    with np.errstate(over="ignore"):
-        span = np.maximum(high - centre, centre - low)
-    if not np.isfinite(span).all():
-        column = int(np.flatnonzero(~np.isfinite(span))[0])
-        raise ValueError(
-            f"{name} must span less than float64 does, "
-            f"got {low[column]:g} to {high[column]:g} in column {column}."
-        )
-    constant = exact & (high - low <= CONSTANT * magnitude)
-    _, exponent = np.frexp(np.where(exact, span, magnitude))
-    scale = np.ldexp(1.0, -np.clip(exponent, -1000, 1000))
+    constant = exact & (width <= CONSTANT * magnitude)
+    span = np.where(exact, np.maximum(high - centre, centre - low), magnitude)
+    _, exponent = np.frexp(span)
+    scale = np.ldexp(1.0, -np.clip(exponent, -1020, 1020))  # both it and 1/scale are numbers
     scale = np.where(exact | scaled, scale, 1.0)
     return Units(np.where(constant, low, centre), np.where(constant, 0.0, scale))
 
 
-def in_units(x: Array, name: str = "the array") -> Array:
+def in_units(x: Array) -> Array:
     """Returns the matrix in its own units: for what does not change when columns are rescaled.
 
     Correlations do not.
     """
-    units = find_units(x, name)
+    units = find_units(x)
     return x if units is None else InUnits(x, units)[:]
 
 

@@ -34,7 +34,7 @@ def correlation(
       ValueError: shapes differ, or a value is not finite.
     """
     pair = as_pair(simulated, activations)
-    both = in_units(pair.simulated, "simulated"), in_units(pair.activations, "activations")
+    both = in_units(pair.simulated), in_units(pair.activations)
     n_images, n_neurons = pair.activations.shape
     rho = np.zeros(n_neurons, np.float32)
     for block in column_blocks(n_neurons, 8 * n_images):

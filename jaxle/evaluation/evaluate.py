@@ -143,7 +143,7 @@ def evaluate(
         return found
     probs = concept_probs if explainer_probs is None else explainer_probs
     seen = np.concatenate([split.train, split.val])
-    units, units_y = find_units(probs, "concept_probs", seen), find_units(activations, rows=seen)
+    units, units_y = find_units(probs, seen), find_units(activations, rows=seen)
     probs = probs if units is None else InUnits(probs, units)
     activations = activations if units_y is None else InUnits(activations, units_y)
 

@@ -189,8 +189,8 @@ def _halves(
       observed mean, and half its interval.
     """
     width, sides = activations.shape[1], len(simulated)
-    simulated = tuple(pad_neurons(in_units(side, "simulated")) for side in simulated)
-    activations = pad_neurons(in_units(activations, "activations"))
+    simulated = tuple(pad_neurons(in_units(side)) for side in simulated)
+    activations = pad_neurons(in_units(activations))
     n, n_neurons = activations.shape
     live = np.pad(live, (0, n_neurons - width))
     size = min(n_neurons, max(1, 2 * BLOCK_BYTES // (4 * n * (2 + 3 * sides))))

@@ -57,7 +57,7 @@ def swap(
     """
     simulated, activations, live = as_pair(simulated, activations, live)
     n_neurons = activations.shape[1]
-    both = in_units(activations, "activations"), in_units(simulated, "simulated")
+    both = in_units(activations), in_units(simulated)
     a, s = (_standard(jnp.asarray(pad_neurons(x))) for x in both)
     width = a.shape[1]
     rivals = np.pad(live, (0, width - n_neurons))

@@ -129,8 +129,8 @@ def explain(
     split = make_split(n_images, seed) if split is None else check_split(split, n_images)
     use_compilation_cache()
     seen = np.concatenate([split.train, split.val])
-    units_x = find_units(concept_probs, "concept_probs", seen)
-    units_y = find_units(activations, "activations", seen)
+    units_x = find_units(concept_probs, seen)
+    units_y = find_units(activations, seen)
     features = concept_probs if units_x is None else InUnits(concept_probs, units_x)
     measured = measure(
         ArrayRows(features, concepts).rows,

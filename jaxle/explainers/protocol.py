@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Real
 
 from jaxle import options
-from jaxle.arrays import Array
+from jaxle.arrays import Array, Rows
 from jaxle.data.splits import Split
 from jaxle.explanations import Explanations
 from jaxle.solve.measure import Measured, extremes
@@ -127,11 +127,11 @@ class ArrayRows:
     """A concept matrix that a user holds as an array, as `ConceptRows`.
 
     Args:
-      probs: (images, concepts), 0–1.
+      probs: (images, concepts), 0–1, or what is indexed by rows like it.
       concepts: the columns' names.
     """
 
-    def __init__(self, probs: Real[Array, "images concepts"], concepts: Sequence[str]):
+    def __init__(self, probs: Rows, concepts: Sequence[str]):
         self._probs, self.concepts = probs, tuple(concepts)
 
     def rows(

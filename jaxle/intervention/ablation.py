@@ -187,7 +187,7 @@ def linear_ablation_scores(
     y = check_labels(labels, n_images, weights.shape[1])
     simulated, index = _check_rows(simulated_val, simulated_test, val_index, test_index)
     _check_columns(simulated, n_neurons, "one a neuron of activations")
-    units = find_units(activations, "activations")
+    units = find_units(activations)
     if units is not None and units.far.any():
         raise ValueError(
             f"activations of neuron {int(np.flatnonzero(units.far)[0])} lie too far from 0 for "

@@ -77,7 +77,7 @@ def elastic_net(
     check_equal_rows(features, targets, ("features", "targets"), "rows")
     lams, l1_ratio, tol = _check_options(lam, l1_ratio, tol)
     use_compilation_cache()
-    found = [find_units(x, name) for x, name in ((features, "features"), (targets, "targets"))]
+    found = [find_units(features), find_units(targets)]
     wide = any(
         np.dtype(x.dtype).itemsize > 4
         or np.dtype(x.dtype).kind in "iu"
