@@ -202,13 +202,11 @@ def _raw_penalties(scale, l1, l2, sizes):
         size_x, size_y[: len(sizes[1])] = sizes
     a = 1 / np.where(std_x > 0, std_x * size_x, 1.0)
     t = 1 / np.where(std_y > 0, std_y * size_y, 1.0)
-    if not fits_float32(l1 * a).all() or not fits_float32(t).all():
-        shift = 2.0 ** np.round(np.log2(t[std_y > 0]).mean()) if (std_y > 0).any() else 1.0
-        a, t = a * shift, np.clip(t / shift, 1e-37, 1e37)
-        l1, l2 = np.clip(l1 * a, 1e-37, 1e37), l2 / shift**2
-    else:
-        l1 = l1 * a
-    l2 = l2 * a**2
+    with np.errstate(over="ignore"):
+        l1, l2 = l1 * a, l2 * a * a
+        if not fits_float32(l1).all() or not fits_float32(t).all():
+            shift = 2.0 ** np.round(np.log2(t[std_y > 0]).mean()) if (std_y > 0).any() else 1.0
+            l1, t = (np.clip(part, 1e-37, 1e37) for part in (l1 * shift, t / shift))
     # where the ridge leaves less than 1/MOST_RIDGE of the variance to explain, nothing is explained
     return np.where(l2 > MOST_RIDGE, 1e37, l1), np.minimum(l2, MOST_RIDGE), t
 
