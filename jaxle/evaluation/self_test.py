@@ -22,6 +22,8 @@ from jaxle.arrays import Array, as_matrix, check_equal_rows, checks_input
 from jaxle.evaluation.correlation import correlation
 from jaxle.evaluation.cosine import cosine
 from jaxle.evaluation.detection import ALPHA, detection
+from jaxle.options import number
+from jaxle.options import seed as read_seed
 
 EPSILON, SHARE = 0.001, 0.9
 TOP_AND_RANDOM = 10  # images of either kind
@@ -69,6 +71,7 @@ def self_test(
       ValueError: shapes differ, fewer than four images, labels that are not 0 or 1, or no concept
         left.
     """
+    seed, alpha = read_seed(seed), number("alpha", alpha, float, above=0, below=1)
     activations = as_matrix(activations, "activations", ("images", "concepts"))
     labels = as_matrix(labels, "labels", ("images", "concepts"))
     check_equal_rows(activations, labels, ("activations", "labels"))
@@ -86,7 +89,8 @@ def self_test(
             f"none of the {labels.shape[1]} concepts is in some image and in at most half of "
             "them: expected rarer concepts, or more images."
         )
-    labels, activations = labels[:, usable] > 0, np.asarray(activations, np.float32)[:, usable]
+    dtype = np.result_type(np.float32, activations.dtype)
+    labels, activations = labels[:, usable] > 0, np.asarray(activations)[:, usable].astype(dtype)
     half, double = _changed(labels, seed)
     full, halved, doubled = (
         _score(activations, x.astype(np.float32), seed, alpha) for x in (labels, half, double)
@@ -94,11 +98,13 @@ def self_test(
     return {name: _verdict(full[name], halved[name], doubled[name]) for name in full}
 
 
+@checks_input
 def known_neurons(
     labels: Real[Array, "images concepts"], *, noise: float = 0.5, seed: int = 0
 ) -> Float32[np.ndarray, "images concepts"]:
     """Returns a neuron for each concept, for `self_test`: its label plus normal noise."""
-    normal = np.random.default_rng(seed).normal(size=labels.shape)
+    labels = as_matrix(labels, "labels", ("images", "concepts"))
+    normal = np.random.default_rng(read_seed(seed)).normal(size=labels.shape)
     return (np.asarray(labels) + noise * normal).astype(np.float32)
 
 
