@@ -104,7 +104,7 @@ def calibrate(
     if columns.size == 0:
         raise ValueError(
             f"each of the {len(counts)} label concepts holds of more than {max_share:.0%} of the "
-            "images; expected some rarer"
+            "images; expected some rarer, or --config.concepts.calibration=trained (or known)"
         )
     if counts[columns].sum() == 0:
         raise ValueError(
