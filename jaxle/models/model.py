@@ -19,6 +19,7 @@ from jaxle.arrays import Array, checks_input
 from jaxle.images import Preprocess
 from jaxle.mesh import replicated, round_up, split_rows
 from jaxle.models import taps
+from jaxle.models.finite import check_finite, probe_finite
 from jaxle.models.network import Probed
 from jaxle.models.pixels import Images, listed, pixels
 from jaxle.models.placement import place
@@ -151,7 +152,8 @@ class Model:
           float32 (images, neurons); with "none" the tap's own shape.
 
         Raises:
-          ValueError: unknown tap or pool; no images; an image of another dtype or shape.
+          ValueError: unknown tap or pool; no images; an image of another dtype or shape; a module
+            whose output is not finite.
         """
         return self._run(images, ((tap, pool),), batch_size)[0][tap]
 
@@ -167,15 +169,18 @@ class Model:
     @functools.cached_property
     def _probe(self):
         return jax.jit(
-            lambda variables, images, pools: self.probe(images, dict(pools), variables),
+            lambda variables, images, pools: probe_finite(self, images, dict(pools), variables),
             static_argnums=2,
         )
 
     def _run(self, images, pools: tuple[tuple[str, str], ...], batch_size: int):
-        parts = []
+        parts, first = [], 0
         for batch, n in self._batches(images, batch_size):
             values = self._probe(self.variables, self.place(batch), pools)
-            parts.append(jax.tree.map(lambda x, n=n: np.asarray(x[:n]), values))
+            *values, finite = jax.tree.map(lambda x, n=n: np.asarray(x[:n]), values)
+            check_finite(self, finite, len(batch), first)
+            parts.append(values)
+            first += n
         return jax.tree.map(lambda *x: np.concatenate(x), *parts)
 
     def _batches(self, images, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:

@@ -22,14 +22,16 @@ from jax.sharding import Mesh
 from jaxle import artifacts
 from jaxle.arrays import check_matrix
 from jaxle.data.loader import batches
-from jaxle.data.sources import Source
+from jaxle.data.sources import Source, names_of
 from jaxle.mesh import round_up, split_rows
+from jaxle.models.finite import check_finite, probe_finite
 from jaxle.models.network import Network
 from jaxle.report.progress import progress
 
 PART = 2048  # images between two saves
 EMBEDDINGS = "embeddings"
 PREDICTED = "predicted"
+FINITE = "finite"  # (images, modules): checked, and not kept
 
 
 class Reading(NamedTuple):
@@ -63,8 +65,8 @@ def read_images(
       int32 of a network with taps; `embeddings` (images, numbers) float32 of one without.
 
     Raises:
-      ValueError: an image that cannot be decoded, or an activation that is not finite (network or
-        tap, image and neuron are named).
+      ValueError: an image that cannot be decoded, or a value that is not finite in a network
+        (network, image and module are named).
     """
     n, parts = len(source), []
     while len(parts) * PART < n and (part := artifacts.read(_part(folder, len(parts)))) is not None:
@@ -101,10 +103,10 @@ def _place(name: str, key: str) -> str:
 def _reader(reading: Reading) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
     @jax.jit
     def read(variables, images):
-        values, output = reading.network.probe(images, reading.pools, variables)
+        values, output, finite = probe_finite(reading.network, images, reading.pools, variables)
         if not reading.pools:
-            return {EMBEDDINGS: output}
-        return {**values, PREDICTED: jnp.argmax(output, -1).astype(jnp.int32)}
+            return {EMBEDDINGS: output, FINITE: finite}
+        return {**values, PREDICTED: jnp.argmax(output, -1).astype(jnp.int32), FINITE: finite}
 
     return read
 
@@ -119,7 +121,7 @@ def _forward(
     computed = _computed(readings, source, mesh, size, how.workers, start)
     for count, values in progress(computed, f"probing {what}", -(-n // size), start // size):
         batch = {name: np.asarray(value[:count]) for name, value in values.items()}
-        _check(readings, batch, first)
+        _check(readings, batch, source, size, first)
         gathered.append(batch)
         first += count
         held = sum(len(next(iter(batch.values()))) for batch in gathered)
@@ -156,9 +158,26 @@ def _padded(images: np.ndarray, size: int, mesh: Mesh) -> jax.Array:
     return jax.device_put(batch, split_rows(mesh))
 
 
-def _check(readings: Mapping[str, Reading], batch: Mapping[str, np.ndarray], first: int) -> None:
-    """Raises a ValueError for a value that is not finite; `first` is the batch's first image."""
+def _check(
+    readings: Mapping[str, Reading],
+    batch: dict[str, np.ndarray],
+    source: Source,
+    size: int,
+    first: int,
+) -> None:
+    """Raises a ValueError for a value that is not finite; removes what says so from the batch.
+
+    Args:
+      readings: what the batch is of.
+      batch: its arrays.
+      source: of the images.
+      size: images that were computed, padding included.
+      first: the batch's first image.
+    """
     for name, reading in readings.items():
+        finite = batch.pop(_place(name, FINITE))
+        if not finite.all():
+            check_finite(reading.network, finite, size, first, names_of(source))
         for tap in reading.pools:
             check_matrix(batch[_place(name, tap)], f"activations of tap {tap!r}", first_row=first)
         if not reading.pools:

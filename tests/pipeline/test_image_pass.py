@@ -22,10 +22,11 @@ class Tiny(nn.Module):
     """A convolution and a head; on request, one that is not finite for a black image."""
 
     breaks: bool = False
+    after = staticmethod(lambda x: x)
 
     @nn.compact
     def __call__(self, x):
-        x = nn.Conv(4, (3, 3), name="conv")(x)
+        x = self.after(nn.Conv(4, (3, 3), name="conv")(x))
         if self.breaks:
             x = x / jnp.mean(jnp.abs(x), axis=(1, 2, 3), keepdims=True)  # 0/0 for a black image
         return nn.Dense(3, name="head")(jnp.mean(x, axis=(1, 2)))
@@ -130,15 +131,33 @@ def test_parts_that_are_there_are_not_made_again(source, tmp_path, monkeypatch):
         np.testing.assert_array_equal(got[name], expected[name])
 
 
-def test_an_activation_that_is_not_finite_is_named(source, tmp_path):
-    with pytest.raises(
-        ValueError, match="activations of tap 'head' must be finite, got nan at image 37, neuron 0"
-    ):
+def test_a_value_that_is_not_finite_is_named(source, tmp_path):
+    message = (
+        r"network 'tiny' gives a value that is not finite for image 37 \(image 37 of images.npy\), "
+        "first in module 'head'"
+    )
+    with pytest.raises(ValueError, match=message):
         probe(tmp_path / "parts", source, model(breaks=True))
-    with pytest.raises(
-        ValueError, match="embeddings of tiny must be finite, got nan at image 37, neuron 0"
-    ):
+    with pytest.raises(ValueError, match=message):
         passed(tmp_path / "more", source, {"tiny": Reading(model(breaks=True))})
+
+
+def test_a_value_that_a_rectifier_hides_is_named(source, tmp_path, monkeypatch):
+    """No tap shows it, and no logit."""
+    network = model()
+    params = network.variables["params"]
+    kernel = np.full(
+        (3, 3, 3, 4), -1e38, np.float32
+    )  # overflows for all pictures but the black one
+    conv = {**params["conv"], "kernel": kernel}
+    network = network.with_variables({"params": {**params, "conv": conv}}, "large")
+    monkeypatch.setattr(Tiny, "after", staticmethod(nn.relu))
+    images = np.stack([source[i][0] for i in range(50)])
+    values, output = jax.jit(lambda x: network.probe(x, {"head": "none"}))(images)
+    assert np.isfinite(values["head"]).all() and np.isfinite(output).all()
+    with pytest.raises(ValueError, match=r"for image 0 \(image 0 of .*first in module 'conv'"):
+        passed(tmp_path / "parts", source, {"tiny": Reading(network, {"head": "none"})})
+    assert not list((tmp_path / "parts").glob("*"))
 
 
 def test_a_tap_names_a_file():
