@@ -15,7 +15,7 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache
 
 OPT_OUT = "JAXLE_NO_COMPILATION_CACHE"
-LEAST_SECONDS = 0.2  # of compilation: what is compiled faster is not kept
+LEAST_SECONDS = 0.05  # of compilation: what is compiled faster is not kept
 
 
 @functools.cache
