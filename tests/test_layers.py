@@ -17,8 +17,18 @@ PAGE = ROOT / "docs" / "architecture.md"
 
 # lowest first; a room is a folder of jaxle/, or a file
 FLOORS = [
-    ["arrays", "units", "stats", "images", "mesh", "artifacts", "options", "references", "columns",
-     "compilation"],
+    [
+        "arrays",
+        "units",
+        "stats",
+        "images",
+        "mesh",
+        "artifacts",
+        "options",
+        "references",
+        "columns",
+        "compilation",
+    ],
     ["solve", "scenes"],
     ["models", "data", "concepts", "explanations"],
     ["explainers", "evaluation", "intervention"],
