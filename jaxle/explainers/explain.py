@@ -167,6 +167,7 @@ class Common:
     raw_features: bool = option(False, "features of any range in place of probabilities")
 
 
+@checks_input
 def check_concepts(concepts: Sequence[str], n_columns: int) -> list[str]:
     """Returns the names as a list: one a column, each once, none empty; else a ValueError.
 
