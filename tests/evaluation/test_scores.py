@@ -14,12 +14,9 @@ from jaxle.evaluation import (
     Column,
     Evidence,
     Metric,
-    correlation,
-    cosine,
     find_metrics,
     intervals,
     live,
-    r2,
     score,
 )
 from jaxle.evaluation import swap as swap_room
@@ -122,14 +119,8 @@ def test_a_neuron_scores_the_same_in_a_layer_of_any_width(evidence):
 
 
 def test_layers_of_other_widths_share_programs(evidence):
-    programs = [
-        correlation._pearson,
-        cosine._cosine,
-        intervals._columns,
-        intervals._draw,
-        r2._r2,
-        swap_room._compare,
-    ]
+    # the other scores are computed on the host
+    programs = [intervals._columns, intervals._draw, swap_room._compare]
     given = evidence(null=None, null_val=None)
     score(given, METRICS)
     compiled = [program._cache_size() for program in programs]
