@@ -28,6 +28,7 @@ FLOORS = [
         "references",
         "columns",
         "compilation",
+        "hosts",
     ],
     ["solve", "scenes"],
     ["models", "data", "concepts", "explanations"],

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from jaxle.data import content
+from jaxle.hosts import reachable
 from jaxle.images import decode
 
 _CHUNK = 1024  # records read at once for their labels
@@ -54,7 +55,7 @@ class TfdsSource:
     ):
         import tensorflow_datasets as tfds
 
-        builder = _prepared(tfds, name, data_dir)
+        builder = _prepared(name, data_dir)
         if split is None and len(builder.info.splits) == 1:
             split = next(iter(builder.info.splits))
         if split is None or str(split).split("[")[0] not in builder.info.splits:
@@ -126,25 +127,74 @@ class TfdsSource:
         return content.changed(self._seen)
 
 
-def _prepared(tfds, name, data_dir) -> Any:
-    command = f"tfds build {name.split(':')[0]} --file_format=array_record"
+def lacking(name: str, data_dir: str | os.PathLike[str] | None = None) -> str | None:
+    """Returns a sentence where a data set is not prepared and cannot be now, else None.
+
+    Args:
+      name, data_dir: as of `TfdsSource`.
+    """
     try:
-        builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+        builder = _builder(name, data_dir)
+    except ValueError as error:
+        return str(error)
+    return None if builder.is_prepared() else _out_of_reach(builder, name)
+
+
+def is_prepared(name: str, data_dir: str | os.PathLike[str] | None = None) -> bool:
+    """Returns whether opening a data set downloads nothing. Raises ValueError for no such one."""
+    return _builder(name, data_dir).is_prepared()
+
+
+def _builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.builder(name, data_dir=data_dir, file_format="array_record")
     except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
         raise ValueError(
             f"tfds:{name} is not known to tensorflow_datasets: {_first_line(error)}"
         ) from None
+
+
+def _prepared(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
+    builder = _builder(name, data_dir)
     if builder.is_prepared():
         return builder
+    if sentence := _out_of_reach(builder, name):
+        raise ValueError(sentence)
     try:
         builder.download_and_prepare()
     except (OSError, ImportError, AssertionError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"tfds:{name} is not prepared in {builder.data_path} and could not be "
-            f"({_first_line(error)}); where there is a network, run: "
-            f"pip install 'jaxle[tf]' && {command}"
-        ) from None
+        raise ValueError(_unprepared(builder, name, _first_line(error))) from None
     return builder
+
+
+def _out_of_reach(builder: Any, name: str) -> str | None:
+    """A sentence where a file that the data set is made of is neither here nor to be had."""
+    from tensorflow_datasets.core.download.resource import get_dl_fname
+
+    folder = builder.data_dir_root / "downloads"
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        manual = folder / "manual"
+        if manual.exists() and any(manual.iterdir()):
+            return None
+        return _unprepared(
+            builder, name, f"its archives, which one must ask for, are not in {manual}"
+        )
+    for url, info in (builder.url_infos or {}).items():
+        if not (folder / get_dl_fname(url, info.checksum)).exists() and not reachable(url):
+            return _unprepared(builder, name, f"cannot reach {url}")
+    return None
+
+
+def _unprepared(builder: Any, name: str, why: str) -> str:
+    command = f"tfds build {name.partition(':')[0]} --file_format=array_record"
+    return (
+        f"tfds:{name} is not prepared in {builder.data_path} and could not be ({why}): give a "
+        "folder with one subfolder of images a class in its place (folder:PATH), or prepare it "
+        "where there is a network and TensorFlow, which `tfds build` needs: "
+        f"pip install 'jaxle[tf]' && {command}"
+    )
 
 
 def _key(features, kind, usual):

@@ -173,9 +173,9 @@ def check_columns(concepts: Sequence[str], n_columns: int) -> None:
     """Raises a ValueError unless `concepts` names each column of concept_probs once."""
     if isinstance(concepts, (str, bytes)) or not isinstance(concepts, Collection):
         raise ValueError(f"concepts must be a list of names, got {type(concepts).__name__}.")
-    other = next((name for name in concepts if not isinstance(name, str)), None)
-    if other is not None:
-        raise ValueError(f"concepts must be named by text, got {other!r}.")
+    others = [name for name in concepts if not isinstance(name, str)]
+    if others:
+        raise ValueError(f"concepts must be named by text, got {others[0]!r}.")
     if len(concepts) != n_columns or len(set(concepts)) != len(concepts):
         raise ValueError(
             f"concepts must name each of the {n_columns} columns of concept_probs once, "

@@ -1,5 +1,6 @@
 """Explainers: from a layer's activations to explanations, each method one row of a table."""
 
+from jaxle.arrays import checks_input
 from jaxle.explainers import linear, preconditioned
 from jaxle.explainers.protocol import Explainer, Problem
 from jaxle.options import suggest
@@ -23,12 +24,15 @@ EXPLAINERS: dict[str, Explainer] = {
 }
 
 
+@checks_input
 def find_explainer(name: str) -> Explainer:
     """Returns the explainer of that name, of the table or "package.module:NAME" from outside.
 
     Raises:
       ValueError: an unknown name, or a reference to something that is no `Explainer`.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"search must name an explainer ({', '.join(EXPLAINERS)}), got {name!r}.")
     if name in EXPLAINERS:
         return EXPLAINERS[name]
     if not is_reference(name):

@@ -12,6 +12,7 @@ Nothing in a file is ever executed.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import re
 import struct
@@ -62,9 +63,7 @@ def read(path: str | Path) -> Tensors:
         raise ValueError(f"weights file {path} does not exist")
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise ValueError(
-            f"weights file {path} has suffix {path.suffix!r}; readable are {', '.join(SUFFIXES)}"
-        )
+        raise ValueError(_of_other_kind(path))
     if suffix == ".npz":
         tensors = _read_npz(path)
     elif suffix == ".safetensors":
@@ -74,6 +73,28 @@ def read(path: str | Path) -> Tensors:
     else:
         tensors = _read_torch(path)
     return unwrapped(tensors, WRAPPERS)
+
+
+def unreadable(name: str | Path) -> str | None:
+    """Returns a sentence where a file of this name cannot be read by `read` as things are, else
+    None: another suffix, or torch's while torch is not installed. Folders are not looked into."""
+    path = Path(name)
+    if path.is_dir() or (suffix := path.suffix.lower()) in SUFFIXES[: -len(TORCH_SUFFIXES)]:
+        return None
+    if suffix not in TORCH_SUFFIXES:
+        return _of_other_kind(path)
+    return None if importlib.util.find_spec("torch") else _needs_torch(path)
+
+
+def _of_other_kind(path: Path) -> str:
+    return f"weights file {path} has suffix {path.suffix!r}; readable are {', '.join(SUFFIXES)}"
+
+
+def _needs_torch(path: Path) -> str:
+    return (
+        f"{path.name} is a torch checkpoint: install the extra (pip install 'jaxle[torch]') "
+        "or bring the weights as .safetensors"
+    )
 
 
 def unwrapped(tensors: Mapping[str, Any], prefixes: Iterable[str]) -> dict[str, Any]:
@@ -261,10 +282,7 @@ def _read_torch(path: Path) -> Tensors:
     try:
         import torch
     except ImportError as error:
-        raise ImportError(
-            f"{path.name} is a torch checkpoint: install the extra (pip install 'jaxle[torch]') "
-            "or bring the weights as .safetensors"
-        ) from error
+        raise ImportError(_needs_torch(path)) from error
     try:
         with warnings.catch_warnings():
             # It remarks on the pickle protocol of files that it then reads or refuses.

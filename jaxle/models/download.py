@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from jaxle.hosts import reachable
 from jaxle.models.checkpoints import SUFFIXES, shard_names, weights_hash
 from jaxle.models.declared import CONFIG_FILES
 
@@ -48,31 +49,82 @@ def locate(weights: str | Path, what: str = "weights") -> Path:
     path = Path(text).expanduser()
     if path.exists():
         return path
-    match = _HUB_ID.fullmatch(text)
-    if match and (match["file"] or path.suffix not in SUFFIXES):
+    if match := _hub_id(text):
         return _from_hub(**match.groupdict(), what=what)
-    verb = "do" if what.endswith("s") else "does"
-    raise ValueError(
-        f"{what} {text} {verb} not exist; expected a file or folder, an https:// address, "
-        "or a hub id 'org/name@revision'"
+    raise ValueError(_nowhere(text, what))
+
+
+def absent(weights: str | Path, what: str = "weights") -> str | None:
+    """Returns a sentence where `locate` would find nothing, else None; nothing is downloaded.
+
+    What must be fetched counts as found where its host answers within three seconds.
+
+    Args:
+      weights, what: as of `locate`.
+    """
+    text = str(weights)
+    if text.startswith(("https://", "http://")):
+        address, _, path = _place_of(text)
+        if path.exists() or (not _offline() and reachable(address)):
+            return None
+        why = "offline (HF_HUB_OFFLINE is set)" if _offline() else f"cannot reach {address}"
+        return f"{why}: {_advice(address, path, what)}"
+    if Path(text).expanduser().exists():
+        return None
+    if (match := _hub_id(text)) is None:
+        return _nowhere(text, what)
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    repo, revision, file = match["repo"], match["revision"], match["file"]
+    wanted = (file,) if file else _HUB_FILES
+    held = (try_to_load_from_cache(repo, name, revision=revision) for name in wanted)
+    if any(isinstance(path, str) for path in held):
+        return None
+    if not constants.HF_HUB_OFFLINE and reachable(constants.ENDPOINT):
+        return None
+    return _unreachable(repo, wanted[0], what)
+
+
+def _hub_id(text: str) -> re.Match | None:
+    match = _HUB_ID.fullmatch(text)
+    return match if match and (match["file"] or Path(text).suffix not in SUFFIXES) else None
+
+
+def _nowhere(text: str, what: str) -> str:
+    return (
+        f"{what} {text} {'do' if what.endswith('s') else 'does'} not exist; expected a file or "
+        "folder, an https:// address, or a hub id 'org/name@revision'"
     )
 
 
-def _from_url(url: str, what: str) -> Path:
+def _offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0")
+
+
+def _place_of(url: str) -> tuple[str, str, Path]:
+    """Address, sha256 or its first digits, and where the file is kept."""
     address, _, digest = url.partition("#sha256=")
     name = address.rsplit("/", 1)[-1]
     if not digest and (match := re.search(r"-([0-9a-f]{8,64})\.\w+$", name)):
         digest = match.group(1)
     folder = Path(os.environ.get("JAXLE_CACHE", "~/.cache/jaxle")).expanduser()
-    path = folder / name
+    return address, digest, folder / name
+
+
+def _advice(address: str, path: Path, what: str) -> str:
+    return f"bring the file from {address} and pass its path as {what}, or put it at {path}"
+
+
+def _from_url(url: str, what: str) -> Path:
+    address, digest, path = _place_of(url)
     if path.exists():
         _check(path, digest, f"{path} (delete it to download {address} again)")
         return path
-    advice = f"bring the file from {address} and pass its path as {what}, or put it at {path}"
-    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+    advice = _advice(address, path, what)
+    if _offline():
         raise ConnectionError(f"offline (HF_HUB_OFFLINE is set): {advice}")
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=name + ".")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".")
     try:
         with (
             os.fdopen(descriptor, "wb") as file,
@@ -103,7 +155,7 @@ def _check(path: Path, digest: str, name: str) -> None:
 
 
 def _from_hub(repo: str, revision: str | None, file: str | None, what: str) -> Path:
-    from huggingface_hub import constants, errors, hf_hub_download
+    from huggingface_hub import errors, hf_hub_download
 
     wanted, unreachable = (file,) if file else _HUB_FILES, None
     for name in wanted:
@@ -126,9 +178,18 @@ def _from_hub(repo: str, revision: str | None, file: str | None, what: str) -> P
                 f"hub id {repo!r} at revision {revision or 'main'!r}: {str(error).splitlines()[0]}"
             ) from error
     if unreachable:
-        raise ConnectionError(
-            f"cannot reach the hub for {repo} "
-            f"({'offline' if constants.HF_HUB_OFFLINE else 'no network'}): "
-            f"bring {wanted[0]} from https://huggingface.co/{repo} and pass its path as {what}"
-        ) from unreachable
+        raise ConnectionError(_unreachable(repo, wanted[0], what)) from unreachable
     raise ValueError(f"hub repository {repo!r} holds none of {', '.join(wanted)}")
+
+
+def _unreachable(repo: str, file: str, what: str) -> str:
+    from huggingface_hub import constants
+
+    use = f"pass its path as {what}"
+    if what == "tokenizer":  # a config has no field for it
+        use = "put it into the folder of the weights"
+    return (
+        f"cannot reach the hub for {repo} "
+        f"({'offline' if constants.HF_HUB_OFFLINE else 'no network'}): "
+        f"bring {file} from https://huggingface.co/{repo} and {use}"
+    )

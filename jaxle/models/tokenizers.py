@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int32
 
-from jaxle.models.download import locate
+from jaxle.models import download
 
 Tokenize = Callable[[Sequence[str]], Int32[np.ndarray, "texts length"]]
 
@@ -146,18 +146,35 @@ def beside(weights: Path, style: str) -> Path | None:
     return next((folder / name for name in STYLES[style].files if (folder / name).is_file()), None)
 
 
+def absent(source: str | Path, style: str) -> str | None:
+    """Returns a sentence where `load_tokenizer` would find no file, else None."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        held = any((path / name).is_file() for name in STYLES[style].files)
+        return None if held else _none_in(path, STYLES[style])
+    return download.absent(_named(source, STYLES[style]), "tokenizer")
+
+
+def _none_in(folder: Path, rule: Style) -> str:
+    return f"folder {folder} holds no tokenizer; expected one of {', '.join(rule.files)}"
+
+
+def _named(source: str | Path, rule: Style) -> str | Path:
+    """What `locate` is asked for: of a hub id, the style's first file."""
+    path = Path(source).expanduser()
+    if not path.is_file() and path.suffix not in _SUFFIXES and ":" not in str(source):
+        return f"{source}:{rule.files[0]}"
+    return source
+
+
 def _find(source: str | Path, rule: Style) -> Path:
     path = Path(source).expanduser()
     if path.is_dir():
         for name in rule.files:
             if (path / name).is_file():
                 return path / name
-        raise ValueError(
-            f"folder {path} holds no tokenizer; expected one of {', '.join(rule.files)}"
-        )
-    if not path.is_file() and path.suffix not in _SUFFIXES and ":" not in str(source):  # a hub id
-        source = f"{source}:{rule.files[0]}"
-    path = locate(source, "tokenizer")
+        raise ValueError(_none_in(path, rule))
+    path = download.locate(_named(source, rule), "tokenizer")
     if path.suffix not in _SUFFIXES:
         raise ValueError(
             f"tokenizer file {path} has suffix {path.suffix!r}; "

@@ -446,8 +446,8 @@ def load_model(
         raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
     if isinstance(preprocess, Mapping):
         preprocess = preprocess_of(preprocess)
-    name, weights = _by_hub_id(name, weights)
-    entry = _entry(name, preprocess)
+    name, weights = by_hub_id(name, weights)
+    entry = find_entry(name, preprocess)
     if tokenizer is not None and entry.text is None:
         raise ValueError(f"model {name!r} has no text tower; leave `tokenizer` out")
     use_compilation_cache()
@@ -488,10 +488,11 @@ def load_model(
     return TwoTower(model, partial(load_tokenizer, vocabulary, text.style, text.length))
 
 
-def _by_hub_id(
+def by_hub_id(
     name: str, weights: str | Path | Mapping[str, Any] | None
 ) -> tuple[str, str | Path | Mapping[str, Any] | None]:
-    """The zoo's name of a hub id, whose weights are then the default."""
+    """Returns a model's name in the zoo where it is the hub id of its weights; then, the weights
+    that it means."""
     repository = name.partition("@")[0]
     for known, entry in ZOO.items():
         if str(entry.weights).partition("@")[0] == repository:
@@ -499,7 +500,8 @@ def _by_hub_id(
     return name, weights
 
 
-def _entry(name: str, preprocess: Preprocess | None) -> Entry:
+def find_entry(name: str, preprocess: Preprocess | None) -> Entry:
+    """Returns the model of a name, or your own. Raises ValueError as `load_model` does."""
     if ":" in name:
         return own_entry(name, preprocess)
     if name not in ZOO:

@@ -22,10 +22,10 @@ from jaxle.models.two_tower import TwoTower
 from jaxle.models.zoo import load_model
 from jaxle.pipeline.cache import derived_key
 from jaxle.pipeline.config import Config, Data, Encoder, Target
+from jaxle.pipeline.needs import GENERATED, check_needs, encoders
 
 TRAINED, UNTRAINED, SHUFFLED = "trained", "untrained", "shuffled"
 STATISTICS = 512  # training images from which a shuffled network's batch statistics are measured
-GENERATED = "generated"  # as weights: random ones, made now in a published format
 HASHES = "hashes.json"  # of image files
 OWN = ("arguments", "call", "preprocess", "class_names")  # what your own network may need
 
@@ -87,35 +87,52 @@ def open_inputs(config: Config, folder: epath.Path, mesh: Mesh) -> Inputs:
       mesh: the devices.
 
     Raises:
-      ValueError: the first thing that is wrong. ConnectionError: weights that cannot be fetched.
+      ValueError: all that is missing (`pipeline.needs`), or else the first thing that is wrong.
+      ConnectionError: weights that cannot be fetched.
     """
     seed, target = config.seed, config.target
+    source = check_needs(config, folder / HASHES)
     trained = _target(target, mesh, _weights(target, folder, seed))
     _check_taps(trained.network, target)
-    images = open_images(config.data, seed, folder, trained.network.class_names)
+    images = open_images(config.data, seed, folder, trained.network.class_names, source)
     partition = _partition(config.data, len(images.source), seed)
     networks = {TRAINED: trained}
     if config.evaluation.untrained:
         networks[UNTRAINED] = _target(target, mesh, None, random_init_seed=seed)
     if config.evaluation.shuffled:
         networks[SHUFFLED] = _shuffled(trained, images, partition, seed)
-    encoders: dict[Encoder, Opened[TwoTower]] = {}
-    for encoder in _encoders(config):
-        weights = _weights(encoder, folder, seed + 1 + len(encoders))
-        encoders[encoder] = _tower(encoder, weights, mesh)
-    return Inputs(images, partition, networks, encoders)
+    towers: dict[Encoder, Opened[TwoTower]] = {}
+    for encoder in encoders(config):
+        weights = _weights(encoder, folder, seed + 1 + len(towers))
+        towers[encoder] = _tower(encoder, weights, mesh)
+    return Inputs(images, partition, networks, towers)
 
 
-def open_images(data: Data, seed: int, folder: epath.Path, class_names: tuple[str, ...]) -> Images:
+def open_images(
+    data: Data,
+    seed: int,
+    folder: epath.Path,
+    class_names: tuple[str, ...],
+    source: Source | None = None,
+) -> Images:
     """Returns the probe images of a config, known by their content.
 
-    Generated ones are made in `folder`, where hashes of image files are remembered too.
+    Args:
+      data: which images.
+      seed: of a subset, of scenes, of generated images.
+      folder: generated ones are made there, and hashes of image files are remembered there.
+      class_names: of generated images.
+      source: the images, where they have been opened already.
+
+    Raises:
+      ValueError: no such images.
     """
     spec, n = data.source, generated_count(data.source)
     if n is not None:
         spec = f"folder:{generate_folder(folder / 'images', n, class_names, seed)}"
     memory = folder / HASHES
-    source = open_source(spec, data.split or None, data.limit or None, seed, memory)
+    if source is None:
+        source = open_source(spec, data.split or None, data.limit or None, seed, memory)
     return Images(derived_key("images", 2, [], source.fingerprint_fields()), source)
 
 
@@ -160,12 +177,6 @@ def _shuffled(
     fitted = np.stack([preprocess.fit(images.source[int(i)][0]) for i in rows])
     key = derived_key("shuffled", 1, [trained, images, partition], {"seed": seed})
     return Opened(key, shuffled_network(trained.network, fitted, seed))
-
-
-def _encoders(config: Config) -> dict[Encoder, None]:
-    """The encoders of methods and simulators, each once, in order of first use."""
-    used = [method.encoder for method in config.methods.values()] + list(config.simulators.values())
-    return dict.fromkeys(entry for entry in used if isinstance(entry, Encoder))
 
 
 def _weights(entry: Target | Encoder, folder: epath.Path, seed: int) -> str | None:

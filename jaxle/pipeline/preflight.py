@@ -9,9 +9,8 @@ from jaxle.pipeline.cache import STAGES
 from jaxle.pipeline.config import Config, Encoder
 from jaxle.pipeline.inputs import Inputs
 from jaxle.pipeline.intervene import Classifier, classifier
-from jaxle.pipeline.labels import hierarchy, words
+from jaxle.pipeline.labels import hierarchy, label_matrix, words
 from jaxle.pipeline.probe import Labelled
-from jaxle.pipeline.reading import LABELS
 
 
 def check_stages(stages: Sequence[str]) -> str:
@@ -35,19 +34,9 @@ def wanted_classifier(inputs: Inputs, config: Config) -> Classifier | None:
 
 
 def check_words(inputs: Inputs, labelled: Labelled, config: Config) -> None:
-    """Raises a ValueError for words that cannot be, or explanations that nothing simulates."""
-    for name, method in config.methods.items():
-        others = [entry for entry in config.simulators.values() if entry != LABELS]
-        if method.encoder is not None and not others:
-            raise ValueError(
-                f"no simulator can simulate the explanations of method {name!r}, whose words the "
-                "labels lack: expected a second encoder among config.simulators."
-            )
-        if method.encoder is None and labelled.labels is None and labelled.annotations is None:
-            raise ValueError(
-                f"method {name!r} explains with labels, and these data have neither class labels "
-                "nor annotations: expected data with labels, or a method by an encoder."
-            )
+    """Raises a ValueError for words that cannot be, or classes that superclasses do not know."""
+    if labelled.labels is not None or labelled.annotations is not None:
+        label_matrix(labelled, config.concepts)
     found = hierarchy(labelled.class_names, config.concepts)
     named = [*found.class_names, *found.superclasses]
     if labelled.annotations is not None:

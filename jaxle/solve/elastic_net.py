@@ -200,9 +200,11 @@ def _raw_penalties(scale, l1, l2, sizes):
     size_x, size_y = np.ones(len(std_x)), np.ones(len(std_y))
     if sizes is not None:
         size_x, size_y[: len(sizes[1])] = sizes
-    a = 1 / np.where(std_x > 0, std_x * size_x, 1.0)
-    t = 1 / np.where(std_y > 0, std_y * size_y, 1.0)
     with np.errstate(over="ignore"):
+        a, t = (
+            np.clip(1 / np.where(std > 0, std, 1.0) / np.where(std > 0, size, 1.0), 0, 1e300)
+            for std, size in ((std_x, size_x), (std_y, size_y))
+        )
         l1, l2 = l1 * a, l2 * a * a
         if not fits_float32(l1).all() or not fits_float32(t).all():
             shift = 2.0 ** np.round(np.log2(t[std_y > 0]).mean()) if (std_y > 0).any() else 1.0

@@ -232,7 +232,7 @@ def test_a_hub_id_works_as_a_name(small, monkeypatch, tmp_path):
     monkeypatch.setattr(zoo, "locate", lambda weights: asked.append(weights) or path)
     assert zoo.load_model("org/vit").name == zoo.load_model("org/vit@abc").name == "vit"
     assert asked == ["org/vit", "org/vit@abc"]
-    assert zoo._by_hub_id("google/siglip-base-patch16-224", None) == ("siglip_b_16_224", None)
+    assert zoo.by_hub_id("google/siglip-base-patch16-224", None) == ("siglip_b_16_224", None)
     with pytest.raises(ValueError, match="unknown model 'org/bit'"):
         zoo.load_model("org/bit")
 

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from jaxle import hosts
 from jaxle.models import download
 
 DATA = b"weights" * 1000
@@ -163,3 +164,46 @@ def test_a_local_path_is_taken_as_it_is_and_an_absent_one_is_an_error(tmp_path):
         "or a hub id",
     ):
         download.locate(tmp_path / "absent.npz")
+
+
+def test_what_is_absent_is_known_without_a_download(server, tmp_path, monkeypatch):
+    url = f"{server}net-{DIGEST[:8]}.pth"
+    assert download.absent(url) is None and not (tmp_path / "cache").exists()
+    monkeypatch.setattr(hosts, "_answers", lambda host, port: False)
+    sentence = f"cannot reach {url}: bring the file from {url} and pass its path as weights"
+    assert download.absent(url).startswith(sentence)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert download.absent(url).startswith("offline (HF_HUB_OFFLINE is set): bring the file from")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / f"net-{DIGEST[:8]}.pth").write_bytes(DATA)
+    assert download.absent(url) is None
+    assert download.absent(tmp_path) is None and download.absent(__file__) is None
+    assert download.absent("/nowhere/x.npz") == (
+        "weights /nowhere/x.npz do not exist; expected a file or folder, an https:// address, "
+        "or a hub id 'org/name@revision'"
+    )
+
+
+def test_what_the_hub_gave_before_is_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(hosts, "_answers", lambda host, port: False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    expected = "bring model.safetensors from https://huggingface.co/org/net and pass its path as"
+    assert expected in download.absent("org/net@abc")
+    kept = tmp_path / "models--org--net" / "snapshots" / "abc"
+    kept.mkdir(parents=True)
+    (kept / "pytorch_model.bin").touch()
+    assert expected in download.absent("org/net@def")
+    refs = tmp_path / "models--org--net" / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("abc")
+    assert download.absent("org/net") is None
+
+
+def test_a_host_is_asked_once_and_a_proxy_in_its_place(server, monkeypatch):
+    hosts._answers.cache_clear()
+    assert hosts.reachable(server) and hosts.reachable(f"{server}other")
+    assert hosts._answers.cache_info().misses == 1
+    assert not hosts.reachable("http://127.0.0.1:1/")
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("https_proxy", server)
+    assert hosts.reachable("https://no.such.host/file")

@@ -235,7 +235,7 @@ def test_offline_names_the_file_to_bring(monkeypatch, tmp_path):
     with pytest.raises(
         ConnectionError,
         match="bring spiece.model from https://huggingface.co/some/siglip "
-        "and pass its path as tokenizer",
+        "and put it into the folder of the weights",
     ):
         tokenizers.load_tokenizer("some/siglip@abc", "siglip", 64)
     with pytest.raises(
