@@ -21,6 +21,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
+from typing import NoReturn
 
 from absl import app, flags, logging
 from etils import epath
@@ -75,7 +76,7 @@ def main(argv: list[str]) -> int:
     except OSError as error:  # a disk that is full, a folder without rights, no network
         return _failed(error, _os_sentence(error), 1)
     except KeyboardInterrupt:
-        return _interrupted()
+        _interrupted()
     return 0
 
 
@@ -158,22 +159,20 @@ def _failed(error: Exception, sentence: str, status: int) -> int:
 
 def _os_sentence(error: OSError) -> str:
     """What the operating system refused, with the path; what was computed before it stays."""
-    if isinstance(error, ConnectionError) and error.errno is None:
-        return str(error)
+    if error.errno is None:
+        return str(error) or type(error).__name__
     where = f" {error.filename}" if error.filename else ""
     reason = error.strerror or str(error) or type(error).__name__
     return f"cannot use{where}: {reason}; what was computed is kept, and the same command resumes."
 
 
-def _interrupted() -> int:
+def _interrupted() -> NoReturn:
     """Ends at once: processes that decode images are stopped, not waited for."""
     print("\njaxle: interrupted; the same command resumes.", file=sys.stderr, flush=True)
-    children = multiprocessing.active_children()
-    for child in children:
+    for child in multiprocessing.active_children():
         child.kill()
-    if children:
-        os._exit(130)  # threads of a data loader would wait for them
-    return 130
+    sys.stdout.flush()
+    os._exit(130)  # threads of a data loader would be waited for
 
 
 def _plainer(error: UnicodeError) -> tuple[str, int]:

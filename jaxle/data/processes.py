@@ -86,8 +86,11 @@ def _make(path: str, k: int) -> Any:
 
 @functools.cache
 def _load(path: str) -> Callable[[int], Any]:
-    """What all workers do. It lies in a file, as the start of a worker would wait until it has read
-    a long message."""
+    """What all workers do, from a file in a folder of this run alone.
+
+    A message would do as well, but the start of a worker waits until it has read a long one.
+    Python's processes exchange pickles either way; nothing from outside is read as one.
+    """
     with open(path, "rb") as file:
         return pickle.load(file)
 

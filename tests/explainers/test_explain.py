@@ -1,7 +1,5 @@
 """jaxle.explain at its boundary: kinds of array, offsets, scales, raw features, bounded work."""
 
-import importlib.util
-
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -97,7 +95,6 @@ def test_every_kind_of_labels_gives_what_float32_does(kind, native):
     assert explain(probs=LABEL_KINDS[kind](LABELS)).rows == native[0].rows
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 @pytest.mark.parametrize("kind", ["float32", "float64", "bfloat16", "half", "with gradient"])
 def test_torch_tensors_give_what_arrays_do(kind, native, torch):
     def make(x):
