@@ -159,8 +159,8 @@ def _failed(error: Exception, sentence: str, status: int) -> int:
 
 def _os_sentence(error: OSError) -> str:
     """What the operating system refused, with the path; what was computed before it stays."""
-    if error.errno is None:
-        return str(error) or type(error).__name__
+    if isinstance(error, (ConnectionError, ChildProcessError)) and error.errno is None:
+        return str(error)
     where = f" {error.filename}" if error.filename else ""
     reason = error.strerror or str(error) or type(error).__name__
     return f"cannot use{where}: {reason}; what was computed is kept, and the same command resumes."
