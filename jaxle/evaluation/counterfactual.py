@@ -5,7 +5,8 @@
 A correlation over images cannot distinguish the concept that a neuron computes from one that comes
 along with it. A pair of pictures can: where only the companion changes, the neuron must stay. So
 this test does not depend on which images are at hand, only on pairs, such as those that
-`jaxle.scenes.edits.edited_pairs` renders. `evaluation.changes` has the measures and their intervals.
+`jaxle.scenes.edits.edited_pairs` renders. `evaluation.changes` has the measures and their
+intervals.
 
 What it cannot say: an edit that changes one attribute changes all concepts that mean it, such as
 red, warm colour and apple at once, and the test credits each of them. And a network that has learnt
