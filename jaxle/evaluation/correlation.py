@@ -6,7 +6,7 @@ Computed in float64 on the host: nothing is compiled, whatever the number of ima
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float32, Real
+from jaxtyping import Float, Float32, Real
 
 from jaxle.arrays import Array, checks_input
 from jaxle.evaluation.pairs import as_pair, column_blocks
@@ -38,13 +38,13 @@ def correlation(
     n_images, n_neurons = pair.activations.shape
     rho = np.zeros(n_neurons, np.float32)
     for block in column_blocks(n_neurons, 8 * n_images):
-        a, b = (_standardise(np.asarray(x[:, block]).astype(np.float64)) for x in both)
+        a, b = (standardise(np.asarray(x[:, block]).astype(np.float64)) for x in both)
         rho[block] = np.clip(np.mean(a * b, axis=0), -1.0, 1.0)
     return rho
 
 
-def _standardise(x: np.ndarray) -> np.ndarray:
-    """Columns of mean 0 and standard deviation 1; a constant column becomes 0."""
+def standardise(x: Float[np.ndarray, "images neurons"]) -> Float[np.ndarray, "images neurons"]:
+    """Returns columns of mean 0 and standard deviation 1; a constant column becomes 0."""
     mean = x.mean(axis=0)
     x = x - mean
     std = np.sqrt(np.mean(x**2, axis=0))
