@@ -9,11 +9,27 @@ _MEANING = (
 # columns of scores.csv, by `ablation_scores`
 COLUMNS: tuple[Column, ...] = (
     Column(
+        "ablation_excess",
+        -float("inf"),
+        float("inf"),
+        "higher",
+        "the score of record: ablation_optim − ablation_constant; 0: no better than a constant",
+        counted="ablation_scored",
+    ),
+    Column(
+        "ablation_constant",
+        -float("inf"),
+        1.0,
+        "",
+        "ablation_optim of the best constant, chosen on val: what needs no explanation",
+        counted="ablation_scored",
+    ),
+    Column(
         "ablation_optim",
         -float("inf"),
         1.0,
         "higher",
-        _MEANING + "c and d by gradient descent on val; 0: no better than the mean",
+        _MEANING + "c and d by gradient descent on val; a constant alone may score well above 0",
         counted="ablation_scored",
     ),
     Column(

@@ -4,7 +4,9 @@
 
 Sums are over test images, L is the cross-entropy of logits / T, μ the neuron's mean on validation
 images; c and d are chosen there, by `optim` and by `norm` (`affine`). A perfect simulation scores 1
-and the mean 0. `ablation_scores` edits a network; where the logits are linear in the activations,
+and the mean 0. The mean is not the best constant, so that α by `optim` has no zero of its own: what
+counts is its excess over α of the best constant, which is chosen on validation images too.
+`ablation_scores` edits a network; where the logits are linear in the activations,
 `linear_ablation_scores` needs arrays alone.
 Source: method.md §6; Oikarinen & Weng 2024, section 4.2.
 """
@@ -46,12 +48,16 @@ class Ablation(NamedTuple):
 
     optim: Float32[np.ndarray, " scored"]  # on test images; 0 for a neuron without effect
     norm: Float32[np.ndarray, " scored"]
+    constant: Float32[np.ndarray, " scored"]  # of the best constant in the neuron's place
+    excess: Float32[np.ndarray, " scored"]  # optim − constant: the score of record
     val_optim: Float32[np.ndarray, " scored"]  # on the validation images
     val_norm: Float32[np.ndarray, " scored"]
+    val_constant: Float32[np.ndarray, " scored"]
     optim_scale: Float64[np.ndarray, " scored"]  # value = scale · s + shift
     optim_shift: Float64[np.ndarray, " scored"]
     norm_scale: Float64[np.ndarray, " scored"]
     norm_shift: Float64[np.ndarray, " scored"]
+    constant_value: Float64[np.ndarray, " scored"]
     neurons: Int64[np.ndarray, " scored"]  # numbers of the neurons that were scored
     temperature: float
     path: str  # "linear" or "suffix"
@@ -267,9 +273,14 @@ def _score(
 
 def _block(val: _Part, test: _Part, activations, neurons, reference):
     """All about one block of neurons; `activations` (validation images, neurons)."""
+    on_val = functools.partial(val.change, want="loss")
+    constant = affine.best_constant(on_val, activations, neurons)
     maps = {
         "norm": affine.norm(val.simulated, activations),
-        "optim": affine.optim(val.change, val.simulated, activations, neurons, reference=reference),
+        "optim": affine.optim(
+            val.change, val.simulated, activations, neurons, constant=constant, reference=reference
+        ),
+        "constant": (np.zeros_like(constant), constant),
     }
     mean = activations.astype(np.float64).mean(axis=0)
     found = {}
@@ -282,9 +293,9 @@ def _block(val: _Part, test: _Part, activations, neurons, reference):
             ratio = total / np.where(effect, at_mean, 1.0)
             found[prefix + name] = np.where(effect, 1 - ratio, 0.0).astype(np.float32)
         found["without_effect"] = ~effect  # on test, which comes last
-    for name, (scale, shift) in maps.items():
-        found |= {f"{name}_scale": scale, f"{name}_shift": shift}
-    return found
+    for name in ("optim", "norm"):
+        found |= {f"{name}_scale": maps[name][0], f"{name}_shift": maps[name][1]}
+    return found | {"excess": found["optim"] - found["constant"], "constant_value": constant}
 
 
 def _gather(tail: Tail, tiles) -> _Tiles:

@@ -167,7 +167,7 @@ def _ablate(
         tail=tail,
     )
     columns: dict[str, np.ndarray] = {}
-    for name in ("optim", "norm"):
+    for name in ("excess", "constant", "optim", "norm"):
         columns[f"ablation_{name}"] = np.zeros(tail.n_neurons, np.float32)
         columns[f"ablation_{name}"][got.neurons] = getattr(got, name)
     columns["ablation_scored"] = np.zeros(tail.n_neurons, bool)
@@ -216,5 +216,5 @@ def _impact(target: ScaledClassifier, layer: Layer, options: dict[str, str], mes
 
 
 TEMPERATURE = Step("temperature", "score", 1, _temperature)
-ABLATE = Step("ablate", "score", 1, _ablate)
+ABLATE = Step("ablate", "score", 2, _ablate)
 IMPACT = Step("impact", "score", 1, _impact)

@@ -249,7 +249,7 @@ def test_a_missing_tokenizer_names_the_file_to_bring(folder, tmp_path, monkeypat
     alone = zoo.load_model("small", tmp_path / "alone.npz")
     with pytest.raises(
         ConnectionError,
-        match="bring spiece.model from https://huggingface.co/nobody/nothing and pass its path",
+        match="bring spiece.model from https://huggingface.co/nobody/nothing and put it into",
     ):
         alone.embed_texts(TEXTS)
     given = zoo.load_model("small", tmp_path / "alone.npz", tokenizer=folder / "spiece.model")
