@@ -9,6 +9,7 @@ with a warning. Paths go through `etils.epath`, so that `gs://` works as a local
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -47,17 +48,28 @@ def fingerprint(fields: Mapping[str, Any]) -> str:
 
 
 def write_file(path: epath.PathLike, write: Callable[[IO[bytes]], object]) -> None:
-    """Put a file in place whole or not at all: temporary name, `write(file)`, fsync, rename."""
+    """Put a file in place whole or not at all: temporary name, `write(file)`, fsync, rename.
+
+    Raises:
+      OSError: the disk is full, or refuses otherwise; it has the path.
+    """
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = (
         path.parent / f".{path.name}.tmp"
     )  # one name, so that a killed run leaves nothing that the next one does not replace
-    with temporary.open("wb") as file:
-        write(file)
-        file.flush()
-        if isinstance(file, io.BufferedWriter):  # a local file; object stores commit on close
-            os.fsync(file.fileno())
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            if isinstance(file, io.BufferedWriter):  # a local file; object stores commit on close
+                os.fsync(file.fileno())
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # a write says no name; NumPy says no reason either, but how many bytes a disk has taken
+        reason = error.strerror or os.strerror(errno.ENOSPC)
+        raise OSError(error.errno or errno.ENOSPC, reason, os.fspath(path)) from error
     temporary.replace(path)
 
 

@@ -41,6 +41,10 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _STAGES = flags.DEFINE_list("stages", list(STAGES), f"Which stages to run, of {', '.join(STAGES)}.")
 _PLAIN = {"ρ": "rho", "×": "*", "−": "-", "·": "|", "±": "+-", "…": "...", "σ": "sigmoid"}
+_NO_FUNCTION = (
+    "has no function get_config: expected one that returns the settings, such as "
+    "jaxle.pipeline.defaults.get_config()."
+)
 _TRACEBACK = flags.DEFINE_bool(
     "traceback", False, "Show where in the code a refused input was found."
 )
@@ -99,19 +103,49 @@ def run() -> None:
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """Parses the flags; a key or value that the config does not know ends with one sentence."""
+    """Parses the flags; what the config does not know, or has wrong, ends with one sentence."""
     try:
         return flags.FLAGS([_with_tuple(argument) for argument in argv])
-    except (AttributeError, KeyError) as error:  # ml_collections: 'sorce' Did you mean "source" …
-        while error.args and isinstance(error.args[0], KeyError):
-            error = error.args[0]
-        said = " ".join(str(error.args[0]).split()).split(" Did", 1)
-        sys.exit(_refuse("unknown config field " + "; did".join(said)))
+    except (AttributeError, KeyError) as error:
+        found, sentence = error, _unknown_field(error, _config_path(argv))
+    except (ImportError, NameError, SyntaxError) as error:
+        found, sentence = error, _code_sentence(error, _config_path(argv))
     except (flags.Error, TypeError, ValueError) as error:
-        if "--traceback" in argv:
-            traceback.print_exc()
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        sys.exit(_refuse(lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"))
+        found, sentence = error, _variant_sentence(lines[-1], _config_path(argv))
+        sentence = sentence or (lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}")
+    if "--traceback" in argv:
+        traceback.print_exception(found)
+    sys.exit(_refuse(sentence))
+
+
+def _unknown_field(error: AttributeError | KeyError, path: Path | None) -> str:
+    """What ml_collections says of a field, such as: 'sorce' Did you mean "source" …"""
+    while error.args and isinstance(error.args[0], KeyError):
+        error = error.args[0]
+    said = " ".join(str(error.args[0]).split()).split(" Did", 1)
+    if said[0].endswith("has no attribute 'get_config'"):
+        return f"config file {path} {_NO_FUNCTION}"
+    return "unknown config field " + "; did".join(said)
+
+
+def _code_sentence(error: Exception, path: Path | None) -> str:
+    """What is wrong in the code of a config file, or of what it imports."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where, line = last.filename, last.lineno
+    if isinstance(error, SyntaxError):
+        where, line, error = error.filename or where, error.lineno, SyntaxError(error.msg)
+    what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return f"config file {path} does not run: {what} ({where}, line {line})."
+
+
+def _variant_sentence(said: str, path: Path | None) -> str:
+    """A sentence where a config file takes no variant and has one, or the reverse; else ""."""
+    if "get_config() takes 0 positional arguments" in said:
+        return f"config file {path} has no variants: leave out what follows .py."
+    if "get_config() missing 1 required positional argument" in said:
+        return f"config file {path} needs a variant: expected --config {path}:VARIANT."
+    return ""
 
 
 def _with_tuple(argument: str) -> str:

@@ -83,3 +83,20 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     with pytest.raises(ValueError):
         artifacts.write_json(tmp_path / "s.json", {"a": float("nan")})
     assert (tmp_path / "s.json").read_text() == '{\n  "a": 1\n}\n'
+
+
+@pytest.mark.parametrize(
+    "error, reason",
+    [
+        (OSError("3200 requested and 3040 written"), "No space left on device"),  # NumPy's
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError(5, "Input/output error"), "Input/output error"),
+    ],
+)
+def test_a_disk_that_refuses_is_named_with_the_file(tmp_path, error, reason):
+    def write(file):
+        raise error
+
+    with pytest.raises(OSError) as found:
+        artifacts.write_file(tmp_path / "x.npy", write)
+    assert found.value.filename == str(tmp_path / "x.npy") and found.value.strerror == reason

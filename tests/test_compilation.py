@@ -10,6 +10,7 @@ import pytest
 
 import jaxle
 from jaxle.compilation import OPT_OUT
+from jaxle.evaluation.swap import swap
 
 RNG = np.random.default_rng(0)
 NAMES = [f"c{j}" for j in range(20)]
@@ -62,6 +63,15 @@ def test_elastic_nets_of_other_sizes_compile_nothing(compilations):
     for activations, probs in (layer(1000, 47), layer(1001, 48), layer(1000, 48, np.float64)):
         jaxle.elastic_net(probs, activations, lam=0.02, l1_ratio=1.0)
         jaxle.elastic_net(probs * np.float32(1e-30), activations, lam=1e-32, l1_ratio=0.5)
+    assert compilations[first:] == []
+
+
+def test_own_explanations_against_others_on_other_images_compile_nothing(compilations):
+    real, simulated = RNG.normal(size=(2, 1000, 48))
+    swap(simulated, real)
+    first = len(compilations)
+    for n_images, n_neurons in ((1000, 47), (1001, 48), (1024, 33)):
+        swap(RNG.normal(size=(n_images, n_neurons)), RNG.normal(size=(n_images, n_neurons)))
     assert compilations[first:] == []
 
 

@@ -170,6 +170,33 @@ def test_one_sentence_before_anything_expensive(pictures, tmp_path, fields, stag
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
+DEFAULTS = "from jaxle.pipeline import defaults\n"
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
+@pytest.mark.parametrize(
+    "name, text, words",
+    [
+        ("c.py:big", "def get_config(): return defaults.get_config()", "has no variants: leave "),
+        ("c.py", "def get_config(size): return defaults.get_config()", "needs a variant: expected"),
+        ("c.py", "get_configs = 1", "has no function get_config: expected one that returns"),
+        ("c.py", "import nothing", "does not run: ModuleNotFoundError: No module named 'nothing'"),
+        ("c.py", "def get_config(): return deflts", "NameError: name 'deflts' is not defined"),
+        ("c.py", "def get_config(:", "does not run: SyntaxError: invalid syntax"),
+    ],
+)
+def test_a_config_file_that_does_not_work_is_named(
+    tmp_path, capsys, monkeypatch, name, text, words
+):
+    monkeypatch.delitem(sys.modules, "config_config", raising=False)  # of the case before
+    (tmp_path / "c.py").write_text(DEFAULTS + text)
+    with pytest.raises(SystemExit) as end:
+        launch._parse(["jaxle", f"--config={tmp_path}/{name}"])
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and said.count("\n") == 1
+    assert said.startswith(f"jaxle: config file {tmp_path}/c.py ") and words in said
+
+
 def test_what_is_refused_leaves_a_used_workdir_as_it_is(tmp_path):
     """A word that no encoder knows is found once labels are read, and still before any table."""
     runs.quick(tmp_path / "run")

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Int64, Real, Shaped
 
-from jaxle.arrays import Array, check_equal_rows, check_matrix, checks_input, row_blocks
+from jaxle.arrays import Array, as_matrix, check_equal_rows, checks_input, row_blocks
 from jaxle.concepts.contrastive import ContrastiveConcepts
 from jaxle.solve import logistic
 
@@ -154,7 +154,8 @@ def calibrate_embeddings(
     Args:
       image_embeddings: (images, numbers), rows of length 1, such as `embed_images` gives.
       text_embeddings: (concepts, numbers), rows of length 1, such as `embed_texts` gives.
-      labels: (images, concepts), 0 or 1 in any real dtype or bool.
+      labels: (images, concepts), 0 or 1 in any real dtype or bool; all three are whatever
+        `jaxle.arrays.as_matrix` takes, a sparse matrix of labels included.
       index: int (rows,), the images to fit on, none of which should be test; None for all.
       max_share: concepts that hold of more of these images are left out (the paper: 30 %).
 
@@ -165,9 +166,9 @@ def calibrate_embeddings(
       ValueError: arrays that do not fit or are not finite, embeddings that are not of length 1,
         labels other than 0 and 1, an index out of range, or what `calibrate` refuses.
     """
-    check_matrix(image_embeddings, "image embeddings", ("images", "numbers"))
-    check_matrix(text_embeddings, "text embeddings", ("concepts", "numbers"))
-    check_matrix(labels, "labels", ("images", "concepts"))
+    image_embeddings = as_matrix(image_embeddings, "image embeddings", ("images", "numbers"))
+    text_embeddings = as_matrix(text_embeddings, "text embeddings", ("concepts", "numbers"))
+    labels = as_matrix(labels, "labels", ("images", "concepts"))
     check_equal_rows(image_embeddings, labels, ("image embeddings", "labels"))
     if labels.shape[1] != text_embeddings.shape[0]:
         raise ValueError(

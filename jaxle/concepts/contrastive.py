@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Float32, Int, Real
 
-from jaxle.arrays import Array, check_matrix, checks_input
+from jaxle.arrays import Array, as_matrix, checks_input
 from jaxle.mesh import replicated, split_rows
 
 UNIT = 0.01  # how far from 1 the length of an embedding may be: bfloat16's rounding and no more
@@ -56,7 +56,8 @@ class ContrastiveConcepts:
 
         Args:
           concepts: names, all different.
-          image_embeddings: (images, numbers), rows of length 1; may be a memory map.
+          image_embeddings: (images, numbers), rows of length 1; may be a memory map, or whatever
+            else `jaxle.arrays.as_matrix` takes.
           text_embeddings: (concepts, numbers), rows of length 1.
           scale, shift: P = σ(scale·(cos + shift)).
           mesh: rows of a tile are made by the devices of its axis `data`, where they divide evenly.
@@ -66,8 +67,8 @@ class ContrastiveConcepts:
             length 1, names that repeat.
         """
         concepts = tuple(str(concept) for concept in concepts)
-        check_matrix(image_embeddings, "image embeddings", ("images", "numbers"))
-        check_matrix(text_embeddings, "text embeddings", ("concepts", "numbers"))
+        image_embeddings = as_matrix(image_embeddings, "image embeddings", ("images", "numbers"))
+        text_embeddings = as_matrix(text_embeddings, "text embeddings", ("concepts", "numbers"))
         if text_embeddings.shape != (len(concepts), image_embeddings.shape[1]):
             raise ValueError(
                 f"text embeddings are {text_embeddings.shape}; expected ({len(concepts)} concepts, "

@@ -43,6 +43,7 @@ from scipy.special import betaincinv, stdtrit
 from jaxle.arrays import checks_input
 from jaxle.evaluation.intervals import resamples
 from jaxle.stats import is_constant
+from jaxle.units import in_units
 
 MOST = 1 - 1e-9  # a correlation beyond counts as this
 LEVEL = 0.95
@@ -95,8 +96,11 @@ class Changes(NamedTuple):
 def standardised_change(
     a: Real[np.ndarray, "pairs neurons"], b: Real[np.ndarray, "pairs neurons"]
 ) -> Float64[np.ndarray, "pairs neurons"]:
-    """Returns b − a in standard deviations over the pictures of both sides; 0 where constant."""
-    both = np.concatenate([a, b]).astype(np.float64)
+    """Returns b − a in standard deviations over the pictures of both sides; 0 where constant.
+
+    Offsets and scales of float64 do not matter.
+    """
+    both = np.asarray(in_units(np.concatenate([a, b])), np.float64)
     return scaled_change(both[len(a) :] - both[: len(a)], both)
 
 

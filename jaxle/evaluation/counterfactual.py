@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float64, Int64, Real
 
-from jaxle.arrays import Array, check_equal_rows, check_live, check_matrix, checks_input
+from jaxle.arrays import Array, as_matrix, check_equal_rows, check_live, checks_input
 from jaxle.columns import Column
 from jaxle.evaluation.changes import (
     MEASURES,
@@ -190,7 +190,7 @@ def counterfactual(
     Args:
       explanations: one row a neuron, in order.
       activations_a, activations_b: (pairs, neurons), the network on the first and on the second
-        picture of each pair; any real dtype, NumPy, JAX or memory-mapped.
+        picture of each pair; whatever `jaxle.arrays.as_matrix` takes, as the next two.
       probs_a, probs_b: (pairs, concepts), the probability (0–1) of each concept in them, or labels.
       concepts: the columns' names; they may be more than the explanations use.
       kinds: of each pair, what was edited, for `kind_frame`; None for no kinds.
@@ -213,10 +213,10 @@ def counterfactual(
       ValueError: arrays that do not fit, values that are not finite, a concept that is missing, or
         an option out of range.
     """
-    sides = {"activations_a": activations_a, "activations_b": activations_b}
-    _check_sides(sides, ("pairs", "neurons"))
-    probabilities = {"probs_a": probs_a, "probs_b": probs_b}
-    _check_sides(probabilities, ("pairs", "concepts"))
+    activations_a, activations_b = _sides(
+        {"activations_a": activations_a, "activations_b": activations_b}, ("pairs", "neurons")
+    )
+    probs_a, probs_b = _sides({"probs_a": probs_a, "probs_b": probs_b}, ("pairs", "concepts"))
     check_equal_rows(activations_a, probs_a, ("activations_a", "probs_a"), "pairs")
     check_columns(concepts, probs_a.shape[1])
     n_pairs, n_neurons = activations_a.shape
@@ -261,16 +261,17 @@ def counterfactual(
     )
 
 
-def _check_sides(sides: Mapping[str, Array], axes: tuple[str, str]) -> None:
-    """Raises a ValueError unless both arrays are finite matrices of one shape."""
-    (first, a), (second, b) = sides.items()
-    for name, x in sides.items():
-        check_matrix(x, name, axes)
+@checks_input
+def _sides(sides: Mapping[str, Array], axes: tuple[str, str]) -> tuple[Array, Array]:
+    """Returns both as `as_matrix` does, or raises a ValueError unless they are of one shape."""
+    first, second = sides
+    a, b = (as_matrix(x, name, axes) for name, x in sides.items())
     if a.shape != b.shape:
         raise ValueError(
             f"{first} and {second} must be the two sides of the same pairs, "
             f"got shapes {tuple(a.shape)} and {tuple(b.shape)}."
         )
+    return a, b
 
 
 @checks_input

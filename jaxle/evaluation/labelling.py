@@ -32,7 +32,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64, Real, Shaped
 from scipy.special import stdtrit
 
-from jaxle.arrays import Array, check_equal_rows, check_matrix, checks_input
+from jaxle.arrays import Array, as_matrix, check_equal_rows, checks_input
 from jaxle.evaluation.guide import (
     Expected,
     doubted,
@@ -41,6 +41,7 @@ from jaxle.evaluation.guide import (
     recalibrate,
 )
 from jaxle.stats import is_constant
+from jaxle.units import in_units
 
 UNIFORM = 0.25  # share of the drawing that does not listen to the guide: bounds every weight
 MODEL_IMAGES = 2.0  # weight of the guide's variance, in degrees of freedom
@@ -88,7 +89,8 @@ def draw_sample(
     All neurons share the images.
 
     Args:
-      activations: (images, neurons), of the images on which the score is wanted: test.
+      activations: (images, neurons), of the images on which the score is wanted: test; it and the
+        next two are whatever `jaxle.arrays.as_matrix` takes.
       concept_probs: (images, concepts), how likely a person is to find each concept there, 0–1, by
         an encoder or by labels: what is known before anyone looks.
       weights: (concepts, neurons) of the explanations, 0 where a neuron's has no such concept.
@@ -284,11 +286,12 @@ def _variance(sample: Sample, fit: _Fit, target, expected: Expected) -> tuple[fl
 
 def _checked(activations, concept_probs, weights):
     """Returns standardised activations, probabilities and weights, float64."""
-    check_matrix(activations, "activations")
-    check_matrix(concept_probs, "concept_probs", ("images", "concepts"))
-    check_matrix(weights, "weights", ("concepts", "neurons"))
+    activations = as_matrix(activations, "activations")
+    concept_probs = as_matrix(concept_probs, "concept_probs", ("images", "concepts"))
+    weights = as_matrix(weights, "weights", ("concepts", "neurons"))
     check_equal_rows(activations, concept_probs, ("activations", "concept_probs"))
-    a, p, w = (np.asarray(x, np.float64) for x in (activations, concept_probs, weights))
+    units = in_units(activations)  # standardised, they are the same
+    a, p, w = (np.asarray(x, np.float64) for x in (units, concept_probs, weights))
     if w.shape != (p.shape[1], a.shape[1]):
         raise ValueError(
             f"weights must be (concepts, neurons) = {(p.shape[1], a.shape[1])}, got {w.shape}."

@@ -1,6 +1,8 @@
 """Own explanation against those of the other neurons (method.md §8).
 
 C = ÂᵀŜ/n (neurons × neurons): what each neuron's explanation scores on each neuron
+
+Images and neurons are padded to few numbers, so that other counts compile nothing.
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ import numpy as np
 from jaxtyping import Bool, Float32, Real
 
 from jaxle.arrays import Array, checks_input
-from jaxle.evaluation.pairs import as_pair, column_blocks, pad_neurons
+from jaxle.evaluation.correlation import standardise
+from jaxle.evaluation.pairs import as_pair, column_blocks
 from jaxle.evaluation.scores import Column, Computed, Evidence, Metric
-from jaxle.stats import standardise
+from jaxle.mesh import round_up
+from jaxle.solve.tiles import bucket
 from jaxle.units import in_units
 
 HIGHEST = jax.lax.Precision.HIGHEST
@@ -56,15 +60,14 @@ def swap(
       ValueError: shapes differ, or a value is not finite.
     """
     simulated, activations, live = as_pair(simulated, activations, live)
-    n_neurons = activations.shape[1]
-    both = in_units(activations), in_units(simulated)
-    a, s = (_standard(jnp.asarray(pad_neurons(x))) for x in both)
+    n_images, n_neurons = activations.shape
+    a, s = _standard(activations), jax.device_put(_standard(simulated))
     width = a.shape[1]
     rivals = np.pad(live, (0, width - n_neurons))
     found = np.zeros((4, width))
     for block in column_blocks(width, 4 * width):
         own = np.arange(block.start, block.stop, dtype=np.int32)
-        found[:, block] = np.stack(_compare(a[:, block], s, rivals, own))
+        found[:, block] = np.stack(_compare(a[:, block], s, rivals, own, np.float32(n_images)))
     diagonal, off, greater, ties = found[:, :n_neurons]
     rank = np.where(live, 1.0 + greater + 0.5 * ties, 0.0)
     specificity = np.where(live, diagonal - off, 0.0)
@@ -77,19 +80,35 @@ def swap(
     return Swap(*arrays, *means)
 
 
-@jax.jit
-def _standard(x):
-    return standardise(x.astype(jnp.float32))[0]
+def _standard(x: Array) -> np.ndarray:
+    """Standardised columns, float32, with rows and columns of zeros up to one of few sizes.
+
+    Rows are a multiple of a power of two, at most a quarter more than there are from 256 on.
+    """
+    x = in_units(x)
+    n_images, n_neurons = x.shape
+    rows = round_up(n_images, max(64, 1 << max(0, (n_images - 1).bit_length() - 3)))
+    padded = np.zeros((rows, bucket(n_neurons)), np.float32)
+    for block in column_blocks(n_neurons, 8 * n_images):
+        padded[:n_images, block] = standardise(np.asarray(x[:, block]).astype(np.float64))
+    return padded
 
 
 @jax.jit
-def _compare(a, s, live, own):
+def _compare(a, s, live, own, n_images):
     """A block of neurons against all explanations.
+
+    Args:
+      a: (rows, block) standardised activations, rows of zeros after those of the images.
+      s: (rows, neurons) standardised simulated activations, the same rows.
+      live: (neurons,) bool, False where padded.
+      own: (block,) each neuron's own column of `s`.
+      n_images: how many rows are images.
 
     Returns:
       own correlation, mean of the others', how many of them are better, how many tie.
     """
-    c = jnp.matmul(a.T, s, precision=HIGHEST) / a.shape[0]
+    c = jnp.matmul(a.T, s, precision=HIGHEST) / n_images
     diagonal = jnp.take_along_axis(c, own[:, None], axis=1)
     other = live[None, :] & (jnp.arange(s.shape[1], dtype=jnp.int32)[None, :] != own[:, None])
     off = jnp.sum(jnp.where(other, c, 0.0), axis=1) / jnp.maximum(1, jnp.sum(other, axis=1))

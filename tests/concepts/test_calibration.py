@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import scipy.sparse
 
 from jaxle.concepts.calibration import (
     BINS,
@@ -147,7 +148,7 @@ def test_tiles_of_two_towers(mesh):
     np.testing.assert_allclose([found.scale, found.shift], [plain.scale, plain.shift], rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["uint8", "bool", "float32", "memory map"])
+@pytest.mark.parametrize("kind", ["uint8", "bool", "float32", ">i4", "memory map", "sparse"])
 def test_arrays_alone_give_what_tiles_give(kind, tmp_path):
     labels, texts, images = world(1.0)
     given, index = labels.rows(np.arange(110)), np.arange(3, 100)
@@ -158,9 +159,10 @@ def test_arrays_alone_give_what_tiles_give(kind, tmp_path):
         images, given = (
             np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("images", "labels")
         )
-    else:
+    elif kind != "sparse":
         given = given.astype(kind)
-    found = calibrate_embeddings(images, texts, given, index)
+    asked = scipy.sparse.csr_array(given) if kind == "sparse" else given
+    found = calibrate_embeddings(images, texts, asked, index)
     np.testing.assert_allclose(found[:2], expected[:2], rtol=1e-4)
     np.testing.assert_allclose(found.quality.nll, expected.quality.nll, rtol=1e-5)
     assert found.source == expected.source and "fitted on 97 images × 14 " in found.source
@@ -193,7 +195,7 @@ def test_blocks_of_images_are_read_and_never_all_at_once(monkeypatch):
         ({"labels": np.ones((110, 14))}, "labels have 14 columns for 15 text embeddings"),
         ({"labels": np.full((110, 15), 0.5)}, "labels must be 0 or 1, got 0.5 at image 0"),
         ({"labels": np.full((110, 15), 2)}, "labels must be 0 or 1, got 2 at image 0"),
-        ({"labels": [[0]]}, "labels must be an array of shape"),
+        ({"labels": "labels.npy"}, "labels must be an array of shape .*, got str: load it first"),
         ({"image_embeddings": np.ones((110, 48))}, "image embedding 0 has length 6.928"),
         ({"text_embeddings": np.ones((15, 47))}, "expected .15 concepts, 48 numbers"),
         ({"index": np.array([0, 110])}, "index holds 110; expected 0 to 109"),

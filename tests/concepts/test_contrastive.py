@@ -1,5 +1,6 @@
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 
 from jaxle.concepts import contrastive
@@ -36,6 +37,13 @@ def test_rows_are_the_equation():
         )
     np.testing.assert_allclose(made.cosines(index), (IMAGES @ TEXTS.T)[index], atol=1e-6)
     np.testing.assert_allclose(made.rows(slice(5, 9)), dense()[5:9], rtol=2e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, lambda x: x.astype(">f4"), jax.device_put])
+def test_kinds_of_embeddings(make):
+    made = ContrastiveConcepts.make(WORDS, make(IMAGES), make(TEXTS), 60.0, -0.09)
+    index, columns = np.array([3, 100, 3, 0]), np.array([36, 2, 2])
+    np.testing.assert_allclose(made.rows(index, columns), dense()[index][:, columns], rtol=2e-5)
 
 
 def test_large_scales_neither_overflow_nor_vanish():

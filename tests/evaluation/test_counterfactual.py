@@ -5,6 +5,7 @@ import json
 
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
 from jaxle.evaluation.contrast import contrast
@@ -102,7 +103,7 @@ def test_it_is_the_same_for_every_kind_of_array_and_for_more_concepts():
     first = counterfactual(explanations, q_a, q_b, a, b, NAMES).to_frame()
     more = [np.concatenate([x, 1 - x], 1) for x in (a, b)]
     names = (*NAMES, *(f"no {name}" for name in NAMES))
-    for make in (jnp.asarray, lambda x: x.astype(np.float32)):
+    for make in (jnp.asarray, pd.DataFrame, lambda x: x.astype(">f4"), lambda x: x.tolist()):
         other = counterfactual(
             explanations, make(q_a), make(q_b), make(more[0]), make(more[1]), names
         )
@@ -111,6 +112,19 @@ def test_it_is_the_same_for_every_kind_of_array_and_for_more_concepts():
                 np.testing.assert_allclose(column, first[name], atol=1e-5)
             else:
                 assert column.tolist() == first[name].tolist()
+
+
+@pytest.mark.parametrize("offset, scale", [(1e8, 1.0), (0.0, 1e-30), (-1e8, 1e30)])
+def test_offsets_and_scales_of_float64_do_not_matter(offset, scale):
+    """10⁸ standard deviations from 0, no neuron ever changed."""
+    a, b, _ = world(60)
+    q_a, q_b = neuron(a, b, np.eye(4)[0], 0.1)
+    far = [(q + offset) * scale for q in (q_a, q_b)]
+    got = counterfactual(table({"dog": scale}), *far, a, b, NAMES)
+    want = counterfactual(table({"dog": 1}), q_a, q_b, a, b, NAMES)
+    np.testing.assert_array_equal(got.changes.outcome, want.changes.outcome)
+    np.testing.assert_allclose(got.changes.real, want.changes.real, atol=1e-6)
+    np.testing.assert_allclose(got.changes.predicted, want.changes.predicted, rtol=1e-6)
 
 
 def test_kinds_are_told_apart():

@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from jaxle.evaluation import labelling
@@ -223,6 +224,29 @@ def test_bias_and_scale_do_not_matter():
     np.testing.assert_allclose(minus.correlation, -one.correlation, atol=0.02)
 
 
+@pytest.mark.parametrize("offset, scale", [(1e8, 1.0), (0.0, 1e-30), (-1e8, 1e30)])
+def test_offsets_and_scales_of_float64_do_not_matter(offset, scale):
+    """10⁸ standard deviations from 0, a neuron was called constant."""
+    a, truth, probs, weights = world()
+    far = (a + offset) * scale
+    sample, one = draw_sample(far, probs, weights * scale, 60), draw_sample(a, probs, weights, 60)
+    np.testing.assert_array_equal(sample.images, one.images)
+    got = estimate(sample, truth[sample.images], far, probs, weights * scale)
+    want = estimate(one, truth[one.images], a, probs, weights)
+    for part, other in zip(got[:4], want[:4], strict=True):
+        np.testing.assert_allclose(part, other, rtol=1e-4)
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, lambda x: x.astype(">f8"), lambda x: x.tolist()])
+def test_kinds_of_array(make):
+    a, truth, probs, weights = world(n=50)
+    given, native = (make(a), make(probs), make(weights)), (a, probs, weights)
+    sample, one = draw_sample(*given, 20), draw_sample(*native, 20)
+    np.testing.assert_array_equal(sample.images, one.images)
+    got = estimate(sample, truth[sample.images], *given)
+    assert got.correlation == estimate(one, truth[one.images], *native).correlation
+
+
 def test_unanswered_rows_are_left_out_and_widen_the_interval():
     given = a, truth, probs, weights = world()
     rho, half, whole, hit = correlation(a, truth, weights), [], [], []
@@ -277,6 +301,8 @@ def test_bad_input_gets_a_sentence():
         ({"weights": weights * 0}, "neuron 0 or its explanation is constant"),
         ({"activations": a * 0 + 1}, "neuron 0 or its explanation is constant"),
         ({"activations": a * np.nan}, "activations must be finite"),
+        ({"activations": np.ma.masked_less(a, 0)}, "activations must have no masked values"),
+        ({"weights": weights.astype(complex)}, "weights must hold real numbers"),
     ):
         given = {"activations": a, "concept_probs": probs, "weights": weights, "n": 20}
         with pytest.raises(ValueError, match=words):
