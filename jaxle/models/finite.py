@@ -7,7 +7,8 @@ made of (convolutions, normalisations, dense layers) hand on what they compute, 
 image and module, made in the same program, costs a tenth of a small network's pass at most.
 
 Not seen is a value that a network's own code makes between two modules and rectifies at once, and
-one inside nn.scan, nn.remat or another lifted transform.
+one inside nn.scan, nn.remat or another lifted transform. So variables that are not finite are
+refused before anything is computed with them (`check_variables`, and the loader for files).
 """
 
 from __future__ import annotations
@@ -21,12 +22,35 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.core import current_trace
+from flax.traverse_util import flatten_dict
+from jax.core import Tracer
 from jaxtyping import Bool, Float, UInt8
 
 from jaxle.arrays import Array
 from jaxle.models.network import Network
 
+_NAMED = 5  # variables in an error
 _Values = list[tuple[str, jax.Array]]  # module path → output, in the order of a forward pass
+
+
+def check_variables(name: str, variables: Mapping[str, Any]) -> None:
+    """Raises a ValueError that names the variables of a network that hold NaN or infinity.
+
+    Variables that are being traced, or that lie on other hosts, are taken as they are.
+    """
+    wrong = []
+    for path, leaf in flatten_dict(variables, sep="/").items():
+        if isinstance(leaf, Tracer) or not getattr(leaf, "is_fully_addressable", True):
+            continue
+        values = np.asarray(leaf)
+        if jnp.issubdtype(values.dtype, jnp.inexact) and not (finite := np.isfinite(values)).all():
+            wrong.append(f"{values[~finite][0]} in {path}")
+    if wrong:
+        more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
+        raise ValueError(
+            f"the variables of network {name!r} hold {', '.join(wrong[:_NAMED])}{more}; "
+            "expected finite numbers"
+        )
 
 
 def probe_finite(

@@ -19,7 +19,7 @@ from jaxle.arrays import Array, checks_input
 from jaxle.images import Preprocess
 from jaxle.mesh import replicated, round_up, split_rows
 from jaxle.models import taps
-from jaxle.models.finite import check_finite, probe_finite
+from jaxle.models.finite import check_finite, check_variables, probe_finite
 from jaxle.models.network import Probed
 from jaxle.models.pixels import Images, listed, pixels
 from jaxle.models.placement import place
@@ -91,7 +91,11 @@ class Model:
         Args:
           variables: a tree of the same shapes, such as `permute_parameters` makes.
           weights_hash: a name for their values.
+
+        Raises:
+          ValueError: variables that are not finite.
         """
+        check_variables(self.name, variables)
         return dataclasses.replace(
             self, variables=place(variables, self.mesh), weights_hash=weights_hash
         )

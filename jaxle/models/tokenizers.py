@@ -7,7 +7,7 @@ A vocabulary is read from a local file, a folder or the hub.
     siglip2   lower case; Gemma's vocabulary; end, padded with <pad>
     clip      byte-pair encoding in lower case; between start and end, padded with 0
 
-A text too long is cut and still ends with the end token.
+A text too long is cut and still ends with the end token; `Tokenizer.cut` names such texts.
 
 Sources: google-research/big_vision, `_canonicalize` in evaluators/proj/image_text/
 prompt_engineering.py, `tokenize` in pp/ops_text.py (eos="sticky", pad_value=1) and `tok` in
@@ -17,6 +17,7 @@ open_clip make it a space); openai/CLIP, clip.py.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import string
@@ -78,8 +79,44 @@ class _Vocabulary(NamedTuple):
     number: Callable[[str], int | None]
 
 
-def load_tokenizer(source: str | Path, style: str, length: int) -> Tokenize:
-    """Returns the function that makes a text tower's input.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tokenizer:
+    """What makes a text tower's input: list of str → int32 (texts, length).
+
+    Attributes:
+      encode: texts → the numbers of their tokens, without special ones.
+      start: what each text begins with.
+      end: the token that it ends with.
+      pad: what fills its row.
+      length: tokens a text.
+    """
+
+    encode: Callable[[Sequence[str]], list[list[int]]]
+    start: tuple[int, ...]
+    end: int
+    pad: int
+    length: int
+
+    def __call__(self, texts: Sequence[str]) -> Int32[np.ndarray, "texts length"]:
+        """Returns the texts' tokens."""
+        tokens = np.full((len(texts), self.length), self.pad, np.int32)
+        for row, found in zip(tokens, self.encode(texts), strict=True):
+            whole = [*self.start, *found[: self._most], self.end]
+            row[: len(whole)] = whole
+        return tokens
+
+    def cut(self, texts: Sequence[str]) -> list[str]:
+        """Returns those texts that have more tokens than a row holds: their ends are not read."""
+        encoded = zip(texts, self.encode(texts), strict=True)
+        return [text for text, found in encoded if len(found) > self._most]
+
+    @property
+    def _most(self) -> int:
+        return self.length - len(self.start) - 1
+
+
+def load_tokenizer(source: str | Path, style: str, length: int) -> Tokenizer:
+    """Returns what makes a text tower's input.
 
     Args:
       source: a file (sentencepiece's `.model`, Hugging Face's `tokenizer.json`, CLIP's `vocab.json`
@@ -87,9 +124,6 @@ def load_tokenizer(source: str | Path, style: str, length: int) -> Tokenize:
         ("org/name[@revision][:file]").
       style: a key of `STYLES`.
       length: tokens a text.
-
-    Returns:
-      list of str → int32 (texts, length).
 
     Raises:
       ValueError: unknown style, no such file, a damaged one, or one of another style.
@@ -108,19 +142,12 @@ def load_tokenizer(source: str | Path, style: str, length: int) -> Tokenize:
             )
         return found
 
-    start = [] if rule.start is None else [number(rule.start)]
-    end, pad = number(rule.end), 0 if rule.pad is None else number(rule.pad)
+    def encode(texts: Sequence[str]) -> list[list[int]]:
+        return vocabulary.encode([rule.clean(text) for text in texts])
 
-    def tokenize(texts: Sequence[str]) -> Int32[np.ndarray, "texts length"]:
-        tokens = np.full((len(texts), length), pad, np.int32)
-        for row, found in zip(
-            tokens, vocabulary.encode([rule.clean(text) for text in texts]), strict=True
-        ):
-            whole = [*start, *found[: length - len(start) - 1], end]
-            row[: len(whole)] = whole
-        return tokens
-
-    return tokenize
+    start = () if rule.start is None else (number(rule.start),)
+    pad = 0 if rule.pad is None else number(rule.pad)
+    return Tokenizer(encode, start, number(rule.end), pad, length)
 
 
 def unreadable(tokenize: Tokenize, texts: Sequence[str]) -> list[str]:

@@ -25,7 +25,7 @@ from jaxle.models.model import Model
 from jaxle.models.network import Probed
 from jaxle.models.pixels import Images
 from jaxle.models.suffix import Suffix
-from jaxle.models.tokenizers import Tokenize, unreadable
+from jaxle.models.tokenizers import Tokenizer, unreadable
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,11 +35,11 @@ class TwoTower:
     Attributes:
       image: the whole network as a Model, whose output for images is their embedding: its taps are
         the image tower's, `img/…`.
-      load_tokenizer: makes the function from texts to int32 tokens (texts, length), on first use.
+      load_tokenizer: makes what turns texts into int32 tokens (texts, length), on first use.
     """
 
     image: Model
-    load_tokenizer: Callable[[], Tokenize] = dataclasses.field(repr=False)
+    load_tokenizer: Callable[[], Tokenizer] = dataclasses.field(repr=False)
 
     @property
     def name(self) -> str:
@@ -147,7 +147,7 @@ class TwoTower:
         Batches have one fixed shape, so that one compilation serves any number of texts.
 
         Args:
-          texts: a list of str.
+          texts: a list of str; of what is longer than the context (`cut`) the end is not read.
           batch_size: texts a forward pass.
 
         Returns:
@@ -181,8 +181,13 @@ class TwoTower:
         SigLIP; their embeddings would mean nothing."""
         return unreadable(self.tokenize, texts)
 
+    def cut(self, texts: Sequence[str]) -> list[str]:
+        """Returns those texts that are longer than this tower's context: their ends are not read,
+        so that names which differ there alone are embedded alike."""
+        return self.tokenize.cut(texts)
+
     @functools.cached_property
-    def tokenize(self) -> Tokenize:
+    def tokenize(self) -> Tokenizer:
         """list of str → int32 (texts, length)."""
         return self.load_tokenizer()
 

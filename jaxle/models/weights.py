@@ -169,7 +169,7 @@ def _flax(source: Tensors) -> Tensors:
 
 
 FLAX = Layout(
-    (Rename(r"((?:params|batch_stats)/.+)", r"\1"),),
+    (Rename(r"(.+/.+)", r"\1"),),  # whatever collections the network has
     ignored=(r"opt(?:_state|imizer)?/.*", "step"),
     prepare=_flax,
 )

@@ -20,6 +20,7 @@ from jaxle.models.checkpoints import Tensors, flatten, read, tensors_hash, weigh
 from jaxle.models.declared import Declared, config_json
 from jaxle.models.download import locate
 from jaxle.models.entry import DTYPES, Entry, Making, Text, cast, make, own_entry, preprocess_of
+from jaxle.models.finite import check_variables
 from jaxle.models.model import Model
 from jaxle.models.placement import place
 from jaxle.models.tokenizers import beside, load_tokenizer
@@ -460,6 +461,7 @@ def load_model(
     if random_init_seed is not None:
         made, digest = making(entry), f"random_init:{random_init_seed}"
         variables = made.draw(random_init_seed)
+        check_variables(name, variables)
     else:
         path, what, tensors, digest = _read(name, entry, weights)
         if entry.adapt is not None:

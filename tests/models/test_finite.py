@@ -1,5 +1,8 @@
 """Values that are not finite are seen before a rectifier makes numbers of them."""
 
+import sys
+from types import SimpleNamespace
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,6 +12,7 @@ import pytest
 from jaxle.images import Preprocess
 from jaxle.models.finite import check_finite, probe_finite
 from jaxle.models.model import Model
+from jaxle.models.zoo import load_model
 
 SIZE = 64
 
@@ -78,3 +82,27 @@ def test_inside_a_lifted_transform_nothing_is_watched(images):
     network = model(lifted=True)
     *_, finite = probe_finite(network, images, {})
     assert finite.shape == (5, 3) and finite.all()
+
+
+class Broken(nn.Module):
+    """Rectifies what its own variables make inside its one call, where no module shows it."""
+
+    @nn.compact
+    def __call__(self, x):
+        kernel = self.param("kernel", nn.initializers.constant(np.nan), (3, 4))
+        shift = self.variable("constants", "shift", lambda: jnp.full((1, 4), -jnp.inf)).value
+        return nn.relu(x.mean((1, 2)) @ kernel + shift)
+
+
+def test_variables_that_are_not_finite_are_refused_by_path(monkeypatch):
+    monkeypatch.setitem(sys.modules, "broken_net", SimpleNamespace(Net=Broken))
+    fields = {"resize": "none", "size": SIZE}
+    words = r"'broken_net:Net' hold -inf in constants/shift, nan in params/kernel; expected finite"
+    with pytest.raises(ValueError, match=words):
+        load_model("broken_net:Net", random_init_seed=0, preprocess=fields)
+    whole = {"params": {"kernel": np.ones((3, 4))}, "constants": {"shift": np.zeros((1, 4))}}
+    network = load_model("broken_net:Net", whole, preprocess=fields)
+    with pytest.raises(ValueError, match=r"hold inf in params/kernel; expected finite"):
+        network.with_variables(
+            {**whole, "params": {"kernel": np.full((3, 4), np.inf, np.float32)}}, "other"
+        )

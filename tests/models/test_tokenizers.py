@@ -127,6 +127,21 @@ def test_underscores_are_spaces_as_in_big_vision(spiece):
     )
 
 
+@pytest.mark.parametrize("style, special", [("siglip", 1), ("siglip2", 1), ("clip", 2)])
+def test_texts_longer_than_the_context_are_named(style, special, request):
+    """Two names that differ after it alone are read alike."""
+    folder = request.getfixturevalue({"siglip": "spiece", "siglip2": "gemma"}.get(style, style))
+    long = ["a " * 30 + "red", "a " * 30 + "blue", "a"]
+    whole = tokenizers.load_tokenizer(folder, style, 256)
+    n = len(whole.encode(long[:1])[0])
+    assert not whole.cut(long)
+    exact = tokenizers.load_tokenizer(folder, style, n + special)
+    assert long[0] not in exact.cut(long)
+    short = tokenizers.load_tokenizer(folder, style, 20)
+    assert short.cut(long) == long[:2]
+    np.testing.assert_array_equal(*short(long[:2]))
+
+
 def test_siglip_2s_are_transformers(gemma):
     from transformers import Siglip2Tokenizer
 

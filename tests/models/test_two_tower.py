@@ -16,6 +16,7 @@ from jaxle.images import Preprocess
 from jaxle.mesh import make_mesh
 from jaxle.models import siglip, vit, zoo
 from jaxle.models.model import Model
+from jaxle.models.tokenizers import Tokenizer
 from jaxle.models.two_tower import TwoTower
 
 # As small as the scenes': patch 16 on 64 × 64; widths that an axis of 4 divides, heads that it does
@@ -229,7 +230,8 @@ def test_what_is_wrong_is_one_sentence(folder, model, tmp_path):
     (tmp_path / "alone.npz").write_bytes((folder / "small.npz").read_bytes())
     alone = zoo.load_model("small", tmp_path / "alone.npz")  # pictures need no tokenizer
     assert alone.embed_images(IMAGES[:1]).shape == (1, 24)
-    foreign = TwoTower(model.image, lambda: lambda texts: np.full((len(texts), 12), 120, np.int32))
+    tokens = Tokenizer(lambda texts: [[120]] * len(texts), (), 120, 120, 12)
+    foreign = TwoTower(model.image, lambda: tokens)
     with pytest.raises(ValueError, match="gives token 120, but the text tower of small knows 120"):
         foreign.embed_texts(["x"])
     with pytest.raises(
