@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from jaxle.data.loader import batches
-from jaxle.data.sources import Source, Subset, names_of, open_source
+from jaxle.data.sources import Source, Subset, class_ends, names_of, open_source
 from jaxle.images import Preprocess
 
 IMAGES = np.arange(30, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
@@ -169,6 +169,21 @@ def test_every_source_names_its_images(arrays, tmp_path):
     assert names_of(open_source(f"arrays:{arrays}"))[29] == "image 29 of images.npy"
     few = open_source(f"arrays:{arrays}", limit=3)
     assert names_of(few) == [f"image {few[i][0][0, 0, 0]} of images.npy" for i in range(3)]
+
+
+def test_an_image_of_the_first_and_of_the_last_class_is_shown(tmp_path):
+    for number in (1, 2, 10):
+        (tmp_path / "val" / str(number)).mkdir(parents=True)
+        Image.new("RGB", (3, 3)).save(tmp_path / "val" / str(number) / "a.png")
+    (tmp_path / "val" / "classes.txt").write_text("cat\ndog\ntruck\n")
+    folder = open_source(f"folder:{tmp_path}/val")
+    assert class_ends(folder) == "1/a.png is 'cat'; 10/a.png is 'truck'"
+    few = open_source(f"folder:{tmp_path}/val", limit=1)
+    assert class_ends(few).count(" is ") == 1
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    np.save(bare / "images.npy", np.zeros((4, 3, 3, 3), np.uint8))
+    assert class_ends(open_source(f"arrays:{bare}")) == ""
 
 
 def test_scenes_follow_the_seed():
