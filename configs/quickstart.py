@@ -7,9 +7,9 @@
 side: `label` explains with the world's exact labels and the paper's search; `preconditioned` with
 jaxle's own search, at no greater mean length; `siglip` with the probabilities of a small SigLIP for
 the world's words and some 400 foreign ones, which screening must throw out. All are simulated by a
-second, larger SigLIP, and those by labels by the labels too. Beside each score stand the
-dense-ridge ceiling (the best that these concepts can do at any length) and the same run on the
-untrained network.
+second, larger SigLIP, and those by labels by the labels too. Beside each score stand the ceiling
+(the best that these concepts can do at any length) and the same run on five untrained networks: how
+many neurons are better explained than theirs.
 """
 
 from jaxle.pipeline import defaults
@@ -26,7 +26,6 @@ def get_config(variant: str = ""):
     config.methods.preconditioned = defaults.label("preconditioned", no_longer_than="label")
     config.methods.siglip = defaults.siglip("scenes_siglip_s")
     config.simulators.siglip = defaults.tower("scenes_siglip_m")
-    config.evaluation.untrained = True
-    config.evaluation.permutations = 2
+    config.evaluation.controls = 5
     config.evaluation.counterfactual = 400
     return config

@@ -13,9 +13,11 @@ import scipy.sparse
 import jaxle
 from jaxle import Explanation, Explanations, Split
 from jaxle.evaluation.contributions import contributions_of
+from jaxle.evaluation.controls import better_than_controls
 from jaxle.evaluation.detection import detection, top_threshold
-from jaxle.evaluation.discoveries import benjamini_hochberg, p_values
+from jaxle.evaluation.discoveries import benjamini_hochberg
 from jaxle.evaluation.intervals import bootstrap, paired
+from jaxle.evaluation.permutation import permutation_test
 from jaxle.evaluation.self_test import self_test
 from jaxle.evaluation.swap import swap
 from jaxle.intervention.ablation import linear_ablation_scores
@@ -261,7 +263,8 @@ REFUSED = [
     (lambda: detection(A, A, A[:, :1], A[:, :1]), "the same neurons, got 2 and 1 columns"),
     (lambda: top_threshold(A, 0), "alpha must be a number in (0, 1), got 0"),
     (lambda: top_threshold(A, "5%"), "alpha must be a number in (0, 1), got '5%'"),
-    (lambda: p_values(A[0], np.array([np.nan])), "null must be finite, got nan"),
+    (lambda: permutation_test(A, A, draws=0.5), "draws must be a whole number of at least 0"),
+    (lambda: better_than_controls(A[0], []), "at least one untrained network"),
     (lambda: benjamini_hochberg(A[0] + 1), "p must hold one p-value from 0 to 1 a neuron"),
     (lambda: self_test(A, A), "labels must be 0 or 1, got"),
     (lambda: contributions_of(TABLE, A, P, ["x", "y", "z"]), "lack"),
@@ -272,6 +275,7 @@ REFUSED = [
     (evaluate(q=True), "q must be a number in (0, 1), got True"),
     (evaluate(draws=-1), "draws must be a whole number of at least 0, got -1"),
     (evaluate(permutations=1.5), "permutations must be a whole number of at least 0, got 1.5"),
+    (evaluate(controls=[A[0] + 9]), "controls[0] must hold one correlation from −1 to 1 a neuron"),
     (evaluate(seed="0"), "seed is '0'; expected an integer"),
     (evaluate(ceiling="no"), "ceiling must be True or False, got 'no'"),
     (evaluate(min_top5=-1), "min_top5 must be a number in [0, 1], got -1"),

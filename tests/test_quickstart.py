@@ -58,6 +58,8 @@ def test_quickstart(tmp_path, tmp_path_factory):
     assert record["mean_correlation"] <= record["mean_ceiling"]
     assert record["untrained_mean_correlation"] < record["mean_correlation"] / 2
     assert record["mean_length"] <= 6 and record["n_explained"] == record["n_neurons"]
+    assert record["n_controls"] == 5 and record["n_better"] == record["n_neurons"]
+    assert record["better_probability_low"] > 0.8 and record["excess_low"] > 0.3
     siglip = records["layer3", "siglip", "siglip"]
     assert siglip["screened_out_foreign"] >= 0.95 and siglip["mean_correlation"] >= 0.6
     assert siglip["untrained_mean_correlation"] < siglip["mean_correlation"] / 2

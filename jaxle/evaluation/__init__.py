@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from jaxle.columns import Column
 from jaxle.evaluation import (
     ceiling,
+    controls,
     correlation,
     cosine,
     detection,
@@ -34,6 +35,7 @@ METRICS: dict[str, Metric] = {
     "correlation": correlation.METRIC,
     "bootstrap": intervals.METRIC,
     "swap": swap.METRIC,
+    "controls": controls.METRIC,
     "discoveries": discoveries.METRIC,
     "cosine": cosine.METRIC,
     "detection": detection.METRIC,

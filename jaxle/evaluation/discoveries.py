@@ -1,10 +1,14 @@
-"""From scores and a null to a statement about a layer: "x of K neurons explained at q = 0.05".
+"""From p-values to a statement about a layer: "x of K neurons explained at q = 0.05".
 
-    p_k = (1 + #{null ≥ observed_k}) / (1 + #null)
+    p_k of `evaluation.permutation`, or any other
     q_(i) = min_{j ≥ i} p_(j)·m/j over the m live neurons, p ascending;   found: q ≤ level
 
-Source: method.md §8; Phipson & Smyth 2010 (https://doi.org/10.2202/1544-6115.1585) for p, which is
-never 0; Benjamini & Hochberg 1995 (https://doi.org/10.1111/j.2517-6161.1995.tb02031.x) for q.
+*Explained* says that a neuron and its explanation have something to do with each other, which holds
+for random features, too. "Better explained than an untrained network's" is `evaluation.controls`.
+Where not even the smallest p-values that these images and draws allow would be found, there is no
+count (`n_explainable` is 0).
+Source: method.md §8; Benjamini & Hochberg 1995
+(https://doi.org/10.1111/j.2517-6161.1995.tb02031.x).
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Real
 
 from jaxle.arrays import check_live, checks_input
-from jaxle.evaluation.correlation import correlation
+from jaxle.evaluation.permutation import permutation_test
 from jaxle.evaluation.scores import Column, Computed, Evidence, Metric
 
 
@@ -30,36 +34,6 @@ class Discoveries(NamedTuple):
 
 
 @checks_input
-def p_values(
-    observed: Real[np.ndarray, " neurons"],
-    null: Real[np.ndarray, "*scores"],
-    live: Bool[np.ndarray, " neurons"] | None = None,
-) -> Float64[np.ndarray, " neurons"]:
-    """Returns how often chance does at least as well, for scores of which larger is better.
-
-    With N null values no p-value lies below 1/(1 + N). To find x of m neurons at level q, N must
-    reach about m/(q·x), which is 1/(q·x) permutations of all of them.
-
-    Args:
-      observed: (neurons,) real.
-      null: scores under chance, any shape, pooled; none at all gives p = 1.
-      live: (neurons,) bool; the others get p = 1. None for all.
-
-    Returns:
-      (neurons,) float64 in (0, 1].
-
-    Raises:
-      ValueError: a value that is not finite, or `live` of another shape.
-    """
-    observed, null = np.asarray(observed), np.sort(np.asarray(null).ravel())
-    for name, values in (("observed", observed), ("null", null)):
-        if not np.isfinite(values).all():
-            raise ValueError(f"{name} must be finite, got {values[~np.isfinite(values)][0]}.")
-    above = len(null) - np.searchsorted(null, observed, side="left")
-    return np.where(check_live(live, observed.shape), (1.0 + above) / (1.0 + len(null)), 1.0)
-
-
-@checks_input
 def benjamini_hochberg(
     p: Real[np.ndarray, " neurons"],
     q: float = 0.05,
@@ -67,8 +41,8 @@ def benjamini_hochberg(
 ) -> Discoveries:
     """Finds the neurons to call explained: on average at most a share `q` of them is not.
 
-    Holds for p-values that are independent or positively dependent, as those of neurons with a
-    pooled null are.
+    Holds for p-values that are independent or positively dependent, as those of neurons that are
+    compared with the same control are.
 
     Args:
       p: (neurons,) p-values.
@@ -97,20 +71,25 @@ def benjamini_hochberg(
 
 
 def _compute(evidence: Evidence) -> Computed:
-    if evidence.null is None:
+    if evidence.permutations == 0:
         return {}, {}
-    null = evidence.null[:, evidence.live]
-    p = p_values(correlation(evidence.simulated, evidence.activations), null, evidence.live)
-    found = benjamini_hochberg(p, evidence.q, evidence.live)
-    facts = {"n_explained": found.n_found, "q": evidence.q}
-    if evidence.null_val is not None:
-        facts["permuted_val_correlation"] = _mean(evidence.null_val[:, evidence.live])
-    facts["permuted_correlation"] = _mean(null)
-    return {"p_value": p, "q_value": found.q_values}, facts
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if values.size else 0.0
+    test = permutation_test(
+        evidence.simulated,
+        evidence.activations,
+        draws=evidence.permutations,
+        seed=evidence.seed,
+    )
+    live, q = evidence.live, evidence.q
+    found = benjamini_hochberg(np.where(live, test.p_values, 1.0), q, live)
+    best = benjamini_hochberg(np.where(live, test.smallest, 1.0), q, live)
+    facts = {
+        "q": q,
+        "n_explainable": best.n_found,
+        "smallest_p": float(test.smallest[live].min(initial=1.0)),
+    }
+    if best.n_found:
+        facts["n_explained"] = found.n_found
+    return {"p_value": np.where(live, test.p_values, 1.0), "q_value": found.q_values}, facts
 
 
 METRIC = Metric(
@@ -120,8 +99,8 @@ METRIC = Metric(
             0.0,
             1.0,
             "lower",
-            "(1 + number of null scores ≥ ρ)/(1 + null scores), the null being the same search on "
-            "permuted activations, pooled over live neurons",
+            "(1 + number of permutations of the test images with ρ at least as large)/"
+            "(1 + permutations): is there any correlation at all",
             averaged=False,
         ),
         Column(

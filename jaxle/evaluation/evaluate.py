@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ from jaxtyping import Real
 
 from jaxle.arrays import (
     Array,
-    Rows,
     as_matrix,
     as_probabilities,
     check_equal_rows,
@@ -22,8 +22,8 @@ from jaxle.compilation import use_compilation_cache
 from jaxle.data.splits import Split, check_split
 from jaxle.evaluation import CEILING, METRICS, find_metrics
 from jaxle.evaluation.ceiling import dense_correlation
-from jaxle.evaluation.nulls import permute_and_refit
-from jaxle.evaluation.scores import Evidence, Metric, Scores, live, score
+from jaxle.evaluation.controls import control_correlations
+from jaxle.evaluation.scores import DRAWS, Evidence, Metric, Scores, live, score
 from jaxle.evaluation.simulation import check_columns, check_kind, simulate
 from jaxle.explanations import Explanations
 from jaxle.options import number
@@ -43,8 +43,8 @@ def evaluate(
     *,
     split: Split | Mapping[str, Any] | None = None,
     explainer_probs: Real[Array, "images concepts"] | None = None,
-    refit: Callable[[Rows], Explanations] | None = None,
-    permutations: int = 5,
+    controls: Sequence[Scores | Real[Array, " _"]] = (),
+    permutations: int = DRAWS,
     draws: int = 1000,
     q: float = 0.05,
     seed: int = 0,
@@ -68,11 +68,11 @@ def evaluate(
         `explanations.split`.
       explainer_probs: (images, concepts), the probabilities of the same concepts that the
         explanations were found with, for the ceiling; None takes `concept_probs`.
-      refit: activations → explanations of all neurons, by the options of the real fit, such as
-        `lambda values: jaxle.explain(values, explainer_probs, concepts, split=split)`. It is called
-        with permuted activations, which are indexed like an array, for p- and q-values; None: none.
-      permutations: how many such null fits; p-values cannot fall below
-        1/(1 + permutations · neurons).
+      controls: of the same layer of untrained networks, explained by the same method: what
+        `evaluate` gave for each, or the correlations of its live neurons. With five or more,
+        `n_better` counts the neurons better explained than an untrained network's.
+      permutations: of the test images, for the p-value that a neuron and its explanation have
+        anything to do with each other; 0 for none.
       draws: bootstrap draws of the images; 0 for no intervals.
       q: false discovery rate.
       seed: of every draw, an integer from 0 to 2⁶⁴ − 1.
@@ -98,6 +98,7 @@ def evaluate(
     min_top5 = number("min_top5", min_top5, float, low=0, high=1)
     ceiling, raw = number("ceiling", ceiling, bool), number("raw_features", raw_features, bool)
     check_kind(explanations)
+    beside = control_correlations(controls)
     concepts = take_names(concepts, concept_probs)
     given, activations = activations, as_matrix(activations, "activations")
     n_images, n_neurons = activations.shape
@@ -118,22 +119,17 @@ def evaluate(
         metrics = METRICS
     table = metrics if isinstance(metrics, Mapping) else find_metrics(metrics)
 
-    def on_test(found: Explanations) -> np.ndarray:
-        return simulate(found, concept_probs, concepts, split.test, raw_features=raw)
+    def simulated(index: np.ndarray) -> np.ndarray:
+        return simulate(explanations, concept_probs, concepts, index, raw_features=raw)
 
-    null = None
-    if refit is not None and permutations:
-        null = permute_and_refit(
-            activations, split, refit, on_test, permutations=permutations, seed=seed
-        )
     evidence = Evidence(
-        simulated_val=simulate(explanations, concept_probs, concepts, split.val, raw_features=raw),
+        simulated_val=simulated(split.val),
         activations_val=np.asarray(activations[split.val]),
-        simulated=on_test(explanations),
+        simulated=simulated(split.test),
         activations=np.asarray(activations[split.test]),
         live=live(explanations),
-        null=None if null is None else null.test_correlation,
-        null_val=None if null is None else null.val_correlation,
+        controls=beside,
+        permutations=permutations,
         draws=draws,
         q=q,
         seed=seed,
@@ -160,7 +156,7 @@ def evaluate(
         units=units,
     )
     best = dense_correlation(measured, rows, activations, split.test)
-    return Scores({**found.columns, CEILING.name: best}, found.facts)
+    return dataclasses.replace(found, columns={**found.columns, CEILING.name: best})
 
 
 @checks_input

@@ -1,25 +1,25 @@
-"""Nulls: what a score is worth when there is nothing to find (method.md §8).
+"""What a search finds where there is nothing to find (method.md §8).
 
-    permute and refit  activations permuted over train ∪ val, the whole search run again, its
-                       explanations scored on the real test activations
+    permute and refit  activations permuted over train ∪ val, the whole search run again: what it
+                       reports on val is its optimism, what chance gives the best of many
     random concepts    words that mean nothing, for an encoder; or labels permuted over images
 
-If a neuron has nothing to do with the concepts, its train and val activations are exchangeable
-given test, so that the refitted score has exactly the distribution of the observed one. The
-correlations of the null are all close to N(0, 1/n_test). So they may be pooled over neurons (a few
-permutations each), as long as a neuron fires on more than a handful of test images
-(tests/evaluation/test_nulls.py shows it for three marginal distributions). `swap` is another null.
+The refitted explanations' correlations with the real test activations are no null for ρ. What such
+an explanation says is arbitrary, but it speaks of concepts, and a neuron that responds to concepts
+correlates with arbitrary sums of them: in real layers these correlations spread 1.4 to 5.4 times as
+widely as chance would, 1/√n. P-values are made by permuting test images instead
+(`evaluation.permutation`). `swap` is another null.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int, Real
 
-from jaxle.arrays import Array, Rows
+from jaxle.arrays import Array
 from jaxle.data.splits import Split, shuffled
 from jaxle.evaluation.correlation import correlation
 from jaxle.explanations import Explanations
@@ -30,13 +30,13 @@ CODAS = ("", "l", "n", "r", "x")
 STREAM = 1 << 32  # permutations here draw from streams of their own, apart from the split's
 
 
-class Permuted(NamedTuple):
+class Refits(NamedTuple):
     """Scores of explanations that were fitted to permuted activations."""
 
     # as the search reports it: the optimism of choosing the best
-    val_correlation: Float32[np.ndarray, "permutations neurons"]
-    # with the real test activations: the null of the test score
-    test_correlation: Float32[np.ndarray, "permutations neurons"]
+    val_correlation: Float32[np.ndarray, "refits neurons"]
+    # with the real test activations: about 0 on average
+    test_correlation: Float32[np.ndarray, "refits neurons"]
 
 
 class PermutedActivations:
@@ -92,47 +92,39 @@ class PermutedActivations:
         return found
 
 
-def permute_and_refit(
-    activations: Real[Array, "images neurons"],
-    split: Split,
-    refit: Callable[[Rows], Explanations],
+def score_refits(
+    found: Iterable[Explanations],
     simulate: Callable[[Explanations], np.ndarray],
-    *,
-    permutations: int = 1,
-    seed: int = 0,
-) -> Permuted:
-    """Scores what the whole search finds when the activations belong to other images.
+    activations: Real[Array, "images neurons"],
+) -> Refits:
+    """Returns what explanations of permuted activations score: the optimism of the search.
 
-    The test correlations are the null of `discoveries.p_values`, pooled over live neurons.
+    Such explanations are `jaxle.explain(PermutedActivations(activations, split, seed, i), …)`, with
+    the options of the real ones, for i = 0, 1, …
 
     Args:
-      activations: (images, neurons).
-      split: the images that fit, choose and score.
-      refit: `PermutedActivations` → explanations of all neurons, such as `jaxle.explain` with the
-        options of the real fit. It reads train and val images only.
-      simulate: explanations → (test images, neurons), on the images `split.test` in that order.
-      permutations: how many; each costs a fit and a search.
-      seed: integer from 0 to 2⁶⁴ − 1.
+      found: of each permutation, the explanations of all neurons in order.
+      simulate: explanations → (images, neurons) on the test images.
+      activations: (images, neurons), the real ones on the same images.
 
     Returns:
-      Permuted. A neuron without an explanation has 0 in both.
+      Refits. A neuron without an explanation has 0 in both.
 
     Raises:
-      ValueError: the refit explains another number of neurons.
+      ValueError: the explanations are of another number of neurons.
     """
-    test, n_neurons = np.asarray(activations[split.test]), activations.shape[1]
-    shape = (permutations, n_neurons)
-    val, scores = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    for number in range(permutations):
-        explanations = refit(PermutedActivations(activations, split, seed, number))
+    n_neurons = activations.shape[1]
+    val, test = [], []
+    for explanations in found:
         if len(explanations) != n_neurons:
             raise ValueError(
-                f"refit gave {len(explanations)} explanations for {n_neurons} neurons: "
+                f"a refit gave {len(explanations)} explanations for {n_neurons} neurons: "
                 "expected one a neuron, in order."
             )
-        val[number] = [row.val_correlation or 0.0 for row in explanations]
-        scores[number] = correlation(simulate(explanations), test)
-    return Permuted(val, scores)
+        val.append([row.val_correlation or 0.0 for row in explanations])
+        test.append(correlation(simulate(explanations), activations))
+    shape = (len(val), n_neurons)
+    return Refits(*(np.asarray(x, np.float32).reshape(shape) for x in (val, test)))
 
 
 def nonsense_names(n: int, seed: int, avoid: Collection[str] = ()) -> list[str]:
@@ -169,8 +161,8 @@ def permuted_rows(rows: Callable[..., Any], n_images: int, seed: int) -> Callabl
     and simulate with it: explanations then score about 0 on test, and on val what choosing the best
     of so many concepts earns by itself. All columns move together, so that each keeps its frequency
     and its correlations with the others; only the link to the images is cut. All neurons use the
-    same permutation, so that their scores are not independent. `permute_and_refit` has a
-    permutation for each neuron: use it where scores are pooled over neurons.
+    same permutation, so that their scores are not independent; `PermutedActivations` has one for
+    each neuron.
 
     Args:
       rows: (row index, column index) → (rows, columns) 0 or 1, such as `LabelConcepts.rows`.

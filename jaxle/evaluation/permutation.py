@@ -18,6 +18,7 @@ Source: method.md §8; Phipson & Smyth 2010 (https://doi.org/10.2202/1544-6115.1
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -29,12 +30,12 @@ from scipy.special import gammaln
 from jaxle.arrays import Array, checks_input
 from jaxle.evaluation.correlation import standardise
 from jaxle.evaluation.pairs import as_pair
+from jaxle.evaluation.scores import DRAWS
 from jaxle.options import number
 from jaxle.options import seed as read_seed
 from jaxle.solve import tiles
 from jaxle.units import in_units
 
-DRAWS = 5000
 TIES = 2e-6  # ρ that differ by less are equal: sums in another order
 BLOCK = 1 << 22  # numbers of a block of permutations, and of permuted simulations
 STREAM = (1 << 32) + (1 << 20)  # of random numbers, apart from those of `evaluation.nulls`
@@ -97,15 +98,21 @@ def _padded(x: np.ndarray, width: int) -> np.ndarray:
 def _count(s: np.ndarray, a: np.ndarray, draws: int, seed: int) -> np.ndarray:
     """(neurons,) number of draws that correlate at least as well as the images as they are."""
     n_images = len(s)
-    rng = np.random.Generator(np.random.Philox(key=np.array([seed, STREAM], np.uint64)))
-    size = max(1, BLOCK // n_images)
+    size = max(1, min(draws, BLOCK // n_images))
     total = np.zeros(s.shape[1], np.int64)
-    s, a = jnp.asarray(s), jnp.asarray(a)
+    both = jnp.asarray(s), jnp.asarray(a)
     for start in range(0, draws, size):
-        orders = np.tile(np.arange(n_images, dtype=np.int32), (size, 1))
-        orders = rng.permuted(orders, axis=1, out=orders)
-        total += np.asarray(_above(s, a, orders, min(size, draws - start)))
+        orders = _orders(n_images, size, seed, start)
+        total += np.asarray(_above(*both, orders, min(size, draws - start)))
     return total
+
+
+@functools.lru_cache(maxsize=1)  # the layers of a run share them
+def _orders(n_images: int, size: int, seed: int, start: int) -> jax.Array:
+    """(size, images) int32, the permutations from number `start` on."""
+    rng = np.random.Generator(np.random.Philox(key=np.array([seed, STREAM + start], np.uint64)))
+    orders = np.tile(np.arange(n_images, dtype=np.int32), (size, 1))
+    return jnp.asarray(rng.permuted(orders, axis=1, out=orders))
 
 
 @jax.jit

@@ -1,6 +1,6 @@
 """Scores of a layer: columns of scores.csv and facts of summary.json, each from one metric.
 
-    Evidence (simulated and real activations, null) × metrics → Scores (a value a neuron, facts)
+    Evidence (simulated and real activations, controls) × metrics → Scores (a value a neuron, facts)
 
 A run and `jaxle.evaluate` call the same `score` with the same `Evidence`. A metric of your own is
 one `Metric` object, named "package.module:NAME" in a config.
@@ -23,6 +23,7 @@ from jaxle.explanations import Explanations
 
 __all__ = ["Column", "Evidence", "Metric", "Scores", "live", "score"]
 
+DRAWS = 2000  # permutations of the test images: counts stay within one neuron over seeds
 # columns of scores.csv that name a row, before those of metrics
 LEADING = ("tap", "unit", "method", "simulator", "flag", "length", "val_correlation")
 
@@ -36,8 +37,8 @@ class Evidence:
         without images where there are none.
       simulated, activations: on the test images, where everything is scored.
       live: which neurons are not dead; means and competitions are over these.
-      null: test correlations of the same search on permuted activations; None where it was not run.
-      null_val: the same on val, as that search reports it.
+      controls: test correlations of the live neurons of each untrained network.
+      permutations: of the test images, for p-values; 0 for none.
       draws: bootstrap draws; 0 for no intervals.
       q: false discovery rate.
       seed: of every draw.
@@ -48,8 +49,8 @@ class Evidence:
     simulated: Real[Array, "images neurons"]
     activations: Real[Array, "images neurons"]
     live: Bool[np.ndarray, " neurons"]
-    null: Real[np.ndarray, "permutations neurons"] | None = None
-    null_val: Real[np.ndarray, "permutations neurons"] | None = None
+    controls: tuple[Real[np.ndarray, " _"], ...] = ()
+    permutations: int = DRAWS
     draws: int = 1000
     q: float = 0.05
     seed: int = 0
@@ -79,10 +80,12 @@ class Scores:
     Attributes:
       columns: name → a value a neuron, in the order of scores.csv.
       facts: name → JSON value, of the layer.
+      live: which neurons are not dead; None where that is not known.
     """
 
     columns: Mapping[str, np.ndarray]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    live: Bool[np.ndarray, " neurons"] | None = None
 
     def to_frame(self, explanations: Explanations | None = None) -> pd.DataFrame:
         """Returns a table with one row a neuron and one column a score.
@@ -141,7 +144,7 @@ def score(evidence: Evidence, metrics: Mapping[str, Metric]) -> Scores:
             if fact in facts:
                 raise ValueError(f"metric {name!r} gives the fact {fact!r} of another metric.")
             facts[fact] = _check_fact(name, fact, value)
-    return Scores(columns, facts)
+    return Scores(columns, facts, evidence.live)
 
 
 def live(explanations: Explanations) -> Bool[np.ndarray, " neurons"]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxle.evaluation import METRICS
+from jaxle.evaluation.scores import DRAWS
 from jaxle.explainers.linear import Greedy
 from jaxle.explainers.preconditioned import Preconditioned
 from jaxle.models.taps import POOLS
@@ -115,10 +116,13 @@ class Evaluation:
     """How far explanations can be trusted."""
 
     ceiling: bool = option(True, "dense ridge on all concepts, beside every score")
-    untrained: bool = option(False, "the whole run again on the re-initialised network")
+    controls: int = option(
+        0, "untrained networks to be better than, each of its own seed; five or more", low=0
+    )
     shuffled: bool = option(False, "and on the network with every parameter tensor shuffled")
     draws: int = option(1000, "bootstrap resamples of the test images; 0 = no intervals", low=0)
-    permutations: int = option(5, "refits on permuted activations, for p-values; 0 = none", low=0)
+    permutations: int = option(DRAWS, "of the test images, for p-values; 0 = none", low=0)
+    refits: int = option(0, "on permuted activations: how optimistic val correlations are", low=0)
     q: float = option(0.05, "false discovery rate of the neurons explained", above=0, below=1)
     metrics: tuple[str, ...] = option(
         tuple(METRICS), "columns of scores.csv: rows of evaluation.METRICS, or package.module:NAME"

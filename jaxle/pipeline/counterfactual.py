@@ -68,17 +68,17 @@ def counterfactual_all(
     beside: dict[tuple[str, ...], list[Judged]] = {}
     for entry in scored:
         explained, name = entry.simulated.explained, entry.simulated.simulator.name
-        network, place = explained.layer.network, (explained.fitted.key, name)
-        if network == SHUFFLED:
+        kind, place = explained.layer.kind, (explained.fitted.key, name)
+        if kind == SHUFFLED:
             continue
         if place not in concepts:
             concepts[place] = pair_concepts(cache, name, explained.fitted, paired, config)
         found[entry.key] = judge(cache, explained, concepts[place], paired, config)
-        if network.startswith(UNTRAINED):
+        if kind == UNTRAINED:
             beside.setdefault(tuple(entry.about.values()), []).append(found[entry.key])
     for entry in scored:
         others = beside.get(tuple(entry.about.values()), [])
-        if others and entry.simulated.explained.layer.network == TRAINED:
+        if others and entry.simulated.explained.layer.kind == TRAINED:
             own, what = found[entry.key], ", ".join(entry.about.values())
             facts = {**own.facts, **against(cache, own, others, what)}
             found[entry.key] = dataclasses.replace(own, facts=facts)

@@ -111,6 +111,17 @@ def _reader(reading: Reading) -> Callable[[Any, jax.Array], dict[str, jax.Array]
     return read
 
 
+def _readers(readings: Mapping[str, Reading]) -> dict[str, Callable]:
+    """Name → what reads it; networks that differ in their weights alone share a program."""
+    shared: dict[tuple[str, ...], Callable] = {}
+    found = {}
+    for name, reading in readings.items():
+        network = reading.network
+        program = (network.architecture, repr(network.preprocess), repr(dict(reading.pools)))
+        found[name] = shared.setdefault(program, _reader(reading))
+    return found
+
+
 def _forward(
     readings: Mapping[str, Reading], source: Source, mesh: Mesh, how: Pass, start: int
 ) -> Iterator[dict[str, np.ndarray]]:
@@ -134,7 +145,7 @@ def _forward(
 
 def _computed(readings, source, mesh, size, workers, start):
     """(images, arrays on the devices) of every batch; one computes while the next is decoded."""
-    readers = {name: _reader(reading) for name, reading in readings.items()}
+    readers = _readers(readings)
     fits = {name: reading.network.preprocess for name, reading in readings.items()}
     waiting = None
     for index, images in batches(source, fits, size, start, len(source), workers):

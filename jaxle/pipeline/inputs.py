@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from jaxle.pipeline.cache import derived_key
 from jaxle.pipeline.config import Config, Data, Encoder, Target
 from jaxle.pipeline.needs import GENERATED, check_needs, encoders
 
-TRAINED, UNTRAINED, SHUFFLED = "trained", "untrained", "shuffled"
+TRAINED, UNTRAINED, SHUFFLED = "trained", "untrained", "shuffled"  # kinds of network
 STATISTICS = 512  # training images from which a shuffled network's batch statistics are measured
 HASHES = "hashes.json"  # of image files
 OWN = ("arguments", "call", "preprocess", "class_names")  # what your own network may need
@@ -55,6 +56,7 @@ class Opened(Generic[N]):
 
     key: str
     network: N
+    kind: str = TRAINED
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +65,7 @@ class Inputs:
 
     Attributes:
       images, partition: the probe images and their split.
-      networks: name → the target: trained, and the controls that were asked for.
+      networks: name → the target: "trained", "untrained-1" and so on, "shuffled".
       encoders: the two-tower networks that explain or simulate.
     """
 
@@ -97,8 +99,7 @@ def open_inputs(config: Config, folder: epath.Path, mesh: Mesh) -> Inputs:
     images = open_images(config.data, seed, folder, trained.network.class_names, source)
     partition = _partition(config.data, len(images.source), seed)
     networks = {TRAINED: trained}
-    if config.evaluation.untrained:
-        networks[UNTRAINED] = _target(target, mesh, None, random_init_seed=seed)
+    networks |= _untrained(trained, config, mesh)
     if config.evaluation.shuffled:
         networks[SHUFFLED] = _shuffled(trained, images, partition, seed)
     towers: dict[Encoder, Opened[TwoTower]] = {}
@@ -176,7 +177,31 @@ def _shuffled(
     rows, preprocess = partition.split.train[:STATISTICS], trained.network.preprocess
     fitted = np.stack([preprocess.fit(images.source[int(i)][0]) for i in rows])
     key = derived_key("shuffled", 1, [trained, images, partition], {"seed": seed})
-    return Opened(key, shuffled_network(trained.network, fitted, seed))
+    return Opened(key, shuffled_network(trained.network, fitted, seed), SHUFFLED)
+
+
+def _untrained(trained: Opened, config: Config, mesh: Mesh) -> dict[str, Opened]:
+    """Name → the target with parameters drawn anew, of seeds from `seed` + 1 on.
+
+    Raises:
+      ValueError: its layers are not those of the target, as where a checkpoint decides their sizes.
+    """
+    found, target, n = {}, config.target, config.evaluation.controls
+    for number in range(1, n + 1):
+        own = _target(target, mesh, None, random_init_seed=config.seed + number)
+        found[f"{UNTRAINED}-{number}"] = dataclasses.replace(own, kind=UNTRAINED)
+    for tap in target.taps if found else ():
+        sizes = [
+            network.taps[network.resolve(tap)]
+            for network in (trained.network, next(iter(found.values())).network)
+        ]
+        if sizes[0] != sizes[1]:
+            raise ValueError(
+                f"evaluation.controls={n} draws the parameters of {target.model!r} anew, which "
+                f"then has {sizes[1]} values at tap {tap!r}, and with its weights {sizes[0]}: "
+                "expected the same; set target.arguments to those of the weights, or controls to 0."
+            )
+    return found
 
 
 def _weights(entry: Target | Encoder, folder: epath.Path, seed: int) -> str | None:

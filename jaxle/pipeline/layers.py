@@ -1,6 +1,6 @@
 """Layers: the activations of one tap of one network, and permuted ones, as columns of one matrix.
 
-    trained · layer1 | trained · layer1, permutation 1 | … | untrained · layer3, permutation 2
+    trained · layer1 | trained · layer1, permutation 1 | … | untrained-1 · layer1 | …
 
 What depends on a concept matrix alone is made once for all columns (`pipeline.fit`); each layer is
 then explained by itself. Permutation i > 0 has every neuron's activations permuted over the train
@@ -30,25 +30,26 @@ class Layer:
     tap: str
     permutation: int  # 0: as it is
     values: Any  # (images, neurons) float32, an array or what is indexed like one
+    kind: str = TRAINED  # of the network
 
     def __str__(self) -> str:
-        more = [] if self.network == TRAINED else [self.network]
+        more = [] if self.kind == TRAINED else [self.network]
         more += [f"permutation {self.permutation}"] if self.permutation else []
         return self.tap + (f" ({', '.join(more)})" if more else "")
 
 
 @dataclass(frozen=True, eq=False)
 class Layers:
-    """All layers of a run: `real` as they are, and `permuted` ones of each of those, by its key."""
+    """All layers of a run: `real` as they are, and permuted ones by the key of the real one."""
 
     key: str
     real: tuple[Layer, ...]
-    permuted: Mapping[str, tuple[Layer, ...]]
+    permuted: Mapping[str, tuple[Layer, ...]]  # of the trained network's, for refits
 
     @property
     def trained(self) -> tuple[Layer, ...]:
         """The layers of the network that is explained."""
-        return tuple(layer for layer in self.real if layer.network == TRAINED)
+        return tuple(layer for layer in self.real if layer.kind == TRAINED)
 
     @property
     def every(self) -> tuple[Layer, ...]:
@@ -78,21 +79,22 @@ class Columns:
 def make_layers(
     probed: Mapping[str, Probed], partition: Partition, permutations: int, seed: int
 ) -> Layers:
-    """Returns the layers of all networks, each with so many permutations.
+    """Returns the layers of all networks, those of the trained one with so many permutations.
 
     Args:
       probed: network → its activations.
       partition: the split, over whose train and val images activations are permuted.
-      permutations: how many of each layer.
+      permutations: how many of each layer of the trained network.
       seed: of the permutations.
     """
     real, permuted = [], {}
     for name, probe in probed.items():
         for tap, values in probe.activations.items():
-            layer = Layer(derived_key("layer", 1, [probe], tap), name, tap, 0, values)
+            layer = Layer(derived_key("layer", 1, [probe], tap), name, tap, 0, values, probe.kind)
             real.append(layer)
+            numbers = range(permutations if probe.kind == TRAINED else 0)
             permuted[layer.key] = tuple(
-                _permuted(layer, partition, number, seed) for number in range(permutations)
+                _permuted(layer, partition, number, seed) for number in numbers
             )
     every = [layer for layer in real] + [layer for some in permuted.values() for layer in some]
     return Layers(derived_key("layers", 1, every), tuple(real), permuted)
@@ -101,4 +103,4 @@ def make_layers(
 def _permuted(layer: Layer, partition: Partition, number: int, seed: int) -> Layer:
     values = PermutedActivations(layer.values, partition.split, seed, number)
     key = derived_key("permuted", 1, [layer, partition], {"seed": seed, "number": number})
-    return Layer(key, layer.network, layer.tap, number + 1, values)
+    return Layer(key, layer.network, layer.tap, number + 1, values, layer.kind)

@@ -116,7 +116,7 @@ def probe_pairs(
     """
     if pairs is None:
         return None
-    networks = {name: of for name, of in inputs.networks.items() if name != SHUFFLED}
+    networks = {name: of for name, of in inputs.networks.items() if of.kind != SHUFFLED}
     simulating = set(config.simulators.values())
     encoders = {encoder: of for encoder, of in inputs.encoders.items() if encoder in simulating}
     images = Images(pairs.key, pairs.both)

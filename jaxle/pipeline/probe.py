@@ -19,7 +19,7 @@ from jaxle.models.two_tower import TwoTower
 from jaxle.pipeline.cache import Cache, Made, Step, Stored, numerics
 from jaxle.pipeline.config import Config, Encoder
 from jaxle.pipeline.image_pass import EMBEDDINGS, PREDICTED, Pass, Reading, read_images, tap_name
-from jaxle.pipeline.inputs import Images, Inputs, Opened
+from jaxle.pipeline.inputs import TRAINED, Images, Inputs, Opened
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +40,7 @@ class Probed:
     network: str
     activations: Mapping[str, np.ndarray]
     predicted: np.ndarray
+    kind: str = TRAINED
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +95,7 @@ def probe(
     for name, opened in inputs.networks.items():
         stored = _stored(cache, _key(cache, inputs.images, opened, pools))
         activations = {tap: stored.arrays[tap_name(tap)] for tap in pools}
-        probed[name] = Probed(stored.key, name, activations, stored.arrays[PREDICTED])
+        probed[name] = Probed(stored.key, name, activations, stored.arrays[PREDICTED], opened.kind)
     for encoder, opened in inputs.encoders.items():
         stored = _stored(cache, _key(cache, inputs.images, opened, {}))
         embedded[encoder] = Embedded(stored.key, encoder, opened, stored.arrays[EMBEDDINGS])

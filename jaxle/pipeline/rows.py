@@ -6,6 +6,7 @@ on test images, the network's temperature, how stable the choice of words is.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,7 +69,7 @@ def make_rows(
     rows = []
     for entry in scored:
         explained = entry.simulated.explained
-        if explained.layer.network != TRAINED:
+        if explained.layer.kind != TRAINED:
             continue
         if config.evaluation.selection_draws and explained.key not in stable:
             draws = Draws(config.evaluation.selection_draws, config.seed)
@@ -76,6 +77,17 @@ def make_rows(
         row = _row(cache, entry, beside, partition, config)
         rows.append(_with_stability(row, stable.get(explained.key)))
     return rows
+
+
+def with_refits(
+    rows: Sequence[Row], refitted: Mapping[tuple[str, str], Mapping[str, Any]]
+) -> list[Row]:
+    """Returns the rows with the facts of refits on permuted activations, where there are any."""
+    return [
+        dataclasses.replace(row, facts={**row.facts, **refitted.get(key, {})})
+        for row in rows
+        for key in [(row.explained.key, row.simulator)]
+    ]
 
 
 def by_explained(rows: Iterable[Row]) -> list[tuple[Explained, list[Row]]]:

@@ -28,12 +28,12 @@ from jaxle.pipeline.inputs import TRAINED, open_inputs
 from jaxle.pipeline.intervene import impact_all
 from jaxle.pipeline.journal import Journal
 from jaxle.pipeline.layers import make_layers
-from jaxle.pipeline.null import null_all
 from jaxle.pipeline.pairs import open_pairs, probe_pairs
 from jaxle.pipeline.preflight import check_stages, check_words, wanted_classifier
 from jaxle.pipeline.probe import probe, read_labels
-from jaxle.pipeline.rows import by_explained, listed, look_beside, make_rows
-from jaxle.pipeline.score import score_one
+from jaxle.pipeline.refits import refit_all
+from jaxle.pipeline.rows import by_explained, listed, look_beside, make_rows, with_refits
+from jaxle.pipeline.score import score_all
 from jaxle.pipeline.simulate import able_all, simulate
 from jaxle.pipeline.summary import notes, records, run_facts, top_impact
 from jaxle.pipeline.workdir import CACHE, close, open_workdir, write_split
@@ -79,7 +79,7 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh) -> None:
     # --- fit: what the concepts alone decide, once for all layers ---------------------------------
     with journal.stage("fit"):
         matrices = method_matrices(cache, labelled, calibrated, config)
-        layers = make_layers(probed, partition, config.evaluation.permutations, config.seed)
+        layers = make_layers(probed, partition, config.evaluation.refits, config.seed)
         fitted = fit_all(cache, matrices, layers, partition, config)
     if last == "fit":
         return close(workdir, journal)
@@ -88,7 +88,7 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh) -> None:
     with journal.stage("explain"):
         explained = explain_all(cache, fitted, layers.real, partition, config)
         for entry in explained:
-            if entry.layer.network == TRAINED:
+            if entry.layer.kind == TRAINED:
                 tables.write_explanations(workdir, entry)
     if last == "explain":
         return close(workdir, journal)
@@ -106,14 +106,12 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh) -> None:
 
     # --- score: how far each explanation can be trusted -------------------------------------------
     with journal.stage("score"):
-        nulls = null_all(cache, explained, able, layers, partition)
-        scored = [
-            score_one(cache, entry, nulls.get(entry.explained.key), partition, config)
-            for entry in simulated
-        ]
+        scored = score_all(cache, simulated, partition, config)
+        refitted = refit_all(cache, explained, able, layers, partition)
         beside = look_beside(cache, able.values(), layers, partition, target, config)
         judged = counterfactual_all(cache, scored, paired, config)
-        rows = with_counterfactual(make_rows(cache, scored, beside, partition, config), judged)
+        rows = with_refits(make_rows(cache, scored, beside, partition, config), refitted)
+        rows = with_counterfactual(rows, judged)
         impacts = impact_all(cache, beside.target, layers, config)
         comparisons = compare_all(cache, [row.scored.simulated for row in rows], partition, config)
 

@@ -1,12 +1,12 @@
 """Score: how far each explanation can be trusted (`evaluation.METRICS` and what stands beside it).
 
-simulated, real activations × nulls → columns of scores.csv and facts of a layer
+simulated, real activations × controls → columns of scores.csv and facts of a layer
 ceiling: what the same concepts reach at any length
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +18,12 @@ from jaxle.evaluation.scores import Evidence, score
 from jaxle.pipeline.cache import Cache, Made, Several, Step
 from jaxle.pipeline.config import Config
 from jaxle.pipeline.fit import Fitted
-from jaxle.pipeline.inputs import Partition
+from jaxle.pipeline.inputs import TRAINED, UNTRAINED, Partition
 from jaxle.pipeline.layers import Columns, Layers
-from jaxle.pipeline.null import Null
 from jaxle.pipeline.simulate import Simulated
 from jaxle.references import source_fingerprint
+
+CONTROL, EXPLAINED = ("correlation",), ("discoveries",)  # metrics of controls: always; if asked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,47 +42,86 @@ class Scored:
         tap, method = explained.layer.tap, explained.method
         return {"tap": tap, "method": method, "simulator": simulator.name}
 
+    @property
+    def live_correlation(self) -> np.ndarray:
+        """(live neurons,) ρ on test."""
+        return np.asarray(self.columns["correlation"])[self.simulated.explained.live]
+
 
 @dataclass(frozen=True)
 class Scoring:
     """What a score depends on beside its inputs."""
 
     draws: int
+    permutations: int
     q: float
     seed: int
     metrics: tuple[str, ...]
 
 
+def score_all(
+    cache: Cache, simulated: Sequence[Simulated], partition: Partition, config: Config
+) -> list[Scored]:
+    """Returns every score, in order; the trained network's beside those of untrained ones.
+
+    Those are scored first.
+    """
+    found: dict[int, Scored] = {}
+    beside: dict[tuple[str, ...], list[Scored]] = {}
+    controls_first = sorted(
+        enumerate(simulated), key=lambda item: item[1].explained.layer.kind == TRAINED
+    )
+    for number, entry in controls_first:
+        place = (entry.explained.layer.tap, entry.explained.method, entry.simulator.name)
+        kind = entry.explained.layer.kind
+        controls = beside.get(place, []) if kind == TRAINED else []
+        found[number] = score_one(cache, entry, controls, partition, config)
+        if kind == UNTRAINED:
+            beside.setdefault(place, []).append(found[number])
+    return [found[number] for number in range(len(simulated))]
+
+
 def score_one(
     cache: Cache,
     simulated: Simulated,
-    null: Null | None,
+    controls: Sequence[Scored],
     partition: Partition,
     config: Config,
 ) -> Scored:
-    """Returns every score of one layer, method and simulator."""
+    """Returns every score of one layer, method and simulator; of a control, those of `CONTROL`.
+
+    Args:
+      cache: of the run.
+      simulated: the layer's simulated activations.
+      controls: scores of the same layer of untrained networks.
+      partition: the split.
+      config: its evaluation.
+    """
     explained, options = simulated.explained, config.evaluation
-    scoring = Scoring(options.draws, options.q, config.seed, options.metrics)
-    code = [source_fingerprint(m.compute) for m in find_metrics(options.metrics).values()]
-    inputs = [simulated, *([] if null is None else [null]), partition]
+    metrics = options.metrics
+    if explained.layer.kind != TRAINED:
+        metrics = (*CONTROL, *(name for name in metrics if name in EXPLAINED))
+    scoring = Scoring(options.draws, options.permutations, options.q, config.seed, metrics)
+    code = [source_fingerprint(m.compute) for m in find_metrics(metrics).values()]
+    inputs = [simulated, Several(controls), partition]
     what = f"{explained.layer}, {explained.method} by {simulated.simulator.name}"
     stored = cache.step(SCORE, what, inputs, (scoring, code))
     return Scored(stored.key, simulated, stored.arrays, stored.facts)
 
 
-def _score(simulated: Simulated, *more: Any, options: tuple[Scoring, Any], mesh: Any) -> Made:
-    *nulls, partition = more
-    null, scoring = (nulls[0] if nulls else None), options[0]
-    explained, name = simulated.explained, simulated.simulator.name
-    values, split = explained.layer.values, partition.split
+def _score(
+    simulated: Simulated, controls, partition: Partition, options: tuple[Scoring, Any], mesh: Any
+) -> Made:
+    explained, scoring, split = simulated.explained, options[0], partition.split
+    values = explained.layer.values
     evidence = Evidence(
         simulated_val=np.asarray(simulated.val),
         activations_val=np.asarray(values[split.val]),
         simulated=np.asarray(simulated.test),
         activations=np.asarray(values[split.test]),
         live=explained.live,
-        null=None if null is None else np.asarray(null.test[name]),
-        null_val=None if null is None else np.asarray(null.val),
+        controls=tuple(control.live_correlation for control in controls),
+        permutations=scoring.permutations,
         draws=scoring.draws,
         q=scoring.q,
         seed=scoring.seed,
@@ -111,5 +151,5 @@ def _ceiling(fitted: Fitted, trained, partition: Partition, options: None, mesh:
     return {"ceiling": rho}, {}
 
 
-SCORE = Step("score", "score", 1, _score)
+SCORE = Step("score", "score", 2, _score)
 CEILING = Step("ceiling", "score", 1, _ceiling)

@@ -18,9 +18,9 @@ from jaxle.columns import Column
 from jaxle.intervention.impact import BETAS, mean_over_taps
 from jaxle.pipeline.config import Config, Encoder
 from jaxle.pipeline.explain import Explained
-from jaxle.pipeline.inputs import TRAINED, Inputs, encoder_name
+from jaxle.pipeline.inputs import SHUFFLED, TRAINED, UNTRAINED, Inputs, encoder_name
 from jaxle.pipeline.intervene import Impact
-from jaxle.pipeline.matrices import Calibrated
+from jaxle.pipeline.matrices import Calibrated, ConceptMatrix
 from jaxle.pipeline.probe import Labelled, Probed
 from jaxle.pipeline.reading import LABELS
 from jaxle.pipeline.score import Scored
@@ -28,7 +28,7 @@ from jaxle.pipeline.tables import Row, columns
 from jaxle.pipeline.workdir import run_key
 
 LEAST_IMAGES = {"train": 100, "val": 30, "test": 50}
-CONTROL = ("mean_correlation", "sem_correlation", "mean_length", "n_dead", "n_explained")
+CONTROL = ("mean_correlation", "mean_length", "n_dead", "n_explained")
 
 
 def record(row: Row, held: Mapping[str, Column], controls: Sequence[Scored]) -> dict[str, Any]:
@@ -52,9 +52,18 @@ def record(row: Row, held: Mapping[str, Column], controls: Sequence[Scored]) -> 
             found |= _averages(name, values, explained.live, counted)
     if row.scored.simulated.simulator.is_encoder_of(fitted.concepts):
         found["simulated_by_explainer"] = True
-    for control in controls:
-        found |= _control(control)
+    own = (row.scored.simulated.simulator.concepts, fitted.concepts)
+    found["simulated_by"], found["explained_by"] = map(words_by, own)
+    for kind in (UNTRAINED, SHUFFLED):
+        found |= _control(kind, [c for c in controls if c.simulated.explained.layer.kind == kind])
     return found
+
+
+def words_by(concepts: ConceptMatrix) -> str:
+    """Returns who says which concepts an image has: an encoder's name, labels, or your own."""
+    if concepts.encoder is None:
+        return {"label": LABELS}.get(concepts.kind, concepts.kind)
+    return encoder_name(concepts.encoder.calibrated.embedded.encoder)
 
 
 def flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -121,7 +130,7 @@ def records(rows: Sequence[Row], scored: Sequence[Scored], config: Config) -> li
         controls = [
             other
             for other in scored
-            if other.simulated.explained.layer.network != TRAINED and other.about == row.about
+            if other.simulated.explained.layer.kind != TRAINED and other.about == row.about
         ]
         found.append(record(row, held, controls))
     return found
@@ -188,13 +197,26 @@ def _counts(explained: Explained) -> dict[str, Any]:
     }
 
 
-def _control(scored: Scored) -> dict[str, Any]:
-    """The same figures on a network that learned nothing: what looks like an explanation there."""
-    explained, rho = scored.simulated.explained, scored.columns["correlation"]
-    found = _counts(explained) | flat(scored.facts)
-    found |= _averages("correlation", rho, explained.live, explained.live)
-    prefix = explained.layer.network
-    return {f"{prefix}_{name}": found[name] for name in CONTROL if name in found}
+def _control(kind: str, controls: Sequence[Scored]) -> dict[str, Any]:
+    """The same figures on networks that learned nothing: what looks like an explanation there.
+
+    Means over networks, and the standard error of the mean correlation: over networks, of a single
+    one over its neurons.
+    """
+    figures = []
+    for scored in controls:
+        explained, rho = scored.simulated.explained, scored.columns["correlation"]
+        found = _counts(explained) | flat(scored.facts)
+        figures.append(found | _averages("correlation", rho, explained.live, explained.live))
+    if not figures:
+        return {}
+    shared = [name for name in CONTROL if all(name in found for found in figures)]
+    means = {name: float(np.mean([found[name] for found in figures])) for name in shared}
+    means["sem_correlation"] = figures[0]["sem_correlation"]
+    if len(figures) > 1:
+        correlations = np.array([found["mean_correlation"] for found in figures])
+        means["sem_correlation"] = standard_error(correlations, np.ones(len(figures), bool))
+    return {f"{kind}_{name}": value for name, value in means.items()}
 
 
 def _averages(

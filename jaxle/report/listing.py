@@ -57,8 +57,9 @@ def layer_lines(entry: Listed, record: Mapping[str, Any], n: int) -> Iterator[st
     beside = [
         f"{word} {record[key]:.3f}"
         for word, key in (
-            ("dense ceiling", "mean_ceiling"),
-            ("untrained network", "untrained_mean_correlation"),
+            (_ceiling(record), "mean_ceiling"),
+            (_untrained(record), "untrained_mean_correlation"),
+            ("shuffled network", "shuffled_mean_correlation"),
         )
         if key in record
     ]
@@ -69,6 +70,8 @@ def layer_lines(entry: Listed, record: Mapping[str, Any], n: int) -> Iterator[st
         f"{' (' + ', '.join(beside) + ')' if beside else ''}; "
         f"{record['mean_length']:.1f} concepts on average"
     )
+    for headline in _better(record):
+        yield f"         {headline}"
     if trust := list(_trust(record)):
         yield f"         {'; '.join(trust)}"
     correlation, live = np.asarray(entry.correlation), np.flatnonzero(entry.live)
@@ -96,12 +99,57 @@ def comparison_line(record: Mapping[str, Any]) -> str:
     )
 
 
+def _ceiling(record: Mapping[str, Any]) -> str:
+    """The ceiling is of the explainer's probabilities, the score of the simulator's."""
+    by = record.get("explained_by")
+    return "ceiling" if by == record.get("simulated_by") else f"ceiling by {by}"
+
+
+def _untrained(record: Mapping[str, Any]) -> str:
+    n = record.get("n_controls", 1)
+    return "untrained network" if n == 1 else f"{n} untrained networks"
+
+
+def _better(record: Mapping[str, Any]) -> Iterator[str]:
+    """The headline: how many neurons are better explained than an untrained network's."""
+    if "n_controls" not in record:
+        return
+    n_live, q = record["n_neurons"] - record["n_dead"], record["better_q"]
+    networks = f"{record['n_controls']} network{'s' if record['n_controls'] > 1 else ''}"
+    effects = "; ".join(
+        f"{name} {record[key]:{form}} [{record[f'{key}_low']:.2f}, {record[f'{key}_high']:.2f}]"
+        for name, key, form in (
+            ("P(ρ > ρ untrained)", "better_probability", ".2f"),
+            ("excess ρ", "excess", "+.2f"),
+        )
+    )
+    if "n_better" in record:
+        count = f"{record['n_better']} of {n_live} neurons better explained"
+    else:
+        least = f"smallest p {record['smallest_control_p']:.2g}"
+        count = f"no neuron can be found better explained ({least})"
+    yield f"{count} than an untrained network's at q = {q:g} ({networks}; {effects})"
+
+
+def _explained(record: Mapping[str, Any]) -> Iterator[str]:
+    """The footnote: how many have anything to do with their explanation."""
+    if "n_explainable" not in record:
+        return
+    q = f"q = {record['q']:g}"
+    if "n_explained" not in record:
+        yield (
+            "these test images and permutations allow no p-value that would count a neuron as "
+            f"explained at {q} (smallest p {record['smallest_p']:.2g})"
+        )
+        return
+    untrained = ""
+    if "untrained_n_explained" in record:
+        untrained = f" ({record['untrained_n_explained']:.3g} of an untrained network's)"
+    yield f"{record['n_explained']} explained at all, by permuted images, at {q}{untrained}"
+
+
 def _trust(record: Mapping[str, Any]) -> Iterator[str]:
-    if "n_explained" in record:
-        untrained = ""
-        if "untrained_n_explained" in record:
-            untrained = f" ({record['untrained_n_explained']} of the untrained network's)"
-        yield f"{record['n_explained']} neurons explained at q = {record['q']:g}{untrained}"
+    yield from _explained(record)
     if "retrieval_at_1" in record:
         share = 100 * record["retrieval_at_1"]
         yield f"{share:.0f} % distinguished from all others by their explanation"

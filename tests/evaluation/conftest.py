@@ -18,11 +18,11 @@ def evidence():
             return (a + rng.normal(size=a.shape)).astype(np.float32), a.astype(np.float32)
 
         alive = np.arange(5) < 4
-        null = (rng.normal(size=(3, 5)) / 9).astype(np.float32)
+        controls = tuple(np.float32(0.2 + 0.05 * rng.normal(size=(3, 6))))
         given = {
             "live": alive,
-            "null": null,
-            "null_val": null + 0.2,
+            "controls": controls,
+            "permutations": 200,
             "draws": 50,
             "q": 0.1,
             "seed": 2,

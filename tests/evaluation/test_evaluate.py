@@ -10,10 +10,11 @@ import jaxle
 from jaxle.data.splits import make_split
 from jaxle.evaluation import METRICS, Column, Metric
 from jaxle.evaluation.compare import compare
-from jaxle.evaluation.discoveries import benjamini_hochberg, p_values
+from jaxle.evaluation.controls import better_than_controls
+from jaxle.evaluation.discoveries import benjamini_hochberg
 from jaxle.evaluation.evaluate import evaluate
 from jaxle.evaluation.intervals import bootstrap, paired
-from jaxle.evaluation.nulls import permute_and_refit
+from jaxle.evaluation.permutation import permutation_test
 from jaxle.solve import ridge
 from jaxle.solve.moments import second_moments
 
@@ -41,18 +42,15 @@ def explanations(layer):
 
 def test_evaluate_gives_what_its_parts_give(layer, explanations):
     activations, probs, simulator, split = layer
-
-    def refit(values):
-        return jaxle.explain(values, probs, CONCEPTS, split=split, **OPTIONS)
-
+    controls = [0.1 + 0.02 * np.arange(n, dtype=np.float32) for n in (4, 5, 6)]
     got = evaluate(
         explanations,
         activations,
         simulator,
         CONCEPTS,
         explainer_probs=probs,
-        refit=refit,
-        permutations=2,
+        controls=controls,
+        permutations=300,
         draws=40,
         q=0.1,
         seed=3,
@@ -66,17 +64,16 @@ def test_evaluate_gives_what_its_parts_give(layer, explanations):
     interval = bootstrap(s, a, draws=40, seed=3, live=alive)
     np.testing.assert_array_equal(got.columns["correlation"], jaxle.correlation(s, a))
     np.testing.assert_array_equal(got.columns["correlation_high"], interval.high)
-    null = permute_and_refit(
-        activations,
-        split,
-        refit,
-        lambda found: jaxle.simulate(found, simulator, CONCEPTS)[split.test],
-        permutations=2,
-        seed=3,
-    )
-    p = p_values(got.columns["correlation"], null.test_correlation[:, alive], alive)
+    p = np.where(alive, permutation_test(s, a, draws=300, seed=3).p_values, 1)
     np.testing.assert_array_equal(got.columns["p_value"], p)
-    assert got.facts["n_explained"] == benjamini_hochberg(p, 0.1, alive).n_found == 5
+    assert got.facts["n_explained"] == benjamini_hochberg(p, 0.1, alive).n_found >= 5
+    better = better_than_controls(got.columns["correlation"], controls, q=0.1, live=alive)
+    np.testing.assert_array_equal(got.columns["control_p_value"], better.p_values)
+    assert got.facts["n_better"] == better.n_found >= 5
+    again = evaluate(
+        explanations, activations, simulator, CONCEPTS, controls=[got] * 2, draws=0, ceiling=False
+    )
+    assert again.facts["n_control_neurons"] == 14 and again.facts["better_probability"] == 0.5
     train, val = (second_moments(probs, activations, part) for part in (split.train, split.val))
     dense = ridge.solve(train, val)
     ceiling = jaxle.correlation(probs[split.test] @ np.asarray(dense.weights), a)

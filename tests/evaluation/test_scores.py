@@ -20,18 +20,35 @@ from jaxle.evaluation import (
     score,
 )
 from jaxle.evaluation import swap as swap_room
-from jaxle.evaluation.discoveries import benjamini_hochberg, p_values
+from jaxle.evaluation.controls import better_than_controls
+from jaxle.evaluation.discoveries import benjamini_hochberg
 from jaxle.evaluation.intervals import bootstrap
+from jaxle.evaluation.permutation import permutation_test
 from jaxle.evaluation.swap import swap
 
 NAMES = [
     *("correlation", "correlation_low", "correlation_high", "specificity", "retrieval_rank"),
-    *("p_value", "q_value", "cosine", "auprc", "f1", "iou", "r2", "base_rate"),
+    *(
+        "control_p_value",
+        "control_q_value",
+        "p_value",
+        "q_value",
+        "cosine",
+        "auprc",
+        "f1",
+        "iou",
+        "r2",
+        "base_rate",
+    ),
 ]
-NULL = ("p_value", "q_value")
+CONTROL = ("control_p_value", "control_q_value")
+PERMUTED = ("p_value", "q_value")
 FACTS = [
     *("mean_correlation_low", "mean_correlation_high", "retrieval_at_1", "mrr"),
-    *("mean_off_diagonal", "n_explained", "q", "permuted_val_correlation", "permuted_correlation"),
+    *("mean_off_diagonal", "n_controls", "n_control_neurons", "control_correlations"),
+    *("smallest_control_p", "better_q", "n_better", "better_probability", "better_probability_low"),
+    *("better_probability_high", "excess", "excess_low", "excess_high"),
+    *("q", "n_explainable", "smallest_p", "n_explained"),
 ]
 
 
@@ -48,12 +65,15 @@ def test_columns_and_facts_are_those_of_the_functions(evidence):
     own = swap(s, a, alive)
     np.testing.assert_array_equal(got.columns["retrieval_rank"], own.rank)
     assert got.facts["mrr"] == own.mrr
-    p = p_values(rho, given.null[:, alive], alive)
+    p = np.where(alive, permutation_test(s, a, draws=200, seed=2).p_values, 1)
     found = benjamini_hochberg(p, 0.1, alive)
     np.testing.assert_array_equal(got.columns["p_value"], p)
     np.testing.assert_array_equal(got.columns["q_value"], found.q_values)
     assert (got.facts["n_explained"], got.facts["q"]) == (found.n_found, 0.1)
-    assert got.facts["permuted_val_correlation"] == given.null_val[:, alive].mean()
+    better = better_than_controls(rho, given.controls, q=0.1, live=alive)
+    np.testing.assert_array_equal(got.columns["control_p_value"], better.p_values)
+    assert got.facts["n_better"] == better.n_found == 4
+    np.testing.assert_array_equal(got.live, alive)
 
 
 def test_values_stay_in_the_range_that_is_declared(evidence):
@@ -67,19 +87,21 @@ def test_values_stay_in_the_range_that_is_declared(evidence):
 def test_a_row_gives_nothing_where_the_evidence_does_not_suffice(evidence):
     got = score(evidence(draws=0), METRICS)
     assert list(got.columns) == [name for name in NAMES if not name.startswith("correlation_")]
-    got = score(evidence(null=None, null_val=None), METRICS)
-    assert list(got.columns) == [name for name in NAMES if name not in NULL]
+    for options in ({"controls": ()}, {"controls": (np.zeros(0, np.float32),)}):
+        got = score(evidence(**options), METRICS)
+        assert list(got.columns) == [name for name in NAMES if name not in CONTROL]
+        assert "n_better" not in got.facts
+    got = score(evidence(permutations=0), METRICS)
+    assert list(got.columns) == [name for name in NAMES if name not in PERMUTED]
     assert "n_explained" not in got.facts
     got = score(evidence(n_val=0), METRICS)
-    assert list(got.columns) == [*NAMES[:7], "cosine"]
-    no_permutation = np.zeros((0, 5), np.float32)
-    got = score(evidence(null=no_permutation, null_val=no_permutation), METRICS)
-    assert got.columns["p_value"].tolist() == [1] * 5 and got.facts["permuted_correlation"] == 0
+    assert list(got.columns) == [*NAMES[:9], "cosine"]
 
 
 def test_a_layer_of_dead_neurons_is_defined(evidence):
     got = score(evidence(live=np.zeros(5, bool)), METRICS)
-    assert got.facts["n_explained"] == got.facts["mrr"] == got.facts["permuted_correlation"] == 0
+    assert got.facts["n_explainable"] == got.facts["mrr"] == got.facts["n_better"] == 0
+    assert got.facts["smallest_p"] == 1 and "n_explained" not in got.facts
 
 
 def test_frame_has_a_row_a_neuron(evidence):
@@ -121,7 +143,7 @@ def test_a_neuron_scores_the_same_in_a_layer_of_any_width(evidence):
 def test_layers_of_other_widths_share_programs(evidence):
     # the other scores are computed on the host
     programs = [intervals._columns, intervals._draw, swap_room._compare]
-    given = evidence(null=None, null_val=None)
+    given = evidence()
     score(given, METRICS)
     compiled = [program._cache_size() for program in programs]
     arrays = (given.simulated_val, given.activations_val, given.simulated, given.activations)
@@ -215,5 +237,5 @@ def test_facts_that_break_the_summary_are_refused(evidence):
 
 def test_means_say_something_of_these_columns_only():
     averaged = {c.name for m in METRICS.values() for c in m.columns if c.averaged}
-    not_averaged = {"correlation_low", "correlation_high", "retrieval_rank", *NULL}
+    not_averaged = {"correlation_low", "correlation_high", "retrieval_rank", *CONTROL, *PERMUTED}
     assert set(NAMES) - averaged == not_averaged and CEILING.averaged

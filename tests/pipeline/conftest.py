@@ -36,7 +36,8 @@ def get_config():
     config.methods.siglip = defaults.siglip("scenes_siglip_s")
     config.methods.nonsense = defaults.nonsense("scenes_siglip_s")
     config.simulators.siglip = defaults.tower("scenes_siglip_m")
-    config.evaluation.permutations = 2
+    config.evaluation.controls = 2
+    config.evaluation.refits = 1
     config.evaluation.draws = 50
     config.evaluation.ablation = "best"
     config.evaluation.impact = True

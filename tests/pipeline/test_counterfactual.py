@@ -27,7 +27,7 @@ from jaxle.pipeline.counterfactual import (
 from jaxle.pipeline.encoders import calibrate_all
 from jaxle.pipeline.explain import explain_all
 from jaxle.pipeline.fit import fit_all
-from jaxle.pipeline.inputs import TRAINED, Images, Opened, open_inputs
+from jaxle.pipeline.inputs import TRAINED, UNTRAINED, Images, Opened, open_inputs
 from jaxle.pipeline.journal import Journal
 from jaxle.pipeline.layers import make_layers
 from jaxle.pipeline.pairs import open_pairs, pair_concepts, probe_pairs
@@ -47,7 +47,7 @@ FIELDS = {
     "methods.nonsense": defaults.nonsense("scenes_siglip_s"),
     "simulators.siglip": defaults.tower("scenes_siglip_m"),
 }
-UNTRAINED = ("untrained", "untrained 2")
+NAMES = ("untrained-1", "untrained-2")
 
 
 class Scene(NamedTuple):
@@ -71,9 +71,9 @@ def scene(tmp_path_factory):
     config, cache = settings(folder, FIELDS), opened(folder)
     inputs = open_inputs(config, cache.folder / "generated", cache.mesh)
     networks = dict(inputs.networks)
-    for number, name in enumerate(UNTRAINED):
+    for number, name in enumerate(NAMES):
         network = load_model("scenes_resnet", random_init_seed=number)
-        networks[name] = Opened(name, network)
+        networks[name] = Opened(name, network, UNTRAINED)
     inputs = dataclasses.replace(inputs, networks=networks)
     partition = inputs.partition
     labelled = read_labels(cache, inputs.images)
@@ -85,7 +85,7 @@ def scene(tmp_path_factory):
     explained = explain_all(cache, fitted, layers.real, partition, config)
     able = able_all(cache, fitted, labelled, calibrated, inputs.images, config)
     scored = [
-        score_one(cache, simulate(cache, entry, simulator, partition), None, partition, config)
+        score_one(cache, simulate(cache, entry, simulator, partition), [], partition, config)
         for entry in explained
         for simulator in able[entry.fitted.key].simulators
     ]
@@ -129,7 +129,7 @@ def entry_of(scene, network, method="label", simulator="labels"):
 
 def test_it_is_what_the_function_gives_for_the_same_arrays(scene, judged):
     found = {}
-    for network in (TRAINED, *UNTRAINED):
+    for network in (TRAINED, *NAMES):
         entry = entry_of(scene, network)
         own, expected = judged[entry.key], by_hand(scene, entry)
         found[network] = expected
@@ -143,12 +143,12 @@ def test_it_is_what_the_function_gives_for_the_same_arrays(scene, judged):
         assert own.facts["n_counterfactual_pairs"] == PAIRS
         assert own.facts["n_counterfactual_unlabelled"] == 0
     facts = judged[entry_of(scene, TRAINED).key].facts
-    both = contrast(found[TRAINED], [found[name] for name in UNTRAINED])
+    both = contrast(found[TRAINED], [found[name] for name in NAMES])
     assert facts["n_counterfactual_untrained"] == 2
     for name, (value, low, high) in both.difference.items():
         gain = [facts[f"counterfactual_{name}_gain{end}"] for end in ("", "_low", "_high")]
         np.testing.assert_allclose(gain, [value, low, high], atol=1e-4)
-    assert "n_counterfactual_untrained" not in judged[entry_of(scene, "untrained").key].facts
+    assert "n_counterfactual_untrained" not in judged[entry_of(scene, NAMES[0]).key].facts
 
 
 def test_the_trained_network_follows_its_words_more_than_untrained_ones(scene, judged):
@@ -204,11 +204,11 @@ def test_rows_get_columns_facts_and_parts(scene, judged, tmp_path):
 
 def test_kinds_say_what_each_network_reacts_to(scene, judged):
     records = pd.DataFrame(kind_records(scene.scored, judged))
-    assert set(records.network) == {TRAINED, "untrained", "untrained 2"}
+    assert set(records.network) == {TRAINED, *NAMES}
     label = records[(records.method == "label") & (records.simulator == "labels")]
     assert len(label) == 3 * 8 and (label.n_pairs == PAIRS // 8).all()
     response = label.pivot(index="kind", columns="network", values="response")
-    assert response[TRAINED]["shape"] > 2 * response["untrained"]["shape"]
+    assert response[TRAINED]["shape"] > 2 * response[NAMES[0]]["shape"]
     json.dumps(kind_records(scene.scored, judged), allow_nan=False)
 
 

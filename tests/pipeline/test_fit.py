@@ -10,7 +10,7 @@ from jaxle.mesh import make_mesh
 from jaxle.pipeline import defaults
 from jaxle.pipeline.cache import Cache
 from jaxle.pipeline.fit import Screening, fit
-from jaxle.pipeline.inputs import Partition
+from jaxle.pipeline.inputs import TRAINED, UNTRAINED, Partition
 from jaxle.pipeline.journal import Journal
 from jaxle.pipeline.layers import Columns, make_layers
 from jaxle.pipeline.matrices import ConceptMatrix
@@ -24,7 +24,7 @@ PARTITION = Partition("split", SPLIT)
 
 @pytest.fixture(scope="module")
 def layers():
-    """Two taps of two networks, each with two permutations."""
+    """Two taps of two networks, those of the trained one with two permutations."""
     rng = np.random.default_rng(0)
     probed = {
         name: Probed(
@@ -32,8 +32,9 @@ def layers():
             name,
             {tap: rng.random((200, width), np.float32) for tap, width in (("a", 3), ("b", 5))},
             np.zeros(200, np.int32),
+            kind,
         )
-        for name in ("trained", "untrained")
+        for name, kind in (("trained", TRAINED), ("untrained-1", UNTRAINED))
     }
     return make_layers(probed, PARTITION, permutations=2, seed=0)
 
@@ -59,10 +60,10 @@ def test_each_layer_has_its_own_columns(layers):
         "a (permutation 2)",
         "b",
     ]
-    assert str(every[-1]) == "b (untrained, permutation 2)" and len(every) == 12
-    assert len({layer.key for layer in every}) == 12
+    assert str(every[5]) == "b (permutation 2)" and str(every[-1]) == "b (untrained-1)"
+    assert len({layer.key for layer in every}) == len(every) == 8
     columns = Columns(every)
-    assert columns.shape == (200, 48)
+    assert columns.shape == (200, 32)
     rows = np.array([5, 190, 3])
     for layer in every:
         np.testing.assert_array_equal(
@@ -117,7 +118,7 @@ def test_what_the_cache_gives_back_is_what_was_made(cache, layers, concepts):
 
 
 def test_screening_gram_and_spectrum_are_made_once_in_a_run(tmp_path, monkeypatch):
-    """Two taps, two networks, two permutations, two explainers and the ceiling on one matrix."""
+    """Two taps, three networks, two refits, two explainers and the ceiling on one matrix."""
     counts = {"screen": 0, "spectrum": 0}
 
     def counted(name, real):
@@ -132,8 +133,8 @@ def test_screening_gram_and_spectrum_are_made_once_in_a_run(tmp_path, monkeypatc
     fields = {
         "target.taps": ("layer1", "layer2"),
         "methods.ours": defaults.label("preconditioned", no_longer_than="label"),
-        "evaluation.untrained": True,
-        "evaluation.permutations": 2,
+        "evaluation.controls": 2,
+        "evaluation.refits": 2,
         "evaluation.ceiling": True,
     }
     summary = runs.quick(tmp_path / "run", fields)
@@ -141,6 +142,6 @@ def test_screening_gram_and_spectrum_are_made_once_in_a_run(tmp_path, monkeypatc
     assert counts == {"screen": 1, "spectrum": 1}
     made = [path.name.partition("-")[0] for path in (tmp_path / "run" / "cache").iterdir()]
     assert made.count("fit") == made.count("ceiling") == 1
-    assert made.count("explain") == made.count("null") == 8  # and two networks
+    assert made.count("explain") == 12 and made.count("refits") == 4
     runs.quick(tmp_path / "run", {**fields, "fit.lam": 0.1})
     assert counts == {"screen": 1, "spectrum": 1}

@@ -60,28 +60,31 @@ def test_keys_are_of_what_is_read(tmp_path):
 
 
 def test_controls_are_networks_that_know_nothing(tmp_path):
-    fields = {"data.limit": 200, "evaluation.untrained": True, "evaluation.shuffled": True}
+    fields = {"data.limit": 200, "evaluation.controls": 2, "evaluation.shuffled": True}
     first, again = (opened(tmp_path, fields) for _ in range(2))
     networks = {name: own.network for name, own in first.networks.items()}
-    assert list(networks) == [TRAINED, UNTRAINED, SHUFFLED]
-    assert len({own.key for own in first.networks.values()}) == 3
+    assert list(networks) == ["trained", "untrained-1", "untrained-2", "shuffled"]
+    kinds = [own.kind for own in first.networks.values()]
+    assert kinds == [TRAINED, UNTRAINED, UNTRAINED, SHUFFLED]
+    assert len({own.key for own in first.networks.values()}) == 4
     assert [own.key for own in again.networks.values()] == [
         own.key for own in first.networks.values()
     ]
-    assert len({network.weights_hash for network in networks.values()}) == 3
+    assert len({network.weights_hash for network in networks.values()}) == 4
     kernels = [
         np.sort(np.ravel(network.variables["params"]["linear"]["kernel"]))
         for network in networks.values()
     ]
-    np.testing.assert_array_equal(kernels[0], kernels[2])
+    np.testing.assert_array_equal(kernels[0], kernels[3])
     assert not np.array_equal(kernels[0], kernels[1])
+    assert not np.array_equal(kernels[1], kernels[2])
     source = first.images.source
     images = np.stack([source[i][0] for i in range(200)])
     right = [
         (np.argmax(network.logits(images), 1) == source.labels).mean()
         for network in networks.values()
     ]
-    assert right[0] > 0.9 and right[1] < 0.4 and right[2] < 0.4
+    assert right[0] > 0.9 and max(right[1:]) < 0.4
     shuffled, other = (own.networks[SHUFFLED].network for own in (first, again))
     np.testing.assert_array_equal(shuffled.logits(images[:8]), other.logits(images[:8]))
     activations = shuffled.activations(images, "layer3")
@@ -106,7 +109,7 @@ def test_a_source_is_fingerprinted_once_a_run(tmp_path, monkeypatch):
     )
     fields = {
         "methods.ours": defaults.label("preconditioned"),
-        "evaluation.permutations": 2,
+        "evaluation.refits": 1,
         "evaluation.ceiling": True,
     }
     for expected in (1, 2):  # the second run finds everything in the cache

@@ -168,7 +168,7 @@ def get_config():
     config.simulators.colours = "squares:colours"
     config.evaluation.metrics = ("correlation", "mine:PAIRS")
     config.evaluation.draws = 0
-    config.evaluation.permutations = 1
+    config.evaluation.permutations = 20
     config.evaluation.contributions = False
     config.fit.min_top5 = 0.0
     return config

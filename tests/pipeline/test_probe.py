@@ -69,7 +69,7 @@ def test_a_siglip_target_has_its_controls(tmp_path):
         "target.model": "scenes_siglip_s",
         "target.taps": ("img/Transformer/encoderblock_0/MlpBlock_0/Dense_1:in",),
         "evaluation.shuffled": True,
-        "evaluation.untrained": True,
+        "evaluation.controls": 2,
     }
     summary = runs.quick(tmp_path / "run", fields)
     assert summary["model"] == "scenes_siglip_s" and summary["top1_accuracy"] is None
@@ -77,9 +77,11 @@ def test_a_siglip_target_has_its_controls(tmp_path):
     means = [record[f"{name}mean_correlation"] for name in ("", "shuffled_", "untrained_")]
     assert np.isfinite(means).all() and len(set(means)) == 3
     arrays = json.loads((tmp_path / "run" / "run.json").read_text())["arrays"]
-    assert set(arrays["networks"]) == {"trained", "untrained", "shuffled"}
+    assert set(arrays["networks"]) == {"trained", "untrained-1", "untrained-2", "shuffled"}
     tap = "img.Transformer.encoderblock_0.MlpBlock_0.Dense_1:in.npy"
     values = [
         np.load(tmp_path / "run" / "cache" / name / tap) for name in arrays["networks"].values()
     ]
-    assert not np.array_equal(values[0], values[1]) and not np.array_equal(values[0], values[2])
+    assert len({own.tobytes() for own in values}) == 4
+    assert record["n_controls"] == 2 and len(record["control_correlations"]) == 2
+    assert np.mean(record["control_correlations"]) == pytest.approx(means[2])

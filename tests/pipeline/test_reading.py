@@ -197,7 +197,12 @@ def test_encoders_are_read_where_they_stand():
         ({"evaluation.q": 1}, "config field evaluation.q must be a number in (0, 1), got 1"),
         ({"evaluation.draws": 1}, "evaluation.draws must be 0 (none) or at least 2, got 1"),
         ({"evaluation.metrics": ("cosin",)}, "'cosin'"),
-        ({"evaluation.untrained": 1}, "evaluation.untrained must be True or False, got 1"),
+        ({"evaluation.shuffled": 1}, "evaluation.shuffled must be True or False, got 1"),
+        ({"evaluation.untrained": True}, "unknown config field evaluation.untrained"),
+        (
+            {"evaluation.controls": -1},
+            "evaluation.controls must be a whole number of at least 0, got -1",
+        ),
     ],
 )
 def test_one_sentence_for_each_mistake(fields, words):

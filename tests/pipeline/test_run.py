@@ -46,7 +46,9 @@ METHODS = {
 }
 COLUMNS = (
     "length val_correlation correlation correlation_low correlation_high specificity "
-    "retrieval_rank p_value q_value cosine auprc f1 iou r2 base_rate ablation_optim ablation_norm "
+    "retrieval_rank control_p_value control_q_value p_value q_value "
+    "cosine auprc f1 iou r2 base_rate "
+    "ablation_excess ablation_constant ablation_optim ablation_norm "
     "ceiling"
 ).split()
 # what some tests are not about
@@ -91,6 +93,11 @@ def test_files_of_a_run(finished):
         assert low < record["mean_correlation"] < high
         assert record["mean_length"] == pytest.approx(live["length"].mean())
         assert record["n_explained"] == (live["q_value"] <= 0.05).sum()
+        assert record.get("n_better", 0) == (live["control_q_value"] <= 0.05).sum()
+        own = np.mean(record["control_correlations"])
+        assert record["excess"] == pytest.approx(record["mean_correlation"] - own)
+        assert own == pytest.approx(record["untrained_mean_correlation"])
+        assert record["permuted_val_correlation"] > 2 * abs(record["permuted_correlation"])
         assert record["mean_ablation_optim"] == pytest.approx(
             live["ablation_optim"].mean(), rel=1e-5, abs=1e-6
         )

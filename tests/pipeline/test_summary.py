@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxle.pipeline import summary, tables
+from jaxle.pipeline.inputs import UNTRAINED
 from jaxle.pipeline.probe import Labelled, Probed
 from jaxle.pipeline.reading import read_config
 from tests.pipeline.conftest import RHO, ROWS
@@ -58,7 +59,7 @@ def test_what_did_not_pass_screening_is_counted_by_its_set(make_row):
 def test_controls_stand_beside_what_they_control(make_row):
     row = make_row()
     explained = row.explained
-    layer = dataclasses.replace(explained.layer, network="untrained")
+    layer = dataclasses.replace(explained.layer, network="untrained-1", kind=UNTRAINED)
     simulated = dataclasses.replace(
         row.scored.simulated, explained=dataclasses.replace(explained, layer=layer)
     )
@@ -66,9 +67,12 @@ def test_controls_stand_beside_what_they_control(make_row):
     control = dataclasses.replace(
         row.scored, simulated=simulated, columns=columns, facts={"n_explained": 1}
     )
-    found = record(row, [control])
-    assert found["untrained_mean_correlation"] == pytest.approx(0.1)
-    assert found["untrained_n_explained"] == 1 and found["mean_correlation"] == pytest.approx(0.2)
+    half = dataclasses.replace(control, columns={"correlation": RHO / 4}, facts={"n_explained": 4})
+    found = record(row, [control, half])
+    assert found["untrained_mean_correlation"] == pytest.approx(0.075)
+    assert found["untrained_sem_correlation"] == pytest.approx(0.025)  # over networks
+    assert found["untrained_n_explained"] == 2.5 and found["mean_correlation"] == pytest.approx(0.2)
+    assert found["explained_by"] == found["simulated_by"] == "labels"
     other = dataclasses.replace(
         control, simulated=dataclasses.replace(simulated, simulator=row.scored.simulated.simulator)
     )

@@ -44,7 +44,7 @@ def test_source_is_as_recorded(now):
 def test_every_step_and_every_explainer_is_recorded(as_it_is):
     names = set(as_it_is["results"])
     assert {f"explainer {name}" for name in EXPLAINERS} <= names
-    steps = "labels probe calibration texts fit explain simulate null score ceiling"
+    steps = "labels probe calibration texts fit explain simulate refits score ceiling"
     more = "on_test contribute select_again paired temperature ablate impact"
     assert {f"step {name}" for name in f"{steps} {more}".split()} <= names
     derived = "images network shuffled label_matrix encoder_matrix permuted outside_simulator"
@@ -57,7 +57,7 @@ def test_every_step_and_every_explainer_is_recorded(as_it_is):
         ("step fit", {"jaxle.solve.screen", "jaxle.solve.moments", "jaxle.pipeline.fit:_unpack"}),
         ("step probe", {"jaxle.pipeline.image_pass:_padded", "jaxle.data.loader"}),
         ("step score", {"jaxle.evaluation.intervals", "jaxle.evaluation.detection", "jaxle.stats"}),
-        ("step null", {"jaxle.pipeline.explain:search", "jaxle.evaluation.simulation"}),
+        ("step refits", {"jaxle.pipeline.explain:search", "jaxle.evaluation.simulation"}),
         ("step ablate", {"jaxle.intervention.affine", "jaxle.models.suffix"}),
         ("derived network", {"jaxle.models.vit", "jaxle.models.weights", "jaxle.images"}),
         ("derived images", {"jaxle.data.folder", "jaxle.scenes.world", "jaxle.data.generated"}),
@@ -83,7 +83,7 @@ def test_it_does_not_depend_on_what_it_never_reads(now):
 def test_a_changed_formula_is_named_with_its_results(now, as_it_is):
     code = edited(now, "jaxle.evaluation.simulation", "matmul(prob", "matmul(2 * prob")
     found = complaints(as_it_is, code)
-    assert {text.partition(",")[0] for text in found} >= {"step simulate", "step null"}
+    assert {text.partition(",")[0] for text in found} >= {"step simulate", "step refits"}
     assert all("(jaxle.evaluation.simulation)" in text for text in found)
     assert "raise the version in jaxle.pipeline.simulate; then run python -m" in "".join(found)
     assert not [text for text in found if text.startswith(("step fit,", "derived network,"))]

@@ -28,6 +28,18 @@ def entry(rows=ROWS, rho=RHO, simulator="labels"):
     return Listed("layer4", "label", simulator, Explanations(rows), live, rho)
 
 
+HEADLINE = {
+    "untrained_mean_correlation": 0.05,
+    "q": 0.05,
+    "better_q": 0.05,
+    "n_controls": 5,
+    "n_better": 2,
+    "smallest_control_p": 0.001,
+    **{"better_probability": 0.97, "better_probability_low": 0.95, "better_probability_high": 0.99},
+    **{"excess": 0.44, "excess_low": 0.36, "excess_high": 0.52},
+}
+
+
 def test_each_neuron_is_shown_once_and_no_dead_one():
     text = list(listing.layer_lines(entry(), RECORD, 2))
     assert "test correlation 0.200 ± 0.153 over 3 live neurons" in text[0]
@@ -56,19 +68,40 @@ def test_what_stands_beside_a_score_is_named():
     record = {
         **RECORD,
         "mean_ceiling": 0.75,
-        "untrained_mean_correlation": 0.05,
+        "explained_by": "siglip-s",
+        "simulated_by": "siglip-m",
+        **HEADLINE,
         "n_explained": 2,
-        "q": 0.05,
-        "untrained_n_explained": 1,
+        "n_explainable": 3,
+        "untrained_n_explained": 1.4,
         "retrieval_at_1": 0.5,
         "screened_out_foreign": 0.995,
     }
     text = list(listing.layer_lines(entry(), record, 0))
-    assert "(dense ceiling 0.750, untrained network 0.050)" in text[0]
+    assert "(ceiling by siglip-s 0.750, 5 untrained networks 0.050)" in text[0]
     assert text[1].strip() == (
-        "2 neurons explained at q = 0.05 (1 of the untrained network's); "
+        "2 of 3 neurons better explained than an untrained network's at q = 0.05 (5 networks; "
+        "P(ρ > ρ untrained) 0.97 [0.95, 0.99]; excess ρ +0.44 [0.36, 0.52])"
+    )
+    assert text[2].strip() == (
+        "2 explained at all, by permuted images, at q = 0.05 (1.4 of an untrained network's); "
         "50 % distinguished from all others by their explanation; "
         "99.5 % of the foreign words screened out"
+    )
+
+
+def test_what_cannot_be_counted_is_said():
+    record = {**RECORD, **HEADLINE, "n_controls": 1, "smallest_control_p": 1.0}
+    record |= {"n_explainable": 0, "smallest_p": 1 / 12, "mean_ceiling": 0.75}
+    del record["n_better"]
+    text = list(listing.layer_lines(entry(), record, 0))
+    assert "(ceiling 0.750, untrained network 0.050)" in text[0]
+    assert text[1].strip().startswith(
+        "no neuron can be found better explained (smallest p 1) than an untrained network's"
+    )
+    assert text[2].strip() == (
+        "these test images and permutations allow no p-value that would count a neuron as "
+        "explained at q = 0.05 (smallest p 0.083)"
     )
 
 

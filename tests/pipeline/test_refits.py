@@ -1,4 +1,4 @@
-"""Simulated activations and nulls: what the records of a run give equals the same from arrays."""
+"""Simulated activations and refits: what the records of a run give equals the same from arrays."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from etils import epath
 import jaxle
 from jaxle import Explanation, Explanations
 from jaxle.data.splits import make_split
-from jaxle.evaluation.nulls import permute_and_refit
+from jaxle.evaluation.nulls import PermutedActivations, score_refits
 from jaxle.explainers import EXPLAINERS
 from jaxle.explainers.protocol import ArrayRows
 from jaxle.mesh import make_mesh
@@ -20,9 +20,9 @@ from jaxle.pipeline.inputs import Partition
 from jaxle.pipeline.journal import Journal
 from jaxle.pipeline.layers import make_layers
 from jaxle.pipeline.matrices import ConceptMatrix
-from jaxle.pipeline.null import null
 from jaxle.pipeline.probe import Probed
-from jaxle.pipeline.simulate import Simulator, simulate, simulate_images
+from jaxle.pipeline.refits import refit, refit_all
+from jaxle.pipeline.simulate import Able, Simulator, simulate, simulate_images
 
 NAMES = tuple(f"c{j}" for j in range(12))
 SPLIT = make_split(300, 0)
@@ -56,25 +56,27 @@ SIMULATOR = Simulator("by", "by", ConceptMatrix("seen", "siglip", ArrayRows(SEEN
 
 
 @pytest.mark.parametrize("name", ["greedy", "preconditioned"])
-def test_the_null_equals_a_refit_on_permuted_arrays(cache, layers, name):
+def test_refits_equal_those_on_permuted_arrays(cache, layers, name):
     """Permuted layers are columns of the same moments; here each is measured and fitted alone."""
     explained = explained_by(cache, layers, name)
     permuted = layers.permuted[explained.layer.key]
-    found = null(cache, explained, permuted, [SIMULATOR], PARTITION)
-    alone = permute_and_refit(
-        VALUES,
-        SPLIT,
-        lambda values: jaxle.explain(values[:], PROBS, NAMES, split=SPLIT, search=name),
+    found = refit(cache, explained, permuted, [SIMULATOR], PARTITION)
+    views = [PermutedActivations(VALUES, SPLIT, 7, number) for number in range(3)]
+    alone = score_refits(
+        [jaxle.explain(view[:], PROBS, NAMES, split=SPLIT, search=name) for view in views],
         lambda explanations: jaxle.simulate(explanations, SEEN, NAMES, SPLIT.test),
-        permutations=3,
-        seed=7,
+        VALUES[SPLIT.test],
     )
-    assert found.val.shape == found.test["by"].shape == (3, 6)
-    np.testing.assert_allclose(found.val, alone.val_correlation, atol=1e-5)
-    np.testing.assert_allclose(found.test["by"], alone.test_correlation, atol=1e-5)
+    assert found["by"] == {
+        "permuted_val_correlation": pytest.approx(alone.val_correlation.mean(), abs=1e-5),
+        "permuted_correlation": pytest.approx(alone.test_correlation.mean(), abs=1e-5),
+    }
+    able = {explained.fitted.key: Able(explained.fitted, (SIMULATOR,))}
+    every = refit_all(cache, [explained], able, layers, PARTITION)
+    assert every == {(explained.key, "by"): found["by"]}
     simulated = simulate(cache, explained, SIMULATOR, PARTITION)
     real = jaxle.correlation(simulated.test, VALUES[SPLIT.test])
-    assert real.mean() > 0.6 > found.test["by"].mean() + 0.3
+    assert real.mean() > 0.6 > found["by"]["permuted_correlation"] + 0.3
 
 
 def test_simulated_activations_are_of_val_and_test(cache, layers):
