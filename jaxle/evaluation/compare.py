@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32, Int64, Real
+from jaxtyping import Bool, Float32, Int64, Real
 
 from jaxle.arrays import (
     Array,
@@ -38,7 +38,8 @@ class Comparison:
       mean, mean_low, mean_high: the same of the mean over live neurons.
       share_a_better: share of live neurons on which a scores higher; a tie counts half.
       share_a_clear, share_b_clear: share of live neurons on which the interval lies above 0, below
-        0.
+        0, and enough images decide.
+      few_positives: neurons of which too few images decide (`evaluation.sparse`).
       units: the neurons' numbers.
     """
 
@@ -51,11 +52,12 @@ class Comparison:
     share_a_better: float
     share_a_clear: float
     share_b_clear: float
+    few_positives: Bool[np.ndarray, " neurons"]
     units: Int64[np.ndarray, " neurons"]
 
     def to_frame(self) -> pd.DataFrame:
-        """Returns a table with one row a neuron: unit, difference, low, high."""
-        names = ("difference", "low", "high")
+        """Returns a table with one row a neuron: unit, difference, low, high, few_positives."""
+        names = ("difference", "low", "high", "few_positives")
         return pd.DataFrame({"unit": self.units} | {name: getattr(self, name) for name in names})
 
     def __repr__(self) -> str:

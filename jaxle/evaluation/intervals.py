@@ -1,45 +1,47 @@
-"""Bootstrap intervals over images: how each correlation, and a layer's mean, would move on others.
+"""Intervals over images: how each correlation, and a layer's mean, would move on other images.
 
     W ~ Multinomial(n, 1/n) (draws × images),   W·[a, a², s, s², a∘s]/n  →  ρ* (draws × neurons)
-    ρ:           tanh(atanh ρ ± t·sd(atanh ρ*))     Fisher's transform: its spread hardly varies
-    means:       mean ± t·sd(mean ρ*)
-    differences: ρ_a − ρ_b ± t·sd(ρ_a* − ρ_b*), the same W on both sides
-    t:           √(1 + 1/f) times the quantile of Student's t with f = 2n/(κ − 1) degrees of
-                 freedom, at least 2; κ = Σu⁴/n / (Σu²/n)², u = âŝ − ρ(â² + ŝ²)/2
+    ρ:           tanh(atanh ρ − below, + above)     Fisher's transform: its spread hardly varies
+    means:       mean of ρ − below, + above
+    differences: ρ_a − ρ_b − below, + above, the same W on both sides
+    below, above: `evaluation.sparse.limits` of sd(atanh ρ*), sd(mean ρ*) or sd(ρ_a* − ρ_b*), and
+                 of what images contribute, u = âŝ − ρ(â² + ŝ²)/2
 
-u is what each image contributes to ρ. The fewer images decide, the less is known of the sd. And
-the sd of resamples is too small, as the variance of f + 1 numbers about their own mean is by
-f/(f + 1).
+The sd of the draws is not the whole answer. Of few images it is itself uncertain (Student's t, with
+the degrees of freedom that the kurtosis of u leaves), their sum is skewed, and what a sparse neuron
+and a rare concept would contribute on other images may be missing from these. `sparse` sees to it,
+and says where so few images decide that the interval is cautious rather than exact
+(`few_positives`).
 
 What varies is the images. The neurons are the layer's own and stay (a mean's standard error over
 neurons is another number, `sem_…` in the summary). All draws share W, so an interval of a mean
-accounts for neurons that are scored on the same images. Chosen among percentile, BCa, basic,
-studentised and normal intervals by coverage (benchmarks/evaluation.py): where some twenty of 200
-images decide, those cover 90–93 %, this one 93 % and more. It needs no order statistics, hence few
-draws. Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapters 12 and 13;
-Satterthwaite 1946 (https://doi.org/10.2307/3002019) for the degrees of freedom.
+accounts for neurons that are scored on the same images. A side that is constant on these images
+says nothing of others: its correlation, 0, has the interval −1 to 1. In a mean it counts as 0, the
+score that it has. It needs no order statistics, hence few draws; percentile, BCa, basic and
+studentised intervals covered less where some twenty of 200 images decide. Source: Efron &
+Tibshirani 1993, An Introduction to the Bootstrap; Satterthwaite 1946
+(https://doi.org/10.2307/3002019) for the degrees of freedom.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float32, Real, UInt8
-from scipy.special import stdtrit
+from jaxtyping import Bool, Float32, Int32, Real, UInt8
 
 from jaxle.arrays import BLOCK_BYTES, Array, checks_input
+from jaxle.evaluation import influence, sparse
 from jaxle.evaluation.pairs import as_pair, pad_neurons
 from jaxle.evaluation.scores import Column, Computed, Evidence, Metric
 from jaxle.options import number
 from jaxle.options import seed as read_seed
-from jaxle.stats import pearson, standardise
 from jaxle.units import in_units
 
-MOST = 1 - 1e-6  # a correlation beyond is as good as 1 in float32
-LEFT = 1e-5  # share of a draw's mean square that its variance must keep, else it holds one value
+LEAST_IMAGES = 4  # below, any two columns lie near a line
+PERMUTATIONS = 4  # of the residuals, for a mean
+ALIKE = 0.999  # two sides whose draws correlate so are one: their difference is exact
 
 
 class Intervals(NamedTuple):
@@ -51,6 +53,9 @@ class Intervals(NamedTuple):
     mean: float
     mean_low: float
     mean_high: float
+    few_positives: Bool[
+        np.ndarray, " neurons"
+    ]  # so few images decide that the interval is cautious
 
 
 class Paired(NamedTuple):
@@ -63,8 +68,9 @@ class Paired(NamedTuple):
     mean_low: float
     mean_high: float
     share_a_better: float  # of live neurons; a tie counts half
-    share_a_clear: float  # of live neurons: the whole interval above 0
-    share_b_clear: float  # of live neurons: the whole interval below 0
+    share_a_clear: float  # of live neurons: the whole interval above 0, and not few_positives
+    share_b_clear: float  # of live neurons: the whole interval below 0, and not few_positives
+    few_positives: Bool[np.ndarray, " neurons"]  # few images decide: nothing is clear
 
 
 @checks_input
@@ -91,20 +97,23 @@ def bootstrap(
       live: (neurons,) bool, which neurons the mean is over; None for all.
 
     Returns:
-      Intervals; 0, 0, 0 where either side is constant (a single image included).
+      Intervals; correlation 0 with the interval −1 to 1 where either side is constant, and the
+      interval −1 to 1 where there are fewer than four images.
 
     Raises:
       ValueError: shapes differ, a value is not finite, or an option is out of range.
     """
     draws, seed, level = _check_options(draws, seed, level)
     simulated, activations, live = as_pair(simulated, activations, live)
-    rho, half, mean, mean_half = _halves((simulated,), activations, draws, seed, level, live)
-    rho, centre = rho[0], np.arctanh(np.clip(rho[0], -MOST, MOST))
-    low, high = (np.tanh(centre + side * half) for side in (-1, 1))
-    low = np.where(half > 0, np.minimum(low, rho), rho)
-    high = np.where(half > 0, np.maximum(high, rho), rho)
+    got = _limits((simulated,), activations, draws, seed, level, live)
+    rho = got.rho[0]
+    centre = np.arctanh(np.clip(rho, -influence.MOST, influence.MOST))
+    low = np.minimum(np.tanh(centre - got.below), rho)
+    high = np.maximum(np.tanh(centre + got.above), rho)
+    low, high = np.where(got.unknown[0], -1.0, low), np.where(got.unknown[0], 1.0, high)
     rho, low, high = (np.asarray(x, np.float32) for x in (rho, low, high))
-    return Intervals(rho, low, high, mean, max(-1.0, mean - mean_half), min(1.0, mean + mean_half))
+    ends = max(-1.0, got.mean - got.mean_below), min(1.0, got.mean + got.mean_above)
+    return Intervals(rho, low, high, got.mean, *ends, got.few)
 
 
 @checks_input
@@ -129,7 +138,7 @@ def paired(
       draws, seed, level, live: as in `bootstrap`.
 
     Returns:
-      Paired; all 0 where neither side varies.
+      Paired; a side that is constant contributes its ignorance, ±1, to the interval.
 
     Raises:
       ValueError: as in `bootstrap`.
@@ -137,18 +146,21 @@ def paired(
     draws, seed, level = _check_options(draws, seed, level)
     simulated_a, activations, live = as_pair(simulated_a, activations, live, "simulated_a")
     simulated_b, activations, live = as_pair(simulated_b, activations, live, "simulated_b")
-    rho, half, mean, mean_half = _halves(
-        (simulated_a, simulated_b), activations, draws, seed, level, live
-    )
-    difference = rho[0] - rho[1]
-    low, high = difference - half, difference + half
+    got = _limits((simulated_a, simulated_b), activations, draws, seed, level, live)
+    difference, ignorance = got.rho[0] - got.rho[1], got.unknown.sum(0)
+    low = np.maximum(difference - got.below - ignorance, -2.0)
+    high = np.minimum(difference + got.above + ignorance, 2.0)
     better, a_clear, b_clear = (
         float(values[live].mean()) if live.any() else 0.0
-        for values in (0.5 * (np.sign(difference) + 1), (low > 0) * 1.0, (high < 0) * 1.0)
+        for values in (
+            0.5 * (np.sign(difference) + 1),
+            ((low > 0) & ~got.few) * 1.0,
+            ((high < 0) & ~got.few) * 1.0,
+        )
     )
     difference, low, high = (np.asarray(x, np.float32) for x in (difference, low, high))
-    ends = mean - mean_half, mean + mean_half
-    return Paired(difference, low, high, mean, *ends, better, a_clear, b_clear)
+    ends = max(-2.0, got.mean - got.mean_below), min(2.0, got.mean + got.mean_above)
+    return Paired(difference, low, high, got.mean, *ends, better, a_clear, b_clear, got.few)
 
 
 def resamples(draws: int, n: int, seed: int) -> UInt8[np.ndarray, "draws images"]:
@@ -179,115 +191,134 @@ def _check_options(draws, seed, level) -> tuple[int, int, float]:
     return number("draws", draws, int, low=2), read_seed(seed), level
 
 
-def _halves(
-    simulated: tuple, activations: Array, draws: int, seed: int, level: float, live: np.ndarray
-):
-    """ρ, and half the intervals.
+class _Limits(NamedTuple):
+    """What `bootstrap` and `paired` share, of neurons and of their mean."""
 
-    Returns:
-      observed ρ (sides, neurons), half an interval (neurons,) in z or of the difference, the
-      observed mean, and half its interval.
-    """
+    rho: np.ndarray  # (sides, neurons)
+    below: np.ndarray  # (neurons,) in z, or of the difference
+    above: np.ndarray
+    few: np.ndarray
+    unknown: np.ndarray  # (sides, neurons): a constant column, or too few images
+    mean: float
+    mean_below: float
+    mean_above: float
+
+
+def _limits(
+    simulated: tuple, activations: Array, draws: int, seed: int, level: float, live: np.ndarray
+) -> _Limits:
     width, sides = activations.shape[1], len(simulated)
     simulated = tuple(pad_neurons(in_units(side)) for side in simulated)
     activations = pad_neurons(in_units(activations))
     n, n_neurons = activations.shape
     live = np.pad(live, (0, n_neurons - width))
     size = min(n_neurons, max(1, 2 * BLOCK_BYTES // (4 * n * (2 + 3 * sides))))
-    weights = resamples(draws, n, seed)
+    weights, order = resamples(draws, n, seed), jnp.asarray(_permutations(n, seed))
     step = -(-draws // -(-4 * draws * n // BLOCK_BYTES))
     # padded with the data themselves, which are dropped below
     weights = np.concatenate([weights, np.ones((-draws % step, n), np.uint8)])
-    rho, half = np.zeros((sides, n_neurons)), np.zeros(n_neurons)
-    means, parts_of_mean, left = np.zeros(draws), np.zeros(n), live.copy()
+    rho, varies = np.zeros((sides, n_neurons)), np.zeros((sides, n_neurons), bool)
+    below, above, few = np.zeros(n_neurons), np.zeros(n_neurons), np.zeros(n_neurons, bool)
+    of_mean, left = _Mean(draws, n), live.copy()
     for start in range(0, n_neurons, size):
         start = min(start, n_neurons - size)  # the last reaches back: one shape, one program
         block = slice(start, start + size)
         share = jnp.asarray(left[block] / max(1, live.sum()), jnp.float32)
         left[block] = False
-        columns, observed, kurtosis, part = _columns(
+        found = influence.measure(
             tuple(jnp.asarray(s[:, block]) for s in simulated),
             jnp.asarray(activations[:, block]),
             share,
+            order,
         )
-        parts = [
-            _draw(weights[i : i + step], columns, observed, share)
+        drawn = [
+            influence.draw(weights[i : i + step], found.columns, found.rho, share)
             for i in range(0, len(weights), step)
         ]
-        moved, total = (
-            np.concatenate([np.asarray(part[i], np.float64) for part in parts])[:draws]
-            for i in (0, 1)
-        )
-        rho[:, block] = np.asarray(observed)
-        quantile = _quantile(np.asarray(kurtosis, np.float64), n, level)
-        half[block] = moved.std(0, ddof=1) * quantile
-        means += total
-        parts_of_mean += np.asarray(part, np.float64)
-    rho, half, live = rho[:, :width], half[:width], live[:width]
+        moved = np.concatenate([np.asarray(part[0], np.float64) for part in drawn], 1)[:, :draws]
+        means = np.concatenate([np.asarray(part[1], np.float64) for part in drawn])[:draws]
+        rho[:, block], varies[:, block] = np.asarray(found.rho), np.asarray(found.varies)
+        below[block], above[block], few[block] = _ends(found, rho[:, block], moved, n, level)
+        of_mean.add(means, found.mean)
+    rho, below, above, few = rho[:, :width], below[:width], above[:width], few[:width]
+    unknown = ~varies[:, :width] | (n < LEAST_IMAGES)
     value = rho[0] if sides == 1 else rho[0] - rho[1]
-    square = np.mean(parts_of_mean**2)
-    kurtosis = np.mean(parts_of_mean**4) / square**2 if square > 0 else 1.0
-    mean = float(value[live].mean()) if live.any() else 0.0
-    return rho, half, mean, float(means.std(ddof=1) * _quantile(kurtosis, n, level))
+    mean = float(value[live[:width]].mean()) if live.any() else 0.0
+    ends = of_mean.limits(n, level)
+    return _Limits(rho, below, above, few | unknown.any(0), unknown, mean, *ends)
 
 
-def _quantile(kurtosis, n: int, level: float):
-    """√(1 + 1/f)·t at which an interval ends, for images with contributions of this kurtosis."""
-    freedom = np.maximum(2.0, 2 * n / np.maximum(kurtosis - 1, 1e-3))
-    return np.sqrt(1 + 1 / freedom) * stdtrit(freedom, (1 + level) / 2)
+def _ends(found: influence.Block, rho, moved, n: int, level: float) -> sparse.Limits:
+    """The limits of the last target; of a difference of which few images decide, cautious ones.
 
-
-@jax.jit
-def _columns(simulated: tuple, activations, share):
-    """What a block of neurons gives to its draws.
-
-    Returns:
-      columns of which every draw takes the mean (images, neurons·(2 + 3·sides)); ρ (sides, neurons)
-      of the data themselves; kurtosis (neurons,) of the images' contributions u (two sides: of
-      their difference); the share-weighted sum of u over neurons (images,).
+    Those are Zou's (2007, https://doi.org/10.1037/1082-989X.12.4.399): from both sides' own limits,
+    which are made on the scale on which a correlation's spread hardly varies.
     """
-    a = standardise(activations.astype(jnp.float32))[0]
-    s = [standardise(side.astype(jnp.float32))[0] for side in simulated]
-    columns = [a, a * a, *(part for side in s for part in (side, side * side, a * side))]
-    rho = jnp.stack([pearson(a, side) for side in s])
-    u = [a * side - r[None, :] / 2 * (a * a + side * side) for side, r in zip(s, rho, strict=True)]
-    u = u[0] if len(u) == 1 else u[0] - u[1]
-    square = jnp.mean(u * u, axis=0)
-    unit = u / jnp.sqrt(jnp.where(square > 0, square, 1.0))[None, :]
-    part = jnp.matmul(u, share, precision=jax.lax.Precision.HIGHEST)
-    return jnp.concatenate(columns, axis=1), rho, jnp.mean(unit**4, axis=0), part
+    limits = [
+        sparse.limits(part.std(0, ddof=1), *target, n=n, level=level)
+        for part, target in zip(moved, found.targets, strict=True)
+    ]
+    if len(limits) == 1:
+        return limits[0]
+    centre = np.arctanh(np.clip(rho, -influence.MOST, influence.MOST))
+    below, above, few = (np.stack(part) for part in zip(*limits[:2], strict=True))
+    below = np.maximum(rho - np.tanh(centre - below), 0.0)
+    above = np.maximum(np.tanh(centre + above) - rho, 0.0)
+    wider = np.argmax(below + above, axis=0)[None, :]
+    one, other = (part - part.mean(0) for part in moved[:2])
+    size = np.sqrt((one**2).sum(0) * (other**2).sum(0))
+    common = (one * other).sum(0) / np.where(size > 0, size, 1.0)
+
+    def together(x, y):
+        return np.sqrt(np.maximum(x**2 + y**2 - 2 * common * x * y, 0.0))
+
+    own = limits[2]
+    few = own.few | np.take_along_axis(few, wider, 0)[0]
+    apart = few & (common < ALIKE)
+    return sparse.Limits(
+        np.where(apart, np.maximum(own.below, together(below[0], above[1])), own.below),
+        np.where(apart, np.maximum(own.above, together(above[0], below[1])), own.above),
+        few,
+    )
 
 
-@jax.jit
-def _draw(weights, columns, observed, share):
-    """One block of draws.
+class _Mean:
+    """Sums over blocks of neurons: the mean's draws, and what images contribute to it."""
 
-    Returns:
-      (draws, neurons) how far z (two sides: the difference) moved, and (draws,) the weighted sum of
-      ρ over neurons.
-    """
-    w = weights.astype(jnp.float32)
-    moments = jnp.matmul(w, columns, precision=jax.lax.Precision.HIGHEST) / w.shape[1]
-    sides = observed.shape[0]
-    a, aa, *rest = jnp.split(moments, 2 + 3 * sides, axis=1)
-    rho = jnp.stack([_correlation(a, aa, *rest[3 * i : 3 * i + 3]) for i in range(sides)])
-    if sides == 1:
-        moved, value = _fisher(rho[0]) - _fisher(observed[0])[None, :], rho[0]
-    else:
-        value = rho[0] - rho[1]
-        moved = value
-    return moved, jnp.matmul(value, share, precision=jax.lax.Precision.HIGHEST)
+    def __init__(self, draws: int, n: int):
+        self.draws, self.seen = np.zeros(draws), np.zeros(n)
+        self.permuted, self.closed = np.zeros((PERMUTATIONS, n)), np.zeros(3)
+
+    def add(self, draws: np.ndarray, of_mean: influence.Mean) -> None:
+        self.draws += draws
+        self.seen += np.asarray(of_mean.seen, np.float64)
+        self.permuted += np.asarray(of_mean.permuted, np.float64)
+        self.closed += np.asarray(of_mean.closed, np.float64)
+
+    def limits(self, n: int, level: float) -> tuple[float, float]:
+        seen, permuted = (
+            np.array([np.mean((x - x.mean()) ** power) for power in (2, 3, 4)])
+            for x in (self.seen, self.permuted)
+        )
+        # a single neuron's own moments are known; permutations tell what neurons have in common
+        square, cube, fourth = permuted + self.closed
+        product = np.array([max(0.0, square), cube, max(0.0, fourth)])
+        got = sparse.limits(
+            np.array([self.draws.std(ddof=1)]),
+            sparse.Law(*seen[:, None]),
+            sparse.Law(*product[:, None]),
+            np.zeros(1),
+            n,
+            level,
+        )
+        return float(got.below[0]), float(got.above[0])
 
 
-def _correlation(a, aa, s, ss, cross):
-    var_a, var_s = aa - a * a, ss - s * s
-    varies = (var_a > LEFT * aa) & (var_s > LEFT * ss)
-    root = jnp.sqrt(jnp.where(varies, var_a * var_s, 1.0))
-    return jnp.where(varies, jnp.clip((cross - a * s) / root, -1.0, 1.0), 0.0)
-
-
-def _fisher(rho):
-    return jnp.arctanh(jnp.clip(rho, -MOST, MOST))
+def _permutations(n: int, seed: int) -> Int32[np.ndarray, "permutations images"]:
+    """Orders of the images, the same on every machine and with every NumPy."""
+    raw = np.random.Philox(key=np.array([seed, n], np.uint64), counter=1 << 64)
+    keys = raw.random_raw(PERMUTATIONS * n).reshape(PERMUTATIONS, n)
+    return np.argsort(keys, axis=1, kind="stable").astype(np.int32)
 
 
 def _compute(evidence: Evidence) -> Computed:
@@ -301,7 +332,8 @@ def _compute(evidence: Evidence) -> Computed:
         live=evidence.live,
     )
     facts = {"mean_correlation_low": got.mean_low, "mean_correlation_high": got.mean_high}
-    return {"correlation_low": got.low, "correlation_high": got.high}, facts
+    columns = {"correlation_low": got.low, "correlation_high": got.high}
+    return {**columns, "few_positives": got.few_positives}, facts
 
 
 METRIC = Metric(
@@ -315,6 +347,17 @@ METRIC = Metric(
             averaged=False,
         )
         for end, which in (("low", "lower"), ("high", "upper"))
+    )
+    + (
+        Column(
+            "few_positives",
+            0.0,
+            1.0,
+            "",
+            "whether so few images decide ρ (some ten positives, or meetings of a sparse neuron "
+            "and a rare concept) that its interval is cautious and claims nothing clear",
+            averaged=False,
+        ),
     ),
     _compute,
 )
