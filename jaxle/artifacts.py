@@ -53,7 +53,7 @@ def write_file(path: epath.PathLike, write: Callable[[IO[bytes]], object]) -> No
     Raises:
       OSError: the disk is full, or refuses otherwise; it has the path.
     """
-    path = epath.Path(path)
+    path = epath.Path(path).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = (
         path.parent / f".{path.name}.tmp"

@@ -149,8 +149,13 @@ def _variant_sentence(said: str, path: Path | None) -> str:
 
 
 def _with_tuple(argument: str) -> str:
-    """A tuple field's value as Python writes it: --config.target.taps=a,b becomes =('a', 'b')."""
+    """A tuple field's value as Python writes it: --config.target.taps=a,b becomes =('a', 'b').
+
+    A shell leaves the ~ of --config=~/c.py, which becomes the home folder.
+    """
     name, equals, value = argument.partition("=")
+    if name.lstrip("-") == "config":
+        return name + equals + os.path.expanduser(value)
     section, _, field = name.lstrip("-").removeprefix("config.").partition(".")
     fields = describe(SECTIONS[section]) if section in SECTIONS else {}
     if not equals or field not in fields or fields[field].kind is not tuple:
@@ -174,7 +179,8 @@ def _config_path(argv: list[str]) -> Path | None:
         name, equals, value = argument.lstrip("-").partition("=")
         if argument.startswith("-") and name == "config":
             value = value if equals else argv[i + 1] if i + 1 < len(argv) else ""
-            return Path(value.rpartition(":")[0] if ".py:" in value else value)
+            path = Path(value.rpartition(":")[0] if ".py:" in value else value)
+            return path.expanduser()
     return None
 
 

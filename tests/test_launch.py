@@ -197,6 +197,16 @@ def test_a_config_file_that_does_not_work_is_named(
     assert said.startswith(f"jaxle: config file {tmp_path}/c.py ") and words in said
 
 
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+def test_a_config_in_the_home_folder(tmp_path, capsys, monkeypatch):
+    """No shell makes a folder of the sign after an equals sign."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "c.py").write_text(DEFAULTS + "def get_config(): return defaults.get_config()")
+    with pytest.raises(SystemExit):
+        launch._parse(["jaxle", "--config=~/c.py:big"])
+    assert f"jaxle: config file {tmp_path}/c.py has no variants" in capsys.readouterr().err
+
+
 def test_what_is_refused_leaves_a_used_workdir_as_it_is(tmp_path):
     """A word that no encoder knows is found once labels are read, and still before any table."""
     runs.quick(tmp_path / "run")

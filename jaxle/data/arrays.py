@@ -41,7 +41,7 @@ class ArraysSource:
     annotations: tuple[tuple[str, ...], UInt8[np.ndarray, "images concepts"]] | None
 
     def __init__(self, path: str | os.PathLike[str], memory: str | os.PathLike[str] | None = None):
-        folder, self._memory = Path(path), memory
+        folder, self._memory = Path(path).expanduser(), memory
         self._file, self._seen = folder / "images.npy", {}
         if not folder.is_dir():
             raise ValueError(f"arrays:{path}: no such folder")

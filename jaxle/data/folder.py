@@ -46,7 +46,7 @@ class FolderSource:
     annotations = None
 
     def __init__(self, path: str | os.PathLike[str], memory: str | os.PathLike[str] | None = None):
-        self._root, self._memory = Path(path), memory
+        self._root, self._memory = Path(path).expanduser(), memory
         self._seen: dict[str, content.Seen] = {}
         if not self._root.is_dir():
             raise ValueError(f"folder:{path}: no such folder")

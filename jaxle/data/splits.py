@@ -170,7 +170,7 @@ def load_split(path: str | os.PathLike[str], n: int) -> Split:
       ValueError: a file that is absent or unreadable, a part that is absent, or what `check_split`
         refuses.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.is_dir():
         return check_split(Split(*(_read_part(path, name) for name in Split._fields)), n)
     if path.suffix != ".npz" or not path.is_file():

@@ -137,7 +137,7 @@ def read(path: epath.PathLike) -> Table:
     Raises:
       ValueError: the file is no such table; the message names the line and the column.
     """
-    path = epath.Path(path)
+    path = epath.Path(path).expanduser()
     header, *lines = _cells(path)
     slots = _check_header(path, header)
     table = []

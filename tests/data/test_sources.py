@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import jaxle
 from jaxle.data.loader import batches
 from jaxle.data.sources import Source, Subset, class_ends, names_of, open_source
+from jaxle.data.splits import load_split
 from jaxle.images import Preprocess
 
 IMAGES = np.arange(30, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
@@ -184,6 +186,21 @@ def test_an_image_of_the_first_and_of_the_last_class_is_shown(tmp_path):
     bare.mkdir()
     np.save(bare / "images.npy", np.zeros((4, 3, 3, 3), np.uint8))
     assert class_ends(open_source(f"arrays:{bare}")) == ""
+
+
+def test_the_home_folder_has_its_sign(arrays, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("val/cat/a.png", "val/dog/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        Image.new("RGB", (3, 3)).save(tmp_path / name)
+    assert names_of(open_source("folder:~/val")) == ["cat/a.png", "dog/b.png"]
+    assert len(open_source("arrays:~/arrays")) == len(open_source(f"arrays:{arrays}"))
+    np.savez(tmp_path / "split.npz", train=[0], val=[1], test=[2])
+    assert load_split("~/split.npz", 3).test == [2]
+    table = jaxle.Explanations((jaxle.Explanation(0, ("a",), (1.0,), 0.0),))
+    table.to_csv("~/table.csv")
+    assert jaxle.Explanations.from_csv("~/table.csv").rows == table.rows
+    assert (tmp_path / "table.csv").is_file()
 
 
 def test_scenes_follow_the_seed():

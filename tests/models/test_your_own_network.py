@@ -12,6 +12,9 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "your_own_network.md"
 
 
 def test_the_page_runs(tmp_path):
+    """With nothing of the checkout but the package, as where jaxle is installed."""
+    (tmp_path / "installed").mkdir()
+    (tmp_path / "installed" / "jaxle").symlink_to(PAGE.parents[1] / "jaxle")
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 6
     names = ("my_nets", "save", "load", "load_class", "my_config", "class_config")
@@ -23,7 +26,7 @@ def test_the_page_runs(tmp_path):
         "XLA_FLAGS": "",
         "JAX_PLATFORMS": "cpu",
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
-        "PYTHONPATH": os.pathsep.join([str(PAGE.parents[1]), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": str(tmp_path / "installed"),
     }
 
     def run(*command):
