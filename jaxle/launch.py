@@ -203,6 +203,8 @@ def _os_sentence(error: OSError) -> str:
         return str(error)
     where = f" {error.filename}" if error.filename else ""
     reason = error.strerror or str(error) or type(error).__name__
+    if isinstance(error, FileExistsError):  # where a folder was to be made
+        reason = "it is no folder, but a file or a link that leads nowhere"
     return f"cannot use{where}: {reason}; what was computed is kept, and the same command resumes."
 
 

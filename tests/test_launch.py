@@ -244,6 +244,7 @@ def test_what_the_machine_refuses_is_one_sentence_and_status_1(tmp_path, environ
     "error, words",
     [
         (PermissionError(13, "Permission denied", "/x"), "cannot use /x: Permission denied; what"),
+        (FileExistsError(17, "File exists", "/x"), "cannot use /x: it is no folder, but a file or"),
         (OSError("odd"), "cannot use: odd; what was computed is kept, and the same command resum"),
         (ConnectionError("cannot fetch w.npz: no network"), "cannot fetch w.npz: no network"),
     ],
