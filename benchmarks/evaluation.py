@@ -13,11 +13,12 @@ of n images of its own. Populations:
     label   a is a 0/1 label too, of rate f
 
 Claims, by cell: (1) coverage of the 95 % interval is 93–98 % where at most half of the columns are
-flagged `few_positives`, and at least 90 % elsewhere; (2) the median width is at most 1.15 times
-that of the oracle in dense cells, which knows ρ's standard deviation from 20,000 fresh samples (in
-`--quick`, and where n is above 1,000, from 2,000), where they are not flagged; (3) of paired differences at most 3.5 % lie
-beyond either end; (4) 1,000 bootstrap draws of every neuron's correlation, and of the mean, take
-about 3 CPU seconds for 2,048 neurons × 10,000 images, since they are matrix products.
+flagged `few_positives`, and at least 90 % elsewhere; (2) in dense cells, of those that are not
+flagged, the median width is at most 1.15 times that of the oracle, which knows ρ's standard
+deviation from 20,000 fresh samples (in `--quick`, and where n is above 1,000, from 2,000); (3) of
+paired differences at most 3.5 % lie beyond either end; (4) 1,000 bootstrap draws of every neuron's
+correlation, and of the mean, take some 3 to 4 CPU seconds for 2,048 neurons × 10,000 images, since
+they are matrix products.
 
 `!` marks a cell that misses its bound by more than two standard errors of the count, `~` one that
 misses it by less.
@@ -217,8 +218,8 @@ def is_dense(cell: Cell) -> bool:
 def coverage(neurons: int, draws: int, quick: bool, words: list[str]) -> None:
     print(
         f"\ncoverage of the 95 % interval, {neurons} samples a cell (twice that to 2,000 "
-        f"images, a quarter at 50,000), {draws} draws\n  {'population':12s}  images     rate  fires     rho   covers  flagged   "
-        "low>ρ  high<ρ    width / oracle"
+        f"images, a quarter at 50,000), {draws} draws\n  {'population':12s}  images     rate  "
+        "fires     rho   covers  flagged   low>ρ  high<ρ    width / oracle"
     )
     missed, count, flagged_cells = [], 0, 0
     for number, cell in enumerate(cells(quick)):

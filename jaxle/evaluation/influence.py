@@ -71,7 +71,10 @@ def measure(
     # small programs, which the targets share
     seen = [sparse.law_of(u) for u in contributions]
     laws = [sparse.product_law(product) for product in products]
-    bends = _bends(columns, contributions, seen, units)
+    bends = [
+        _bend(columns, rho, u, law, unit, index)
+        for index, (u, law, unit) in enumerate(zip(contributions, seen, units, strict=True))
+    ]
     targets = tuple(map(Target, seen, laws, bends))
     mean = _mean(contributions[-1], products[-1], laws[-1], share, units[-1], order)
     return Block(columns, rho, varies, targets, mean)
@@ -130,26 +133,26 @@ def draw(
 
 
 @jax.jit
-def _bends(columns, contributions, laws, units):
-    """c_q of each target, with the moments as weights follow its u."""
-    sides = 2 if len(contributions) == 3 else 1
-    columns = jnp.split(columns, 2 + 3 * sides, axis=1)
-    middle = [jnp.mean(part, axis=0) for part in columns]
-    n, bends = len(columns[0]), []
-    for index, (u, law, unit) in enumerate(zip(contributions, laws, units, strict=True)):
-        sd = jnp.sqrt(law.square / n)
-        way = u / jnp.where(sd > 0, sd, 1.0)[None, :] / n
-        slopes = [jnp.mean(way * part, axis=0) for part in columns]
+def _bend(columns, rho, u, law, unit, index):
+    """c_q of target `index`, with the moments as weights follow its u."""
+    columns = jnp.split(columns, 2 + 3 * len(rho), axis=1)
+    n = len(columns[0])
+    sd = jnp.sqrt(law.square / n)
+    way = u / jnp.where(sd > 0, sd, 1.0)[None, :] / n
+    middle = jnp.stack([jnp.mean(part, axis=0) for part in columns])
+    slope = jnp.stack([jnp.mean(way * part, axis=0) for part in columns])
 
-        def value(step, slopes=slopes, index=index):
-            moments = [m + step * slope for m, slope in zip(middle, slopes, strict=True)]
-            rho = _correlations(moments)
-            return _fisher(rho[index]) if index < sides else rho[0] - rho[1]
+    def value(step):
+        sides = _correlations(middle + step * slope)
+        values = [_fisher(side) for side in sides]
+        if len(sides) == 2:
+            values.append(sides[0] - sides[1])
+        return jnp.stack(values)[index]
 
-        second = (value(1.0) + value(-1.0) - 2 * value(0.0)) / 2
-        sd = sd / unit
-        bends.append(jnp.where(sd > LEAST_SD, second / jnp.where(sd > LEAST_SD, sd, 1.0), 0.0))
-    return bends
+    up, down, still = jax.vmap(value)(jnp.array([1.0, -1.0, 0.0]))
+    second = (up + down - 2 * still) / 2
+    sd = sd / unit
+    return jnp.where(sd > LEAST_SD, second / jnp.where(sd > LEAST_SD, sd, 1.0), 0.0)
 
 
 def _correlations(moments):

@@ -173,7 +173,7 @@ def test_compare_is_the_paired_interval(layer, explanations, other):
         np.testing.assert_array_equal(getattr(got, name), value)
     assert got.mean > 0 and got.share_a_better > 0.5
     frame = got.to_frame()
-    assert list(frame) == ["unit", "difference", "low", "high"]
+    assert list(frame) == ["unit", "difference", "low", "high", "few_positives"]
     assert frame["unit"].tolist() == list(range(8))
     assert "8 neurons: mean difference 0." in repr(got)
     from_arrays = compare(a, b, real, draws=50, seed=4)

@@ -15,7 +15,7 @@ from jaxle.evaluation import (
     Evidence,
     Metric,
     find_metrics,
-    intervals,
+    influence,
     live,
     score,
 )
@@ -27,7 +27,8 @@ from jaxle.evaluation.permutation import permutation_test
 from jaxle.evaluation.swap import swap
 
 NAMES = [
-    *("correlation", "correlation_low", "correlation_high", "specificity", "retrieval_rank"),
+    *("correlation", "correlation_low", "correlation_high", "few_positives"),
+    *("specificity", "retrieval_rank"),
     *(
         "control_p_value",
         "control_q_value",
@@ -86,7 +87,7 @@ def test_values_stay_in_the_range_that_is_declared(evidence):
 
 def test_a_row_gives_nothing_where_the_evidence_does_not_suffice(evidence):
     got = score(evidence(draws=0), METRICS)
-    assert list(got.columns) == [name for name in NAMES if not name.startswith("correlation_")]
+    assert list(got.columns) == [name for name in NAMES if name not in NAMES[1:4]]
     for options in ({"controls": ()}, {"controls": (np.zeros(0, np.float32),)}):
         got = score(evidence(**options), METRICS)
         assert list(got.columns) == [name for name in NAMES if name not in CONTROL]
@@ -95,7 +96,7 @@ def test_a_row_gives_nothing_where_the_evidence_does_not_suffice(evidence):
     assert list(got.columns) == [name for name in NAMES if name not in PERMUTED]
     assert "n_explained" not in got.facts
     got = score(evidence(n_val=0), METRICS)
-    assert list(got.columns) == [*NAMES[:9], "cosine"]
+    assert list(got.columns) == [*NAMES[:10], "cosine"]
 
 
 def test_a_layer_of_dead_neurons_is_defined(evidence):
@@ -142,7 +143,7 @@ def test_a_neuron_scores_the_same_in_a_layer_of_any_width(evidence):
 
 def test_layers_of_other_widths_share_programs(evidence):
     # the other scores are computed on the host
-    programs = [intervals._columns, intervals._draw, swap_room._compare]
+    programs = [influence._contributions, influence.draw, swap_room._compare]
     given = evidence()
     score(given, METRICS)
     compiled = [program._cache_size() for program in programs]
@@ -237,5 +238,5 @@ def test_facts_that_break_the_summary_are_refused(evidence):
 
 def test_means_say_something_of_these_columns_only():
     averaged = {c.name for m in METRICS.values() for c in m.columns if c.averaged}
-    not_averaged = {"correlation_low", "correlation_high", "retrieval_rank", *CONTROL, *PERMUTED}
+    not_averaged = {*NAMES[1:4], "retrieval_rank", *CONTROL, *PERMUTED}
     assert set(NAMES) - averaged == not_averaged and CEILING.averaged
