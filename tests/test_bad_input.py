@@ -205,7 +205,7 @@ REFUSED = [
     (explain(exchanges=1, search="top_k"), "exchanges=1 is no option of search='top_k'"),
     (explain(lam=1.0, search="preconditioned"), "lam=1.0 is no option of search='preconditioned'"),
     (explain(search="preconditioned", teacher=1), "teacher must be True or False, got 1"),
-    (explain(search="preconditioned", mean_length=0.5), "mean_length must be a number of at least"),
+    (explain(search="preconditioned", mean_length=-0.5), "mean_length must be a number of at least"),
     (
         explain(search="preconditioned", exchanges=-1),
         "exchanges must be a whole number of at least",
@@ -308,6 +308,10 @@ REFUSED = [
     (ablate(val_index=np.arange(10) / 2), "val_index must be image numbers, got float64"),
     (ablate(test_index=np.arange(31, 41)), "test_index must be rows of activations"),
     (ablate(activations=A + np.float64(1e9)), "lie too far from 0 for float32 to resolve"),
+    (
+        ablate(simulated_test=A[30:] + np.float64(1e9)),
+        "simulated_test of neuron 0 lie too far from 0 for float32 to resolve: subtract each",
+    ),
     (lambda: fit_temperature(A, np.zeros(N)), "labels must be 40 whole numbers"),
     (lambda: fit_temperature(A, np.zeros(N, int), tol=0), "tol must be a number in (0, 1)"),
     # explanations

@@ -19,7 +19,7 @@ EXPLAINERS: dict[str, Explainer] = {
         preconditioned.explain,
         "jaxle's own: selects on a denoised target among all concepts",
         folds=N_FOLDS,
-        version=2,
+        version=3,
     ),
 }
 

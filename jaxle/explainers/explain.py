@@ -24,6 +24,7 @@ from jaxle.explainers import find_explainer
 from jaxle.explainers.linear import Greedy
 from jaxle.explainers.preconditioned import Preconditioned
 from jaxle.explainers.protocol import ArrayRows, Problem
+from jaxle.explainers.table import mean_length as length_of
 from jaxle.explanations import Explanations, check_names
 from jaxle.options import describe, option, read
 from jaxle.options import seed as read_seed
@@ -48,7 +49,8 @@ def explain(
     max_concepts: int = Greedy.max_concepts,
     n_candidates: int = Greedy.n_candidates,
     min_gain: float = Greedy.min_gain,
-    mean_length: float | None = None,
+    above_noise: bool = Greedy.above_noise,
+    mean_length: float | Explanations | None = None,
     teacher: bool = Preconditioned.teacher,
     exchanges: int = Preconditioned.exchanges,
     min_top5: float = MIN_TOP5,
@@ -79,8 +81,11 @@ def explain(
         searched for: those that pass screening, the training images, 1 + 1/min_gain for greedy.
       n_candidates: greedy: concepts tried per step (r).
       min_gain: greedy, preconditioned: least gain in correlation for one more concept (ε).
+      above_noise: greedy: refuse a concept that gains no more on val than the best of
+        `n_candidates` unrelated ones would (method.md §5). The paper's search does not.
       mean_length: preconditioned: set min_gain so that explanations have at most so many concepts
-        on average; at least 1.
+        on average, over neurons neither dead nor constant; or other explanations, whose mean
+        length over such neurons is the limit.
       teacher: preconditioned: select for a dense fit's prediction, or for the activation itself.
       exchanges: preconditioned: rounds in which each chosen concept may give way to a better one.
       min_top5: screening: least mean of a concept's five largest probabilities; 0 turns it off.
@@ -113,7 +118,10 @@ def explain(
         "max_concepts": max_concepts,
         "n_candidates": n_candidates,
         "min_gain": min_gain,
-        "mean_length": mean_length,
+        "above_noise": above_noise,
+        "mean_length": length_of(mean_length)
+        if isinstance(mean_length, Explanations)
+        else mean_length,
         "teacher": teacher,
         "exchanges": exchanges,
     }

@@ -44,6 +44,9 @@ class Greedy:
     min_gain: float = option(
         0.02, "least gain in correlation for one more concept (ε)", low=0, high=1
     )
+    above_noise: bool = option(
+        False, "refuse concepts that gain no more on val than the best of unrelated ones would"
+    )
 
 
 def greedy(problem: Problem, options: Greedy) -> Explanations:
@@ -62,6 +65,7 @@ def greedy(problem: Problem, options: Greedy) -> Explanations:
         n_candidates=tried,
         max_concepts=steps,
         min_gain=options.min_gain,
+        skewness=problem.skewness if options.above_noise else None,
         mesh=problem.mesh,
     )
     return _table(problem, ranked, found)

@@ -21,6 +21,7 @@ from jaxle import options
 from jaxle.arrays import Array, Rows
 from jaxle.data.splits import Split
 from jaxle.explanations import Explanations
+from jaxle.solve import noise
 from jaxle.solve.measure import Measured, extremes
 from jaxle.units import Units
 
@@ -96,6 +97,12 @@ class Problem:
         least, most = float(low.min()), float(high.max())
         rectified = least >= LEAST_RECTIFIED and most >= 3 * -least
         return high < self.dead_threshold if rectified else low == high
+
+    @functools.cached_property
+    def skewness(self) -> Float[np.ndarray, " neurons"]:
+        """Each neuron's skewness over train ∪ val: how far chance can take it (`solve.noise`)."""
+        both = np.concatenate([self.split.train, self.split.val])
+        return noise.skewness(self.activations, both)
 
 
 @dataclass(frozen=True)

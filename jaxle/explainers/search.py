@@ -20,9 +20,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float
 
 from jaxle.mesh import data_size
-from jaxle.solve import least_squares, tiles
+from jaxle.solve import least_squares, noise, tiles
 from jaxle.solve.moments import ROWS, WHOLE, Moments, scales, split_jit
 
 BLOCK = 512  # neurons per program
@@ -47,6 +48,7 @@ def greedy(
     n_candidates: int,
     max_concepts: int,
     min_gain: float,
+    skewness: Float[np.ndarray, " neurons"] | None = None,
     mesh: Mesh | None = None,
 ) -> Found:
     """Returns what the paper's greedy search chooses.
@@ -59,6 +61,9 @@ def greedy(
       max_concepts: most concepts per neuron (v).
       min_gain: least gain in validation correlation for one more concept (ε); the first needs only
         a positive correlation.
+      skewness: of each neuron; then a concept is also refused where its partial correlation on
+        val, beside the concepts chosen, is no more than that of the best of `n_candidates`
+        unrelated ones (`solve.noise`). None: the paper's search.
       mesh: split the neurons over its axis `data`.
     """
     return _search(
@@ -70,6 +75,7 @@ def greedy(
         greedy=True,
         n_candidates=n_candidates,
         min_gain=min_gain,
+        skewness=skewness,
     )
 
 
@@ -98,15 +104,27 @@ SEARCHES = {"greedy": greedy, "top_k": top_k}
 
 
 def _search(
-    train, val, order, max_concepts: int, mesh, *, greedy: bool, n_candidates: int, min_gain: float
+    train,
+    val,
+    order,
+    max_concepts: int,
+    mesh,
+    *,
+    greedy: bool,
+    n_candidates: int,
+    min_gain: float,
+    skewness: np.ndarray | None = None,
 ) -> Found:
     n_neurons, n_devices = len(order), data_size(mesh)
     padded_train, padded_val = train.padded(n_devices), val.padded(n_devices)
     neuron_bytes = 4 * max_concepts * (2 * order.shape[1] + max_concepts)  # the state of the fits
     block = tiles.fitting(BLOCK, neuron_bytes) * n_devices
     block = min(block, padded_train.cross.shape[1])
-    program = _program(mesh, greedy, max_concepts)
-    limits = (np.int32(n_candidates), np.float32(min_gain))
+    program = _program(mesh, greedy, max_concepts, skewness is not None)
+    limits = [np.int32(n_candidates), np.float32(min_gain)]
+    if skewness is not None:
+        each = [noise.quantile(val.n, n_candidates, step) for step in range(max_concepts)]
+        limits += [np.array(each, np.float32), np.float32(val.n), skewness.astype(np.float32)]
     parts = []
     for begin in range(0, n_neurons, block):
         # past the end the last neuron repeats
@@ -119,18 +137,23 @@ def _search(
 
 
 @functools.cache
-def _program(mesh: Mesh | None, greedy: bool, max_concepts: int):
+def _program(mesh: Mesh | None, greedy: bool, max_concepts: int, above_noise: bool):
     step = functools.partial(_greedy if greedy else _first, most=max_concepts)
-    return split_jit(step, mesh, (WHOLE, WHOLE, ROWS, ROWS, WHOLE, WHOLE), ROWS)
+    more = (WHOLE, WHOLE, WHOLE) if above_noise else ()
+    return split_jit(step, mesh, (WHOLE, WHOLE, ROWS, ROWS, WHOLE, WHOLE, *more), ROWS)
 
 
-def _greedy(train: Moments, val: Moments, order, neurons, n_candidates, min_gain, *, most: int):
+def _greedy(
+    train: Moments, val: Moments, order, neurons, n_candidates, min_gain, *chance, most: int
+):
     pool = least_squares.start(train, val, neurons, order, most)
+    real = _beyond_noise(val, order, neurons, *chance) if chance else None
 
     def body(carry):
         pool, selected, is_open, best, active, step = carry
         tried = is_open & (jnp.cumsum(is_open, axis=1) <= n_candidates)
-        rho = jnp.where(tried, least_squares.val_correlations(pool), -jnp.inf)
+        allowed = tried if real is None else tried & real(pool, step)
+        rho = jnp.where(allowed, least_squares.val_correlations(pool), -jnp.inf)
         rho_best = jnp.max(rho, axis=1)
         # of ties the first candidate: which is larger is round-off, and would differ by device
         place = jnp.argmax(rho >= rho_best[:, None] - TIE, axis=1).astype(jnp.int32)
@@ -158,6 +181,22 @@ def _greedy(train: Moments, val: Moments, order, neurons, n_candidates, min_gain
         jnp.int32(0),
     )
     return jax.lax.while_loop(unfinished, body, carry)[1]
+
+
+def _beyond_noise(val: Moments, order, neurons, quantiles, n, skewness):
+    """Whether each candidate of a pool is more than the best of as many unrelated ones."""
+    var = jnp.diagonal(val.gram)
+    of_concepts = noise.skewness_of_probabilities(val.mean_x, var, jnp)
+    gamma = of_concepts[order] * skewness[neurons][:, None] / jnp.sqrt(n)
+
+    def real(pool: least_squares.Pool, step):
+        partial = least_squares.partial_val_correlations(pool)
+        t, freedom = quantiles[step]
+        # the weight is fitted on train: a candidate whose sign turns on val is refused
+        least = noise.least_correlation(t, freedom, gamma * jnp.sign(pool.cov))
+        return partial > least
+
+    return real
 
 
 def _first(train: Moments, val: Moments, order, neurons, n_candidates, min_gain, *, most: int):

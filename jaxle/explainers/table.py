@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 
 from jaxle.explainers.protocol import Problem
 from jaxle.explainers.search import Found
-from jaxle.explanations import Explanation
+from jaxle.explanations import Explanation, Explanations
 from jaxle.units import Units
 
 
@@ -62,3 +62,9 @@ def in_users_units(
 def counted(problem: Problem) -> Bool[np.ndarray, " neurons"]:
     """Returns which neurons are neither dead nor constant on train: those a mean length counts."""
     return ~problem.dead & problem.measured.train.varies()
+
+
+def mean_length(explanations: Explanations) -> float | None:
+    """Returns the mean length over neurons neither dead nor constant; None where there is none."""
+    those = ~np.isin(explanations.flags, ("dead", "constant"))
+    return float(explanations.lengths[those].mean()) if those.any() else None

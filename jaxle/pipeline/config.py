@@ -106,6 +106,7 @@ class Search:
     max_concepts: int = _shared(Greedy, "max_concepts")
     n_candidates: int = _shared(Greedy, "n_candidates")
     min_gain: float = _shared(Greedy, "min_gain")
+    above_noise: bool = _shared(Greedy, "above_noise")
     mean_length: float | None = _shared(Preconditioned, "mean_length")
     exchanges: int = _shared(Preconditioned, "exchanges")
     teacher: bool = _shared(Preconditioned, "teacher")
@@ -115,7 +116,9 @@ class Search:
 class Evaluation:
     """How far explanations can be trusted."""
 
-    ceiling: bool = option(True, "dense ridge on all concepts, beside every score")
+    ceiling: bool = option(
+        True, "the best known fit in the same concepts, at any length, beside every score"
+    )
     controls: int = option(
         0, "untrained networks to be better than, each of its own seed; five or more", low=0
     )

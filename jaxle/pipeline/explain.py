@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxle.explainers import Problem, find_explainer
+from jaxle.explainers.table import mean_length
 from jaxle.explanations import Explanations
 from jaxle.pipeline.cache import Cache, Made, Step
 from jaxle.pipeline.config import Config
@@ -147,12 +148,6 @@ def _checked(found: Any, problem: Problem, name: str) -> Explanations:
             f"explainer {name!r} gave facts that are no JSON values: {error}."
         ) from error
     return found
-
-
-def mean_length(explanations: Explanations) -> float | None:
-    """Returns the mean length over neurons neither dead nor constant; None where there is none."""
-    counted = ~np.isin(explanations.flags, ("dead", "constant"))
-    return max(1.0, float(explanations.lengths[counted].mean())) if counted.any() else None
 
 
 def _explain(

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from jaxle.evaluation import find_metrics
-from jaxle.evaluation.ceiling import dense_correlation
+from jaxle.evaluation.ceiling import ceiling as best
 from jaxle.evaluation.scores import Evidence, score
 from jaxle.pipeline.cache import Cache, Made, Several, Step
 from jaxle.pipeline.config import Config
+from jaxle.pipeline.explain import Explained
 from jaxle.pipeline.fit import Fitted
 from jaxle.pipeline.inputs import TRAINED, UNTRAINED, Partition
 from jaxle.pipeline.layers import Columns, Layers
@@ -131,25 +132,45 @@ def _score(
 
 
 def ceiling(
-    cache: Cache, fitted: Fitted, layers: Layers, partition: Partition
+    cache: Cache,
+    fitted: Fitted,
+    layers: Layers,
+    partition: Partition,
+    explained: Sequence[Explained] = (),
 ) -> dict[str, np.ndarray]:
-    """Returns layer's key → (neurons,) float32: test correlation of a dense ridge on all concepts.
+    """Returns layer's key → (neurons,) float32: test correlation of the best known fit.
 
-    Its strength is chosen on val. The trained network's layers are fitted together.
+    That is the best on val of ridge, elastic net and all explanations in the same concepts. The
+    trained network's layers are fitted together.
+
+    Args:
+      cache: of the run.
+      fitted: the concepts' moments.
+      layers: of the run.
+      partition: the split.
+      explained: every method's explanations of every layer; those in these concepts count.
     """
     trained = Several(layers.trained)
+    keys = {layer.key for layer in trained}
+    own = [e for e in explained if e.fitted.key == fitted.key and e.layer.key in keys]
     what = f"{len(fitted.names)} {fitted.concepts.kind} concepts"
-    found = cache.step(CEILING, what, [fitted, trained, partition]).arrays["ceiling"]
+    inputs = [fitted, trained, Several(own), partition]
+    found = cache.step(CEILING, what, inputs).arrays["ceiling"]
     return {key: found[span] for key, span in Columns(trained).spans.items()}
 
 
-def _ceiling(fitted: Fitted, trained, partition: Partition, options: None, mesh: Any) -> Made:
+def _ceiling(
+    fitted: Fitted, trained, explained, partition: Partition, options: None, mesh: Any
+) -> Made:
     spans = [fitted.spans[layer.key] for layer in trained]
     columns = np.concatenate([np.arange(span.start, span.stop) for span in spans])
     measured, rows = fitted.measured.neurons(columns), fitted.concepts.matrix.rows
-    rho = dense_correlation(measured, rows, Columns(trained), partition.split.test)
-    return {"ceiling": rho}, {}
+    by = {(entry.method, entry.layer.key): entry.explanations for entry in explained}
+    methods = dict.fromkeys(entry.method for entry in explained)
+    found = [[row for layer in trained for row in by[name, layer.key]] for name in methods]
+    test = partition.split.test
+    return {"ceiling": best(measured, rows, Columns(trained), test, fitted.names, found)}, {}
 
 
 SCORE = Step("score", "score", 2, _score)
-CEILING = Step("ceiling", "score", 1, _ceiling)
+CEILING = Step("ceiling", "score", 2, _ceiling)

@@ -94,27 +94,15 @@ def _program(mesh: Mesh | None, dense: bool, rounds: int):
 def _exchange(gram, rows, selected, *, dense: bool, rounds: int):
     """One block: rows as in `forward`, selected (neurons, slots)."""
     cross = cross_of_fit(gram, rows) if dense else rows
-    (n, m), slots = cross.shape, selected.shape[1]
-    left = jnp.broadcast_to(jnp.diagonal(gram)[None, :], (n, m))
-    zeros = functools.partial(jnp.zeros, dtype=jnp.float32)
-    chosen = Chosen(
-        jnp.full((n, slots), -1, jnp.int32),
-        zeros((n, slots, slots)),
-        zeros((n, slots, m)),
-        zeros((n, slots)),
-        left,
-        cross,
-    )
-    chosen = jax.lax.fori_loop(
-        0, slots, lambda t, c: _put(gram, cross, c, t, selected[:, t]), chosen
-    )
+    slots = selected.shape[1]
+    chosen = start(gram, cross, selected)
 
     def turn(t, chosen):
         old = chosen.index[:, t]
-        without = _take(chosen, t)
+        without = take(chosen, t)
         gain, best, new = gains(without.left, without.cov)
         own = jnp.take_along_axis(gain, jnp.maximum(old, 0)[:, None], axis=1)[:, 0]
-        return _put(gram, cross, without, t, jnp.where((old >= 0) & (best > own + TIE), new, old))
+        return put(gram, cross, without, t, jnp.where((old >= 0) & (best > own + TIE), new, old))
 
     def round_(carry):
         chosen, _, i = carry
@@ -127,12 +115,31 @@ def _exchange(gram, rows, selected, *, dense: bool, rounds: int):
     return carry[0].index
 
 
-def _take(chosen: Chosen, t) -> Chosen:
-    """Leave slot t empty."""
+def start(
+    gram: Float[Array, "concepts concepts"],
+    cross: Float[Array, "neurons concepts"],
+    selected: Int[Array, "neurons slots"],
+) -> Chosen:
+    """Returns the state of the given sets; `gram` and `cross` are standardised."""
+    (n, m), slots = cross.shape, selected.shape[1]
+    zeros = functools.partial(jnp.zeros, dtype=jnp.float32)
+    chosen = Chosen(
+        jnp.full((n, slots), -1, jnp.int32),
+        zeros((n, slots, slots)),
+        zeros((n, slots, m)),
+        zeros((n, slots)),
+        jnp.broadcast_to(jnp.diagonal(gram)[None, :], (n, m)),
+        jnp.asarray(cross),
+    )
+    return jax.lax.fori_loop(0, slots, lambda t, c: put(gram, cross, c, t, selected[:, t]), chosen)
+
+
+def take(chosen: Chosen, t: int | Int[Array, ""]) -> Chosen:
+    """Returns the state in which slot t is empty."""
     p = chosen.inverse[:, t]
     own = p[:, t][:, None]
     inv = jnp.where(own > 0, 1 / jnp.where(own > 0, own, 1.0), 0.0)
-    w = _combine(p, chosen.rows)
+    w = combine(p, chosen.rows)
     inverse = chosen.inverse - p[:, :, None] * (p * inv)[:, None, :]
     inverse = inverse.at[:, t].set(0.0).at[:, :, t].set(0.0)
     cov = chosen.cov + w * (jnp.sum(p * chosen.cross, axis=1, keepdims=True) * inv)
@@ -146,8 +153,14 @@ def _take(chosen: Chosen, t) -> Chosen:
     )
 
 
-def _put(gram, cross, chosen: Chosen, t, place) -> Chosen:
-    """Fill the empty slot t with each neuron's concept `place` (−1: leave it empty)."""
+def put(
+    gram: Float[Array, "concepts concepts"],
+    cross: Float[Array, "neurons concepts"],
+    chosen: Chosen,
+    t: int | Int[Array, ""],
+    place: Int[Array, " neurons"],
+) -> Chosen:
+    """Returns the state whose empty slot t holds each neuron's concept `place` (−1: none)."""
     used, j = (place >= 0)[:, None], jnp.maximum(place, 0)
 
     def at(z):
@@ -158,7 +171,7 @@ def _put(gram, cross, chosen: Chosen, t, place) -> Chosen:
     inv = jnp.where(used & (left > PIVOT), 1 / jnp.where(left > PIVOT, left, 1.0), 0.0)
     shared = jnp.take_along_axis(chosen.rows, j[:, None, None], axis=2)[:, :, 0]
     q = jnp.sum(chosen.inverse * shared[:, None, :], axis=2)
-    rest = gram[j] - _combine(q, chosen.rows)
+    rest = gram[j] - combine(q, chosen.rows)
     q = q.at[:, t].set(-1.0)
     return Chosen(
         chosen.index.at[:, t].set(place),
@@ -170,8 +183,10 @@ def _put(gram, cross, chosen: Chosen, t, place) -> Chosen:
     )
 
 
-def _combine(weights, rows):
-    """Σ_s weights[k, s] rows[k, s, :], added slot by slot in float32."""
+def combine(
+    weights: Float[Array, "neurons slots"], rows: Float[Array, "neurons slots concepts"]
+) -> Float[Array, "neurons concepts"]:
+    """Returns Σ_s weights[k, s] rows[k, s, :], added slot by slot in float32."""
     return functools.reduce(
         jnp.add, [weights[:, s, None] * rows[:, s] for s in range(weights.shape[1])]
     )

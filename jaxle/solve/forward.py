@@ -3,7 +3,10 @@
     step:    j* = argmax_j e_j² / d_j,   d_j = var(x̃_j), e_j = cov(x̃_j, y),
              x̃_j what the chosen concepts leave of x_j
     length:  argmax_L ρ̄_L − ε L,   ρ̄_L = mean over folds of the correlation, on that fold, of the
-             fit of the first L concepts on the others
+             fit of the first L concepts on the others, up to the last step that explains more than
+             the best of as many unrelated concepts would
+    0 where  ρ̄ of the paths that are selected without the fold they are judged on is no more than
+             noise's: a path selected on all images has seen the noise that it is judged on
 
 Everything is read off second moments, for many neurons at once. The target y of the steps may be a
 dense fit's prediction X w in place of the activation: then its cross moments are c' = G w. The
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +30,7 @@ from jaxtyping import Bool, Float, Int
 
 from jaxle.arrays import Array
 from jaxle.mesh import data_size
-from jaxle.solve import tiles
+from jaxle.solve import noise, tiles
 from jaxle.solve.least_squares import PIVOT
 from jaxle.solve.moments import HIGHEST, ROWS, WHOLE, Moments, scales, split_jit
 from jaxle.stats import is_constant
@@ -40,6 +44,9 @@ LEAST = 1e-6  # of the target's variance: a concept that explains less ends the 
 # Of a prediction's variance: in float32 moments of a fold, less is no different from a prediction
 # that does not vary there.
 FLAT = 1e-6
+# Standard errors of ρ̄. In pure noise ρ̄ of the length that is chosen deviates by 1.2 to 1.5 of them,
+# since neighbouring folds select alike, and a length is chosen.
+NOISE = 3.0
 BLOCK = 256  # neurons per program and device
 
 
@@ -121,85 +128,138 @@ def cross_of_fit(
 
 
 def judge(
-    folds: Sequence[Moments], selected: Int[np.ndarray, "neurons most"]
+    rest: Moments, fold: Moments, selected: Int[np.ndarray, "neurons most"]
 ) -> Float[np.ndarray, "neurons most"]:
-    """Returns how well every prefix of a path predicts images that its weights were not fitted on.
+    """Returns how well every prefix of a path predicts a fold that it was not selected on.
 
     Args:
-      folds: moments of at least two disjoint image sets.
-      selected: (neurons, most) int32 from `path`.
+      rest: moments of the images on which the path was selected and its weights are fitted.
+      fold: of images that are not among them.
+      selected: (neurons, most) int32 from `path` on `rest`.
 
     Returns:
-      (neurons, most) float64: mean over folds of Pearson's correlation, in a fold, of activation
-      and the least-squares fit on all other folds; −inf past the path's end. A concept that does
-      not vary outside a fold (or depends there on those before) is left out of that fold's fit; a
-      fold in which prediction or activation does not vary counts as 0.
-
-    Raises:
-      ValueError: fewer than two folds.
+      (neurons, most) float64: Pearson's correlation, in the fold, of activation and least-squares
+      fit; past the path's end that of the whole path. A concept that does not vary in `rest` (or
+      depends there on those before) is left out of the fit; 0 where prediction or activation does
+      not vary in the fold.
     """
-    if len(folds) < 2:
-        raise ValueError(f"judging a path needs at least 2 folds, got {len(folds)}.")
     n_neurons = len(selected)
-    size = tiles.fitting(tiles.MOST, 32 * len(folds) * selected.shape[1] ** 2)
+    size = tiles.fitting(tiles.MOST, 64 * selected.shape[1] ** 2)
     if n_neurons > size:
         parts = [slice(i, i + size) for i in range(0, n_neurons, size)]
-        return np.concatenate([judge([f.neurons(p) for f in folds], selected[p]) for p in parts])
-    folds = [fold.padded() for fold in folds]
-    n_padded = folds[0].cross.shape[1]
-    used = selected >= 0
-    index = np.pad(np.where(used, selected, 0), ((0, n_padded - n_neurons), (0, 0)))
-    neurons = np.arange(n_padded, dtype=np.int32)
-    parts = [
-        [np.asarray(part, np.float64)[:n_neurons] for part in _gather(fold, index, neurons)]
-        for fold in folds
-    ]
-    mean = np.zeros(selected.shape)
-    for i, own in enumerate(parts):
-        others = [
-            (fold.n, *part)
-            for j, (fold, part) in enumerate(zip(folds, parts, strict=True))
-            if j != i
-        ]
-        mean += _prefix_correlations(_pooled(others), own, used)
-    return np.where(used, mean / len(folds), -np.inf)
+        each = [judge(rest.neurons(p), fold.neurons(p), selected[p]) for p in parts]
+        return np.concatenate(each)
+    train, test = (_gathered(moments, selected) for moments in (rest, fold))
+    return _prefix_correlations(train, test, selected >= 0)
 
 
-def lengths(rho: Float[np.ndarray, "neurons most"], min_gain: float) -> Int[np.ndarray, " neurons"]:
-    """Returns the length with the largest ρ̄ − min_gain · length, the shortest of equals.
+def least_nested(folds: Sequence[Moments]) -> float:
+    """Returns the mean correlation over folds that what is found in pure noise stays below.
 
-    0 where ρ̄ is not positive there.
-
-    Args:
-      rho: (neurons, most) from `judge`.
-      min_gain: what a concept must add to ρ̄.
+    Whatever the marginals, the correlation of a prediction and an activation that has nothing to do
+    with it has variance 1/(n − 1) under permutation of n images, so that the mean over folds has
+    about Σ 1/(n_i − 1) / F². `NOISE` times its root; benchmarks/noise.py counts what passes.
     """
-    length = np.argmax(rho - min_gain * np.arange(1, rho.shape[1] + 1), axis=1)
-    best = np.take_along_axis(rho, length[:, None], axis=1)[:, 0]
-    return np.where(best > 0, length + 1, 0).astype(np.int32)
+    return NOISE * float(np.sqrt(sum(1 / max(fold.n - 1, 1) for fold in folds))) / len(folds)
 
 
-def gain_for(
-    rho: Float[np.ndarray, "neurons most"], mean_length: float, live: Bool[np.ndarray, " neurons"]
-) -> float:
-    """Returns the least `min_gain` (to 1e-9) that keeps the mean length at `mean_length` or less.
+class Limits(NamedTuple):
+    """What decides the length of a path."""
+
+    min_gain: float  # ε: what a concept must add to ρ̄
+    least: float  # where ρ̄ is no more than that, nothing is explained
+
+
+class Judged(NamedTuple):
+    """Mean correlations over folds of every length of a path."""
+
+    rho: Float[np.ndarray, "neurons most"]  # of the path itself; −inf where its steps are noise
+    nested: Float[np.ndarray, "neurons most"]  # of paths selected without the fold
+
+
+def lengths(judged: Judged, limits: Limits) -> Int[np.ndarray, " neurons"]:
+    """Returns the length with the largest ρ̄ − ε · length, the shortest of equals.
+
+    0 where no step is more than noise, or the nested ρ̄ is not above `limits.least` there.
 
     Args:
-      rho: (neurons, most) from `judge`.
-      mean_length: what the mean length of live neurons may not exceed; at least 1.
+      judged: ρ̄ of every length.
+      limits: ε, and the least ρ̄.
+    """
+    rho, nested = judged
+    length = np.argmax(rho - limits.min_gain * np.arange(1, rho.shape[1] + 1), axis=1)
+    best = np.take_along_axis(np.minimum(rho, nested), length[:, None], axis=1)[:, 0]
+    return np.where(best > limits.least, length + 1, 0).astype(np.int32)
+
+
+def limits_for(
+    judged: Judged, mean_length: float, live: Bool[np.ndarray, " neurons"], least: float
+) -> Limits:
+    """Returns the least limits that keep the mean length at `mean_length` or less.
+
+    That is the least ε (to 1e-9); where even one concept a neuron is too many, also the least ρ̄
+    that leaves few enough neurons explained.
+
+    Args:
+      judged: ρ̄ of every length.
+      mean_length: what the mean length of live neurons may not exceed, from 0.
       live: (neurons,) bool, the neurons that count.
+      least: the least ρ̄ of any explanation.
     """
 
-    def fits(min_gain):
-        return not live.any() or lengths(rho, min_gain)[live].mean() <= mean_length
+    def fits(limits: Limits) -> bool:
+        return bool(not live.any() or lengths(judged, limits)[live].mean() <= mean_length)
 
     low, high = 0.0, 2.0  # no concept adds 2 to a correlation
-    if fits(low):
-        return low
+    if fits(Limits(low, least)):
+        return Limits(low, least)
+    if not fits(Limits(high, least)):
+        first = np.sort(np.minimum(*judged)[live, 0])[::-1]
+        return Limits(high, max(least, float(first[int(mean_length * len(first))])))
     while high - low > 1e-9:
         middle = 0.5 * (low + high)
-        low, high = (low, middle) if fits(middle) else (middle, high)
-    return high
+        low, high = (low, middle) if fits(Limits(middle, least)) else (middle, high)
+    return Limits(high, least)
+
+
+def beyond_noise(
+    moments: Moments,
+    selected: Int[np.ndarray, "neurons most"],
+    skewness: Float[np.ndarray, " neurons"],
+) -> Bool[np.ndarray, "neurons most"]:
+    """Returns which lengths of a path end no later than the last step that is more than noise.
+
+    A step is that if its partial correlation with the activation, beside the steps before, exceeds
+    what the best of all concepts would reach by chance (`solve.noise`).
+
+    Args:
+      moments: of the images that chose the path.
+      selected: (neurons, most) int32 from `path`.
+      skewness: of each neuron over these images.
+    """
+    n_neurons, most = selected.shape
+    size = tiles.fitting(tiles.MOST, 64 * most**2)
+    if n_neurons > size:
+        parts = [slice(i, i + size) for i in range(0, n_neurons, size)]
+        each = [beyond_noise(moments.neurons(p), selected[p], skewness[p]) for p in parts]
+        return np.concatenate(each)
+    gram, cross, mean_x, _, var_y = _gathered(moments, selected)
+    var_x = np.diagonal(gram, axis1=1, axis2=2)
+    used = (selected >= 0) & (var_y > 0)[:, None]
+    basis = _basis(gram, mean_x, used)
+    partial = (
+        np.einsum("kst,kt->ks", basis, cross) / np.sqrt(np.where(var_y > 0, var_y, 1))[:, None]
+    )
+    before = np.cumsum(partial**2, axis=1) - partial**2
+    partial /= np.sqrt(np.maximum(1 - before, FLAT))
+    gamma = noise.skewness_of_probabilities(mean_x, var_x) * skewness[:, None] / np.sqrt(moments.n)
+    n_concepts = moments.cross.shape[0]
+    t, freedom = np.transpose(
+        [noise.quantile(moments.n, 2 * (n_concepts - step), step) for step in range(most)]
+    )
+    least = noise.least_correlation(t, freedom, gamma * np.sign(partial))
+    passed = used & (np.abs(partial) > least)
+    return np.cumsum(passed[:, ::-1], axis=1)[:, ::-1] > 0
 
 
 @jax.jit
@@ -277,6 +337,15 @@ def _forward(gram, rows, *, dense: bool, most: int):
     return jax.lax.fori_loop(0, most, step, carry)[3]
 
 
+def _gathered(moments: Moments, selected) -> list[np.ndarray]:
+    """Each neuron's own gram, cross, means and variance, float64, zeros in unused slots."""
+    n_neurons, moments = len(selected), moments.padded()
+    n_padded = moments.cross.shape[1]
+    index = np.pad(np.maximum(selected, 0), ((0, n_padded - n_neurons), (0, 0)))
+    parts = _gather(moments, index, np.arange(n_padded, dtype=np.int32))
+    return [np.asarray(part, np.float64)[:n_neurons] for part in parts]
+
+
 @jax.jit
 def _gather(moments: Moments, index, neurons):
     gram = moments.gram[index[:, :, None], index[:, None, :]]
@@ -289,36 +358,15 @@ def _gather(moments: Moments, index, neurons):
     )
 
 
-def _pooled(parts):
-    """(gram, cross, mean of x) of the union of image sets.
+def _basis(gram, mean_x, used) -> np.ndarray:
+    """(neurons, steps, concepts): the direction that each step adds, in terms of raw concepts.
 
-    Each part is (n, gram, cross, mean of x, mean of y, …).
+    Zero for a step that is not used, constant, or dependent on those before.
     """
-    share = np.array([part[0] for part in parts], np.float64)
-    share /= share.sum()
-    mean_x, mean_y = (
-        sum(a * part[i] for a, part in zip(share, parts, strict=True)) for i in (3, 4)
-    )
-    gram, cross = np.zeros_like(parts[0][1]), np.zeros_like(parts[0][2])
-    for a, (_, part_gram, part_cross, part_x, part_y, _) in zip(share, parts, strict=True):
-        dx, dy = part_x - mean_x, part_y - mean_y
-        gram += a * (part_gram + dx[:, :, None] * dx[:, None, :])
-        cross += a * (part_cross + dx * dy[:, None])
-    return gram, cross, mean_x
-
-
-def _prefix_correlations(train, test, used):
-    """(neurons, most): correlation on one image set of the fits of all prefixes on another."""
-    (gram, cross, mean_x), (test_gram, test_cross, test_mean, test_mean_y, test_var) = train, test
     var = np.diagonal(gram, axis1=1, axis2=2)
     varies = used & ~is_constant(np.sqrt(np.maximum(var, 0)), mean_x)
     scale = np.where(varies, 1 / np.sqrt(np.where(varies, var, 1.0)), 0.0)
-    gram, cross = gram * scale[:, :, None] * scale[:, None, :], cross * scale
-    test_std = np.sqrt(np.maximum(np.diagonal(test_gram, axis1=1, axis2=2), 0))
-    test_scale = np.where(is_constant(test_std, test_mean), 0.0, scale)
-    test_gram = test_gram * test_scale[:, :, None] * test_scale[:, None, :]
-    test_cross = test_cross * test_scale
-    # row t: the direction that concept t adds, in terms of the concepts
+    gram = gram * scale[:, :, None] * scale[:, None, :]
     basis = np.zeros_like(gram)
     for t in range(gram.shape[1]):
         shared = np.einsum("kst,kt->ks", basis, gram[:, :, t])
@@ -327,6 +375,18 @@ def _prefix_correlations(train, test, used):
         direction[:, t] += 1.0
         unit = np.where(left > PIVOT, 1 / np.sqrt(np.where(left > PIVOT, left, 1.0)), 0.0)
         basis[:, t] = unit[:, None] * direction
+    return basis * scale[:, None, :]
+
+
+def _prefix_correlations(train, test, used):
+    """(neurons, most): correlation on one image set of the fits of all prefixes on another."""
+    gram, cross, mean_x = train[:3]
+    test_gram, test_cross, test_mean, test_mean_y, test_var = test
+    basis = _basis(gram, mean_x, used)
+    test_std = np.sqrt(np.maximum(np.diagonal(test_gram, axis1=1, axis2=2), 0))
+    varies = np.where(is_constant(test_std, test_mean), 0.0, 1.0)
+    test_gram = test_gram * varies[:, :, None] * varies[:, None, :]
+    test_cross = test_cross * varies
     coefficient = np.einsum("kst,kt->ks", basis, cross)
     cov = np.cumsum(coefficient * np.einsum("kst,kt->ks", basis, test_cross), axis=1)
     outer = coefficient[:, :, None] * coefficient[:, None, :]

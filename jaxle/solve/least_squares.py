@@ -103,6 +103,23 @@ def val_correlations(pool: Pool) -> Float[jax.Array, "neurons pool"]:
     return jnp.where(independent, rho, -jnp.inf)
 
 
+def partial_val_correlations(pool: Pool) -> Float[jax.Array, "neurons pool"]:
+    """Returns each concept's partial correlation with the target on val, beside the fit so far.
+
+    Of what the chosen concepts leave of it on train, in the direction of its weight: positive where
+    val agrees. 0 where nothing varies.
+    """
+    fitted = pool.fit_var > 0
+    inv = jnp.where(fitted, 1 / jnp.where(fitted, pool.fit_var, 1.0), 0.0)
+    shared = pool.val_fit * inv[:, None]
+    cov = pool.val_cov - shared * pool.fit_cov[:, None]
+    var = pool.val_var - shared * pool.val_fit
+    left = pool.target_var - pool.fit_cov**2 * inv
+    spread = var * left[:, None]
+    rho = jnp.where(spread > 0, cov / jnp.sqrt(jnp.where(spread > 0, spread, 1.0)), 0.0)
+    return rho * jnp.sign(pool.cov)
+
+
 def choose(
     pool: Pool,
     train_gram: Float[Array, "concepts concepts"],

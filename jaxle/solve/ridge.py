@@ -25,6 +25,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
 
+from jaxle.arrays import Array
 from jaxle.mesh import data_size, round_up
 from jaxle.solve import tiles
 from jaxle.solve.moments import HIGHEST, ROWS, WHOLE, Moments, block_size, blocks, scales, split_jit
@@ -154,6 +155,43 @@ def teach(
     return Teacher(*(tiles.cut_columns(part, slice(0, n_neurons)) for part in teacher))
 
 
+def at_strength(
+    moments: Moments,
+    strength: Float[Array, " neurons"],
+    spectrum: Spectrum,
+    *,
+    mesh: Mesh | None = None,
+    block: int | None = None,
+) -> Float[np.ndarray, "concepts neurons"]:
+    """Returns the weights of ridge at given strengths, raw columns, without a factorisation.
+
+    Args:
+      moments: of some of the images that `spectrum` is of. Which images the Gram matrix is of says
+        nothing about activations, so that a fold's are held out though their concepts are in it.
+      strength: δ of each neuron.
+      spectrum: from `spectrum`.
+      mesh, block: as for `teach`.
+    """
+    n_neurons, n_devices = moments.cross.shape[1], data_size(mesh)
+    moments = moments.padded(n_devices)
+    n_concepts, n_padded = moments.cross.shape
+    size = scales(moments)
+    strength = np.pad(np.asarray(strength), (0, n_padded - n_neurons), constant_values=1.0)
+    vectors, values = (np.asarray(part, np.float32) for part in spectrum[::-1])
+    program, weights = _apply_program(mesh), np.zeros((n_concepts, n_padded), np.float32)
+    n_block = min(n_padded, block or block_size(n_concepts, n_devices))
+    for start, some in blocks(moments, n_block):
+        rows = _cross_rows(some, size.inv_x, round_up(n_block, n_devices))
+        own = np.pad(
+            strength[start : start + n_block],
+            (0, round_up(n_block, n_devices) - n_block),
+            constant_values=1.0,
+        )
+        part = program(rows, vectors, values, own)
+        weights[:, start : start + n_block] = np.asarray(part)[:n_block].T
+    return np.asarray(weights * size.inv_x[:, None] * size.std_y[None, :])[:, :n_neurons]
+
+
 def _eigen(gram, inv_x):
     """Eigenvalues, none negative, and eigenvectors of the standardised Gram matrix, in float64."""
     scale = np.asarray(inv_x, np.float64)
@@ -179,8 +217,21 @@ def _teach(cross, vectors, values, shrink, grid, inflation):
     # 1e-6: what float32 resolves
     residual = jnp.maximum(1 - jnp.matmul(z**2, shrink, precision=HIGHEST), 1e-6)
     best = jnp.argmin(residual * inflation[None, :], axis=1).astype(jnp.int32)
-    filtered = z / (values[None, :] + grid[best][:, None])
-    return jnp.matmul(filtered, vectors.T, precision=HIGHEST), best
+    return _filter(z, vectors, values, grid[best]), best
+
+
+@functools.cache
+def _apply_program(mesh: Mesh | None):
+    return split_jit(_apply, mesh, (ROWS, WHOLE, WHOLE, ROWS), ROWS)
+
+
+def _apply(cross, vectors, values, strength):
+    return _filter(jnp.matmul(cross, vectors, precision=HIGHEST), vectors, values, strength)
+
+
+def _filter(z, vectors, values, strength):
+    filtered = z / (values[None, :] + strength[:, None])
+    return jnp.matmul(filtered, vectors.T, precision=HIGHEST)
 
 
 @jax.jit

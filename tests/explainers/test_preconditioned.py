@@ -3,10 +3,11 @@ promises, and every awkward input."""
 
 import numpy as np
 import pytest
+import scipy.stats
 
 import jaxle
 from jaxle.data.splits import make_split
-from jaxle.explainers import preconditioned
+from jaxle.explainers import preconditioned, table
 from jaxle.explainers.preconditioned import Preconditioned
 from jaxle.explainers.protocol import ArrayRows, Problem
 from jaxle.mesh import make_mesh
@@ -41,62 +42,92 @@ def posed(activations, probs, split, mesh=None, min_top5=0.5):
     return Problem(activations, names, matrix, split, got, mesh=mesh)
 
 
+def select(x, target, max_concepts):
+    """Forward selection of standardised columns for a standardised target, and close calls."""
+    n, chosen, left, rest, close = len(x), [], x.copy(), target.copy(), False
+    for _ in range(max_concepts):
+        size = left.var(0)
+        open_ = size > forward.PIVOT
+        gain = np.where(open_, (left.T @ rest / n) ** 2 / np.where(open_, size, 1), -1)
+        if gain.max() <= forward.LEAST:
+            break
+        close |= np.sort(gain)[-2] > gain.max() - 1e-6
+        chosen.append(int(np.argmax(gain)))
+        q = left[:, chosen[-1]] / left[:, chosen[-1]].std()
+        left, rest = left - np.outer(q, q @ left / n), rest - q * (q @ rest / n)
+    return chosen, close
+
+
 def restated(activations, probs, split, max_concepts, min_gain, teacher=True):
-    """method.md §9, a neuron at a time; the teacher's strength by GCV.
+    """method.md §9, a neuron at a time; the teacher's strength by GCV, no exchanges.
 
     Returns [(concepts, weights, bias, ρ̄, close call)].
     """
     both = np.concatenate([split.train, split.val])
     x, n = probs[both].astype(np.float64), len(both)
-    standard = (x - x.mean(0)) / x.std(0)
     parts = zip(folds.assign(split.train, 5, 0), folds.assign(split.val, 5, 0)[::-1], strict=True)
     parts = [np.isin(both, np.concatenate(pair)) for pair in parts]
-    hats = [
-        np.linalg.solve(standard.T @ standard / n + s * np.eye(x.shape[1]), standard.T / n)
-        for s in ridge.STRENGTHS
+    standard = (x - x.mean(0)) / x.std(0)
+    inverses = [
+        np.linalg.inv(standard.T @ standard / n + s * np.eye(x.shape[1])) for s in ridge.STRENGTHS
     ]
+    freedom = [np.trace(inverse @ standard.T @ standard / n) for inverse in inverses]
+    least = 3.0 * np.sqrt(sum(1 / (part.sum() - 1) for part in parts)) / 5
     result = []
     for k in range(activations.shape[1]):
         y = activations[both, k].astype(np.float64)
         target = (y - y.mean()) / y.std()
-        close = False
+        cross, close, inverse = standard.T @ target / n, False, None
         if teacher:
-            fits = [standard @ (hat @ target) for hat in hats]
-            gcv = [
-                np.mean((target - f) ** 2) / (1 - (1 + np.sum(standard.T * h)) / n) ** 2
-                for f, h in zip(fits, hats, strict=True)
-            ]
+            rss = [np.mean((target - standard @ (i @ cross)) ** 2) for i in inverses]
+            gcv = [r / (1 - (1 + f) / n) ** 2 for r, f in zip(rss, freedom, strict=True)]
             close |= np.diff(np.sort(gcv)[:2])[0] < 1e-6
-            target = fits[int(np.argmin(gcv))]
-            target = target / target.std()
-        chosen, left, rest = [], standard.copy(), target.copy()
-        for _ in range(max_concepts):
-            size = left.var(0)
-            open_ = size > forward.PIVOT
-            gain = np.where(open_, (left.T @ rest / n) ** 2 / np.where(open_, size, 1), -1)
-            if gain.max() <= forward.LEAST:
-                break
-            close |= np.sort(gain)[-2] > gain.max() - 1e-6
-            chosen.append(int(np.argmax(gain)))
-            q = left[:, chosen[-1]] / left[:, chosen[-1]].std()
-            left, rest = left - np.outer(q, q @ left / n), rest - q * (q @ rest / n)
+            inverse = inverses[int(np.argmin(gcv))]
+
+        def path(rows, y=y, inverse=inverse):
+            """Selected on some images; the teacher's Gram matrix is that of all."""
+            own = (x[rows] - x[rows].mean(0)) / x[rows].std(0)
+            target = (y[rows] - y[rows].mean()) / y[rows].std()
+            if inverse is not None:
+                target = own @ (inverse @ (own.T @ target / len(own)))
+                target = target / target.std()
+            return select(own, target, max_concepts)
 
         def fit(columns, rows, y=y):
             design = np.column_stack([x[:, columns], np.ones(n)])
             return design, np.linalg.lstsq(design[rows], y[rows], rcond=None)[0]
 
-        rho = []
-        for length in range(1, len(chosen) + 1):
-            each = []
-            for part in parts:
-                design, beta = fit(chosen[:length], ~part)
-                each.append(np.corrcoef(design[part] @ beta, y[part])[0, 1])
-            rho.append(np.mean(each))
-        value = rho - min_gain * np.arange(1, len(rho) + 1)
+        def rho(columns, part, y=y, fit=fit):
+            design, beta = fit(columns, ~part)
+            return np.corrcoef(design[part] @ beta, y[part])[0, 1]
+
+        chosen, near = path(slice(None))
+        inner = [path(~part) for part in parts]
+        close |= near or any(found[1] for found in inner)
+        last, gamma_y = 0, scipy.stats.skew(y)
+        for step in range(len(chosen)):
+            design, beta = fit(chosen[:step], slice(None))
+            rest = y - design @ beta
+            new = x[:, chosen[step]]
+            new = new - design @ np.linalg.lstsq(design, new, rcond=None)[0]
+            partial, p = np.corrcoef(rest, new)[0, 1], x[:, chosen[step]].mean()
+            z = scipy.stats.t.isf(1 - 0.95 ** (1 / (2 * (x.shape[1] - step))), n - 2 - step)
+            gamma = np.sign(partial) * gamma_y * (1 - 2 * p) / np.sqrt(p * (1 - p) * n)
+            z += max(gamma, 0) * (z**2 - 1) / 6
+            margin = abs(partial) - z / np.sqrt(z**2 + n - 2 - step)
+            close |= abs(margin) < 1e-5
+            last = step + 1 if margin > 0 else last
+        lengths = range(1, last + 1)
+        own = [np.mean([rho(chosen[:length], part) for part in parts]) for length in lengths]
+        value = np.subtract(own, min_gain * np.arange(1, last + 1))
         close |= len(value) > 1 and np.diff(np.sort(value)[-2:])[0] < 1e-6
-        length = int(np.argmax(value)) + 1
+        length = int(np.argmax(value)) + 1 if last else 0
+        pairs = list(zip(inner, parts, strict=True))
+        nested = np.mean([rho(found[0][:length], part) for found, part in pairs]) if length else 0
+        if nested <= least or own[length - 1] <= least:
+            length, nested = 0, 0.0
         beta = fit(chosen[:length], slice(None))[1]
-        result.append((chosen[:length], beta[:-1], beta[-1], rho[length - 1], close))
+        result.append((chosen[:length], beta[:-1], beta[-1], nested, close))
     return result
 
 
@@ -153,22 +184,47 @@ def test_finds_what_was_planted_of_either_sign_and_uses_val_too():
 
 
 def test_exchanges_keep_the_lengths_and_are_judged_on_the_folds_again():
-    activations, probs, _ = planted(n_concepts=40, noise=3.0)
-    got = posed(activations, probs, make_split(len(probs), 0)).measured
-    weights, live = preconditioned.teach(got).weights, np.ones(64, bool)
+    activations, probs, _ = planted(n_concepts=40, noise=2.0)
+    problem = posed(activations, probs, make_split(len(probs), 0))
+    got, how = problem.measured, {"live": np.ones(64, bool), "skewness": problem.skewness}
     (before, _), (after, _) = (
-        preconditioned.search(got, weights, Preconditioned(6, 0.0, exchanges=n), live=live)
+        preconditioned.search(
+            got, preconditioned.teach(got), Preconditioned(6, 0.0, exchanges=n), **how
+        )
         for n in (0, 3)
     )
     np.testing.assert_array_equal(before.count, after.count)
     changed = [k for k in range(64) if set(before.selected[k]) != set(after.selected[k])]
-    assert changed
-    for k in changed:
-        folds_rho = forward.judge(got.folds, after.selected)[k, after.count[k] - 1]
-        assert (
-            after.val_correlation[k] == pytest.approx(folds_rho, abs=1e-6)
-            and folds_rho != before.val_correlation[k]
-        )
+    same = [k for k in range(64) if k not in changed and before.count[k]]
+    assert changed and same
+    assert (before.val_correlation != after.val_correlation)[changed].mean() > 0.5
+
+
+def test_pure_noise_is_not_explained_and_a_concept_in_it_is():
+    rng = np.random.default_rng(0)
+    probs = (rng.random((500, 1500)) < 0.3).astype(np.float32)
+    activations = rng.normal(size=(500, 60)).astype(np.float32)
+    activations[:, 50:] += 1.5 * probs[:, 50:60]
+    names = [f"c{j}" for j in range(1500)]
+    found = jaxle.explain(activations, probs, names, search="preconditioned", min_top5=0)
+    assert (found.lengths[:50] == 0).mean() >= 0.9
+    assert [row.concepts for row in found.rows[50:]] == [(f"c{j}",) for j in range(50, 60)]
+    assert found.facts["least"] == pytest.approx(3 / np.sqrt(395), rel=1e-3)
+
+
+def test_the_limit_may_be_other_explanations_and_below_one():
+    activations, probs, _ = planted(n_neurons=12)
+    activations[:, 3] = 1.0  # constant: in no mean
+    short = jaxle.explain(activations, probs, NAMES, max_concepts=1)
+    assert table.mean_length(short) == 1.0 and short.lengths.mean() < 1
+    found, same, half = (
+        jaxle.explain(activations, probs, NAMES, search="preconditioned", mean_length=limit)
+        for limit in (short, 1.0, 0.5)
+    )
+    assert found.rows == same.rows and found.lengths.sum() == 11
+    assert half.lengths.sum() == 5 and table.mean_length(half) <= 0.5
+    nothing = jaxle.explain(activations, probs, NAMES, search="preconditioned", mean_length=0)
+    assert not nothing.lengths.any()
 
 
 def test_never_looks_at_test_images():
@@ -334,10 +390,11 @@ def test_the_teacher_is_the_ceiling_and_can_be_kept_between_the_steps():
     problem = posed(activations, probs, split)
     teacher = preconditioned.teach(problem.measured)
     kept = ridge.Teacher(*(np.asarray(part) for part in teacher))
-    live = np.ones(12, bool)
-    found, used = preconditioned.search(problem.measured, kept.weights, OPTIONS, live=live)
+    how = {"live": np.ones(12, bool), "skewness": problem.skewness}
+    found, limits = preconditioned.search(problem.measured, kept, OPTIONS, **how)
     whole = preconditioned.explain(problem, OPTIONS)
-    assert used == whole.facts["min_gain"] == 0.01
+    assert limits.min_gain == whole.facts["min_gain"] == 0.01
+    assert limits.least == whole.facts["least"] > 0
     for k, row in enumerate(whole):
         chosen = found.selected[k, : found.count[k]]
         assert set(row.concepts) == {problem.concepts[j] for j in chosen}
@@ -358,12 +415,12 @@ def test_the_teacher_is_the_ceiling_and_can_be_kept_between_the_steps():
             "mean_length=3 is no option of search='greedy'; its options: lam, l1_ratio, ",
         ),
         (
-            {"search": "preconditioned", "mean_length": 0.5},
-            "mean_length must be a number of at least 1, or None, got 0.5",
+            {"search": "preconditioned", "mean_length": -0.5},
+            "mean_length must be a number of at least 0, or None, got -0.5",
         ),
         (
             {"search": "preconditioned", "mean_length": True},
-            "mean_length must be a number of at least 1, or None, got True",
+            "mean_length must be a number of at least 0, or None, got True",
         ),
         (
             {"search": "preconditioned", "teacher": "ridge"},

@@ -142,5 +142,5 @@ def test_mean_length_is_over_neurons_that_can_be_explained():
         Explanation(3, (), (), 0.0, 0.0, "constant"),
     )
     assert mean_length(Explanations(rows)) == 1.5
-    assert mean_length(Explanations(rows[1:2])) == 1.0  # no option is shorter
+    assert mean_length(Explanations(rows[1:2])) == 0.0
     assert mean_length(Explanations(rows[2:])) is None

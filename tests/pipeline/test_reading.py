@@ -184,7 +184,7 @@ def test_encoders_are_read_where_they_stand():
         ),
         (
             {"search.mean_length": -1.0},
-            "config field search.mean_length must be a number of at least 1, or None, got -1.0",
+            "config field search.mean_length must be a number of at least 0, or None, got -1.0",
         ),
         ({"fit.lam": 0}, "config field fit.lam must be a number above 0, got 0"),
         ({"fit.lam": float("nan")}, "config field fit.lam must be a number above 0, got nan"),

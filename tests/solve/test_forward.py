@@ -5,7 +5,7 @@ import pytest
 
 from jaxle.mesh import make_mesh
 from jaxle.solve import folds, forward
-from jaxle.solve.moments import second_moments
+from jaxle.solve.moments import merge, second_moments
 
 
 def explained(x, y, columns):
@@ -106,39 +106,41 @@ def test_no_superclass_beside_all_its_classes(problems):
         assert np.linalg.matrix_rank(chosen - chosen.mean(0)) == chosen.shape[1]
 
 
+def rest_of(parts, i):
+    return merge([part for j, part in enumerate(parts) if j != i])
+
+
 def test_constant_neurons_and_columns_stay_out(problems):
     features, targets = problems.similar()
     features[:, 2], targets[:, 3] = 0.7, 5.0
     path = forward.path(second_moments(features, targets), most=40)
     assert path.shape == (7, 40) and (path[3] == -1).all() and not (path == 2).any()
-    assert (
-        forward.judge(
-            folds.fold_moments(features, targets, np.arange(700), np.arange(700, 900)).folds, path
-        )[3]
-        == -np.inf
-    ).all()
+    parts = folds.fold_moments(features, targets, np.arange(700), np.arange(700, 900)).folds
+    assert (forward.judge(rest_of(parts, 0), parts[0], path)[3] == 0).all()
 
 
-def test_folds_judge_as_least_squares_on_the_images_does(problems):
+def test_a_fold_judges_as_least_squares_on_the_images_does(problems):
     features, targets = problems.similar()
     train, val = np.arange(700), np.arange(700, 900)
     path = forward.path(second_moments(features, targets), most=5)
-    rho = forward.judge(folds.fold_moments(features, targets, train, val, seed=2).folds, path)
-    parts = [
-        np.concatenate(p)
-        for p in zip(folds.assign(train, 5, 2), folds.assign(val, 5, 2)[::-1], strict=True)
-    ]
+    parts = folds.fold_moments(features, targets, train, val, seed=2).folds
+    rho = forward.judge(rest_of(parts, 1), parts[1], path)
+    fold = np.concatenate([folds.assign(train, 5, 2)[1], folds.assign(val, 5, 2)[::-1][1]])
+    rest = np.setdiff1d(np.arange(900), fold)
     for k in range(7):
         for length in range(1, 6):
-            columns, each = path[k, :length], []
-            for i, fold in enumerate(parts):
-                rest = np.concatenate(parts[:i] + parts[i + 1 :])
-                design = np.column_stack([features[:, columns], np.ones(900)]).astype(np.float64)
-                beta = np.linalg.lstsq(
-                    design[rest], targets[rest, k].astype(np.float64), rcond=None
-                )[0]
-                each.append(np.corrcoef(design[fold] @ beta, targets[fold, k])[0, 1])
-            assert rho[k, length - 1] == pytest.approx(np.mean(each), abs=1e-5)
+            design = np.column_stack([features[:, path[k, :length]], np.ones(900)])
+            design = design.astype(np.float64)
+            beta = np.linalg.lstsq(design[rest], targets[rest, k].astype(np.float64), rcond=None)[0]
+            expected = np.corrcoef(design[fold] @ beta, targets[fold, k])[0, 1]
+            assert rho[k, length - 1] == pytest.approx(expected, abs=1e-5)
+
+
+def test_past_its_end_a_path_counts_as_the_whole_of_it(problems):
+    moments = second_moments(*problems.similar())
+    path = np.pad(forward.path(moments, most=2), ((0, 0), (0, 2)), constant_values=-1)
+    rho = forward.judge(moments, moments, path)
+    np.testing.assert_allclose(rho[:, 2:], rho[:, [1, 1]], atol=1e-12)
 
 
 def test_folds_that_miss_a_concept_count_it_as_saying_nothing():
@@ -151,13 +153,22 @@ def test_folds_that_miss_a_concept_count_it_as_saying_nothing():
     targets = (features[:, [0]] * 4 + features[:, [1]] + 0.1 * rng.normal(size=(100, 1))).astype(
         np.float32
     )
-    each = tuple(second_moments(features, targets, part) for part in parts)
-    rho = forward.judge(each, np.array([[0, 1]], np.int32))
-    alone = forward.judge(each, np.array([[1, -1]], np.int32))
-    assert rho[0, 0] == 0  # in no fold can it be both fitted and tested
-    # in that fold it is left out of the fit, in the others it does not vary: the second concept
-    # decides, with other weights
-    assert 0 < rho[0, 1] <= 1 and abs(rho[0, 1] - alone[0, 0]) < 0.2 and alone[0, 1] == -np.inf
+    each = [second_moments(features, targets, part) for part in parts]
+
+    def judged(*path):
+        path = np.array([path], np.int32)
+        return [forward.judge(rest_of(each, i), each[i], path)[0] for i in range(5)]
+
+    both, alone = judged(0, 1), judged(1, -1)
+    # in no fold can it be both fitted and tested
+    assert all(rho[0] == 0 for rho in both)
+    # in its fold it is left out of the fit
+    assert both[2][1] == pytest.approx(alone[2][0], abs=1e-6)
+    assert np.mean([rho[1] for rho in both]) > 0.5
+
+
+def limits(min_gain, least=0.0):
+    return forward.Limits(min_gain, least)
 
 
 def test_lengths_weigh_correlation_against_concepts():
@@ -169,24 +180,50 @@ def test_lengths_weigh_correlation_against_concepts():
             [-np.inf] * 4,
         ]
     )
-    assert forward.lengths(rho, 0.02).tolist() == [3, 2, 0, 0]
-    assert forward.lengths(rho, 0.0).tolist() == [4, 2, 0, 0]
-    assert forward.lengths(rho, 2.0).tolist() == [1, 0, 0, 0]
+    judged = forward.Judged(rho, rho)
+    assert forward.lengths(judged, limits(0.02)).tolist() == [3, 2, 0, 0]
+    assert forward.lengths(judged, limits(0.0)).tolist() == [4, 2, 0, 0]
+    assert forward.lengths(judged, limits(2.0)).tolist() == [1, 0, 0, 0]
+    assert forward.lengths(judged, limits(0.02, 0.3)).tolist() == [3, 0, 0, 0]
+    # what the path says of itself does not save it from what the others say
+    nested = np.where(np.isfinite(rho), 0.1, rho)
+    assert forward.lengths(forward.Judged(rho, nested), limits(0.02, 0.3)).tolist() == [0] * 4
 
 
-def test_mean_length_sets_the_least_gain_that_keeps_it():
+def test_mean_length_sets_the_least_limits_that_keep_it():
     rho = np.cumsum(np.random.default_rng(0).exponential(0.02, (200, 10)), axis=1)
     live = np.arange(200) > 20
     rho[30:40, 0] = -0.1  # at length 1 they are unexplained
+    judged = forward.Judged(rho, rho)
     for wanted in (1.0, 2.5, 4.1):
-        gain = forward.gain_for(rho, wanted, live)
+        found = forward.limits_for(judged, wanted, live, 0.0)
+        shorter = limits(found.min_gain - 1e-4)
         assert (
-            forward.lengths(rho, gain)[live].mean()
+            forward.lengths(judged, found)[live].mean()
             <= wanted
-            < forward.lengths(rho, gain - 1e-4)[live].mean() + 1e-12
+            < forward.lengths(judged, shorter)[live].mean() + 1e-12
         )
-    assert forward.gain_for(rho, 10.0, live) == 0.0
-    assert forward.gain_for(rho, 1.0, np.zeros(200, bool)) == 0.0
+    assert forward.limits_for(judged, 10.0, live, 0.1) == limits(0.0, 0.1)
+    assert forward.limits_for(judged, 1.0, np.zeros(200, bool), 0.0) == limits(0.0)
+    # below one concept a neuron, those explained best keep theirs
+    few = forward.lengths(judged, forward.limits_for(judged, 0.25, live, 0.0))
+    assert 0.24 < few[live].mean() <= 0.25 and few.max() == 1
+    assert rho[live & (few > 0), 0].min() >= rho[live & (few == 0), 0].max()
+    none = forward.limits_for(judged, 0.0, live, 0.0)
+    assert not forward.lengths(judged, none)[live].any()
+
+
+def test_steps_that_the_best_of_noise_would_reach_do_not_count():
+    """Two planted concepts among 300: the path goes on, what is beyond noise ends with them."""
+    rng = np.random.default_rng(0)
+    features = (rng.random((400, 300)) < 0.3).astype(np.float32)
+    planted = features[:, 5] + 0.8 * features[:, 9]
+    targets = np.stack([planted, 0 * planted], axis=1) + 0.4 * rng.normal(size=(400, 2))
+    moments = second_moments(features, targets.astype(np.float32))
+    path = forward.path(moments, most=6)
+    real = forward.beyond_noise(moments, path, np.zeros(2))
+    assert set(path[0, :2]) == {5, 9} and (path >= 0).all()
+    assert real[0].tolist() == [True] * 2 + [False] * 4 and not real[1].any()
 
 
 def test_one_device_equals_eight_and_a_padded_block_a_whole_one(problems):
@@ -195,8 +232,3 @@ def test_one_device_equals_eight_and_a_padded_block_a_whole_one(problems):
     one = forward.path(moments, weights, most=5)
     np.testing.assert_array_equal(one, forward.path(moments, weights, most=5, mesh=make_mesh()))
     np.testing.assert_array_equal(one, forward.path(moments, weights, most=5, block=4))
-
-
-def test_judging_needs_two_folds(problems):
-    with pytest.raises(ValueError, match="at least 2 folds, got 1"):
-        forward.judge((second_moments(*problems.similar()),), np.zeros((7, 1), np.int32))

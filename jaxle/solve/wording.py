@@ -1,0 +1,172 @@
+"""Wordings of equal value: concepts that could stand in an explanation as well, within noise.
+
+Put concept j in place of i, all others kept. What explains less by
+
+    g_i − g_j ≤ κ · 2 √(σ² v_ij / n),    g = e²/d the variance that one explains beside the others,
+    v_ij = g_i + g_j − 2 cov(a_i x̃_i, a_j x̃_j),   a = e/d,   σ² what the explanation leaves of 1
+
+cannot be distinguished by n images: the right side is κ standard errors of the left, the difference
+of two fits that are not nested (Vuong 1989, https://doi.org/10.2307/1912557). `reword` chooses
+among such wordings, `equivalents` lists them. State and letters are `solve.exchange`'s.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Bool, Float, Int
+
+from jaxle.mesh import data_size
+from jaxle.solve import tiles
+from jaxle.solve.exchange import Chosen, combine, put, start, take
+from jaxle.solve.forward import BLOCK, blocks
+from jaxle.solve.least_squares import PIVOT
+from jaxle.solve.moments import ROWS, WHOLE, Moments, split_jit
+
+SIGN = 1.0  # κ of a wording with fewer negative terms
+COMMON = 0.5  # κ of a commoner word
+ALIKE = 1.0  # κ of `equivalents`
+LISTED = 3  # equivalents per concept
+
+
+class Beside(NamedTuple):
+    """What each concept would explain in the place of one, and how certain that is."""
+
+    gain: Float[jax.Array, "neurons concepts"]  # g_j; −1: depends on the other concepts
+    own: Float[jax.Array, "neurons 1"]  # g_i
+    error: Float[jax.Array, "neurons concepts"]  # standard error of g_i − g_j
+
+    def near(self, errors) -> Bool[jax.Array, "neurons concepts"]:
+        """Which concepts explain less by at most so many standard errors."""
+        return (self.gain >= 0) & (self.own - self.gain <= errors * self.error)
+
+
+def reword(
+    moments: Moments,
+    selected: Int[np.ndarray, "neurons slots"],
+    *,
+    mesh: Mesh | None = None,
+    block: int = BLOCK,
+) -> Int[np.ndarray, "neurons slots"]:
+    """Returns sets of the same sizes and, within noise, of the same value, that read better.
+
+    In turn each concept gives way to one of equal value where that leaves fewer negative terms;
+    where it leaves as many, to a commoner one, of larger mean.
+
+    Args:
+      moments: of the images that choose, train ∪ val.
+      selected: (neurons, slots) int32, −1 in unused slots.
+      mesh, block: as for `forward.path`.
+    """
+    return _by_blocks(_reword, moments, selected, mesh, block)
+
+
+def equivalents(
+    moments: Moments,
+    selected: Int[np.ndarray, "neurons slots"],
+    *,
+    mesh: Mesh | None = None,
+    block: int = BLOCK,
+) -> Int[np.ndarray, "neurons slots listed"]:
+    """Returns which concepts could stand in the place of each chosen one, within noise.
+
+    Args:
+      moments, selected, mesh, block: as for `reword`.
+
+    Returns:
+      (neurons, slots, 3) int32, what explains most first; −1 where there are fewer.
+    """
+    return _by_blocks(_equivalents, moments, selected, mesh, block)
+
+
+def _by_blocks(program, moments: Moments, selected, mesh, block: int) -> np.ndarray:
+    block = tiles.fitting(block, 4 * selected.shape[1] * moments.cross.shape[0])
+    n_neurons = len(selected)
+    more = tiles.bucket(n_neurons, data_size(mesh)) - n_neurons
+    selected = np.pad(selected, ((0, more), (0, 0)), constant_values=-1)
+    run, n = _program(mesh, program), np.float32(moments.n)
+    mean = np.asarray(moments.mean_x)
+    parts = [
+        np.asarray(run(gram, mean, n, rows, selected[neurons]))
+        for neurons, gram, rows in blocks(moments, None, mesh, block)
+    ]
+    return np.concatenate(parts)[:n_neurons]
+
+
+@functools.cache
+def _program(mesh: Mesh | None, program):
+    return split_jit(program, mesh, (WHOLE, WHOLE, WHOLE, ROWS, ROWS), ROWS)
+
+
+def _reword(gram, mean, n, cross, selected):
+    def turn(t, chosen: Chosen):
+        old = chosen.index[:, t]
+        without, beside = _beside(gram, n, chosen, t)
+        positive = without.cov > 0
+        own = jnp.take_along_axis(positive, jnp.maximum(old, 0)[:, None], axis=1)
+        # of what reads better, the commonest word; of equals the first
+        better = beside.near(SIGN) & positive
+        fewer = put(gram, cross, without, t, _commonest(better, mean, old))
+        improves = better.any(axis=1) & (_negative(fewer) < _negative(chosen))
+        alike = beside.near(COMMON) & (positive == own) & (mean[None, :] > mean[old][:, None])
+        new = jnp.where(improves, fewer.index[:, t], _commonest(alike, mean, old))
+        return put(gram, cross, without, t, jnp.where(old >= 0, new, -1))
+
+    chosen = start(gram, cross, selected)
+    return jax.lax.fori_loop(0, selected.shape[1], turn, chosen).index
+
+
+def _equivalents(gram, mean, n, cross, selected):
+    n_neurons, slots = selected.shape
+    chosen = start(gram, cross, selected)
+    listed = min(LISTED, len(gram))
+    concepts = jnp.arange(len(gram), dtype=jnp.int32)
+
+    def turn(t, found):
+        old = chosen.index[:, t]
+        _, beside = _beside(gram, n, chosen, t)
+        open_ = beside.near(ALIKE) & (old >= 0)[:, None] & (concepts[None, :] != old[:, None])
+        gain, index = jax.lax.top_k(jnp.where(open_, beside.gain, -1.0), listed)
+        return found.at[:, t, :listed].set(jnp.where(gain >= 0, index.astype(jnp.int32), -1))
+
+    blank = jnp.full((n_neurons, slots, LISTED), -1, jnp.int32)
+    return jax.lax.fori_loop(0, slots, turn, blank)
+
+
+def _beside(gram, n, chosen: Chosen, t) -> tuple[Chosen, Beside]:
+    """Every concept in the place of slot t's."""
+    index = jnp.maximum(chosen.index[:, t], 0)[:, None]
+    explained = jnp.sum(chosen.cross * _coefficients(chosen), axis=1, keepdims=True)
+    without = take(chosen, t)
+    open_ = without.left > PIVOT
+    ratio = jnp.where(open_, without.cov / jnp.where(open_, without.left, 1.0), 0.0)
+    gain = ratio * without.cov
+
+    def at(z):
+        return jnp.take_along_axis(z, index, axis=1)
+
+    shared = jnp.take_along_axis(without.rows, index[:, :, None], axis=2)[:, :, 0]
+    q = jnp.sum(without.inverse * shared[:, None, :], axis=2)
+    rest = gram[index[:, 0]] - combine(q, without.rows)  # covariances of x̃_i and all x̃_j
+    differs = at(gain) + gain - 2 * at(ratio) * ratio * rest
+    error = 2 * jnp.sqrt(jnp.maximum(1 - explained, 0.0) * jnp.maximum(differs, 0.0) / n)
+    return without, Beside(jnp.where(open_, gain, -1.0), at(gain), error)
+
+
+def _coefficients(chosen: Chosen):
+    return jnp.sum(chosen.inverse * chosen.cross[:, None, :], axis=2)
+
+
+def _negative(chosen: Chosen):
+    return jnp.sum(_coefficients(chosen) < 0, axis=1)
+
+
+def _commonest(which, mean, old):
+    """Of some concepts the one of largest mean; the old one where there is none."""
+    best = jnp.argmax(jnp.where(which, mean[None, :], -jnp.inf), axis=1).astype(jnp.int32)
+    return jnp.where(which.any(axis=1), best, old)
