@@ -205,7 +205,10 @@ REFUSED = [
     (explain(exchanges=1, search="top_k"), "exchanges=1 is no option of search='top_k'"),
     (explain(lam=1.0, search="preconditioned"), "lam=1.0 is no option of search='preconditioned'"),
     (explain(search="preconditioned", teacher=1), "teacher must be True or False, got 1"),
-    (explain(search="preconditioned", mean_length=-0.5), "mean_length must be a number of at least"),
+    (
+        explain(search="preconditioned", mean_length=-0.5),
+        "mean_length must be a number of at least",
+    ),
     (
         explain(search="preconditioned", exchanges=-1),
         "exchanges must be a whole number of at least",

@@ -193,13 +193,12 @@ def linear_ablation_scores(
     y = check_labels(labels, n_images, weights.shape[1])
     simulated, index = _check_rows(simulated_val, simulated_test, val_index, test_index)
     _check_columns(simulated, n_neurons, "one a neuron of activations")
-    units = find_units(activations)
-    if units is not None and units.far.any():
-        raise ValueError(
-            f"activations of neuron {int(np.flatnonzero(units.far)[0])} lie too far from 0 for "
-            "float32 to resolve: subtract the neurons' means from activations and simulations, and "
-            "add means @ weights to bias."
-        )
+    _check_near(
+        activations,
+        "activations",
+        "subtract the neurons' means from activations and simulations, and add means @ weights to "
+        "bias.",
+    )
     tiles, w = {}, np.asarray(weights, np.float64)
     for part, rows in index.items():
         if rows.min() < 0 or rows.max() >= n_images:
@@ -323,12 +322,24 @@ def _check_options(temperature, memory) -> tuple[float | None, int | None]:
     return temperature, None if memory is None else number("memory", memory, int, low=1)
 
 
+def _check_near(x: Array, name: str, remedy: str) -> None:
+    """Raises a ValueError for a column so far from 0 that float32 would lose what varies."""
+    units = find_units(x)
+    if units is not None and units.far.any():
+        raise ValueError(
+            f"{name} of neuron {int(np.flatnonzero(units.far)[0])} lie too far from 0 for float32 "
+            f"to resolve: {remedy}"
+        )
+
+
 def _check_rows(simulated_val, simulated_test, val_index, test_index):
     """Simulations and row numbers by part, or a ValueError unless each has as many rows."""
     simulated = {"val": simulated_val, "test": simulated_test}
     index = {"val": np.asarray(val_index), "test": np.asarray(test_index)}
     for part, rows in index.items():
         simulated[part] = as_matrix(simulated[part], f"simulated_{part}")
+        remedy = "subtract each neuron's mean on validation images from both parts."
+        _check_near(simulated[part], f"simulated_{part}", remedy)
         if rows.ndim != 1 or rows.dtype.kind not in "iu":
             raise ValueError(
                 f"{part}_index must be image numbers, got {rows.dtype} of shape {rows.shape}."
