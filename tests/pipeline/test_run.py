@@ -97,7 +97,8 @@ def test_files_of_a_run(finished):
         own = np.mean(record["control_correlations"])
         assert record["excess"] == pytest.approx(record["mean_correlation"] - own)
         assert own == pytest.approx(record["untrained_mean_correlation"])
-        assert record["permuted_val_correlation"] > 2 * abs(record["permuted_correlation"])
+        assert 0 <= record["permuted_val_correlation"] < 1  # of refits: 0 where none explains
+        assert abs(record["permuted_correlation"]) < 0.2
         assert record["mean_ablation_optim"] == pytest.approx(
             live["ablation_optim"].mean(), rel=1e-5, abs=1e-6
         )
