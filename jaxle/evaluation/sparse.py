@@ -10,19 +10,19 @@ gives each the residual ê of any other image. It holds all such meetings, weigh
 if residual and simulation were independent, and its moments are closed forms in the columns'
 own: nothing is drawn.
 
-    limits:   ρ + sd·(Γ⁻¹(1 − p; k ± ½ + ½) − k)/√k,  k = 1/g²       g = skewness of u / √n
+    limits:   ρ + sd·(Γ⁻¹(p; k + ½) − k)/√k,  k = 1/g²,   g = skewness of u / √n
 
-A weighted sum of few events has a skewed distribution whose spread grows with it; the gamma limits
-are Fay & Feuer's for such sums (k equal events: Garwood's exact Poisson limits, the upper one with
-one event more), and agree with BCa to second order as k grows. Either law gives its limits, and the
-interval ends at the outer ones. With many events the product fades to what was seen, by the weight
-1/(1 + n/(κ·c)), κ being the kurtosis of u under the product. What was seen has Student's quantile,
-with 2n/(κ − 1 − g²n) degrees of freedom, as its sd is uncertain; and follows the estimate where it
-bends (BCa's c_q).
+A weighted sum of few events has a skewed distribution whose spread grows with it. The gamma limits
+are Fay & Feuer's for such sums (of k equal events: a Poisson count's mid-P limits), and agree with
+BCa to second order as k grows. Either law gives its limits, and the interval ends at the outer
+ones. With many events the product fades to what was seen, by the weight 1/(1 + n/(κ·c)), κ being
+the kurtosis of u under the product. What was seen has Student's quantile, with 2n/(κ − 1 − g²n)
+degrees of freedom, as its sd is uncertain; and follows the estimate where it bends (BCa's c_q).
 
-`few_positives`: k < 6 or n/κ < 4 by either law. So are some six positive images on which a neuron
-always fires alike, ten on which it varies, or twenty-five meetings of sparse and rare. There the
-interval also holds the limits that do not bend, with the whole skewness of the sample.
+`few_positives`: k < 6 or n/κ < 4.5 by either law. So are some six positive images on which a neuron
+always fires alike, a dozen on which it varies, or twenty-five meetings of sparse and rare. There
+the interval also holds the exact limits (Garwood's: one event more), unbent, with the whole
+skewness of the sample.
 
 Sources: Fay & Feuer 1997, Statistics in Medicine 16, 791–801; Garwood 1936
 (https://doi.org/10.1093/biomet/28.3-4.437); Efron 1987
@@ -43,7 +43,7 @@ from scipy.special import gammainccinv, gammaincinv, ndtr, ndtri, stdtrit
 from jaxle.arrays import Array
 
 LEAST_EVENTS = 6.0  # 1/g², below which few events decide
-LEAST_IMAGES = 4.0  # n/κ, likewise
+LEAST_IMAGES = 4.5  # n/κ, likewise
 FADE_SPREAD, FADE_SKEW = 2.0, 8.0  # c above
 LEAST_SKEW = 1e-3  # of an estimate; below, a gamma is a normal
 MOST_DEVIATIONS = 30.0  # beyond, a tail underflows
@@ -220,7 +220,7 @@ def limits(
     held = skew * skew**2 / np.maximum(skew**2 + (kurtosis / n) ** 2, 1e-30)
     below, above = _bent(_ends(spread, held, quantile), spread, bend)
     # where few events decide, neither correction is sure of itself
-    cautious = _ends(spread, skew, quantile)
+    cautious = _ends(spread, skew, quantile, more=1.0)
     below = np.where(few, np.maximum(below, cautious[0]), below)
     above = np.where(few, np.maximum(above, cautious[1]), above)
     # what the sample lacks, which fades as events grow
@@ -242,12 +242,16 @@ def _shape(law: Law):
     return np.where(varies, skew, 0.0), np.where(varies, kurtosis, 0.0)
 
 
-def _ends(spread, skew, quantile):
-    """How far down and up the limits of a gamma with this skewness of the estimate lie."""
+def _ends(spread, skew, quantile, more=0.5):
+    """How far down and up the limits of a gamma with this skewness of the estimate lie.
+
+    The upper one has `more` events than the sample, the lower one 1 − `more`: ½ is the mid-P limit
+    of a count, 1 the exact one.
+    """
     k = 1 / np.maximum(abs(skew), LEAST_SKEW) ** 2
     p = ndtr(-np.minimum(quantile, MOST_DEVIATIONS))
-    down = spread * (k - gammaincinv(k, p)) / np.sqrt(k)
-    up = spread * (gammainccinv(k + 1, p) - k) / np.sqrt(k)
+    down = spread * (k - gammaincinv(k + 1 - more, p)) / np.sqrt(k)
+    up = spread * (gammainccinv(k + more, p) - k) / np.sqrt(k)
     return np.where(skew >= 0, down, up), np.where(skew >= 0, up, down)
 
 
