@@ -79,7 +79,7 @@ def permutation_test(
     both = in_units(pair.simulated), in_units(pair.activations)
     n_images, n_neurons = pair.activations.shape
     p, smallest = np.ones(n_neurons), np.ones(n_neurons)
-    width = min(tiles.bucket(n_neurons), max(64, BLOCK // n_images // 64 * 64))
+    width = min(_bucket(n_neurons), max(64, BLOCK // n_images // 64 * 64))
     for start in range(0, n_neurons, width):
         block = slice(start, min(start + width, n_neurons))
         s, a = (standardise(np.asarray(x[:, block]).astype(np.float64)) for x in both)
@@ -89,6 +89,15 @@ def permutation_test(
         least = (1.0 + draws * _share_of_sorted(s, a)) / (1.0 + draws)
         smallest[block] = np.where(varies, least, 1.0)
     return PermutationTest(p, smallest)
+
+
+def _bucket(n_neurons: int) -> int:
+    """Returns how many columns are permuted: 16, 32, or as all else is padded to.
+
+    The time is that of the columns, and narrow layers are common.
+    """
+    narrow = [width for width in (16, 32) if n_neurons <= width]
+    return narrow[0] if narrow else tiles.bucket(n_neurons)
 
 
 def _padded(x: np.ndarray, width: int) -> np.ndarray:
