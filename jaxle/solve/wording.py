@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Int
 from jaxle.mesh import data_size
 from jaxle.solve import tiles
 from jaxle.solve.exchange import Chosen, combine, put, start, take
-from jaxle.solve.forward import BLOCK, blocks
+from jaxle.solve.forward import BLOCK, TIE, blocks
 from jaxle.solve.least_squares import PIVOT
 from jaxle.solve.moments import ROWS, WHOLE, Moments, split_jit
 
@@ -42,8 +42,8 @@ class Beside(NamedTuple):
     error: Float[jax.Array, "neurons concepts"]  # standard error of g_i − g_j
 
     def near(self, errors) -> Bool[jax.Array, "neurons concepts"]:
-        """Which concepts explain less by at most so many standard errors."""
-        return (self.gain >= 0) & (self.own - self.gain <= errors * self.error)
+        """Which concepts explain less by at most so many standard errors, or tie."""
+        return (self.gain >= 0) & (self.own - self.gain <= errors * self.error + TIE)
 
 
 def reword(

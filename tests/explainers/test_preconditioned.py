@@ -202,10 +202,10 @@ def test_exchanges_keep_the_lengths_and_are_judged_on_the_folds_again():
 
 def test_pure_noise_is_not_explained_and_a_concept_in_it_is():
     rng = np.random.default_rng(0)
-    probs = (rng.random((500, 1500)) < 0.3).astype(np.float32)
+    probs = (rng.random((500, 300)) < 0.3).astype(np.float32)
     activations = rng.normal(size=(500, 60)).astype(np.float32)
     activations[:, 50:] += 1.5 * probs[:, 50:60]
-    names = [f"c{j}" for j in range(1500)]
+    names = [f"c{j}" for j in range(300)]
     found = jaxle.explain(activations, probs, names, search="preconditioned", min_top5=0)
     assert (found.lengths[:50] == 0).mean() >= 0.9
     assert [row.concepts for row in found.rows[50:]] == [(f"c{j}",) for j in range(50, 60)]
