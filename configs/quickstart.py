@@ -1,5 +1,5 @@
 """Every neuron of a small network that ships with jaxle, on a procedural world: no download, about
-40 seconds on two cores.
+a minute on two cores.
 
     python -m jaxle.launch --config configs/quickstart.py
 
