@@ -21,7 +21,7 @@ from jaxle.arrays import (
 from jaxle.compilation import use_compilation_cache
 from jaxle.data.splits import Split, check_split
 from jaxle.evaluation import CEILING, METRICS, find_metrics
-from jaxle.evaluation.ceiling import dense_correlation
+from jaxle.evaluation.ceiling import ceiling as best_known
 from jaxle.evaluation.controls import control_correlations
 from jaxle.evaluation.scores import DRAWS, Evidence, Metric, Scores, live, score
 from jaxle.evaluation.simulation import check_columns, check_kind, simulate
@@ -78,7 +78,7 @@ def evaluate(
       seed: of every draw, an integer from 0 to 2⁶⁴ − 1.
       metrics: names of `jaxle.evaluation.METRICS` or "package.module:NAME", or a table name →
         `Metric`; None for all of the table.
-      ceiling: whether to compute the ceiling, a dense ridge on all concepts.
+      ceiling: whether to compute the ceiling, the best that is known of the same concepts.
       min_top5: screening of the ceiling's concepts, as in `jaxle.explain`; 0 turns the rule off.
       raw_features: as in `jaxle.explain`, of which the explanations are.
 
@@ -155,7 +155,8 @@ def evaluate(
         min_top5=0.0 if raw else min_top5,
         units=units,
     )
-    best = dense_correlation(measured, rows, activations, split.test)
+    kept = [concepts[j] for j in measured.kept]
+    best = best_known(measured, rows, activations, split.test, kept, [explanations], units)
     return dataclasses.replace(found, columns={**found.columns, CEILING.name: best})
 
 

@@ -9,14 +9,15 @@ import pytest
 import jaxle
 from jaxle.data.splits import make_split
 from jaxle.evaluation import METRICS, Column, Metric
+from jaxle.evaluation.ceiling import ceiling
 from jaxle.evaluation.compare import compare
 from jaxle.evaluation.controls import better_than_controls
 from jaxle.evaluation.discoveries import benjamini_hochberg
 from jaxle.evaluation.evaluate import evaluate
 from jaxle.evaluation.intervals import bootstrap, paired
 from jaxle.evaluation.permutation import permutation_test
-from jaxle.solve import ridge
-from jaxle.solve.moments import second_moments
+from jaxle.explainers.protocol import ArrayRows
+from jaxle.solve.measure import measure
 
 N, CONCEPTS = 600, [f"c{j}" for j in range(12)]
 OPTIONS = {"max_concepts": 3, "min_top5": 0.0, "dead_threshold": 0.01}
@@ -74,10 +75,10 @@ def test_evaluate_gives_what_its_parts_give(layer, explanations):
         explanations, activations, simulator, CONCEPTS, controls=[got] * 2, draws=0, ceiling=False
     )
     assert again.facts["n_control_neurons"] == 14 and again.facts["better_probability"] == 0.5
-    train, val = (second_moments(probs, activations, part) for part in (split.train, split.val))
-    dense = ridge.solve(train, val)
-    ceiling = jaxle.correlation(probs[split.test] @ np.asarray(dense.weights), a)
-    np.testing.assert_allclose(got.columns["ceiling"], ceiling, atol=1e-5)
+    own = ArrayRows(probs, CONCEPTS)
+    measured = measure(own.rows, 12, activations, split.train, split.val, min_top5=0.0)
+    best = ceiling(measured, own.rows, activations, split.test, CONCEPTS, [explanations])
+    np.testing.assert_allclose(got.columns["ceiling"], best, atol=1e-5)
     frame = got.to_frame(explanations)
     assert len(frame) == 8 and frame["explanation"].iloc[0] == str(explanations[0])
     assert (got.columns["ceiling"][:5] > 0.5).all() and (got.columns["correlation"][:5] > 0.4).all()
