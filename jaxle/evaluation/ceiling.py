@@ -42,7 +42,7 @@ COLUMN = Column(
 )
 LAMS = (0.3, 0.15, 0.08, 0.04, 0.02)  # of the elastic net, on standardised columns
 L1_RATIO = 0.99
-ERRORS = 1.0  # standard errors on val by which a fit must be better than the one before
+ERRORS = 0.5  # standard errors on val by which a fit must be better than the one before
 ERRORS_FOUND = 3.5  # what the best of 100, as many as greedy tries, reaches once in 20 times
 TOL = 1e-3  # of the objective at zero: far below what val can distinguish
 

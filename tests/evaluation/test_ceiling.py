@@ -16,12 +16,12 @@ NAMES = [f"c{j}" for j in range(200)]
 def planted():
     """Two concepts of 200 carry each of 20 neurons, half of the variance; the last is constant."""
     rng = np.random.default_rng(0)
-    x = (rng.random((900, 200)) < 0.3).astype(np.float32)
+    x = (rng.random((1500, 200)) < 0.3).astype(np.float32)
     pairs = np.stack([rng.choice(200, 2, replace=False) for _ in range(20)])
     y = x[:, pairs].sum(axis=2)
     y = (y + y.std() * rng.normal(size=y.shape)).astype(np.float32)
     y[:, 19] = 1.0
-    split = make_split(900, 0)
+    split = make_split(1500, 0)
     measured = measure(rows_of(x), 200, y, split.train, split.val, min_top5=0)
     return x, y, pairs, split, measured
 
