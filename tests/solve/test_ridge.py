@@ -110,3 +110,10 @@ def test_the_teacher_on_one_device_equals_eight_and_blocks(problems):
     for a, b, c in zip(one, eight, blocks, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(a, c, rtol=1e-5, atol=1e-5)
+
+
+def test_at_the_strengths_of_the_teacher_it_is_the_teacher(problems):
+    moments = second_moments(*problems.similar())
+    teacher, spectrum = ridge.teach(moments), ridge.spectrum(moments)
+    found = ridge.at_strength(moments, teacher.strength, spectrum)
+    np.testing.assert_allclose(found, teacher.weights, rtol=1e-5, atol=1e-7)
