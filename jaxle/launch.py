@@ -30,7 +30,6 @@ from ml_collections import config_flags
 from jaxle.compilation import use_compilation_cache
 from jaxle.mesh import make_mesh
 from jaxle.options import describe
-from jaxle.pipeline import label_sheet
 from jaxle.pipeline import run as pipeline
 from jaxle.pipeline.cache import STAGES
 from jaxle.pipeline.lock import locked
@@ -91,6 +90,8 @@ def run() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="jaxle")
     if sys.argv[1:2] == ["label-sheet"]:
+        from jaxle.pipeline import label_sheet  # with SciPy's statistics, half a second to load
+
         sys.exit(label_sheet.main(sys.argv[2:]))
     path = _config_path(sys.argv)
     if path is not None:

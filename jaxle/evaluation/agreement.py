@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Real
-from scipy.stats import kendalltau
 
 from jaxle.arrays import check_live, check_matrix, checks_input
 
@@ -83,6 +82,8 @@ def tau(a: Real[np.ndarray, " items"], b: Real[np.ndarray, " items"]) -> float:
     """Returns Kendall's τ_b of two scores; 0 where either has nothing to order."""
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return 0.0
+    from scipy.stats import kendalltau  # half a second to load, and few runs need it
+
     statistic, _ = np.asarray(kendalltau(a, b), np.float64)
     return float(statistic)
 

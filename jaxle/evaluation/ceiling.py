@@ -87,9 +87,6 @@ def ceiling(
     return np.asarray(correlate(kept, activations, best.weights, best.bias, test))
 
 
-dense_correlation = ceiling
-
-
 def dense(measured: Measured) -> Fit:
     """Returns ridge on all concepts, of the best strength on val neuron by neuron."""
     weights, bias, _, rho = ridge.solve(measured.train, measured.val)

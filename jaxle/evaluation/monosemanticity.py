@@ -116,10 +116,10 @@ def _scaled(a: Float64[np.ndarray, "images neurons"]) -> np.ndarray:
 
 def _largest(a: Float64[np.ndarray, "images neurons"], top: int) -> np.ndarray:
     """1 on the images of largest activation; zeros where the column is constant."""
-    first = np.argsort(-a, axis=0, kind="stable")[:top]
-    weights = np.zeros_like(a)
-    np.put_along_axis(weights, first, 1.0, axis=0)
-    return weights * (_scaled(a).max(axis=0) > 0)
+    least = np.partition(a, len(a) - top, axis=0)[len(a) - top]
+    above, equal = a > least, a == least
+    first = np.cumsum(equal, axis=0) <= top - above.sum(axis=0)
+    return (above | (equal & first)) * (_scaled(a).max(axis=0) > 0).astype(np.float64)
 
 
 def _mean_cosine(weights: np.ndarray, unit: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 """The tables of docs/scores.md, made from the table of metrics; the rest of that page is written.
 
 python -m jaxle.evaluation.page docs/scores.md \
-    jaxle.intervention:COLUMNS jaxle.evaluation.counterfactual:COLUMNS
+    jaxle.intervention:COLUMNS jaxle.evaluation.monosemanticity:COLUMNS \
+    jaxle.evaluation.counterfactual:COLUMNS
 """
 
 from __future__ import annotations

@@ -134,6 +134,18 @@ def names(explanations: Explanations) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for row in explanations for name in row.concepts))
 
 
+def simulable(explanations: Explanations, concepts: Collection[str]) -> Explanations:
+    """Returns the explanations; formulas for which `concepts` has no column are unexplained."""
+    known = set(concepts)
+    rows = (
+        row
+        if row.kind != "formula" or known.issuperset(row.concepts)
+        else Explanation(row.unit, (), (), 0.0, None, "unexplained")
+        for row in explanations
+    )
+    return Explanations(tuple(rows))
+
+
 @checks_input
 def check_kind(explanations: Explanations) -> None:
     """Raises a ValueError unless these are explanations."""

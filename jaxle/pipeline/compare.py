@@ -20,6 +20,8 @@ from jaxle.pipeline.inputs import Partition
 from jaxle.pipeline.score import Scored
 from jaxle.pipeline.simulate import Simulated
 
+COLUMNS = ("difference", "low", "high", "few_positives")  # a value a neuron
+
 
 def compare_all(
     cache: Cache, simulated: Sequence[Simulated], partition: Partition, config: Config
@@ -47,7 +49,7 @@ def _paired(
     real = np.asarray(one.explained.layer.values[partition.split.test])
     sides = [np.asarray(one.test), np.asarray(other.test)]
     got = intervals.paired(sides[0], sides[1], real, live=one.explained.live, **options)
-    arrays = {name: getattr(got, name) for name in ("difference", "low", "high")}
+    arrays = {name: getattr(got, name) for name in COLUMNS}
     means = ("mean", "mean_low", "mean_high")
     shares = ("share_a_better", "share_a_clear", "share_b_clear")
     return arrays, {name: getattr(got, name) for name in (*means, *shares)}
@@ -75,4 +77,4 @@ def agreements(scored: Sequence[Scored]) -> list[dict[str, Any]]:
     return records
 
 
-PAIRED = Step("paired", "score", 1, _paired)
+PAIRED = Step("paired", "score", 2, _paired)

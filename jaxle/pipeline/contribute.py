@@ -9,7 +9,7 @@ Source: method.md §8; `evaluation.contributions`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,12 @@ import numpy as np
 
 from jaxle.evaluation.contributions import contributions, selection_frequency
 from jaxle.evaluation.resampling import resampled
+from jaxle.evaluation.simulation import simulable
 from jaxle.explanations import Explanations
 from jaxle.pipeline.cache import Cache, Made, Several, Step
 from jaxle.pipeline.explain import Explained, search
 from jaxle.pipeline.inputs import Partition
-from jaxle.pipeline.layers import Columns, Layers
+from jaxle.pipeline.layers import Columns, Layer
 from jaxle.pipeline.simulate import Simulated, Simulator
 from jaxle.solve.measure import Measured
 from jaxle.solve.moments import Moments, second_moments
@@ -36,9 +37,11 @@ class OnTest:
     spans: Mapping[str, slice]  # layer's key → its columns
 
 
-def on_test(cache: Cache, simulator: Simulator, layers: Layers, partition: Partition) -> OnTest:
+def on_test(
+    cache: Cache, simulator: Simulator, layers: Sequence[Layer], partition: Partition
+) -> OnTest:
     """Returns the moments from which contributions are read, for all layers at once."""
-    trained = Several(layers.trained)
+    trained = Several(tuple(layers))
     what = f"{simulator.name}, {len(simulator.concepts.names)} concepts"
     arrays = cache.step(ON_TEST, what, [simulator, trained, partition])
     fields = {name: arrays.arrays[name] for name in Moments._fields if name != "n"}
@@ -62,7 +65,7 @@ def contribute(cache: Cache, simulated: Simulated, tested: OnTest) -> dict[str, 
 def _contribute(simulated: Simulated, tested: OnTest, options: None, mesh: Any) -> Made:
     explained, names = simulated.explained, simulated.simulator.concepts.names
     moments = tested.moments.neurons(tested.spans[explained.layer.key])
-    got = contributions(explained.explanations, names, moments)
+    got = contributions(simulable(explained.explanations, names), names, moments)
     return {"share": got.share, "leave_one_out": got.leave_one_out}, {}
 
 
@@ -89,7 +92,7 @@ def _select_again(explained: Explained, partition: Partition, options: Draws, me
 
     def resample(draw: int) -> Measured:
         how = {"seed": options.seed, "mesh": mesh}
-        return resampled(measured, rows, layer.values, split, draw, **how)
+        return resampled(measured, rows, layer.measurable, split, draw, **how)
 
     def refit(got: Measured) -> Explanations:
         again = dataclasses.replace(fitted, measured=got, spans={layer.key: slice(None)})

@@ -116,7 +116,14 @@ def embed_words(
     options |= {"templates": list(templates), **numerics()}
     tokens = np.asarray(embedded.opened.network.tokenize(spoken))
     options["tokens"] = hashlib.sha256(tokens.tobytes()).hexdigest()  # what the tokenizer reads
-    what = f"{encoder_name(embedded.encoder)} on {len(names)} words"
+    name = encoder_name(embedded.encoder)
+    filled = [text for template in templates or ("{}",) for text in fill(template, spoken)]
+    if cut := embedded.opened.network.cut(filled):
+        say(
+            f"  {name}: {len(cut)} texts are longer than its context, such as {cut[0]!r}; "
+            "their ends are not read"
+        )
+    what = f"{name} on {len(names)} words"
     stored = cache.step(TEXT, what, [embedded.opened], options)
     return Texts(stored.key, tuple(names), stored.arrays["texts"])
 

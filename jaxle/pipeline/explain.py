@@ -111,6 +111,7 @@ def search(
         fitted.of(layer),
         searched.dead_threshold,
         mesh,
+        units=(None, layer.units),
     )
     name = searched.explainer
     try:
@@ -157,4 +158,4 @@ def _explain(
     return found.to_arrays(), dict(found.facts)
 
 
-EXPLAIN = Step("explain", "explain", 1, _explain)
+EXPLAIN = Step("explain", "explain", 2, _explain)

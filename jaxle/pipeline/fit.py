@@ -140,4 +140,4 @@ def _unpack(stored: Stored, folds: int) -> Measured:
     return Measured(kept, train, val, parts, merge([train, val]), spectrum).on_device()
 
 
-FIT = Step("fit", "fit", 1, _fit)
+FIT = Step("fit", "fit", 2, _fit)

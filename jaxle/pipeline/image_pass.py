@@ -21,6 +21,7 @@ from jax.sharding import Mesh
 
 from jaxle import artifacts
 from jaxle.arrays import check_matrix
+from jaxle.data.duplicates import picture_hashes
 from jaxle.data.loader import batches
 from jaxle.data.sources import Source, names_of
 from jaxle.mesh import round_up, split_rows
@@ -31,6 +32,7 @@ from jaxle.report.progress import progress
 PART = 2048  # images between two saves
 EMBEDDINGS = "embeddings"
 PREDICTED = "predicted"
+PICTURES = "pictures"  # (images,): what a target sees of each, hashed
 FINITE = "finite"  # (images, modules): checked, and not kept
 
 
@@ -61,8 +63,9 @@ def read_images(
       how: images a step, and decoding processes (0 decodes in threads).
 
     Returns:
-      Name → arrays: each tap's activations (images, neurons) float32 and `predicted` (images,)
-      int32 of a network with taps; `embeddings` (images, numbers) float32 of one without.
+      Name → arrays: each tap's activations (images, neurons) float32, `predicted` (images,) int32
+      and `pictures` (images,) uint64 of a network with taps; `embeddings` (images, numbers)
+      float32 of one without.
 
     Raises:
       ValueError: an image that cannot be decoded, or a value that is not finite in a network
@@ -92,7 +95,7 @@ def _part(folder: epath.Path, number: int) -> epath.Path:
 
 
 def _keys(reading: Reading) -> tuple[str, ...]:
-    return (*reading.pools, PREDICTED) if reading.pools else (EMBEDDINGS,)
+    return (*reading.pools, PREDICTED, PICTURES) if reading.pools else (EMBEDDINGS,)
 
 
 def _place(name: str, key: str) -> str:
@@ -149,13 +152,17 @@ def _computed(readings, source, mesh, size, workers, start):
     fits = {name: reading.network.preprocess for name, reading in readings.items()}
     waiting = None
     for index, images in batches(source, fits, size, start, len(source), workers):
-        values, placed = {}, {}
+        values, placed, hashed = {}, {}, {}
         for name, reading in readings.items():
             shared = id(images[name])  # networks that fit their pictures alike share one array
             if shared not in placed:
                 placed[shared] = _padded(images[name], size, mesh)
             got = readers[name](reading.network.variables, placed[shared])
             values |= {_place(name, key): value for key, value in got.items()}
+            if reading.pools:
+                if shared not in hashed:
+                    hashed[shared] = picture_hashes(images[name])
+                values[_place(name, PICTURES)] = hashed[shared]
         if waiting is not None:
             yield waiting
         waiting = len(index), values

@@ -19,6 +19,7 @@ from jaxle.evaluation.nulls import PermutedActivations
 from jaxle.pipeline.cache import derived_key
 from jaxle.pipeline.inputs import TRAINED, Partition
 from jaxle.pipeline.probe import Probed
+from jaxle.units import InUnits, Units, find_units
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,12 @@ class Layer:
     permutation: int  # 0: as it is
     values: Any  # (images, neurons) float32, an array or what is indexed like one
     kind: str = TRAINED  # of the network
+    units: Units | None = None  # in which float32 holds their squares; None where it does as is
+
+    @property
+    def measurable(self) -> Any:
+        """The activations in their units: what moments are made of."""
+        return self.values if self.units is None else InUnits(self.values, self.units)
 
     def __str__(self) -> str:
         more = [] if self.kind == TRAINED else [self.network]
@@ -63,7 +70,7 @@ class Columns:
     """Layers side by side, indexed by rows like an array (images, neurons of all layers)."""
 
     def __init__(self, layers: tuple[Layer, ...]):
-        self._values = [layer.values for layer in layers]
+        self._values = [layer.measurable for layer in layers]
         widths = [values.shape[1] for values in self._values]
         self.shape = (self._values[0].shape[0], sum(widths))
         self.dtype = np.dtype(np.float32)
@@ -87,10 +94,11 @@ def make_layers(
       permutations: how many of each layer of the trained network.
       seed: of the permutations.
     """
-    real, permuted = [], {}
+    real, permuted, seen = [], {}, np.concatenate(partition.split[:2])
     for name, probe in probed.items():
         for tap, values in probe.activations.items():
-            layer = Layer(derived_key("layer", 1, [probe], tap), name, tap, 0, values, probe.kind)
+            key, units = derived_key("layer", 1, [probe], tap), find_units(values, seen)
+            layer = Layer(key, name, tap, 0, values, probe.kind, units)
             real.append(layer)
             numbers = range(permutations if probe.kind == TRAINED else 0)
             permuted[layer.key] = tuple(
@@ -103,4 +111,4 @@ def make_layers(
 def _permuted(layer: Layer, partition: Partition, number: int, seed: int) -> Layer:
     values = PermutedActivations(layer.values, partition.split, seed, number)
     key = derived_key("permuted", 1, [layer, partition], {"seed": seed, "number": number})
-    return Layer(key, layer.network, layer.tap, number + 1, values, layer.kind)
+    return Layer(key, layer.network, layer.tap, number + 1, values, layer.kind, layer.units)

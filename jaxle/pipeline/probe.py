@@ -18,7 +18,15 @@ from jaxle.data.sources import changed_files
 from jaxle.models.two_tower import TwoTower
 from jaxle.pipeline.cache import Cache, Made, Step, Stored, numerics
 from jaxle.pipeline.config import Config, Encoder
-from jaxle.pipeline.image_pass import EMBEDDINGS, PREDICTED, Pass, Reading, read_images, tap_name
+from jaxle.pipeline.image_pass import (
+    EMBEDDINGS,
+    PICTURES,
+    PREDICTED,
+    Pass,
+    Reading,
+    read_images,
+    tap_name,
+)
 from jaxle.pipeline.inputs import TRAINED, Images, Inputs, Opened
 
 
@@ -34,12 +42,16 @@ class Labelled:
 
 @dataclass(frozen=True, eq=False)
 class Probed:
-    """A target's activations, tap → (images, neurons) float32, and predicted class (images,)."""
+    """A target's activations, tap → (images, neurons) float32, and predicted class (images,).
+
+    `pictures` (images,) are equal where the target is given the same pixels.
+    """
 
     key: str
     network: str
     activations: Mapping[str, np.ndarray]
     predicted: np.ndarray
+    pictures: np.ndarray
     kind: str = TRAINED
 
 
@@ -95,7 +107,8 @@ def probe(
     for name, opened in inputs.networks.items():
         stored = _stored(cache, _key(cache, inputs.images, opened, pools))
         activations = {tap: stored.arrays[tap_name(tap)] for tap in pools}
-        probed[name] = Probed(stored.key, name, activations, stored.arrays[PREDICTED], opened.kind)
+        predicted, pictures = stored.arrays[PREDICTED], stored.arrays[PICTURES]
+        probed[name] = Probed(stored.key, name, activations, predicted, pictures, opened.kind)
     for encoder, opened in inputs.encoders.items():
         stored = _stored(cache, _key(cache, inputs.images, opened, {}))
         embedded[encoder] = Embedded(stored.key, encoder, opened, stored.arrays[EMBEDDINGS])
@@ -147,4 +160,4 @@ def _never(*inputs: Any, options: Any, mesh: Any) -> Made:
 
 
 LABELS = Step("labels", "probe", 1, _read_labels)
-PROBE = Step("probe", "probe", 1, _never)
+PROBE = Step("probe", "probe", 2, _never)

@@ -19,7 +19,6 @@ from jaxle.pipeline.contribute import Draws, OnTest, contribute, on_test, select
 from jaxle.pipeline.explain import Explained
 from jaxle.pipeline.inputs import TRAINED, Partition
 from jaxle.pipeline.intervene import Classifier, ScaledClassifier, ablate, temperature
-from jaxle.pipeline.layers import Layers
 from jaxle.pipeline.score import Scored, ceiling
 from jaxle.pipeline.simulate import Able
 from jaxle.pipeline.tables import Row
@@ -44,7 +43,7 @@ class Beside:
 def look_beside(
     cache: Cache,
     able: Iterable[Able],
-    layers: Layers,
+    explained: Sequence[Explained],
     partition: Partition,
     target: Classifier | None,
     config: Config,
@@ -52,8 +51,11 @@ def look_beside(
     """Returns what stands beside the scores, made once for all methods and simulators."""
     own, able = config.evaluation, list(able)
     ceilings, tested = {}, {}
+    layers = list(dict.fromkeys(e.layer for e in explained if e.layer.kind == TRAINED))
     if own.ceiling:
-        ceilings = {a.fitted.key: ceiling(cache, a.fitted, layers, partition) for a in able}
+        ceilings = {
+            a.fitted.key: ceiling(cache, a.fitted, layers, explained, partition) for a in able
+        }
     if own.contributions:
         every = [simulator for a in able for simulator in a.simulators]
         tested = {one.key: on_test(cache, one, layers, partition) for one in every}

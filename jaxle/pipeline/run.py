@@ -14,6 +14,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from jaxle import artifacts
+from jaxle.data.sources import class_ends
 from jaxle.pipeline import tables
 from jaxle.pipeline.cache import Cache
 from jaxle.pipeline.compare import agreements, compare_all
@@ -28,6 +29,8 @@ from jaxle.pipeline.inputs import TRAINED, open_inputs
 from jaxle.pipeline.intervene import impact_all
 from jaxle.pipeline.journal import Journal
 from jaxle.pipeline.layers import make_layers
+from jaxle.pipeline.monosemanticity import with_monosemanticity
+from jaxle.pipeline.notes import notes
 from jaxle.pipeline.pairs import open_pairs, probe_pairs
 from jaxle.pipeline.preflight import check_stages, check_words, wanted_classifier
 from jaxle.pipeline.probe import probe, read_labels
@@ -35,7 +38,7 @@ from jaxle.pipeline.refits import refit_all
 from jaxle.pipeline.rows import by_explained, listed, look_beside, make_rows, with_refits
 from jaxle.pipeline.score import score_all
 from jaxle.pipeline.simulate import able_all, simulate
-from jaxle.pipeline.summary import notes, records, run_facts, top_impact
+from jaxle.pipeline.summary import records, run_facts, top_impact
 from jaxle.pipeline.workdir import CACHE, close, open_workdir, write_split
 from jaxle.report import listing
 from jaxle.report.progress import say
@@ -73,6 +76,8 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh) -> None:
         write_split(workdir, inputs)
         for line in listing.probe_lines(facts):
             say(line)
+        if ends := class_ends(inputs.images.source):
+            say(f"  {ends}")
     if last == "probe":
         return close(workdir, journal)
 
@@ -108,9 +113,10 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh) -> None:
     with journal.stage("score"):
         scored = score_all(cache, simulated, partition, config)
         refitted = refit_all(cache, explained, able, layers, partition)
-        beside = look_beside(cache, able.values(), layers, partition, target, config)
+        beside = look_beside(cache, able.values(), explained, partition, target, config)
         judged = counterfactual_all(cache, scored, paired, config)
         rows = with_refits(make_rows(cache, scored, beside, partition, config), refitted)
+        rows = with_monosemanticity(cache, rows, embedded, config)
         rows = with_counterfactual(rows, judged)
         impacts = impact_all(cache, beside.target, layers, config)
         comparisons = compare_all(cache, [row.scored.simulated for row in rows], partition, config)

@@ -20,7 +20,7 @@ from jaxle.pipeline.config import Config
 from jaxle.pipeline.explain import Explained
 from jaxle.pipeline.fit import Fitted
 from jaxle.pipeline.inputs import TRAINED, UNTRAINED, Partition
-from jaxle.pipeline.layers import Columns, Layers
+from jaxle.pipeline.layers import Columns, Layer
 from jaxle.pipeline.simulate import Simulated
 from jaxle.references import source_fingerprint
 
@@ -134,9 +134,9 @@ def _score(
 def ceiling(
     cache: Cache,
     fitted: Fitted,
-    layers: Layers,
+    layers: Sequence[Layer],
+    explained: Sequence[Explained],
     partition: Partition,
-    explained: Sequence[Explained] = (),
 ) -> dict[str, np.ndarray]:
     """Returns layer's key → (neurons,) float32: test correlation of the best known fit.
 
@@ -146,11 +146,11 @@ def ceiling(
     Args:
       cache: of the run.
       fitted: the concepts' moments.
-      layers: of the run.
-      partition: the split.
+      layers: of the trained network.
       explained: every method's explanations of every layer; those in these concepts count.
+      partition: the split.
     """
-    trained = Several(layers.trained)
+    trained = Several(tuple(layers))
     keys = {layer.key for layer in trained}
     own = [e for e in explained if e.fitted.key == fitted.key and e.layer.key in keys]
     what = f"{len(fitted.names)} {fitted.concepts.kind} concepts"
@@ -172,5 +172,5 @@ def _ceiling(
     return {"ceiling": best(measured, rows, Columns(trained), test, fitted.names, found)}, {}
 
 
-SCORE = Step("score", "score", 2, _score)
+SCORE = Step("score", "score", 3, _score)
 CEILING = Step("ceiling", "score", 2, _ceiling)

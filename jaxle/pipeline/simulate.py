@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxle.evaluation.simulation import names, simulate_rows
+from jaxle.evaluation.simulation import names, simulable, simulate_rows
 from jaxle.explainers.protocol import ConceptRows
 from jaxle.explanations import Explanations
 from jaxle.pipeline.cache import Cache, Made, Step, derived_key
@@ -28,6 +28,7 @@ from jaxle.pipeline.matrices import Calibrated, ConceptMatrix
 from jaxle.pipeline.probe import Labelled
 from jaxle.pipeline.reading import LABELS
 from jaxle.references import load_reference, source_fingerprint
+from jaxle.report.progress import say
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,8 +147,26 @@ def _outside(
 def simulate(
     cache: Cache, explained: Explained, simulator: Simulator, partition: Partition
 ) -> Simulated:
-    """Returns a layer's simulated activations by one simulator."""
+    """Returns a layer's simulated activations by one simulator.
+
+    Raises:
+      ValueError: all explanations are formulas for which the simulator has no column.
+    """
     what = f"{explained.layer}, {explained.method} by {simulator.name}"
+    found = explained.explanations
+    able = simulable(found, simulator.concepts.names)
+    if lacking := [row for row, own in zip(found, able, strict=True) if row.kind != own.kind]:
+        formula = f"{lacking[0].concepts[0]!r}"
+        if len(lacking) == len(found):
+            raise ValueError(
+                f"method {explained.method!r} explains with formulas, such as {formula}, for which "
+                f"simulator {simulator.name!r} has no column: expected a simulator of your own "
+                "that has one for each, or explanations by concepts."
+            )
+        say(
+            f"  {what}: no column for {len(lacking)} formulas, such as {formula}; "
+            "these neurons count as unexplained"
+        )
     stored = cache.step(SIMULATE, what, [explained, simulator, partition])
     return Simulated(stored.key, explained, simulator, stored.arrays["val"], stored.arrays["test"])
 
@@ -155,7 +174,11 @@ def simulate(
 def simulate_images(
     explanations: Explanations, concepts: ConceptMatrix, index: np.ndarray
 ) -> np.ndarray:
-    """Returns simulated activations (images, neurons) float32 of some images."""
+    """Returns simulated activations (images, neurons) float32 of some images.
+
+    A formula without a column is simulated as nothing: its neuron counts as unexplained.
+    """
+    explanations = simulable(explanations, concepts.names)
     place = {name: j for j, name in enumerate(concepts.names)}
     used = [place[name] for name in names(explanations) if name in place]  # formulas, too
     columns = np.array(used, np.int64)
@@ -173,4 +196,4 @@ def _simulate(
     return made, {}
 
 
-SIMULATE = Step("simulate", "simulate", 1, _simulate)
+SIMULATE = Step("simulate", "simulate", 2, _simulate)

@@ -6,7 +6,7 @@ end in `_all` count dead neurons as 0 too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -15,6 +15,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxle.columns import Column
+from jaxle.data.duplicates import duplicates
+from jaxle.data.sources import names_of
 from jaxle.intervention.impact import BETAS, mean_over_taps
 from jaxle.pipeline.config import Config, Encoder
 from jaxle.pipeline.explain import Explained
@@ -27,7 +29,6 @@ from jaxle.pipeline.score import Scored
 from jaxle.pipeline.tables import Row, columns
 from jaxle.pipeline.workdir import run_key
 
-LEAST_IMAGES = {"train": 100, "val": 30, "test": 50}
 CONTROL = ("mean_correlation", "mean_length", "n_dead", "n_explained")
 
 
@@ -85,6 +86,8 @@ def run_facts(
 ) -> dict[str, Any]:
     """Returns the run-level part of summary.json."""
     split, target = inputs.partition.split, inputs.trained
+    again = duplicates(np.asarray(probed.pictures), split)
+    names = names_of(inputs.images.source) if again.first else []
     encoders = {
         encoder_name(encoder): {
             "weights_sha256": own.embedded.opened.network.weights_hash,
@@ -103,6 +106,9 @@ def run_facts(
         "n_train": len(split.train),
         "n_val": len(split.val),
         "n_test": len(split.test),
+        "n_duplicate_val": again.val,
+        "n_duplicate_test": again.test,
+        "duplicate": [names[image] for image in again.first or ()],
         "model": target.name,
         "weights_sha256": target.weights_hash,
         "top1_accuracy": top1_accuracy(probed, labelled, target.class_names),
@@ -145,44 +151,6 @@ def top_impact(impacts: Sequence[Impact]) -> dict[str, Any]:
     overall = {f"{beta:g}": float(mean) for beta, mean in zip(BETAS, means, strict=True)}
     taps = {impact.tap: impact.facts for impact in impacts}
     return {"top_impact": {"taps": taps, "all": overall}}
-
-
-def notes(config: Config, facts: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
-    """Returns what a reader of the scores must know; `facts` are those of the run."""
-    return [*_few_images(facts), *_notes(config, rows)]
-
-
-def _few_images(facts: Mapping[str, Any]) -> Iterator[str]:
-    few = [
-        f"{facts[f'n_{part}']} {part} images ({least} are the least that bear a conclusion)"
-        for part, least in LEAST_IMAGES.items()
-        if facts[f"n_{part}"] < least
-    ]
-    if few:
-        yield (
-            f"This run has only {', '.join(few)}: correlations are high or low by chance, and the "
-            "best ones mean nothing. Use more images."
-        )
-
-
-def _notes(config: Config, rows: Sequence[Row]) -> Iterator[str]:
-    for name, entry in config.simulators.items():
-        if entry == LABELS:
-            yield (
-                f"Simulator {name!r} is the ground-truth labels themselves, not a second encoder: "
-                "its scores say how well labels explain a neuron, and no error of an encoder "
-                "enters them."
-            )
-    for method, simulator in dict.fromkeys(
-        (row.explained.method, row.simulator)
-        for row in rows
-        if row.scored.simulated.simulator.is_encoder_of(row.explained.fitted.concepts)
-    ):
-        yield (
-            f"Simulator {simulator!r} is the encoder that method {method!r} explains with: its "
-            "errors are simulated as if they were truth, and these scores are too high. Simulate "
-            "with another encoder."
-        )
 
 
 def _counts(explained: Explained) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from etils import epath
 
 from jaxle import artifacts
 from jaxle.columns import Column
-from jaxle.evaluation import CEILING, counterfactual, find_metrics
+from jaxle.evaluation import CEILING, counterfactual, find_metrics, monosemanticity
 from jaxle.explanations import to_cell
 from jaxle.intervention import COLUMNS
 from jaxle.intervention.impact import BETAS
@@ -63,7 +63,7 @@ def columns(config: Config) -> dict[str, Column]:
     """Returns name → what it holds, of every score column that a run of this config can write."""
     rows = find_metrics(config.evaluation.metrics).values()
     found = [column for metric in rows for column in metric.columns]
-    found += [*COLUMNS, CEILING, *counterfactual.COLUMNS]
+    found += [*COLUMNS, CEILING, *monosemanticity.COLUMNS, *counterfactual.COLUMNS]
     return {column.name: column for column in found}
 
 

@@ -11,7 +11,8 @@ from jaxle.evaluation.page import BEGIN, END, main, page, span
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "scores.md"
 COMMAND = (
     "python -m jaxle.evaluation.page docs/scores.md "
-    "jaxle.intervention:COLUMNS jaxle.evaluation.counterfactual:COLUMNS"
+    "jaxle.intervention:COLUMNS jaxle.evaluation.monosemanticity:COLUMNS "
+    "jaxle.evaluation.counterfactual:COLUMNS"
 )
 
 

@@ -51,7 +51,7 @@ def cache(tmp_path):
 def fitted(cache, data):
     """Moments with folds of one layer, and that layer."""
     probs, values = data
-    probed = Probed("net", "trained", {"tap": values}, np.zeros(300, np.int32))
+    probed = Probed("net", "trained", {"tap": values}, np.zeros(300, np.int32), np.arange(300))
     layers = make_layers({"trained": probed}, PARTITION, 0, 0)
     concepts = ConceptMatrix("concepts", "label", ArrayRows(probs, NAMES))
     return fit(cache, concepts, layers, PARTITION, Screening(0.5, 5)), layers.real[0]

@@ -32,6 +32,7 @@ def layers():
             name,
             {tap: rng.random((200, width), np.float32) for tap, width in (("a", 3), ("b", 5))},
             np.zeros(200, np.int32),
+            np.arange(200),
             kind,
         )
         for name, kind in (("trained", TRAINED), ("untrained-1", UNTRAINED))

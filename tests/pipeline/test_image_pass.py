@@ -72,7 +72,9 @@ def test_equals_the_network_called_by_itself(source, tmp_path):
         "conv": np.float32,
         "head": np.float32,
         "predicted": np.int32,
+        "pictures": np.uint64,
     }
+    assert len(set(arrays["pictures"].tolist())) == 50  # no picture twice
 
 
 def test_several_networks_in_one_pass_equal_each_by_itself(source, tmp_path, monkeypatch):
@@ -91,7 +93,7 @@ def test_several_networks_in_one_pass_equal_each_by_itself(source, tmp_path, mon
     got = passed(tmp_path / "all", source, readings)
     assert sorted(decoded) == list(range(50))  # each image once, for all three
     assert {name: sorted(arrays) for name, arrays in got.items()} == {
-        "a": ["conv", "predicted"],
+        "a": ["conv", "pictures", "predicted"],
         "b": ["embeddings"],
         "c": ["embeddings"],
     }

@@ -8,6 +8,7 @@ import pytest
 
 from jaxle.pipeline import summary, tables
 from jaxle.pipeline.inputs import UNTRAINED
+from jaxle.pipeline.notes import notes
 from jaxle.pipeline.probe import Labelled, Probed
 from jaxle.pipeline.reading import read_config
 from tests.pipeline.conftest import RHO, ROWS
@@ -82,7 +83,7 @@ def test_controls_stand_beside_what_they_control(make_row):
 
 def test_accuracy_is_by_the_classes_names():
     predicted = np.array([0, 1, 2, 0], np.int32)
-    probed = Probed("key", "trained", {}, predicted)
+    probed = Probed("key", "trained", {}, predicted, np.arange(len(predicted)))
 
     def accuracy(labels, names, known=("c", "B", "a")):
         labelled = Labelled("key", names, labels, None)
@@ -102,7 +103,14 @@ def test_nested_facts_have_joined_names():
 
 def test_a_reader_is_warned_of_labels_that_simulate_and_of_few_images(make_row):
     enough = {"n_train": 100, "n_val": 30, "n_test": 50}
-    (note,) = summary.notes(CONFIG, enough, [make_row()])
+    enough |= {"n_duplicate_val": 0, "n_duplicate_test": 0, "duplicate": []}
+    (note,) = notes(CONFIG, enough, [make_row()])
     assert note.startswith("Simulator 'labels' is the ground-truth labels themselves")
-    few, other = summary.notes(CONFIG, {**enough, "n_val": 29}, [make_row()])
+    few, other = notes(CONFIG, {**enough, "n_val": 29}, [make_row()])
     assert few.startswith("This run has only 29 val images (30 are the least") and other == note
+    copies = {"n_duplicate_test": 7, "duplicate": ["b/2.png", "a/1.png"]}
+    again, other = notes(CONFIG, enough | copies, [make_row()])
+    assert again.startswith(
+        "7 of the 50 test images are pictures that an earlier part of the split"
+    )
+    assert "(b/2.png is a/1.png)" in again and other == note

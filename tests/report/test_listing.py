@@ -96,8 +96,12 @@ def test_what_cannot_be_counted_is_said():
     del record["n_better"]
     text = list(listing.layer_lines(entry(), record, 0))
     assert "(ceiling 0.750, untrained network 0.050)" in text[0]
-    assert text[1].strip().startswith(
-        "no neuron can be found better explained (smallest p 1) than an untrained network's"
+    assert (
+        text[1]
+        .strip()
+        .startswith(
+            "no neuron can be found better explained (smallest p 1) than an untrained network's"
+        )
     )
     assert text[2].strip() == (
         "these test images and permutations allow no p-value that would count a neuron as "

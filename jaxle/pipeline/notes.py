@@ -1,0 +1,65 @@
+"""Notes: what a reader of a run's scores must know before believing them, a sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from jaxle.pipeline.config import Config
+from jaxle.pipeline.reading import LABELS
+from jaxle.pipeline.tables import Row
+
+LEAST_IMAGES = {"train": 100, "val": 30, "test": 50}
+
+
+def notes(config: Config, facts: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+    """Returns what a reader of the scores must know; `facts` are those of the run."""
+    return [*_few_images(facts), *_duplicates(facts), *_notes(config, rows)]
+
+
+def _few_images(facts: Mapping[str, Any]) -> Iterator[str]:
+    few = [
+        f"{facts[f'n_{part}']} {part} images ({least} are the least that bear a conclusion)"
+        for part, least in LEAST_IMAGES.items()
+        if facts[f"n_{part}"] < least
+    ]
+    if few:
+        yield (
+            f"This run has only {', '.join(few)}: correlations are high or low by chance, and the "
+            "best ones mean nothing. Use more images."
+        )
+
+
+def _duplicates(facts: Mapping[str, Any]) -> Iterator[str]:
+    parts = [
+        f"{facts[f'n_duplicate_{part}']} of the {facts[f'n_{part}']} {part} images"
+        for part in ("test", "val")
+        if facts[f"n_duplicate_{part}"]
+    ]
+    if parts:
+        image, other = facts["duplicate"]
+        yield (
+            f"{' and '.join(parts)} are pictures that an earlier part of the split holds as well "
+            f"({image} is {other}): what was fitted on is scored on, and scores are too high. "
+            "Remove the copies."
+        )
+
+
+def _notes(config: Config, rows: Sequence[Row]) -> Iterator[str]:
+    for name, entry in config.simulators.items():
+        if entry == LABELS:
+            yield (
+                f"Simulator {name!r} is the ground-truth labels themselves, not a second encoder: "
+                "its scores say how well labels explain a neuron, and no error of an encoder "
+                "enters them."
+            )
+    for method, simulator in dict.fromkeys(
+        (row.explained.method, row.simulator)
+        for row in rows
+        if row.scored.simulated.simulator.is_encoder_of(row.explained.fitted.concepts)
+    ):
+        yield (
+            f"Simulator {simulator!r} is the encoder that method {method!r} explains with: its "
+            "errors are simulated as if they were truth, and these scores are too high. Simulate "
+            "with another encoder."
+        )
