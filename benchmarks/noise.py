@@ -69,7 +69,7 @@ def cell(n: int, m: int, kinds: tuple[str, str], options: dict) -> tuple[float, 
     found = jaxle.explain(activations, probs, names, min_top5=0, **options)
     test = found.split.test
     rho = jaxle.correlation(jaxle.simulate(found, probs, names)[test], activations[test])
-    reported = np.mean([row.val_correlation or 0.0 for row in found])
+    reported = float(np.mean([row.val_correlation or 0.0 for row in found]))
     return (found.lengths == 0).mean(), found.lengths.mean(), reported, rho.mean()
 
 

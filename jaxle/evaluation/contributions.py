@@ -162,6 +162,7 @@ def selection_frequency(
     refit: Callable[[Measured], Explanations],
     *,
     draws: int = 20,
+    equivalents: Sequence[Sequence[Sequence[str]]] = (),
 ) -> Selection:
     """Computes how often a fit on other images of the same kind chooses the same concepts.
 
@@ -173,6 +174,9 @@ def selection_frequency(
         `resampling.resampled` with the run's arrays.
       refit: what was measured → explanations of the same neurons, by the options of the real fit.
       draws: how many; a frequency is a multiple of 1/draws.
+      equivalents: of each concept of each explanation, the names that could stand in its place
+        (`solve.wording.equivalents`). A draw that chooses one of them has chosen the concept; none
+        for the very same words only.
 
     Raises:
       ValueError: no draws.
@@ -181,12 +185,19 @@ def selection_frequency(
         raise ValueError(f"draws must be at least 1, got {draws!r}.")
     most = max(1, int(explanations.lengths.max(initial=0)))
     times, overlap = np.zeros((len(explanations), most)), np.zeros(len(explanations))
+    alike = equivalents or [[()] * len(row.concepts) for row in explanations]
+    groups = [
+        [{concept, *others} for concept, others in zip(row.concepts, own, strict=True)]
+        for row, own in zip(explanations, alike, strict=True)
+    ]
     for draw in range(draws):
-        for k, (row, other) in enumerate(zip(explanations, refit(resample(draw)), strict=True)):
+        for k, (own, other) in enumerate(zip(groups, refit(resample(draw)), strict=True)):
             again = set(other.concepts)
-            times[k, : len(row.concepts)] += [concept in again for concept in row.concepts]
-            union = again.union(row.concepts)
-            overlap[k] += len(again.intersection(row.concepts)) / len(union) if union else 1.0
+            found = [bool(again & group) for group in own]
+            times[k, : len(own)] += found
+            new = again.difference(*own)
+            either = len(own) + len(new)  # a word for a group that it stands for counts once
+            overlap[k] += sum(found) / either if either else 1.0
     return Selection(times / draws, overlap / draws, draws)
 
 

@@ -24,8 +24,11 @@ from jaxle.pipeline.explain import Explained, search
 from jaxle.pipeline.inputs import Partition
 from jaxle.pipeline.layers import Columns, Layer
 from jaxle.pipeline.simulate import Simulated, Simulator
+from jaxle.solve import wording
 from jaxle.solve.measure import Measured
-from jaxle.solve.moments import Moments, second_moments
+from jaxle.solve.moments import Moments, merge, second_moments
+
+LEAST_SLOTS = 8  # of concepts in an explanation, then powers of two: few programs
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,16 +80,51 @@ class Draws:
     seed: int
 
 
+@dataclass(frozen=True, eq=False)
+class Equivalents:
+    """Of each concept of each explanation, the names that could stand in its place."""
+
+    key: str
+    names: tuple[tuple[tuple[str, ...], ...], ...]
+
+
+def equivalents(cache: Cache, explained: Explained) -> Equivalents:
+    """Returns concepts that explain as much in another's place, within the noise of the images."""
+    what = f"{explained.layer}, {explained.method}"
+    stored = cache.step(EQUIVALENTS, what, [explained])
+    known, found = explained.fitted.names, []
+    for row, listed in zip(explained.explanations, stored.arrays["index"], strict=True):
+        slots = listed[: len(row.concepts)].tolist()
+        found.append(tuple(tuple(known[j] for j in slot if j >= 0) for slot in slots))
+    return Equivalents(stored.key, tuple(found))
+
+
+def _equivalents(explained: Explained, options: None, mesh: Any) -> Made:
+    fitted, table = explained.fitted, explained.explanations
+    measured = fitted.of(explained.layer)
+    moments = measured.total or merge([measured.train, measured.val])
+    place = {name: j for j, name in enumerate(fitted.names)}
+    slots = max(LEAST_SLOTS, 1 << (int(table.lengths.max(initial=1)) - 1).bit_length())
+    selected = np.full((len(table), slots), -1, np.int32)
+    for k, row in enumerate(table):
+        # a formula is no column of the moments
+        selected[k, : len(row.concepts)] = [place.get(name, -1) for name in row.concepts]
+    return {"index": wording.equivalents(moments, selected, mesh=mesh)}, {}
+
+
 def select_again(
-    cache: Cache, explained: Explained, partition: Partition, how: Draws
+    cache: Cache, explained: Explained, alike: Equivalents, partition: Partition, how: Draws
 ) -> tuple[np.ndarray, float]:
-    """Returns how often each concept is chosen again (neurons, most), and the mean overlap."""
+    """Returns how often each concept, or one as good, is chosen again (neurons, most), and the
+    mean overlap."""
     what = f"{explained.layer}, {explained.method}, {how.draws} draws"
-    stored = cache.step(SELECT_AGAIN, what, [explained, partition], how)
+    stored = cache.step(SELECT_AGAIN, what, [explained, alike, partition], how)
     return stored.arrays["frequency"], stored.facts["mean_overlap"]
 
 
-def _select_again(explained: Explained, partition: Partition, options: Draws, mesh: Any) -> Made:
+def _select_again(
+    explained: Explained, alike: Equivalents, partition: Partition, options: Draws, mesh: Any
+) -> Made:
     fitted, layer, split = explained.fitted, explained.layer, partition.split
     measured, rows = fitted.of(layer), fitted.concepts.matrix.rows
 
@@ -98,7 +136,9 @@ def _select_again(explained: Explained, partition: Partition, options: Draws, me
         again = dataclasses.replace(fitted, measured=got, spans={layer.key: slice(None)})
         return search(again, layer, partition, explained.searched, mesh)
 
-    stable = selection_frequency(explained.explanations, resample, refit, draws=options.draws)
+    stable = selection_frequency(
+        explained.explanations, resample, refit, draws=options.draws, equivalents=alike.names
+    )
     live = explained.live
     overlap = float(stable.overlap[live].mean()) if live.any() else 0.0
     return {"frequency": stable.frequency}, {"mean_overlap": overlap}
@@ -106,4 +146,5 @@ def _select_again(explained: Explained, partition: Partition, options: Draws, me
 
 ON_TEST = Step("on_test", "score", 1, _on_test)
 CONTRIBUTE = Step("contribute", "score", 1, _contribute)
-SELECT_AGAIN = Step("select_again", "score", 1, _select_again)
+EQUIVALENTS = Step("equivalents", "score", 1, _equivalents)
+SELECT_AGAIN = Step("select_again", "score", 2, _select_again)

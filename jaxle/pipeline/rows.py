@@ -13,9 +13,18 @@ from typing import Any
 
 import numpy as np
 
+from jaxle.explanations import to_cell
 from jaxle.pipeline.cache import Cache
 from jaxle.pipeline.config import Config
-from jaxle.pipeline.contribute import Draws, OnTest, contribute, on_test, select_again
+from jaxle.pipeline.contribute import (
+    Draws,
+    Equivalents,
+    OnTest,
+    contribute,
+    equivalents,
+    on_test,
+    select_again,
+)
 from jaxle.pipeline.explain import Explained
 from jaxle.pipeline.inputs import TRAINED, Partition
 from jaxle.pipeline.intervene import Classifier, ScaledClassifier, ablate, temperature
@@ -67,17 +76,17 @@ def make_rows(
     cache: Cache, scored: Sequence[Scored], beside: Beside, partition: Partition, config: Config
 ) -> list[Row]:
     """Returns the rows of the trained network, in the order of their scores."""
-    stable: dict[str, tuple[np.ndarray, float]] = {}
+    again: dict[str, Again] = {}
     rows = []
     for entry in scored:
         explained = entry.simulated.explained
         if explained.layer.kind != TRAINED:
             continue
-        if config.evaluation.selection_draws and explained.key not in stable:
-            draws = Draws(config.evaluation.selection_draws, config.seed)
-            stable[explained.key] = select_again(cache, explained, partition, draws)
-        row = _row(cache, entry, beside, partition, config)
-        rows.append(_with_stability(row, stable.get(explained.key)))
+        if explained.key not in again:
+            again[explained.key] = _look_again(cache, explained, partition, config)
+        row, own = _row(cache, entry, beside, partition, config), again[explained.key]
+        parts, facts = {**row.parts, **own.parts}, {**row.facts, **own.facts}
+        rows.append(dataclasses.replace(row, parts=parts, facts=facts))
     return rows
 
 
@@ -132,8 +141,31 @@ def _row(cache: Cache, entry: Scored, beside: Beside, partition: Partition, conf
     return Row(entry, columns, facts, parts)
 
 
-def _with_stability(row: Row, stable: tuple[np.ndarray, Any] | None) -> Row:
-    if stable is None:
-        return row
-    facts = {**row.facts, "mean_selection_overlap": stable[1]}
-    return Row(row.scored, row.columns, facts, {**row.parts, "selection_frequency": stable[0]})
+@dataclass(frozen=True, eq=False)
+class Again:
+    """How certain the words of a layer's explanations are: columns of concepts.csv, and facts."""
+
+    parts: Mapping[str, np.ndarray]
+    facts: Mapping[str, Any]
+
+
+def _look_again(cache: Cache, explained: Explained, partition: Partition, config: Config) -> Again:
+    own = config.evaluation
+    if not own.contributions and not own.selection_draws:
+        return Again({}, {})
+    alike = equivalents(cache, explained)
+    parts, facts = {"equivalent": _joined(alike, explained)}, {}
+    if own.selection_draws:
+        draws = Draws(own.selection_draws, config.seed)
+        stable = select_again(cache, explained, alike, partition, draws)
+        parts["selection_frequency"], facts["mean_selection_overlap"] = stable
+    return Again(parts, facts)
+
+
+def _joined(alike: Equivalents, explained: Explained) -> np.ndarray:
+    """(neurons, most) texts, names joined by " | "."""
+    most = max([1, *explained.explanations.lengths])
+    texts = np.full((len(alike.names), most), "", object)
+    for k, slots in enumerate(alike.names):
+        texts[k, : len(slots)] = [to_cell(" | ".join(names)) if names else "" for names in slots]
+    return texts

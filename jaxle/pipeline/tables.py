@@ -26,6 +26,8 @@ from jaxle.pipeline.image_pass import tap_name
 from jaxle.pipeline.intervene import Impact
 from jaxle.pipeline.score import Scored
 
+LAST = ("selection_frequency", "equivalent")  # of concepts.csv: not by simulator
+
 
 @dataclass(frozen=True, eq=False)
 class Row:
@@ -92,8 +94,8 @@ def write_concepts(workdir: epath.Path, explained: Explained, rows: Sequence[Row
         parts |= {name: values for name, values in row.parts.items() if name not in parts}
     if not parts:
         return
-    stable = parts.pop("selection_frequency", None)
-    parts |= {} if stable is None else {"selection_frequency": stable}
+    last = {name: parts.pop(name) for name in LAST if name in parts}
+    parts |= last
     explanations = explained.explanations
     longest = max([1, *explanations.lengths])
     neurons, slots = np.nonzero(np.arange(longest) < explanations.lengths[:, None])

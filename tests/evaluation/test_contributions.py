@@ -1,5 +1,7 @@
 """Contributions of single concepts against the definition on images; how stable their choice is."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -140,6 +142,22 @@ def test_strong_concepts_are_chosen_again_and_weak_ones_less():
     )
     same = selection_frequency(explanations, lambda draw: measured, refit, draws=1)
     assert same.frequency[0].tolist() == [1, 1, 1] and same.overlap.tolist() == [1, 1]
+    names_now = {"c0": "twin", "c1": "other"}
+
+    def renamed(measured):
+        rows = (
+            dataclasses.replace(row, concepts=tuple(names_now.get(c, c) for c in row.concepts))
+            for row in refit(measured)
+        )
+        return Explanations(tuple(rows))
+
+    alike = [[["twin"] if c == "c0" else [] for c in row.concepts] for row in explanations]
+    one = selection_frequency(
+        explanations, lambda draw: measured, renamed, draws=1, equivalents=alike
+    )
+    again = dict(zip(explanations[0].concepts, one.frequency[0], strict=True))
+    assert again["c0"] == 1 and again["c1"] == 0  # a reworded concept is the same, another is not
+    assert one.overlap[0] == pytest.approx(2 / 4)  # c0 and a third of c0, c1, a third, other
     with pytest.raises(ValueError, match="draws must be at least 1, got 0"):
         selection_frequency(explanations, lambda draw: measured, refit, draws=0)
 

@@ -90,7 +90,7 @@ def test_an_image_is_found_by_its_name_and_by_its_number(run):
     [
         (lambda run: run.activations("layer2"), "the run has no tap 'layer2': did you mean 'lay"),
         (lambda run: run.activations("layer3", "untrained"),
-         "the run has no network 'untrained': did you mean 'trained'"),
+         "the run has no network 'untrained': did you mean 'untrained-2'"),
         (lambda run: run.concept_matrix("labels"), "the run has no method 'labels': did you mean"),
         (lambda run: run.explanations("layer3", "our"), "the run has no method 'our': did you "),
         (lambda run: run.explanations("x", "ours"), "the run has no tap 'x': valid: layer3"),

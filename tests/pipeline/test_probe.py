@@ -60,7 +60,12 @@ def test_a_tap_more_is_probed_and_what_was_probed_stays(used):
     runs.quick(used, two, ("probe",))
     new = [path for path in (used / "cache").iterdir() if path.name not in before]
     probe = next(path for path in new if path.name.startswith("probe-"))
-    assert sorted(path.stem for path in probe.glob("*.npy")) == ["layer1", "layer2", "predicted"]
+    assert sorted(path.stem for path in probe.glob("*.npy")) == [
+        "layer1",
+        "layer2",
+        "pictures",
+        "predicted",
+    ]
 
 
 def test_a_siglip_target_has_its_controls(tmp_path):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxle.explainers import rank, search
-from jaxle.solve import elastic_net, exchange, forward, least_squares, moments, ridge
+from jaxle.solve import elastic_net, exchange, forward, least_squares, moments, ridge, wording
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +25,7 @@ def programs(problems):
     order, neurons = jnp.zeros((7, 20), jnp.int32), jnp.arange(7, dtype=jnp.int32)
     greedy = (m, m, order, neurons, jnp.int32(5), jnp.float32(0.02))
     sums = jnp.zeros((5, 7), jnp.float32)
+    alike = (m.gram, m.mean_x, jnp.float32(900), m.cross.T, order[:, :5])
     return {
         "tile mean": (moments._tile_mean, (x, y, count)),
         "tile sum": (moments._accumulate(None), (state, shift, x, y, count)),
@@ -50,8 +51,12 @@ def programs(problems):
         "round by product": (elastic_net._round(None), (*narrow, by_product, tol)),
         "save": (elastic_net._store(None), (jnp.zeros((7, 128)), jnp.zeros((7, 128)), ids, slots)),
         "order": (jax.jit(lambda w, g: rank.order(w, g, 20)), (m.cross, m.cross)),
-        "greedy": (search._program(None, True, 5), greedy),
-        "top k": (search._program(None, False, 5), greedy),
+        "greedy": (search._program(None, True, 5, False), greedy),
+        "greedy, above noise": (
+            search._program(None, True, 5, True),
+            (*greedy, jnp.full((5, 2), 3.0), jnp.float32(90), jnp.ones(7)),
+        ),
+        "top k": (search._program(None, False, 5, False), greedy),
         "gather": (least_squares._gather, (m, m, order, neurons)),
         "forward, to the activation": (forward._program(None, False, 5), (m.gram, m.cross.T)),
         "forward, to a dense fit": (forward._program(None, True, 5), (m.gram, m.cross.T)),
@@ -66,6 +71,8 @@ def programs(problems):
             exchange._program(None, True, 3),
             (m.gram, m.cross.T, order[:, :5]),
         ),
+        "wording": (wording._program(None, wording._reword), alike),
+        "equivalents": (wording._program(None, wording._equivalents), alike),
         "teacher": (
             ridge._program(None),
             (m.cross.T, m.gram, m.mean_x, jnp.ones((30, 4)), jnp.ones(4), jnp.ones(4)),

@@ -16,6 +16,7 @@ from jaxle.solve import (
     moments,
     ridge,
     tiles,
+    wording,
 )
 from jaxle.solve.screen import GROUP
 
@@ -125,7 +126,9 @@ def fit_all(features, targets, index, n_val):
         "ridge": dense.weights,
         "path": path.T,
         "plain path": forward.path(total, most=4).T,
-        "folds": forward.judge(measured.folds, path).T,
+        "folds": forward.judge(measured.train, measured.val, path).T,
+        "reworded": wording.reword(total, path).T,
+        "equivalents": wording.equivalents(total, path)[:, :, 0].T,
         "exchanged": better.T,
         "refit": np.concatenate([weights.T, bias[None], rho[None]]),
         "streamed": moments.correlate(features, targets, weights=dense.weights, index=val),
