@@ -1,4 +1,4 @@
-"""Claim: the excess over the best constant is 0 for what says nothing of a neuron; α alone is not.
+"""Claim: what says nothing of a neuron has no excess over the best constant, while α is above 0.
 
     python benchmarks/ablation_zero.py [--images 6000]
 
