@@ -67,6 +67,7 @@ class Batch(NamedTuple):
     known: np.ndarray  # bool (images, texts); what is not known is left out of the loss
 
 
+@functools.cache
 def singular(word: str) -> str:
     """The word without a plural's ending, roughly."""
     return re.sub(r"(?<=..)(?:es|s)$", "", word)
@@ -78,14 +79,17 @@ def words_of(text: str) -> set[str]:
 
 
 @functools.cache
+def _sentences() -> list[str]:
+    return captions(np.arange(20_000), CORPUS_WORLD)
+
+
+@functools.cache
 def unknown_words() -> tuple[str, ...]:
     """Returns the words of things that are not in the world.
 
     Shipped nouns and common words that share no word with the world or with `foreign`.
     """
-    world = set().union(
-        *map(words_of, [*CONCEPTS, *_SYNONYMS, *NEAR, *captions(np.arange(20_000), CORPUS_WORLD)])
-    )
+    world = set().union(*map(words_of, [*CONCEPTS, *_SYNONYMS, *NEAR, *_sentences()]))
     hues = set().union(*map(words_of, gather(["colours", "materials", "textures"]).concepts))
     left_out = world | hues | set().union(*map(words_of, gather(["foreign"]).concepts))
     return tuple(
@@ -98,7 +102,7 @@ def corpus() -> list[str]:
 
     Captions, the world's concepts, and words of what is not in the world.
     """
-    return [*captions(np.arange(10_000), CORPUS_WORLD), *(20 * CONCEPTS), *unknown_words()]
+    return [*_sentences()[:10_000], *(20 * CONCEPTS), *unknown_words()]
 
 
 def mentions(texts: list[str]) -> np.ndarray:

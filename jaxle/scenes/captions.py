@@ -7,7 +7,7 @@ in some captions, so that a text encoder can learn it from them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Int
@@ -31,8 +31,7 @@ from jaxle.scenes.vocabulary import (
 )
 from jaxle.scenes.world import check_index
 
-Chance = Callable[[float], bool]
-Pick = Callable[[tuple[str, ...]], str]
+Uniform = Iterator[float]  # of one scene, in [0, 1), used up one by one
 
 _SYNONYMS = {
     "small": ("small", "small", "little"),
@@ -66,65 +65,74 @@ def _above(word: str) -> tuple[str, ...]:
 _ABOVE = {word: _above(word) for word in CONCEPTS}
 
 
+def _pick(uniform: Uniform, options: tuple[str, ...]) -> str:
+    return options[int(next(uniform) * len(options))]
+
+
 def _article(phrase: str) -> str:
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
-def _noun(shape: str, thing: int, chance: Chance, pick: Pick) -> str:
-    if thing >= 0 and chance(0.8):
+def _noun(shape: str, thing: int, uniform: Uniform) -> str:
+    if thing >= 0 and next(uniform) < 0.8:
         name, kind = THINGS[thing].name, CLASS_NAMES[CLASS_OF[thing]]
-        if chance(0.68):
+        if next(uniform) < 0.68:
             return name
         wider = tuple(word for word in (*_ABOVE[name], *_ABOVE[kind]) if word != kind)
-        noun = pick(wider) if wider and chance(0.4) else kind
+        noun = _pick(uniform, wider) if wider and next(uniform) < 0.4 else kind
         return _MASS.get(noun, noun)
     wider = _ABOVE[shape] + tuple(word for name in _ABOVE[shape] for word in _ABOVE.get(name, ()))
-    return pick(wider) if wider and chance(0.2) else shape
+    return _pick(uniform, wider) if wider and next(uniform) < 0.2 else shape
 
 
-def _object(scenes: Layout, image: int, slot: int, chance: Chance, pick: Pick) -> str:
+def _object(scenes: Layout, image: int, slot: int, uniform: Uniform) -> str:
     size, texture = SIZES[scenes.size[image, slot]], TEXTURES[scenes.texture[image, slot]]
     colour, shape = COLOURS[scenes.colour[image, slot]], SHAPES[scenes.shape[image, slot]]
     words = []
-    if size != "medium" and chance(0.4):
-        words.append(pick(_SYNONYMS[size]))
-    if texture != "plain" and chance(0.75):
-        words.append("patterned" if chance(0.15) else pick(_SYNONYMS.get(texture, (texture,))))
-    named = chance(0.65)
+    if size != "medium" and next(uniform) < 0.4:
+        words.append(_pick(uniform, _SYNONYMS[size]))
+    if texture != "plain" and next(uniform) < 0.75:
+        words.append(
+            "patterned"
+            if next(uniform) < 0.15
+            else _pick(uniform, _SYNONYMS.get(texture, (texture,)))
+        )
+    named = next(uniform) < 0.65
     if named:
         words.append(colour)
-    phrase = _article(
-        " ".join([*words, _noun(shape, int(scenes.thing[image, slot]), chance, pick)])
-    )
-    if not named and _ABOVE[colour] and chance(0.4):
-        phrase += f" in {_article(pick(_ABOVE[colour]))}"
+    phrase = _article(" ".join([*words, _noun(shape, int(scenes.thing[image, slot]), uniform)]))
+    if not named and _ABOVE[colour] and next(uniform) < 0.4:
+        phrase += f" in {_article(_pick(uniform, _ABOVE[colour]))}"
     return phrase
 
 
-def _sentence(scenes: Layout, image: int, sides: list[str], chance: Chance, pick: Pick) -> str:
+def _sentence(scenes: Layout, image: int, sides: list[str], uniform: Uniform) -> str:
     count = int(scenes.present[image].sum())
-    objects = [_object(scenes, image, slot, chance, pick) for slot in range(count)]
-    if sides and chance(0.35):
+    objects = [_object(scenes, image, slot, uniform) for slot in range(count)]
+    if sides and next(uniform) < 0.35:
         objects[0] += f" at the {' '.join(sides)}"
     place = PLACES[scenes.place[image]]
-    where = pick(_BEFORE[pick(_ABOVE[place]) if _ABOVE[place] and chance(0.15) else place])
-    placed = chance(0.8)
+    where = _pick(
+        uniform,
+        _BEFORE[_pick(uniform, _ABOVE[place]) if _ABOVE[place] and next(uniform) < 0.15 else place],
+    )
+    placed = next(uniform) < 0.8
 
     listed = objects[0]
-    if count > 1 and chance(0.85):
-        others = objects[1:] if chance(0.7) else objects[1:2]
+    if count > 1 and next(uniform) < 0.85:
+        others = objects[1:] if next(uniform) < 0.7 else objects[1:2]
         joined = others[0] if len(others) == 1 else " and ".join(others)
-        listed = f"{objects[0]} {pick(('with', 'beside', 'and', 'and'))} {joined}"
-        if len(others) == 2 and chance(0.5):
+        listed = f"{objects[0]} {_pick(uniform, ('with', 'beside', 'and', 'and'))} {joined}"
+        if len(others) == 2 and next(uniform) < 0.5:
             listed = f"{objects[0]}, {others[0]} and {others[1]}"
-    if chance(0.2):
-        number = "several objects" if count > 1 and chance(0.35) else COUNTS[count - 1]
+    if next(uniform) < 0.2:
+        number = "several objects" if count > 1 and next(uniform) < 0.35 else COUNTS[count - 1]
         sentence = f"{number}{' ' + where if placed else ''}: {listed}"
-    elif placed and chance(0.2):
+    elif placed and next(uniform) < 0.2:
         sentence = f"{where}, {listed}"
     else:
-        opening = pick(("", "", "", "there is ", "a picture of ", "this is ", "here is "))
-        sentence = f"{opening}{listed}{pick((' ', ', ')) + where if placed else ''}"
+        opening = _pick(uniform, ("", "", "", "there is ", "a picture of ", "this is ", "here is "))
+        sentence = f"{opening}{listed}{_pick(uniform, (' ', ', ')) + where if placed else ''}"
     return f"{sentence[0].upper()}{sentence[1:]}."
 
 
@@ -141,14 +149,6 @@ def captions(index: Int[np.ndarray, " images"], seed: int) -> list[str]:
     at = positions(scenes)
     sentences = []
     for image in range(len(index)):
-        supply = iter(words[image].tolist())
-
-        def chance(probability: float, supply=supply) -> bool:
-            return next(supply) < probability
-
-        def pick(options: tuple[str, ...], supply=supply) -> str:
-            return options[int(next(supply) * len(options))]
-
         sides = [word for j, word in _SIDES if at[image, j]]
-        sentences.append(_sentence(scenes, image, sides, chance, pick))
+        sentences.append(_sentence(scenes, image, sides, iter(words[image].tolist())))
     return sentences
