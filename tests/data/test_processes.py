@@ -1,5 +1,6 @@
 """Worker processes: the same pictures, started from any script, and ended at once by Ctrl-C."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -39,41 +40,65 @@ for rows, images in batches(Numbers(COUNT), {"net": Preprocess("squash", 32)}, 6
 """
 
 
-def start(tmp_path, text):
-    """The text as a script in a group of processes of its own, as a terminal starts it."""
-    (tmp_path / "script.py").write_text(text)
-    return subprocess.Popen(
-        [sys.executable, "-u", str(tmp_path / "script.py")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
-    )
+@pytest.fixture
+def launch():
+    """Starts Python in a group of processes of its own, as a terminal does; ends what is left.
+
+    A shell's background job ignores Ctrl-C, and so would all that it starts: not here.
+    """
+    before, started = signal.signal(signal.SIGINT, signal.default_int_handler), []
+
+    def begin(*arguments, stderr=subprocess.PIPE):
+        process = subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    signal.signal(signal.SIGINT, before)
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
-def test_a_script_without_a_main_guard_reads_by_processes(tmp_path):
+@pytest.fixture
+def start(tmp_path, launch):
+    """Starts a text as a script."""
+
+    def begin(text):
+        (tmp_path / "script.py").write_text(text)
+        return launch("-u", tmp_path / "script.py")
+
+    return begin
+
+
+def test_a_script_without_a_main_guard_reads_by_processes(start):
     """Its own class too: no process imports the script again."""
-    out, err = start(tmp_path, SOURCE + READ + LOOP.replace("COUNT", "200")).communicate(
-        timeout=120
-    )
+    out, err = start(SOURCE + READ + LOOP.replace("COUNT", "200")).communicate(timeout=120)
     assert (out.split(), err) == (["starting", "63", "127", "191", "199"], "")
 
 
-def test_a_process_that_ends_by_itself_is_one_sentence(tmp_path):
+def test_a_process_that_ends_by_itself_is_one_sentence(start):
     caught = f"try:\n{LOOP.replace('COUNT', '200, 150')}\n".replace("\n", "\n    ")
     caught += "\nexcept ChildProcessError as error:\n    print(error)\n"
-    out, err = start(tmp_path, SOURCE + READ + caught).communicate(timeout=120)
+    out, err = start(SOURCE + READ + caught).communicate(timeout=120)
     assert "Traceback" not in err
     assert out.splitlines()[-1].startswith("a process that decodes images ended by itself (Worker")
     assert out.splitlines()[-1].endswith("code 9): expected fewer data.workers, or 0 for threads")
 
 
 @pytest.mark.parametrize("lines", [1, 3])  # while they start; while they run
-def test_an_interrupt_ends_all_at_once_and_prints_nothing(tmp_path, lines):
+def test_an_interrupt_ends_all_at_once_and_prints_nothing(start, lines):
     caught = f"try:\n{LOOP.replace('COUNT', '10**7')}\n".replace("\n", "\n    ")
     caught += "\nexcept KeyboardInterrupt:\n    print('interrupted', flush=True)\n    os._exit(130)"
-    process = start(tmp_path, "import os\n" + SOURCE + READ + caught)
+    process = start("import os\n" + SOURCE + READ + caught)
     for _ in range(lines):
         assert process.stdout.readline()
     time.sleep(0.3)
@@ -98,18 +123,16 @@ def get_config():
 """
 
 
-def test_a_run_by_processes_is_interrupted_with_one_sentence(tmp_path):
+def test_a_run_by_processes_is_interrupted_with_one_sentence(tmp_path, launch):
     np.save(tmp_path / "images.npy", np.zeros((2000, 64, 64, 3), np.uint8))
     np.save(tmp_path / "labels.npy", np.arange(2000) % 2)
     (tmp_path / "config.py").write_text(CONFIG.replace("FOLDER", str(tmp_path)))
-    command = [sys.executable, "-m", "jaxle.launch", f"--config={tmp_path}/config.py"]
-    process = subprocess.Popen(
-        [*command, f"--config.workdir={tmp_path}/run"],
-        stdout=subprocess.PIPE,
+    process = launch(
+        "-m",
+        "jaxle.launch",
+        f"--config={tmp_path}/config.py",
+        f"--config.workdir={tmp_path}/run",
         stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
     )
     lines = []
     while "labels, " not in (line := process.stdout.readline()):  # the pass comes next
