@@ -16,6 +16,7 @@ more = [flag for flag in FLAGS if flag.partition("=")[0] not in given]
 os.environ["XLA_FLAGS"] = " ".join([given, *more]).strip()
 
 import importlib.util  # noqa: E402
+from collections import Counter  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import jax  # noqa: E402
@@ -37,6 +38,25 @@ NO_DATA = "JAXLE_TEST_DATA is not set (a folder of real images and trained weigh
 NO_TORCH = "torch is not installed (the oracle of the parity tests)"
 ALLOWED_SKIPS = (NO_DATA, NO_TORCH)
 ROOT = Path(__file__).resolve().parent.parent
+# Files that take longest; those that wait for the one finished run of pipeline/ stand apart.
+LONGEST = (
+    "test_quickstart",
+    "test_run",
+    "test_ablation",
+    "test_train_siglip",
+    "test_generated",
+    "test_your_own_network",
+    "test_vgg",
+    "test_declared",
+    "test_processes",
+    "test_load",
+    "test_counterfactual",
+    "test_recipes",
+    "test_plugins",
+    "test_launch",
+    "test_inputs",
+    "test_impact",
+)
 
 
 @pytest.fixture(scope="session")
@@ -55,11 +75,28 @@ def torch():
         pytest.skip(NO_TORCH)
     import torch
 
+    torch.set_num_threads(1)  # its arrays are small here, and other tests use the other cores
     return torch
 
 
+def pytest_configure(config):
+    """Let several processes take files in the order of collection."""
+    config.option.loadscopereorder = False
+
+
 def pytest_collection_modifyitems(items):
-    """Mark what needs the oracle, so that CI can run it by itself."""
+    """Order files so that no process ends late; mark what needs the oracle, so that CI can run it
+    by itself.
+
+    The longest files come first, then those of many tests.
+    """
+    tests = Counter(item.path for item in items)
+
+    def order(item):
+        place = LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST)
+        return place, -tests[item.path], item.path
+
+    items.sort(key=order)
     for item in items:
         if "torch" in getattr(item, "fixturenames", ()):
             item.add_marker("torch")

@@ -9,7 +9,6 @@ import os
 import socket
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -53,7 +52,25 @@ def environment(tmp_path_factory):
     return runs.environment(tmp_path_factory)
 
 
+# one process for each list of arguments, of a parent that has loaded the program
+FORKS = """
+import json, os, sys
+import jaxle.pipeline.run
+from jaxle import launch
+
+for number, arguments in enumerate(json.loads(sys.argv[1])):
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(f"{number}.txt", os.O_WRONLY | os.O_CREAT), 2)
+        sys.argv = ["jaxle", *arguments]
+        launch.run()
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
 def test_mistakes_end_with_one_sentence_and_status_2(pictures, tmp_path, environment):
+    """The first and the last as a user starts the program, the others forked."""
     cases = [
         ([], "no config given: expected --config FILE"),
         (["--config=nowhere.py"], "config file nowhere.py does not exist"),
@@ -73,15 +90,18 @@ def test_mistakes_end_with_one_sentence_and_status_2(pictures, tmp_path, environ
         ),
     ]
 
-    def launched(case):
-        return runs.python(["-m", "jaxle.launch", *case[0]], tmp_path, environment)
-
-    with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(launched, cases))
-    for (arguments, words), result in zip(cases, results, strict=True):
-        sentence = [line for line in result.stderr.splitlines() if line.startswith("jaxle: ")]
-        assert result.returncode == 2 and len(sentence) == 1, (arguments, result.stderr)
-        assert words in sentence[0] and "Traceback" not in result.stderr, (arguments, result.stderr)
+    given = [arguments for arguments, _ in cases]
+    results = []
+    for arguments in (given[0], given[-1]):
+        done = runs.python(["-m", "jaxle.launch", *arguments], tmp_path, environment)
+        results.append((done.returncode, done.stderr))
+    forked = runs.python(["-c", FORKS, json.dumps(given[1:-1])], tmp_path, environment)
+    said = [(tmp_path / f"{number}.txt").read_text() for number in range(len(given) - 2)]
+    results[1:1] = zip(map(int, forked.stdout.split()), said, strict=True)
+    for (arguments, words), (status, said) in zip(cases, results, strict=True):
+        sentence = [line for line in said.splitlines() if line.startswith("jaxle: ")]
+        assert status == 2 and len(sentence) == 1, (arguments, said)
+        assert words in sentence[0] and "Traceback" not in said, (arguments, said)
 
 
 @pytest.mark.parametrize(

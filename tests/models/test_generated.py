@@ -1,6 +1,7 @@
 """Generated checkpoints go through the strict loading code, under the published names, and are made
 again where they are not whole."""
 
+import functools
 from functools import partial
 
 import jax
@@ -72,9 +73,16 @@ def small_entries():
         yield
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Name → the checkpoint, generated once; not to be written to."""
+    folder = tmp_path_factory.mktemp("generated")
+    return functools.cache(lambda name: generated.generate(name, folder))
+
+
 @pytest.mark.parametrize("name", ["siglip2", "resnet18_places365", "vgg11_bn_cifar100"])
-def test_strictly_loaded(name, tmp_path):
-    path = generated.generate(name, tmp_path)
+def test_strictly_loaded(name, made):
+    path = made(name)
     loaded = zoo.load_model(name, path)
     assert (
         path.suffix == (".npz" if name == "siglip2" else ".safetensors")
@@ -98,8 +106,8 @@ def test_values_are_those_of_the_initialisers(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["siglip", "siglip2", "clip"])
-def test_the_tokenizer_beside_it_reads_words(name, tmp_path):
-    model = zoo.load_model(name, generated.generate(name, tmp_path))
+def test_the_tokenizer_beside_it_reads_words(name, made):
+    model = zoo.load_model(name, made(name))
     words = ["zebra crossing", "quiz", "jigsaw 42", "a", "tench"]
     tokens = model.tokenize(words)
     assert tokens.shape == (5, 12) and len(np.unique(tokens, axis=0)) == 5 and tokens.max() < 800
@@ -109,8 +117,8 @@ def test_the_tokenizer_beside_it_reads_words(name, tmp_path):
     assert len(np.unique(embedded.round(5), axis=0)) == 5
 
 
-def test_names_and_shapes_are_torchvisions(tmp_path):
-    tensors = read(generated.generate("resnet18_places365", tmp_path))
+def test_names_and_shapes_are_torchvisions(made):
+    tensors = read(made("resnet18_places365"))
     assert len(tensors) == 102  # 20 convolutions, 20 batch norms of 4 tensors, a dense layer of 2
     assert tensors["conv1.weight"].shape == (64, 3, 7, 7) and tensors[
         "layer2.0.downsample.0.weight"
@@ -119,7 +127,7 @@ def test_names_and_shapes_are_torchvisions(tmp_path):
         365,
         512,
     )
-    tensors = read(generated.generate("vgg11_bn_cifar100", tmp_path))
+    tensors = read(made("vgg11_bn_cifar100"))
     assert tensors["features.0.weight"].shape == (64, 3, 3, 3) and tensors[
         "features.26.running_mean"
     ].shape == (512,)
@@ -128,7 +136,7 @@ def test_names_and_shapes_are_torchvisions(tmp_path):
     ].shape == (100,)
 
 
-def test_names_and_shapes_are_transformers(torch, tmp_path):
+def test_names_and_shapes_are_transformers(torch, made):
     from transformers import CLIPConfig, CLIPModel
 
     text = {
@@ -150,7 +158,7 @@ def test_names_and_shapes_are_transformers(torch, tmp_path):
     theirs = CLIPModel(
         CLIPConfig(text_config=text, vision_config=image, projection_dim=12)
     ).state_dict()
-    ours = read(generated.generate("clip", tmp_path))
+    ours = read(made("clip"))
     assert {name: tensor.shape for name, tensor in ours.items()} == {
         name: tuple(tensor.shape)
         for name, tensor in theirs.items()
