@@ -103,7 +103,7 @@ def preconditioned(features, targets, train, val, seconds):
     import jax
 
     from jaxle.explainers import preconditioned
-    from jaxle.solve import ridge
+    from jaxle.solve import noise, ridge
     from jaxle.solve.folds import fold_moments
     from jaxle.solve.measure import Measured
     from jaxle.solve.moments import merge
@@ -123,7 +123,8 @@ def preconditioned(features, targets, train, val, seconds):
     options = preconditioned.Preconditioned(LIMITS["max_concepts"], LIMITS["min_gain"])
     live = np.ones(targets.shape[1], bool)
     selected = preconditioned.search, measured, teacher.weights, options
-    found, _ = stage("selection", *selected, live=live)
+    skewness = stage("skewness", noise.skewness, targets, np.concatenate([train, val]))
+    found, _ = stage("selection", *selected, live=live, skewness=skewness)
     return found
 
 

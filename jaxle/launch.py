@@ -93,6 +93,10 @@ def run() -> None:
         from jaxle.pipeline import label_sheet  # with SciPy's statistics, half a second to load
 
         sys.exit(label_sheet.main(sys.argv[2:]))
+    if __name__ != "__main__" and {"--help", "-help", "-h"} & set(sys.argv[1:]):
+        print(__doc__)  # absl would look for the flags of the console script
+        print(flags.FLAGS.module_help(__name__))
+        sys.exit(0)
     path = _config_path(sys.argv)
     if path is not None:
         if not path.is_file():

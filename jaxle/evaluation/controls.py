@@ -14,10 +14,12 @@ untrained network that is compared with others gets less than 5 % of its neurons
     P(ρ > ρ_untrained) = mean over networks of the share of pairs (k, l) with ρ_k > ρ_jl, ties half
     excess             = mean_k ρ_k − mean_j ρ̄_j
 
-Their intervals have two parts, Var/K over the layer's neurons and Var/S over networks, with
-Student's t by Welch and Satterthwaite; that of P is Wilson's for as many neurons as have the same
-variance. What a layer is compared with is untrained networks of one architecture. Other trainings
-of the same network are another question.
+Their intervals have two parts, Var/K over the layer's neurons and, over networks, Var·(1 + 1/S):
+what a further untrained network may reach, as for p. With Var/S alone, an untrained network that
+happens to lie high would be called better than untrained ones. Student's t is by Welch and
+Satterthwaite; the interval of P is Wilson's for as many neurons as have the same variance. What a
+layer is compared with is untrained networks of one architecture. Other trainings of the same
+network are another question.
 Source: method.md §8.
 """
 
@@ -36,9 +38,11 @@ from jaxle.columns import Column
 from jaxle.evaluation.correlation import correlation
 from jaxle.evaluation.discoveries import benjamini_hochberg
 from jaxle.evaluation.scores import Computed, Evidence, Metric, Scores
+from jaxle.options import number
 
 LEVEL = 0.95
 MOST = 0.9999  # ρ beyond which z no longer grows
+TIES = 2e-6  # in z: less is the round-off of correlations in float32
 BLOCK = 1 << 22  # numbers held at once
 
 
@@ -135,8 +139,10 @@ def better_than_controls(
     others = [c for c in control_correlations(controls) if len(c)]
     if not others:
         raise ValueError("expected at least one untrained network with a live neuron, got none.")
-    if not np.isfinite(rho).all():
-        raise ValueError(f"rho must be finite, got {rho[~np.isfinite(rho)][0]}.")
+    wrong = rho[~(np.abs(rho) <= 1 + 1e-6)]
+    if wrong.size:
+        raise ValueError(f"rho must hold correlations from −1 to 1, got {wrong[0]}.")
+    q = number("q", q, float, above=0, below=1)
     p = np.where(live, _p_values(rho, others), 1.0)
     found = benjamini_hochberg(p, q, live)
     return Better(
@@ -166,20 +172,26 @@ def control_correlations(
       ValueError: scores without a correlation, or correlations outside [−1, 1].
     """
     found = []
-    for number, control in enumerate(controls):
+    for i, control in enumerate(controls):
         values = control
         if isinstance(control, Scores):
             if "correlation" not in control.columns:
                 raise ValueError(
-                    f"controls[{number}] has no correlation, but {', '.join(control.columns)}: "
+                    f"controls[{i}] has no correlation, but {', '.join(control.columns)}: "
                     "evaluate it with the metric 'correlation'."
                 )
             values = np.asarray(control.columns["correlation"])
             values = values if control.live is None else values[control.live]
-        values = np.asarray(values, np.float64)
+        values = np.asarray(values)
+        if values.dtype.kind not in "biuf":
+            raise ValueError(
+                f"controls[{i}] must hold one correlation from −1 to 1 a neuron, "
+                f"got {type(control).__name__} of dtype {values.dtype}."
+            )
+        values = values.astype(np.float64)
         if values.ndim != 1 or not (np.abs(values) <= 1 + 1e-6).all():
             raise ValueError(
-                f"controls[{number}] must hold one correlation from −1 to 1 a neuron, "
+                f"controls[{i}] must hold one correlation from −1 to 1 a neuron, "
                 f"got shape {values.shape} with values {values.ravel()[:3]}."
             )
         found.append(values)
@@ -196,8 +208,8 @@ def _p_values(rho: np.ndarray, controls: Sequence[np.ndarray]) -> np.ndarray:
     within = np.sort(np.concatenate([own - own.mean() for own in others]))
     spread = means.std(ddof=1) * np.sqrt(1 + 1 / n)
     beyond = z - means.mean()
-    if spread < 1e-9:
-        above = len(within) - np.searchsorted(within, beyond - 1e-9)
+    if spread < TIES:
+        above = len(within) - np.searchsorted(within, beyond - TIES)
     else:
         step = max(1, BLOCK // len(within))
         parts = [beyond[i : i + step, None] - within for i in range(0, len(beyond), step)]
@@ -228,7 +240,7 @@ def _probability(rho: np.ndarray, controls: Sequence[np.ndarray]) -> Effect:
 
 def _below(rho: np.ndarray, ordered: np.ndarray) -> np.ndarray:
     """(neurons,) share of a control's neurons that lie below each, half of those that equal it."""
-    low, high = (np.searchsorted(ordered, rho, side) for side in ("left", "right"))
+    low, high = np.searchsorted(ordered, rho - TIES), np.searchsorted(ordered, rho + TIES)
     return (low + high) / (2 * len(ordered))
 
 
@@ -243,8 +255,9 @@ def _excess(rho: np.ndarray, controls: Sequence[np.ndarray]) -> Effect:
 
 
 def _spread(neurons: np.ndarray, networks: np.ndarray) -> tuple[float, float]:
-    """Variance of a mean over neurons and networks, and Student's t for it."""
-    parts = [float(x.var(ddof=1)) / len(x) for x in (neurons, networks)]
+    """Variance of a mean over neurons less a further network's mean, and Student's t for it."""
+    n = len(networks)
+    parts = [float(neurons.var(ddof=1)) / len(neurons), float(networks.var(ddof=1)) * (1 + 1 / n)]
     total, freedom = sum(parts), len(networks) - 1.0
     if total > 0:
         sizes = (len(neurons) - 1, len(networks) - 1)

@@ -66,7 +66,7 @@ def benjamini_hochberg(
     steps = p[order] * len(order) / np.arange(1, len(order) + 1)
     q_values[order] = np.minimum(np.minimum.accumulate(steps[::-1])[::-1], 1.0)
     found = np.zeros(len(p), bool)
-    found[order] = q_values[order] <= q
+    found[order] = q_values[order] <= q * (1 + 1e-12)  # p of exactly q·j/m is found
     return Discoveries(found, q_values, int(found.sum()), float(p[found].max(initial=0.0)))
 
 

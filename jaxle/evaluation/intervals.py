@@ -40,6 +40,7 @@ from jaxle.options import seed as read_seed
 from jaxle.units import in_units
 
 LEAST_IMAGES = 4  # below, any two columns lie near a line
+TIES = 2e-6  # correlations this close are equal: the round-off of float32
 PERMUTATIONS = 4  # of the residuals, for a mean
 ALIKE = 0.999  # two sides whose draws correlate so are one: their difference is exact
 
@@ -110,6 +111,7 @@ def bootstrap(
     centre = np.arctanh(np.clip(rho, -influence.MOST, influence.MOST))
     low = np.minimum(np.tanh(centre - got.below), rho)
     high = np.maximum(np.tanh(centre + got.above), rho)
+    low, high = np.minimum(low, got.sure[0]), np.maximum(high, got.sure[1])
     low, high = np.where(got.unknown[0], -1.0, low), np.where(got.unknown[0], 1.0, high)
     rho, low, high = (np.asarray(x, np.float32) for x in (rho, low, high))
     ends = max(-1.0, got.mean - got.mean_below), min(1.0, got.mean + got.mean_above)
@@ -148,8 +150,15 @@ def paired(
     simulated_b, activations, live = as_pair(simulated_b, activations, live, "simulated_b")
     got = _limits((simulated_a, simulated_b), activations, draws, seed, level, live)
     difference, ignorance = got.rho[0] - got.rho[1], got.unknown.sum(0)
+    tie = np.abs(difference) < TIES  # one simulation but for its scale, in float32
+    difference = np.where(tie, 0.0, difference)
     low = np.maximum(difference - got.below - ignorance, -2.0)
     high = np.minimum(difference + got.above + ignorance, 2.0)
+    low, high = np.where(ignorance > 1, -2.0, low), np.where(ignorance > 1, 2.0, high)
+    low, high = (
+        np.where(tie, np.minimum(low, -TIES), low),
+        np.where(tie, np.maximum(high, TIES), high),
+    )
     better, a_clear, b_clear = (
         float(values[live].mean()) if live.any() else 0.0
         for values in (
@@ -199,6 +208,7 @@ class _Limits(NamedTuple):
     above: np.ndarray
     few: np.ndarray
     unknown: np.ndarray  # (sides, neurons): a constant column, or too few images
+    sure: np.ndarray  # (2, neurons): low at most, high at least so, where two sides agree exactly
     mean: float
     mean_below: float
     mean_above: float
@@ -245,7 +255,34 @@ def _limits(
     value = rho[0] if sides == 1 else rho[0] - rho[1]
     mean = float(value[live[:width]].mean()) if live.any() else 0.0
     ends = of_mean.limits(n, level)
-    return _Limits(rho, below, above, few | unknown.any(0), unknown, mean, *ends)
+    if n < LEAST_IMAGES or not (live[:width] & ~unknown.all(0)).any():
+        ends = (4.0, 4.0)  # of the mean nothing is known either
+    elif sides > 1:
+        ends = (ends[0] + TIES, ends[1] + TIES)
+    below, above = np.nan_to_num(below), np.nan_to_num(above)  # of fewer than three images
+    exact, sure = _exact(simulated[0], activations, rho[0], level)
+    few = few | unknown.any(0) | exact
+    return _Limits(rho, below, above, few, unknown, sure, mean, *ends)
+
+
+def _exact(simulated, activations, rho: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Which 0/1 columns agree without exception, and how far ρ may be from ±1 all the same.
+
+    That no image of n is an exception excludes u = −ln((1 − level)/2) of them at most, the rule of
+    three: ρ is that of the table with u exceptions among the rarer value.
+    """
+    exact, sure = np.zeros(len(rho), bool), np.stack([np.ones(len(rho)), -np.ones(len(rho))])
+    columns = np.flatnonzero(1 - rho**2 < sparse.EXACT)
+    if columns.size:
+        s, a = (np.asarray(x)[:, columns] for x in (simulated, activations))
+        two = np.logical_and.reduce([((x == x.min(0)) | (x == x.max(0))).all(0) for x in (s, a)])
+        n, positive = len(a), (a == a.max(0)).sum(0)
+        rare, u = np.minimum(positive, n - positive), -np.log((1 - level) / 2)
+        left = np.sqrt(np.maximum(rare - u, 0.0) / rare * (n - rare) / (n - rare + u))
+        exact[columns] = two
+        sure[0, columns] = np.where(two & (rho[columns] > 0), left, 1.0)
+        sure[1, columns] = np.where(two & (rho[columns] < 0), -left, -1.0)
+    return exact, sure
 
 
 def _ends(found: influence.Block, rho, moved, n: int, level: float) -> sparse.Limits:

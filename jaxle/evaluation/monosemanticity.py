@@ -74,8 +74,8 @@ def monosemanticity(
         images.
       embeddings: (images, numbers) of the same images by an encoder; rows are brought to unit
         length.
-      top: images of largest activation that clarity is over, at least 2; of equal activations the
-        earlier images come first.
+      top: images of largest activation that clarity is over, from 2 to all; of equal activations
+        the earlier images come first.
 
     Raises:
       ValueError: arrays that do not fit, values that are not finite, an embedding of length 0,
@@ -88,6 +88,8 @@ def monosemanticity(
     top = number("top", top, int, low=2)
     if n_images < 2:
         raise ValueError(f"monosemanticity needs at least two images, got {n_images}.")
+    if top > n_images:
+        raise ValueError(f"top must be at most the number of images, {n_images}, got {top}.")
     unit = np.asarray(embeddings).astype(np.float64)
     length = np.linalg.norm(unit, axis=1, keepdims=True)
     if not (length > 0).all():
@@ -101,7 +103,7 @@ def monosemanticity(
     found = np.zeros((2, n_neurons), np.float32)
     for block in column_blocks(n_neurons, 8 * n_images):
         a = np.asarray(activations[:, block]).astype(np.float64)
-        for place, weights in enumerate((_scaled(a), _largest(a, min(top, n_images)))):
+        for place, weights in enumerate((_scaled(a), _largest(a, top))):
             found[place, block] = _mean_cosine(weights, unit)
     all_images = _mean_cosine(np.ones((n_images, 1)), unit)
     return Monosemanticity(*found, float(all_images[0]))

@@ -13,7 +13,8 @@ COLUMNS: tuple[Column, ...] = (
         -float("inf"),
         float("inf"),
         "higher",
-        "the score of record: ablation_optim − ablation_constant; 0: no better than a constant",
+        "the score of record: ablation_optim − the larger of ablation_constant and 0; "
+        "0: no better than a constant",
         counted="ablation_scored",
     ),
     Column(

@@ -5,7 +5,8 @@
 Sums are over test images, L is the cross-entropy of logits / T, μ the neuron's mean on validation
 images; c and d are chosen there, by `optim` and by `norm` (`affine`). A perfect simulation scores 1
 and the mean 0. The mean is not the best constant, so that α by `optim` has no zero of its own: what
-counts is its excess over α of the best constant, which is chosen on validation images too.
+counts is its excess over α of the best constant, which is chosen on validation images too; where
+that constant does worse than the mean on test, the mean is the bar.
 `ablation_scores` edits a network; where the logits are linear in the activations,
 `linear_ablation_scores` needs arrays alone.
 Source: method.md §6; Oikarinen & Weng 2024, section 4.2.
@@ -49,7 +50,7 @@ class Ablation(NamedTuple):
     optim: Float32[np.ndarray, " scored"]  # on test images; 0 for a neuron without effect
     norm: Float32[np.ndarray, " scored"]
     constant: Float32[np.ndarray, " scored"]  # of the best constant in the neuron's place
-    excess: Float32[np.ndarray, " scored"]  # optim − constant: the score of record
+    excess: Float32[np.ndarray, " scored"]  # optim − max(constant, 0): the score of record
     val_optim: Float32[np.ndarray, " scored"]  # on the validation images
     val_norm: Float32[np.ndarray, " scored"]
     val_constant: Float32[np.ndarray, " scored"]
@@ -294,7 +295,8 @@ def _block(val: _Part, test: _Part, activations, neurons, reference):
         found["without_effect"] = ~effect  # on test, which comes last
     for name in ("optim", "norm"):
         found |= {f"{name}_scale": maps[name][0], f"{name}_shift": maps[name][1]}
-    return found | {"excess": found["optim"] - found["constant"], "constant_value": constant}
+    excess = found["optim"] - np.maximum(found["constant"], 0)
+    return found | {"excess": excess, "constant_value": constant}
 
 
 def _gather(tail: Tail, tiles) -> _Tiles:

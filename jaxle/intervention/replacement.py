@@ -9,7 +9,8 @@ comes out is the change of the loss,
 
 computed as log1p(Σ p_j expm1(b_j − b_r)) − (b_y − b_r), r the class predicted before. This is
 exactly 0 where nothing changes, and accurate to float32's relative precision where ΔL is small,
-which a difference of two losses is not. Matrix products are float32 ("highest").
+which a difference of two losses is not; where the change is large, that difference is taken. Matrix
+products are float32 ("highest").
 
 Where all after the tap is linear, the logits change by (v − q_k) · W_k with q_k the pooled
 activation, and the network is not run again. Whether it is linear is tested, not assumed
@@ -46,6 +47,7 @@ CACHE, DEVICE = 4 << 20, 1 << 30
 # of the logits: a smaller change by the suffix is two programs' round-off, and counts as none
 _ROUND_OFF = 1e-6
 _CHECKED = 4  # images on which linearity is checked
+LARGE = 0.5  # of the probability that goes: from there on a change is large
 _TILE = 64  # images at once, more where memory allows
 
 
@@ -265,7 +267,11 @@ def loss_change(
     grown = jnp.maximum(jnp.max(b, axis=1, keepdims=True) - 30.0, 0.0)  # keeps expm1 finite
     total = jnp.sum(p * jnp.expm1(b - grown), axis=1)
     right = jnp.take_along_axis(b, labels[:, None], 1)[:, 0]
-    return jnp.log1p(jnp.maximum(total, -1 + 1e-7)) + grown[:, 0] - right
+    is_large = (grown[:, 0] > 0) | (total < -LARGE)
+    small = jnp.log1p(jnp.where(is_large, 0.0, total))
+    # a large change is the plain difference of two losses, in which nothing cancels
+    large = jax.nn.logsumexp(jax.nn.log_softmax(logits / temperature, axis=1) + b, axis=1)
+    return jnp.where(is_large, large, small) - right
 
 
 @functools.partial(jax.jit, static_argnames=("want", "memory"))

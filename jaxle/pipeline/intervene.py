@@ -216,5 +216,5 @@ def _impact(target: ScaledClassifier, layer: Layer, options: dict[str, str], mes
 
 
 TEMPERATURE = Step("temperature", "score", 1, _temperature)
-ABLATE = Step("ablate", "score", 2, _ablate)
+ABLATE = Step("ablate", "score", 3, _ablate)
 IMPACT = Step("impact", "score", 1, _impact)

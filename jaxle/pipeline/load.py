@@ -29,7 +29,7 @@ from jaxle.pipeline.reading import read_config
 from jaxle.pipeline.workdir import CACHE, CONFIG, RUN, SPLIT
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FinishedRun:
     """What `load_run` returns.
 
@@ -46,6 +46,14 @@ class FinishedRun:
     index: Mapping[str, Any]
     split: Split
     names: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        parts = zip(Split._fields, map(len, self.split), strict=True)
+        images = ", ".join(f"{n} {name}" for name, n in parts)
+        return (
+            f"FinishedRun of {self.config.target.model} in {self.workdir}: "
+            f"taps {', '.join(self.taps)}; methods {', '.join(self.methods)}; images {images}"
+        )
 
     @property
     def taps(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxle.evaluation.monosemanticity import monosemanticity
+from jaxle.evaluation.monosemanticity import TOP, monosemanticity
 from jaxle.pipeline.cache import Cache, Made, Step
 from jaxle.pipeline.config import Config, Encoder
 from jaxle.pipeline.inputs import encoder_name
@@ -46,7 +46,8 @@ def with_monosemanticity(
 
 
 def _monosemanticity(layer: Layer, judge: Embedded, options: None, mesh: Any) -> Made:
-    got = monosemanticity(layer.values, np.asarray(judge.embeddings))
+    embeddings = np.asarray(judge.embeddings)
+    got = monosemanticity(layer.values, embeddings, top=min(TOP, len(embeddings)))
     columns = {"monosemanticity": got.monosemanticity, "clarity": got.clarity}
     return columns, {"monosemanticity_of_all_images": got.of_all_images}
 

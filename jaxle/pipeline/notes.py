@@ -9,12 +9,13 @@ from jaxle.pipeline.config import Config
 from jaxle.pipeline.reading import LABELS
 from jaxle.pipeline.tables import Row
 
+LEAST_CONTROLS = 5
 LEAST_IMAGES = {"train": 100, "val": 30, "test": 50}
 
 
 def notes(config: Config, facts: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     """Returns what a reader of the scores must know; `facts` are those of the run."""
-    return [*_few_images(facts), *_duplicates(facts), *_notes(config, rows)]
+    return [*_few_images(facts), *_duplicates(facts), *_few_controls(config), *_notes(config, rows)]
 
 
 def _few_images(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -30,6 +31,16 @@ def _few_images(facts: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+def _few_controls(config: Config) -> Iterator[str]:
+    n = config.evaluation.controls
+    if 0 < n < LEAST_CONTROLS:
+        yield (
+            f"Only {n} untrained network{'s' if n > 1 else ''}: how such networks vary is hardly "
+            f"known, and few neurons can be found better explained. Use {LEAST_CONTROLS} or more "
+            "(evaluation.controls)."
+        )
+
+
 def _duplicates(facts: Mapping[str, Any]) -> Iterator[str]:
     parts = [
         f"{facts[f'n_duplicate_{part}']} of the {facts[f'n_{part}']} {part} images"
@@ -39,7 +50,7 @@ def _duplicates(facts: Mapping[str, Any]) -> Iterator[str]:
     if parts:
         image, other = facts["duplicate"]
         yield (
-            f"{' and '.join(parts)} are pictures that an earlier part of the split holds as well "
+            f"{' and '.join(parts)} are pictures that train or val hold as well "
             f"({image} is {other}): what was fitted on is scored on, and scores are too high. "
             "Remove the copies."
         )

@@ -172,5 +172,5 @@ def _ceiling(
     return {"ceiling": best(measured, rows, Columns(trained), test, fitted.names, found)}, {}
 
 
-SCORE = Step("score", "score", 3, _score)
+SCORE = Step("score", "score", 4, _score)
 CEILING = Step("ceiling", "score", 2, _ceiling)

@@ -145,7 +145,7 @@ def _explained(record: Mapping[str, Any]) -> Iterator[str]:
     untrained = ""
     if "untrained_n_explained" in record:
         untrained = f" ({record['untrained_n_explained']:.3g} of an untrained network's)"
-    yield f"{record['n_explained']} explained at all, by permuted images, at {q}{untrained}"
+    yield f"{record['n_explained']} correlate beyond permuted images at {q}{untrained}"
 
 
 def _trust(record: Mapping[str, Any]) -> Iterator[str]:

@@ -34,7 +34,7 @@ def test_p_values_and_effects_by_hand():
     pairs = rho[None, :, None] > controls[:, None, :]
     assert got.probability.value == pytest.approx(pairs.mean())
     assert got.excess.value == pytest.approx(rho.mean() - controls.mean())
-    parts = (rho.var(ddof=1) / 7, controls.mean(axis=1).var(ddof=1) / 3)
+    parts = (rho.var(ddof=1) / 7, controls.mean(axis=1).var(ddof=1) * 4 / 3)
     freedom = sum(parts) ** 2 / (parts[0] ** 2 / 6 + parts[1] ** 2 / 2)
     half = t.ppf(0.975, freedom) * np.sqrt(sum(parts))
     assert got.excess.high - got.excess.value == pytest.approx(half)
@@ -72,8 +72,11 @@ def test_intervals_count_networks_as_units():
         rho = rng.choice(top, 40)
         got = better_than_controls(rho, list(networks(rng, 5, 40, 0.1)))
         pairs = ((got.excess, true_excess), (got.probability, true_share))
+        untrained, *others = networks(rng, 6, 40, 0.1)  # of which nothing may be said
+        same = better_than_controls(untrained, others)
+        pairs += ((same.excess, 0.0), (same.probability, 0.5))
         covered.append([one.low <= true <= one.high for one, true in pairs])
-    assert (np.mean(covered, axis=0) >= 0.91).all(), np.mean(covered, axis=0)
+    assert (np.mean(covered, axis=0) >= 0.9).all(), np.mean(covered, axis=0)
 
 
 def test_all_above_has_an_interval_that_is_not_certainty():

@@ -306,7 +306,7 @@ def test_means_are_over_live_neurons():
     assert [got.correlation[0], got.low[0], got.high[0]] == [0, -1, 1]
     assert got.mean == pytest.approx(got.correlation[1:].mean(), abs=1e-6)
     none = bootstrap(simulated, activations, draws=50, live=np.zeros(4, bool))
-    assert (none.mean, none.mean_low, none.mean_high) == (0, 0, 0)
+    assert (none.mean, none.mean_low, none.mean_high) == (0, -1, 1)
 
 
 def test_awkward_inputs_have_defined_values():
@@ -318,7 +318,7 @@ def test_awkward_inputs_have_defined_values():
     assert line.correlation == pytest.approx(1) and line.few_positives.all()
     assert line.low.tolist() == [-1, -1] and line.high.tolist() == [1, 1]
     constant = bootstrap(np.ones((30, 1)), rng.normal(size=(30, 1)), draws=20)
-    assert (constant.mean, constant.mean_low, constant.mean_high) == (0, 0, 0)
+    assert (constant.mean, constant.mean_low, constant.mean_high) == (0, -1, 1)
     a = rng.normal(size=(30, 1))
     perfect = bootstrap(2 * a, a, draws=20)
     np.testing.assert_allclose([perfect.low, perfect.correlation, perfect.high], 1, atol=1e-5)
@@ -348,3 +348,40 @@ def test_bad_input_is_refused(change, words):
     arguments = {"simulated": np.ones((4, 2)), "activations": np.ones((4, 2))} | change
     with pytest.raises(ValueError, match=words):
         bootstrap(**arguments)
+
+
+def test_labels_that_agree_without_exception_are_no_certainty():
+    """Of .7 expected exceptions none is seen in half of the samples: the rule of three covers."""
+    rng = np.random.default_rng(5)
+    n, rate, error = 1000, 0.05, 0.7 / 1000
+    concept = rng.random((n, 256)) < rate
+    neuron = concept ^ (rng.random((n, 256)) < error)
+    got = bootstrap(1.0 * concept, 1.0 * neuron, draws=60)
+    on = rate * (1 - error) + (1 - rate) * error
+    covariance = rate * (1 - error) - rate * on
+    true = covariance / np.sqrt(rate * (1 - rate) * on * (1 - on))
+    exact = (concept == neuron).all(axis=0)
+    assert 0.4 < exact.mean() < 0.6 and got.few_positives[exact].all()
+    assert ((got.low <= true) & (true <= got.high)).mean() >= 0.95
+    other = bootstrap(1.0 * concept, -1.0 * neuron, draws=60)
+    np.testing.assert_allclose(other.high[exact], -got.low[exact], atol=1e-6)
+
+
+def test_one_simulation_at_two_scales_is_a_tie():
+    rng = np.random.default_rng(6)
+    s = rng.random((2000, 40), np.float32) ** 3
+    a = np.maximum(0, 2 * s + rng.normal(size=s.shape)).astype(np.float32)
+    scale, shift = (rng.uniform(*ends, 40).astype(np.float32) for ends in ((0.1, 3), (-1, 2)))
+    got = paired(s, s * scale + shift, a, draws=60)
+    assert (got.share_a_clear, got.share_b_clear, got.share_a_better) == (0, 0, 0.5)
+    assert not got.difference.any() and got.mean_low < 0 < got.mean_high
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_of_fewer_than_four_images_nothing_is_known(n):
+    a, b, q = np.random.default_rng(7).normal(size=(3, n, 2))
+    one, two = bootstrap(a, q, draws=20), paired(a, b, q, draws=20)
+    assert (one.low == -1).all() and (one.high == 1).all()
+    assert (one.mean_low, one.mean_high) == (-1, 1)
+    assert (two.low == -2).all() and (two.high == 2).all()
+    assert (two.mean_low, two.mean_high) == (-2, 2)

@@ -33,7 +33,7 @@ def test_both_are_means_over_all_pairs(monkeypatch):
 def test_a_neuron_of_one_kind_of_image_scores_above_one_of_two_kinds():
     kinds = np.repeat(np.eye(4), 25, axis=0) + 0.1 * np.random.default_rng(1).random((100, 4))
     one, two = np.repeat([1.0, 0, 0, 0], 25), np.repeat([1.0, 1, 0, 0], 25)
-    found = monosemanticity(np.stack([one, two], axis=1), kinds)
+    found = monosemanticity(np.stack([one, two], axis=1), kinds, top=20)
     assert found.monosemanticity[0] > 0.95
     assert 0.3 < found.monosemanticity[1] < 0.7
     assert 0.0 < found.of_all_images < 0.5
@@ -62,10 +62,11 @@ def test_a_constant_neuron_and_one_that_fires_once_have_0():
         ({"embeddings": np.zeros((5, 3))}, "that of image 0 is 0"),
         ({"embeddings": np.ones((4, 3))}, "activations"),
         ({"top": 1}, "top must be a whole number of at least 2, got 1"),
+        ({"top": 6}, "top must be at most the number of images, 5, got 6"),
         ({"activations": np.full((5, 2), np.nan)}, "activations must be finite"),
     ],
 )
 def test_bad_input_is_one_sentence(change, message):
-    given = {"activations": np.ones((5, 2)), "embeddings": np.ones((5, 3)), **change}
+    given = {"activations": np.ones((5, 2)), "embeddings": np.ones((5, 3)), "top": 2, **change}
     with pytest.raises(ValueError, match=message):
         monosemanticity(**given)

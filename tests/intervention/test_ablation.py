@@ -6,12 +6,13 @@ import functools
 import jax
 import numpy as np
 import pytest
+from scipy.special import logsumexp
 
 import jaxle
 from jaxle.intervention import COLUMNS, affine
 from jaxle.intervention import ablation as room
 from jaxle.intervention.ablation import Ablation, ablation_scores, linear_ablation_scores
-from jaxle.intervention.replacement import change, open_tail, record
+from jaxle.intervention.replacement import change, loss_change, open_tail, record
 from jaxle.mesh import make_mesh, replicated
 from jaxle.models import taps, zoo
 from jaxle.scenes.world import render
@@ -209,8 +210,8 @@ def test_a_perfect_simulation_scores_exactly_1_and_the_mean_exactly_0(
     np.testing.assert_array_equal(mean.norm, 0)
     if optim == "best":
         np.testing.assert_array_equal(mean.optim, mean.constant)
-        np.testing.assert_array_equal(mean.excess, 0)
-    np.testing.assert_array_equal(perfect.excess, 1 - perfect.constant)
+        np.testing.assert_array_equal(mean.excess, np.minimum(mean.constant, 0))
+    np.testing.assert_array_equal(perfect.excess, 1 - np.maximum(perfect.constant, 0))
 
 
 def test_a_perfect_simulation_scores_1_by_the_suffix(small_vit, small_images):
@@ -440,11 +441,27 @@ def test_neurons_without_effect_and_constant_simulations_are_defined(small_resne
     for way in (tail, dataclasses.replace(tail, weights=None)):
         found = scores(model, "layer3", "avg", small_images, s, tail=way, neurons=np.array([3, 5]))
         assert found.n_without_effect == 1
-        np.testing.assert_array_equal([found.excess, found.norm], 0)
+        np.testing.assert_array_equal(found.norm, 0)
+        np.testing.assert_array_equal(found.excess, np.minimum(found.constant, 0))
         assert (found.optim[0], found.constant[0]) == (0, 0)
         assert (found.optim_scale[1], found.norm_scale[1]) == (0, 0)
         assert found.optim_shift[1] == found.constant_value[1]
         np.testing.assert_allclose(found.norm_shift[1], q[VAL, 5].mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("size, shift", [(1, 1e-3), (1, 5), (20, 20), (50, 50), (100, 200)])
+def test_a_change_of_any_size_is_the_difference_of_two_losses(size, shift):
+    rng = np.random.default_rng(0)
+    logits = np.float32(size * rng.standard_normal((500, 10)))
+    moved = np.float32(shift * rng.standard_normal((500, 10)))
+    y = rng.integers(0, 10, 500)
+    found = np.asarray(loss_change(logits, moved, y, 1.3))
+
+    def loss(z):
+        return logsumexp(z, axis=1) - z[np.arange(500), y]
+
+    expected = loss((np.float64(logits) + moved) / 1.3) - loss(np.float64(logits) / 1.3)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6 * max(size, shift))
 
 
 def test_noise_earns_no_excess_though_its_score_is_above_0():

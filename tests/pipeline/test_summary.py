@@ -110,7 +110,7 @@ def test_a_reader_is_warned_of_labels_that_simulate_and_of_few_images(make_row):
     assert few.startswith("This run has only 29 val images (30 are the least") and other == note
     copies = {"n_duplicate_test": 7, "duplicate": ["b/2.png", "a/1.png"]}
     again, other = notes(CONFIG, enough | copies, [make_row()])
-    assert again.startswith(
-        "7 of the 50 test images are pictures that an earlier part of the split"
-    )
+    assert again.startswith("7 of the 50 test images are pictures that train or val hold as well")
     assert "(b/2.png is a/1.png)" in again and other == note
+    two = read_config(changed({"evaluation.controls": 2}))
+    assert notes(two, enough, [make_row()])[0].startswith("Only 2 untrained networks: how such")

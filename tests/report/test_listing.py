@@ -84,7 +84,7 @@ def test_what_stands_beside_a_score_is_named():
         "P(ρ > ρ untrained) 0.97 [0.95, 0.99]; excess ρ +0.44 [0.36, 0.52])"
     )
     assert text[2].strip() == (
-        "2 explained at all, by permuted images, at q = 0.05 (1.4 of an untrained network's); "
+        "2 correlate beyond permuted images at q = 0.05 (1.4 of an untrained network's); "
         "50 % distinguished from all others by their explanation; "
         "99.5 % of the foreign words screened out"
     )
