@@ -206,9 +206,14 @@ def check_same_order(a: Any, b: Any, names: tuple[str, str]) -> None:
         i = next(i for i, (p, q) in enumerate(zip(one, other, strict=True)) if p != q)
         raise ValueError(
             f"{names[0]} and {names[1]} must describe the same images in the same order, got row "
-            f"{one[i]} beside row {other[i]} at {i}: align the frames, "
+            f"{_label(one[i])} beside row {_label(other[i])} at {i}: align the frames, "
             f"such as by {names[1]}.loc[{names[0]}.index]."
         )
+
+
+def _label(value: Any) -> str:
+    """A row's label as Python writes it, NumPy's numbers as numbers."""
+    return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 @checks_input
