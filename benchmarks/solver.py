@@ -122,7 +122,7 @@ def preconditioned(features, targets, train, val, seconds):
     teacher = stage("teacher", preconditioned.teach, measured)
     options = preconditioned.Preconditioned(LIMITS["max_concepts"], LIMITS["min_gain"])
     live = np.ones(targets.shape[1], bool)
-    selected = preconditioned.search, measured, teacher.weights, options
+    selected = preconditioned.search, measured, teacher, options
     skewness = stage("skewness", noise.skewness, targets, np.concatenate([train, val]))
     found, _ = stage("selection", *selected, live=live, skewness=skewness)
     return found

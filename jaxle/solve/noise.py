@@ -73,8 +73,9 @@ def skewness(
     second, third = np.zeros((2, len(mean)))
     for _, values in host_blocks(activations, index):
         values = (values - mean) / size
-        second += np.sum(values**2, axis=0) / len(index)
-        third += np.sum(values**3, axis=0) / len(index)
+        square = values * values
+        second += np.sum(square, axis=0) / len(index)
+        third += np.sum(square * values, axis=0) / len(index)  # a power would be computed by pow
     varies &= second > 0
     return np.where(varies, third / np.where(varies, second, 1.0) ** 1.5, 0.0)
 
