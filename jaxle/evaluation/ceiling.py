@@ -7,8 +7,8 @@
 Neuron by neuron the best on val is taken, and its correlation on test is the ceiling. None of them
 alone is one: with few images a concept a ridge lies far below two concepts that carry a neuron, and
 a sparse fit below a ridge where many do. A fit takes the place of one before it only where it is
-better on val by more than noise: else the best of several would be the most fortunate on val. A
-search has chosen on val, as the best of many, and must be better by more.
+better on val by more than noise: else the best of several would be the one that val favours by
+chance. A search has chosen on val, as the best of many, and must be better by more.
 
     se² = ((1 − ρ₁²)² + (1 − ρ₂²)² − 2k)/n,   k = c(1 − ρ₁² − ρ₂²) − ½ρ₁ρ₂(1 − ρ₁² − ρ₂² − c²)
 

@@ -261,6 +261,8 @@ def _limits(
         ends = (ends[0] + TIES, ends[1] + TIES)
     below, above = np.nan_to_num(below), np.nan_to_num(above)  # of fewer than three images
     exact, sure = _exact(simulated[0], activations, rho[0], level)
+    for side, own in zip(simulated[1:], rho[1:], strict=True):
+        exact = exact | _exact(side, activations, own, level)[0]
     few = few | unknown.any(0) | exact
     return _Limits(rho, below, above, few, unknown, sure, mean, *ends)
 

@@ -34,7 +34,7 @@ ALIKE = 1.0  # κ of `equivalents`
 LISTED = 3  # equivalents per concept
 
 
-class Beside(NamedTuple):
+class Substitutes(NamedTuple):
     """What each concept would explain in the place of one, and how certain that is."""
 
     gain: Float[jax.Array, "neurons concepts"]  # g_j; −1: depends on the other concepts
@@ -106,7 +106,7 @@ def _program(mesh: Mesh | None, program):
 def _reword(gram, mean, n, cross, selected):
     def turn(t, chosen: Chosen):
         old = chosen.index[:, t]
-        without, beside = _beside(gram, n, chosen, t)
+        without, beside = _substitutes(gram, n, chosen, t)
         positive = without.cov > 0
         own = jnp.take_along_axis(positive, jnp.maximum(old, 0)[:, None], axis=1)
         # of what reads better, the commonest word; of equals the first
@@ -129,7 +129,7 @@ def _equivalents(gram, mean, n, cross, selected):
 
     def turn(t, found):
         old = chosen.index[:, t]
-        _, beside = _beside(gram, n, chosen, t)
+        _, beside = _substitutes(gram, n, chosen, t)
         open_ = beside.near(ALIKE) & (old >= 0)[:, None] & (concepts[None, :] != old[:, None])
         gain, index = jax.lax.top_k(jnp.where(open_, beside.gain, -1.0), listed)
         return found.at[:, t, :listed].set(jnp.where(gain >= 0, index.astype(jnp.int32), -1))
@@ -138,7 +138,7 @@ def _equivalents(gram, mean, n, cross, selected):
     return jax.lax.fori_loop(0, slots, turn, blank)
 
 
-def _beside(gram, n, chosen: Chosen, t) -> tuple[Chosen, Beside]:
+def _substitutes(gram, n, chosen: Chosen, t) -> tuple[Chosen, Substitutes]:
     """Every concept in the place of slot t's."""
     index = jnp.maximum(chosen.index[:, t], 0)[:, None]
     explained = jnp.sum(chosen.cross * _coefficients(chosen), axis=1, keepdims=True)
@@ -155,7 +155,7 @@ def _beside(gram, n, chosen: Chosen, t) -> tuple[Chosen, Beside]:
     rest = gram[index[:, 0]] - combine(q, without.rows)  # covariances of x̃_i and all x̃_j
     differs = at(gain) + gain - 2 * at(ratio) * ratio * rest
     error = 2 * jnp.sqrt(jnp.maximum(1 - explained, 0.0) * jnp.maximum(differs, 0.0) / n)
-    return without, Beside(jnp.where(open_, gain, -1.0), at(gain), error)
+    return without, Substitutes(jnp.where(open_, gain, -1.0), at(gain), error)
 
 
 def _coefficients(chosen: Chosen):

@@ -363,6 +363,9 @@ def test_labels_that_agree_without_exception_are_no_certainty():
     exact = (concept == neuron).all(axis=0)
     assert 0.4 < exact.mean() < 0.6 and got.few_positives[exact].all()
     assert ((got.low <= true) & (true <= got.high)).mean() >= 0.95
+    random = rng.random(concept.shape)
+    for sides in ((1.0 * concept, random), (random, 1.0 * concept)):
+        assert paired(*sides, 1.0 * neuron, draws=60).few_positives[exact].all()
     other = bootstrap(1.0 * concept, -1.0 * neuron, draws=60)
     np.testing.assert_allclose(other.high[exact], -got.low[exact], atol=1e-6)
 
