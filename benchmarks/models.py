@@ -50,7 +50,7 @@ def network(module, size: int, batch: int, dtype):
 
 def torch_network(name: str, size: int, batch: int):
     """The same shape from transformers."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
     from transformers import (
         ResNetConfig,
         ResNetForImageClassification,
@@ -87,7 +87,7 @@ def best(*runs, rounds: int) -> list[float]:
 
 def beside_torch(batch: int, rounds: int) -> None:
     """Prints the table for a CPU."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     print(
         f"{jax.devices()[0].device_kind}, float32, batch {batch}, torch {torch.__version__} with "

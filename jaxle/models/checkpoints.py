@@ -280,7 +280,7 @@ def _read_torch(path: Path) -> Tensors:
     import pickle
 
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ImportError(_needs_torch(path)) from error
     try:
