@@ -26,6 +26,11 @@ from jaxle.solve.measure import Measured, extremes
 from jaxle.units import Units
 
 LEAST_RECTIFIED = -0.3  # GELU reaches −0.17, SiLU −0.28
+# what an explainer may need beside activations, probabilities and their moments
+NEEDS = {
+    "cosines": "cosines of images and texts: an encoder's embeddings",
+    "file": "a file, whose content its explanations depend on: its option `file`",
+}
 
 
 @runtime_checkable
@@ -59,6 +64,9 @@ class Problem:
       units: what the moments' concepts and neurons were measured in, where float32 would not hold
         them as they are; None where it does. `activations` and `matrix` are as they are, and so is
         every weight of `table.rows`.
+      cosines: (row index, column index) → (rows, columns) float32 in −1..1, of all images and
+        concepts, as `matrix.rows` gives probabilities; None unless the explainer needs "cosines".
+      layer: what the run calls the layer, its tap; None from arrays.
     """
 
     activations: Any
@@ -69,6 +77,8 @@ class Problem:
     dead_threshold: float = 0.01
     mesh: Mesh | None = None
     units: tuple[Units | None, Units | None] = (None, None)
+    cosines: Callable[[np.ndarray, np.ndarray], Array] | None = None
+    layer: str | None = None
 
     def most_concepts(self, asked: int, n_images: int | None = None) -> int:
         """Returns how many concepts an explanation can use, at most as many as are asked for.
@@ -116,6 +126,7 @@ class Explainer:
       meaning: one line for the documentation.
       folds: how many folds of train ∪ val the moments are kept in; 0 for none.
       version: to be raised when the same options give other explanations than before.
+      needs: names of `NEEDS`: what `Problem` must hold beside what every explainer gets.
     """
 
     options: type
@@ -123,6 +134,7 @@ class Explainer:
     meaning: str = ""
     folds: int = 0
     version: int = 1
+    needs: tuple[str, ...] = ()
 
     @property
     def limits_length(self) -> bool:
