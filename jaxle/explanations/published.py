@@ -4,7 +4,8 @@ Source: github.com/Trustworthy-ML-Lab/Linear-Explanations. Columns: `unit`, opti
 `val correlation` and `weight0,concept0,…,bias` (unused slots hold 0), or `description`; then score
 columns in any order. jaxle reads that without loss, and writes it with one last column more,
 `flag`. Where a row is neither linear nor a bare description in a table of such, the column `kind`
-stands before `flag`.
+stands before `flag`. A file may hold several layers, such as MILAN's of a whole network. Network
+Dissection's own tallies are read too (`jaxle.explanations.tally`).
 
 **Names that pandas would not give back.** `pandas.read_csv` turns a cell such as `null`, `None`,
 `NA` or an empty one into a missing value, whether it is quoted or not, and a used concept named
@@ -28,6 +29,7 @@ from etils import epath
 from jaxtyping import Float64
 
 from jaxle import artifacts
+from jaxle.explanations import tally
 from jaxle.explanations.explanation import Explanation
 
 SLOTS = 10  # weight0 … weight9, as published; a longer explanation widens the table
@@ -127,7 +129,7 @@ def _lines(rows, scores, layer) -> Iterator[list]:
 
 
 def read(path: epath.PathLike) -> Table:
-    """Reads a published table, or one that jaxle wrote.
+    """Reads a published table of one layer, or one that jaxle wrote.
 
     A line break within a name, which other programs may have written, becomes a space.
 
@@ -137,25 +139,45 @@ def read(path: epath.PathLike) -> Table:
     Raises:
       ValueError: the file is no such table; the message names the line and the column.
     """
+    tables = read_layers(path)
+    if len(tables) > 1:
+        names = sorted(name for name in tables if name is not None)
+        raise ValueError(f"{path} mixes the layers {names}: expected one layer a file.")
+    return next(iter(tables.values()))
+
+
+def read_layers(path: epath.PathLike) -> dict[str | None, Table]:
+    """Reads the tables of a published file, by layer in the order of the file.
+
+    The only name is None where the file does not say which layer it is of.
+
+    Args:
+      path: as in `read`.
+
+    Raises:
+      ValueError: as in `read`.
+    """
     path = epath.Path(path).expanduser()
     header, *lines = _cells(path)
     slots = _check_header(path, header)
-    table = []
+    table: dict[str | None, list[_Line]] = {}
     for i, cells in enumerate(lines):
         where = f"{path}, line {i + 2}"
         if len(cells) != len(header):
             raise ValueError(f"{where}: expected {len(header)} cells, got {len(cells)}.")
-        table.append(_Line(where, dict(zip(header, cells, strict=True))))
-    layers = {line.cells["layer"] for line in table if "layer" in line.cells}
-    if len(layers) > 1:
-        raise ValueError(f"{path} mixes the layers {sorted(layers)}: expected one layer a file.")
-    scores = {
-        name: np.array([line.number(name) for line in table], np.float64)
-        for name in header
-        if not is_column(name)
-    }
-    rows = tuple(_explanation(line, slots) for line in table)
-    return Table(rows, scores, layers.pop() if layers else None)
+        line = _Line(where, dict(zip(header, cells, strict=True)))
+        table.setdefault(line.cells.get("layer"), []).append(line)
+    tallied = tally.is_tally(header)
+    scores = ["score"] if tallied else [name for name in header if not is_column(name)]
+    found: dict[str | None, Table] = {}
+    for layer, own in table.items():
+        if tallied:
+            rows = tuple(_tallied(own))
+        else:
+            rows = tuple(_explanation(line, slots) for line in own)
+        values = {name: np.array([line.number(name) for line in own]) for name in scores}
+        found[layer] = Table(rows, values, layer)
+    return found or {None: Table((), {name: np.zeros(0) for name in scores}, None)}
 
 
 def _cells(path: epath.Path) -> list[list[str]]:
@@ -170,10 +192,12 @@ def _cells(path: epath.Path) -> list[list[str]]:
         ) from None
     except csv.Error as error:
         raise ValueError(f"{path} is no CSV file: {error}.") from None
-    if not table or "unit" not in table[0] or not {"description", "bias"} & set(table[0]):
+    header = set(table[0]) if table else set()
+    if not tally.is_tally(header) and not ("unit" in header and {"description", "bias"} & header):
         raise ValueError(
             f"{path} is no table of explanations: expected columns unit and either description or "
-            f"weight0, concept0, …, bias; got {table[0][:6] if table else 'an empty file'}."
+            "weight0, concept0, …, bias, or the label and score of a tally; "
+            f"got {table[0][:6] if table else 'an empty file'}."
         )
     return table
 
@@ -242,3 +266,17 @@ def _explanation(line: _Line, slots: int) -> Explanation:
         return Explanation(unit, concepts, weights, bias, rho, flag, kind)
     except ValueError as error:
         raise ValueError(f"{line.where}: {error}") from None
+
+
+def _tallied(lines: Sequence[_Line]) -> Iterator[Explanation]:
+    """Rows of a tally: units in the order of the file, or as its column counts them."""
+    counted = [line.whole("unit") for line in lines if "unit" in line.cells]
+    units = tally.units(counted) if counted else range(len(lines))
+    for line, unit in zip(lines, units, strict=True):
+        name = tally.name(line.name("label"))
+        own = ((name,), (1.0,)) if name else ((), ())
+        kind, flag = ("description", "") if name else ("linear", "unexplained")
+        try:
+            yield Explanation(unit, *own, 0.0, None, flag, kind)
+        except ValueError as error:
+            raise ValueError(f"{line.where}: {error}") from None
