@@ -126,7 +126,12 @@ class Explainer:
       meaning: one line for the documentation.
       folds: how many folds of train ∪ val the moments are kept in; 0 for none.
       version: to be raised when the same options give other explanations than before.
-      needs: names of `NEEDS`: what `Problem` must hold beside what every explainer gets.
+      needs: names of `NEEDS`: what it depends on beside what every explainer gets.
+      words: options, layers → the words that it explains with, where they need not be concepts that
+        it is given; a simulator is asked for them, too.
+
+    Raises:
+      ValueError: an unknown need, or a need of a file without the option `file`.
     """
 
     options: type
@@ -135,6 +140,20 @@ class Explainer:
     folds: int = 0
     version: int = 1
     needs: tuple[str, ...] = ()
+    words: Callable[[Any, Sequence[str]], tuple[str, ...]] | None = None
+
+    def __post_init__(self):
+        for need in self.needs:
+            if need not in NEEDS:
+                raise ValueError(
+                    f"unknown need {need!r} of an explainer: {options.suggest(need, NEEDS)}."
+                )
+        if "file" in self.needs and "file" not in options.describe(self.options):
+            own = ", ".join(options.describe(self.options)) or "none"
+            raise ValueError(
+                "an explainer that needs a file must have an option file, and the options of "
+                f"{self.options.__name__} are {own}."
+            )
 
     @property
     def limits_length(self) -> bool:
