@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
@@ -21,6 +21,7 @@ from jaxle import options
 from jaxle.arrays import Array, Rows
 from jaxle.data.splits import Split
 from jaxle.explanations import Explanations
+from jaxle.explanations.formula import ConceptRows
 from jaxle.solve import noise
 from jaxle.solve.measure import Measured, extremes
 from jaxle.units import Units
@@ -31,22 +32,6 @@ NEEDS = {
     "cosines": "cosines of images and texts: an encoder's embeddings",
     "file": "a file, whose content its explanations depend on: its option `file`",
 }
-
-
-@runtime_checkable
-class ConceptRows(Protocol):
-    """A concept matrix whose tiles are made where they are read; images × concepts is not held."""
-
-    @property
-    def concepts(self) -> Sequence[str]:
-        """Names of all columns."""
-        ...
-
-    def rows(
-        self, index: np.ndarray, columns: np.ndarray | slice | None = None
-    ) -> Float[Array, "rows columns"]:
-        """Probabilities (0–1) of some images and concepts."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
