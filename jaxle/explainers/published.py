@@ -56,9 +56,9 @@ def explain(problem: Problem, options: Published) -> Explanations:
     dead, varies = problem.dead, problem.measured.train.varies()
     found = []
     for k in range(n_neurons):
-        row = rows.get(k, Explanation(k, (), (), 0.0, None, "unexplained"))
+        row = rows.get(k) or Explanation(k, (), (), 0.0, None, "unexplained")
         flag = "dead" if dead[k] else "constant" if not varies[k] else row.flag
-        found.append(dataclasses.replace(row, flag=flag))
+        found.append(row if flag == row.flag else dataclasses.replace(row, flag=flag))
     facts = {"n_rows": len(rows)}
     return Explanations(tuple(found), split=problem.split, facts=facts)
 

@@ -108,7 +108,7 @@ def simulators(
         else:
             matrix = label_matrix(labelled, config.concepts)
             if fitted.brought:
-                able = _have_all(matrix.names, fitted.brought, name)
+                able = have_all(matrix.names, fitted.brought, name)
             else:
                 able = matrix.key == fitted.concepts.words.key
             matrix = matrix if able else None
@@ -122,17 +122,33 @@ def simulators(
     return Able(fitted, tuple(found))
 
 
-def _have_all(names: Sequence[str], words: Sequence[str], simulator: str) -> bool:
-    """Whether labels have a column for every word; says which they lack."""
-    lacking = [word for word in words if word not in set(names)]
+def have_all(names: Sequence[str], words: Sequence[str], simulator: str) -> bool:
+    """Returns whether labels have a column for each word of a file, and says which they lack.
+
+    A word is the column of exactly its name. That others bear the name, too, is said: labels
+    distinguish them by a bracket, as the superclass `gown (outerwear)` from the class `gown`.
+    """
+    known, alike = set(names), {}
+    for name in names:
+        alike.setdefault(name.partition(" (")[0], []).append(name)
+    lacking = [word for word in words if word not in known]
     if lacking:
-        alike = [name for name in names if name.startswith(f"{lacking[0]} (")]
-        more = f", which is {' or '.join(map(repr, alike))}" if alike else ""
+        others = " or ".join(map(repr, alike.get(lacking[0], [])))
         say(
             f"  simulator {simulator!r} has no column for {len(lacking)} of {len(words)} words of "
-            f"a file, such as {lacking[0]!r}{more}, and does not simulate it"
+            f"a file, such as {lacking[0]!r}{f' (but {others})' * bool(others)}, and does not "
+            "simulate it"
         )
-    return not lacking
+        return False
+    shared = [word for word in words if len(alike.get(word, [])) > 1]
+    if shared:
+        first = shared[0]
+        others = " or ".join(repr(name) for name in alike[first] if name != first)
+        say(
+            f"  simulator {simulator!r}: {len(shared)} words of a file are the names of several "
+            f"labels; {first!r} is {first!r}, and not {others}"
+        )
+    return True
 
 
 @dataclass(frozen=True)
