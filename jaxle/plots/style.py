@@ -34,11 +34,11 @@ else:  # matplotlib is imported where it is used
 
 COLUMN, PAGE = 3.25, 6.75  # inches: a column and both columns of a two-column paper
 BODY, SMALL = 7.0, 6.0  # points
-LINE = 1.4  # height of a line of text, of its size
+LINE, WIDTH = 1.4, 0.6  # height of a line of text, width of a character on average; of its size
 INK, FAINT, EMPTY = "#1a1a1a", "#6b6b6b", "#e4e4e4"  # text; text beside it; nothing to show
 BLUE, VERMILLION = "#0072B2", "#D55E00"
 PALETTE = (BLUE, "#E69F00", "#009E73", "#CC79A7", "#56B4E9", VERMILLION, "#F0E442")
-LONGEST = 28  # characters of a name
+LONGEST = 22  # characters of a name
 # DejaVu comes with matplotlib; of the others, those that are installed are asked for what it lacks
 FAMILIES = (
     "DejaVu Sans",
@@ -78,7 +78,7 @@ def new_axes(width: float, height: float, title: str = "") -> Axes:
             "figures need matplotlib: install the extra (pip install 'jaxle[plots]')."
         ) from error
     if title:
-        n_lines = 1 + (len(title) * 0.55 * BODY / 72 > width)
+        n_lines = 1 + (len(title) * WIDTH * BODY / 72 > 0.85 * width)
         height += (4 + n_lines * LINE * BODY) / 72
     figure = Figure((width, height), facecolor="white", layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)  # pyright: ignore
@@ -123,16 +123,20 @@ def label(axes: Axes, x: str, y: str) -> None:
     axes.set_ylabel(y, labelpad=2, **font())
 
 
-def heading(axes: Axes, title: str, above: float = 0) -> None:
+def heading(axes: Axes, title: str, above: float = 0, share: float = 0.85) -> None:
     """Writes a title, untrusted names included, above the axes, on two lines at most.
 
     Args:
       axes: where.
       title: any text; "" writes nothing.
       above: points between axes and title that are taken.
+      share: of the figure's width, in which a line has room where the axes are alone in it.
     """
     if title:
-        width = 1.1 * axes.bbox.width / axes.figure.dpi * 72 / (0.55 * BODY)  # characters
+        # before its layout, the only axes of a figure have 0.775 of its width
+        width = (
+            share / 0.775 * axes.bbox.width / axes.figure.dpi * 72 / (WIDTH * BODY)
+        )  # characters
         lines = textwrap.wrap(drawable(title, 300), int(width), max_lines=2, placeholder=" …")
         axes.set_title("\n".join(lines), loc="left", pad=4 + above, linespacing=LINE, **font())
 

@@ -79,7 +79,7 @@ def test_names_are_text_and_never_markup(tmp_path):
     jaxle.plots.image_grid_by_bin(np.zeros((n, 2, 2), np.uint8), np.arange(n), title=UNTRUSTED[1])
     assert all(not text.get_parse_math() for axes in figure.axes for text in axes.texts)
     assert style.drawable("a\n b\u202e\0\a") == "a b" and style.drawable("\U0010fffd") == "□"
-    assert style.drawable("x" * 300) == "x" * 27 + "…"
+    assert style.drawable("x" * 300) == "x" * 21 + "…"
 
 
 def test_the_grid_reads_only_what_it_draws_and_says_both_activations():
