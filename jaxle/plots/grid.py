@@ -143,7 +143,7 @@ def _draw(
     step, head = 1 + _GAP + line, line * len(heads[0])
     height = head + n_rows * step + (line if other is not None else 0)
     if axes is None:
-        axes = style.new_axes(width, width * height / across, title)
+        axes = style.new_axes(width, width * height / across, title, 1)
     axes.set(xlim=(0, across), ylim=(height, 0), aspect="equal")
     axes.set_axis_off()
     style.heading(axes, title, share=1)

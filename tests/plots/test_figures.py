@@ -198,3 +198,12 @@ def test_refusals(call, says):
     with pytest.raises(ValueError) as error:
         call()
     assert says in str(error.value)
+
+
+def test_a_long_title_stands_on_up_to_three_lines_and_the_figure_grows():
+    short, long = (
+        jaxle.plots.area_chart(A, HOLDS, ["dog", "cat"], title=t) for t in ("a", "word " * 60)
+    )
+    lines = long.axes[0].get_title(loc="left").splitlines()
+    assert len(lines) == 3 and lines[-1].endswith(" …")
+    assert long.get_figheight() > short.get_figheight() + 0.2
