@@ -142,6 +142,8 @@ def _lines(title: str, room: float) -> list[str]:
     """A title in lines of at most `room` points, three at most, broken at spaces."""
     lines, words = [""], drawable(title, 300).split(" ")
     for word in words:
+        if (width := _width(word)) > room:
+            word = word[: max(1, int(len(word) * room / width) - 1)] + "…"
         longer = f"{lines[-1]} {word}".lstrip()
         if not lines[-1] or _width(longer) <= room:
             lines[-1] = longer
@@ -154,7 +156,7 @@ def _lines(title: str, room: float) -> list[str]:
 
 
 def _width(text: str) -> float:
-    """Points that text takes in the first font, at the size of `BODY`; others are as wide."""
+    """Points that text takes in the first font, at the size of `BODY`."""
     from matplotlib import font_manager
 
     face = font_manager.get_font(font_manager.findfont(families()[0]))

@@ -207,3 +207,5 @@ def test_a_long_title_stands_on_up_to_three_lines_and_the_figure_grows():
     lines = long.axes[0].get_title(loc="left").splitlines()
     assert len(lines) == 3 and lines[-1].endswith(" …")
     assert long.get_figheight() > short.get_figheight() + 0.2
+    one = jaxle.plots.area_chart(A, HOLDS, ["dog", "cat"], title="m" * 300).axes[0]
+    assert 20 < len(one.get_title(loc="left")) < 40
