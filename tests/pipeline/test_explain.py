@@ -61,7 +61,7 @@ def searched(name="greedy", options=None):
     return Searched(name, Greedy() if options is None else options, 0.01)
 
 
-@pytest.mark.parametrize("name", list(EXPLAINERS))
+@pytest.mark.parametrize("name", [name for name, row in EXPLAINERS.items() if not row.needs])
 def test_equals_jaxle_explain_on_the_same_arrays(cache, fitted, data, name):
     probs, values = data
     options = EXPLAINERS[name].options()
