@@ -85,6 +85,16 @@ def test_tiles_of_any_width_give_the_same(monkeypatch):
     np.testing.assert_allclose(parts.scores["similarity"], whole.scores["similarity"], atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["soft_wpmi", "cos_cubed"])
+def test_other_counts_compile_nothing_new(name):
+    activations, images, texts, _ = planted()
+    describe(activations, images, texts, NAMES, similarity=name)
+    programs = [f for f in vars(similarity).values() if hasattr(f, "_cache_size")]
+    sizes = [program._cache_size() for program in programs]
+    describe(activations[:290, :60], images[:290], texts[:37], NAMES[:37], similarity=name)
+    assert len(programs) > 5 and [program._cache_size() for program in programs] == sizes
+
+
 def test_ties_go_to_the_first_concept_and_to_the_first_image():
     activations, images, texts, _ = planted()
     twice = np.concatenate([texts, texts])
