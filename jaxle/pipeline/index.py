@@ -30,6 +30,7 @@ def write_index(
     labelled: Labelled,
     probed: Mapping[str, Probed],
     fitted: Mapping[str, Fitted],
+    report: Mapping[str, Any] | None,
 ) -> None:
     """Writes run.json, once all tables are there."""
     tables = {
@@ -42,6 +43,8 @@ def write_index(
         "networks": {name: f"{PROBE.name}-{probe.key}" for name, probe in probed.items()},
         "methods": {name: _matrix(own.concepts) for name, own in fitted.items()},
     }
+    if report is not None:
+        arrays["report"] = report
     index = {"run": run_key(config), "images": images.key, "tables": tables, "arrays": arrays}
     artifacts.write_json(workdir / RUN, index)
 
