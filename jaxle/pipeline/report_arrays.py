@@ -15,6 +15,7 @@ from jaxle.pipeline.encoders import CALIBRATION
 from jaxle.pipeline.inputs import Inputs, encoder_name
 from jaxle.pipeline.maps import MAPS, maps
 from jaxle.pipeline.matrices import Calibrated
+from jaxle.pipeline.pushes import PUSHES, pushes
 from jaxle.pipeline.shown import SHOW, SUMS, show, sums
 from jaxle.pipeline.simulate import SIMULATE
 from jaxle.pipeline.tables import Row
@@ -52,7 +53,9 @@ def make_report_arrays(
         for encoder, own in calibrated.items()
         if "ece" in own.facts  # it was fitted on labels
     }
+    pushed = pushes(cache, inputs, config)
     return {
+        "pushes": None if pushed is None else f"{PUSHES.name}-{pushed.key}",
         "layers": {layer.tap: f"{SHOW.name}-{shown[layer.key].key}" for layer in layers},
         "rows": names,
         "maps": drawn,

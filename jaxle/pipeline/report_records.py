@@ -135,7 +135,7 @@ def beside_of(run: FinishedRun, layer: LayerArrays, near: Mapping[str, Alike]) -
         for method, found in near.items()
     }
     parts = {method: _parts(run, layer, method) for method in run.methods}
-    return Beside(nearest, {name: own for name, own in parts.items() if own})
+    return Beside(nearest, {n: own for n, own in parts.items() if own}, _pushes(run, layer))
 
 
 def _method(run: FinishedRun, row: int) -> str:
@@ -156,6 +156,21 @@ def _parts(run: FinishedRun, layer: LayerArrays, method: str) -> dict[str, list[
         whole = values.tolist() if values.dtype == object else numbers(values, DIGITS)
         found[name] = [list(part) for part in np.split(np.array(whole, object), ends)]
     return found
+
+
+def _pushes(run: FinishedRun, layer: LayerArrays) -> list[list[Any]]:
+    """Of each neuron, classes and what a standard deviation of it adds to their logits."""
+    name = run.report_arrays["pushes"]
+    stored = run.stored(name) if name else None
+    if stored is None or stored.facts["tap"] != layer.tap or not stored.arrays:
+        return []
+    spread = layer.pictures.real.std(axis=0)[:, None]
+    added, classes = numbers(stored.arrays["weight"] * spread), stored.facts["classes"]
+    index = stored.arrays["index"].tolist()
+    return [
+        [[classes[j], x] for j, x in zip(own, values, strict=True)]
+        for own, values in zip(index, added, strict=True)
+    ]
 
 
 def _present(run: FinishedRun, method: str, words: Mapping[str, int]) -> list[float | None]:

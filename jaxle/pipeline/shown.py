@@ -30,7 +30,7 @@ from jaxle.report.bins import (
     images_of_ranks,
 )
 
-PER_BIN, PER_RANK, PER_ERROR = 6, 5, 5
+PER_BIN, PER_RANK, PER_ERROR = 5, 5, 5
 FINE = 4  # bars of the histogram a bin
 BLOCK = 64  # neurons whose concepts share a tile of probabilities
 
