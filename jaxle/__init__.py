@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what editors and type checkers read
+    from jaxle import plots as plots
     from jaxle.data.splits import Split as Split
     from jaxle.evaluation.compare import compare as compare
     from jaxle.evaluation.correlation import correlation as correlation
@@ -34,6 +35,7 @@ _HOMES = {
     "explain": "jaxle.explainers.explain",
     "load_model": "jaxle.models.zoo",
     "load_run": "jaxle.pipeline.load",
+    "plots": "jaxle.plots",
     "simulate": "jaxle.evaluation.simulation",
 }
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "explain",
     "load_model",
     "load_run",
+    "plots",
     "simulate",
 ]
 assert sorted(_HOMES) == __all__
@@ -57,7 +60,8 @@ def __getattr__(name: str):
         raise AttributeError(
             f"module 'jaxle' has no attribute {name!r}; it offers {', '.join(__all__)}"
         )
-    return getattr(import_module(_HOMES[name]), name)
+    home = import_module(_HOMES[name])
+    return home if _HOMES[name] == f"jaxle.{name}" else getattr(home, name)
 
 
 def __dir__() -> list[str]:

@@ -61,7 +61,7 @@ def concept_changes(
     effect = direction.T @ real / np.maximum(times, 1)[:, None]
     net, decided = direction.T @ moved, np.abs(direction).T @ np.abs(moved)
     place = {name: j for j, name in enumerate(names)}
-    shape = (len(explanations), max([1, *explanations.lengths.tolist()]))
+    shape = (len(explanations), max([1, *explanations.terms.tolist()]))
     which, sign = np.zeros(shape, np.int64), np.zeros(shape)
     for k, row in enumerate(explanations):
         which[k, : len(row.concepts)] = [place[name] for name in row.concepts]

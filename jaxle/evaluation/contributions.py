@@ -29,7 +29,14 @@ from jaxle.arrays import (
     checks_input,
     take_names,
 )
-from jaxle.evaluation.simulation import check_columns, check_index, check_kind, names
+from jaxle.evaluation.simulation import (
+    Held,
+    check_columns,
+    check_index,
+    check_kind,
+    names,
+    over_columns,
+)
 from jaxle.explanations import Explanations
 from jaxle.options import number
 from jaxle.solve.measure import Measured
@@ -92,17 +99,26 @@ def contributions_of(
     concept_probs = as_probabilities(concept_probs, "concept_probs", raw=raw)
     check_equal_rows(activations, concept_probs, ("activations", "concept_probs"))
     check_columns(concepts, concept_probs.shape[1])
-    concepts, index = list(concepts), check_index(index, activations.shape[0])
+    index = check_index(index, activations.shape[0])
+    held = Held(concept_probs, tuple(concepts))
+    explanations, matrix = over_columns(explanations, held, raw=raw)
+    concepts = list(matrix.concepts)
     used = names(explanations) or tuple(concepts[:1])  # moments need a concept
     place = {concept: j for j, concept in enumerate(concepts)}
     known = [name for name in used if name in place]
     columns = np.array([place[name] for name in known], np.int64)
     if len(known) < len(used):
         raise ValueError(_lacks("concepts", [name for name in used if name not in place]))
-    units, units_y = find_units(concept_probs, rows=index), find_units(activations, rows=index)
-    features = concept_probs if units is None else InUnits(concept_probs, units)
+    units = find_units(concept_probs, rows=index) if matrix is held else None
+    units_y = find_units(activations, rows=index)
     targets = activations if units_y is None else InUnits(activations, units_y)
-    moments = second_moments(lambda i: features[i][:, columns], targets, index)
+
+    def features(rows: np.ndarray) -> Array:
+        if units is not None:
+            return InUnits(concept_probs, units)[rows][:, columns]
+        return matrix.rows(rows, columns)
+
+    moments = second_moments(features, targets, index)
     if units is not None:
         moments = _of_raw_columns(moments, units.columns(columns))
     return contributions(explanations, known, moments)
@@ -152,7 +168,7 @@ def contributions(
     without = _rho(
         cov[:, None] - cross, var[:, None] - 2 * with_s + own, var_y[:, None], scale[:, None]
     )
-    used = np.arange(index.shape[1]) < explanations.lengths[:, None]
+    used = np.arange(index.shape[1]) < explanations.terms[:, None]
     return Contributions(share, np.where(used, rho[:, None] - without, 0.0), rho)
 
 
@@ -183,7 +199,7 @@ def selection_frequency(
     """
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws!r}.")
-    most = max(1, int(explanations.lengths.max(initial=0)))
+    most = max(1, int(explanations.terms.max(initial=0)))
     times, overlap = np.zeros((len(explanations), most)), np.zeros(len(explanations))
     alike = equivalents or [[()] * len(row.concepts) for row in explanations]
     groups = [
@@ -210,7 +226,7 @@ def _slots(explanations: Explanations, concepts) -> tuple[np.ndarray, np.ndarray
     missing = [name for name in names(explanations) if name not in place]
     if missing:
         raise ValueError(_lacks("moments", missing))
-    shape = len(explanations), max(1, int(explanations.lengths.max(initial=0)))
+    shape = len(explanations), max(1, int(explanations.terms.max(initial=0)))
     index, weights = np.zeros(shape, np.int64), np.zeros(shape)
     for k, row in enumerate(explanations):
         index[k, : len(row.concepts)] = [place[c] for c in row.concepts]

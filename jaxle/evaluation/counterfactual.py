@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float64, Int64, Real
+from jaxtyping import Bool, Float64, Real
 
 from jaxle.arrays import Array, as_matrix, check_equal_rows, check_live, checks_input
 from jaxle.columns import Column
@@ -44,7 +44,7 @@ from jaxle.evaluation.changes import (
 from jaxle.evaluation.concept_changes import ConceptChanges, concept_changes
 from jaxle.evaluation.evaluate import check_explanations
 from jaxle.evaluation.scores import live as live_of
-from jaxle.evaluation.simulation import check_columns
+from jaxle.evaluation.simulation import Held, check_columns, names, over_columns
 from jaxle.explanations import Explanations
 
 
@@ -109,8 +109,8 @@ class Counterfactual:
 
     def concept_frame(self) -> pd.DataFrame:
         """Returns a table with one row a neuron and concept of its explanation."""
-        own, lengths = self.by_concept, self.explanations.lengths
-        neurons, slots = np.nonzero(np.arange(own.effect.shape[1]) < lengths[:, None])
+        own, terms = self.by_concept, self.explanations.terms
+        neurons, slots = np.nonzero(np.arange(own.effect.shape[1]) < terms[:, None])
         rows = [self.explanations[k] for k in neurons.tolist()]
         value, low, high = (part[neurons, slots] for part in own.agreement)
         return pd.DataFrame(
@@ -226,10 +226,14 @@ def counterfactual(
     _check_options(kinds, n_pairs, (negligible, least_predicted), min_pairs, draws)
     live = live_of(explanations) if live is None else check_live(live, (n_neurons,))
 
-    names = explanations.concepts
-    used = _places(names, concepts)
-    p_a, p_b = (np.asarray(p[:, used], np.float64) for p in (probs_a, probs_b))
-    weights = explanations.weight_matrix(names)[0].astype(np.float64)
+    _check_known(explanations, concepts)
+    sides = (Held(probs, tuple(concepts)) for probs in (probs_a, probs_b))
+    (own, a), (_, b) = (over_columns(explanations, side) for side in sides)
+    terms = names(own)
+    place, every = {name: j for j, name in enumerate(a.concepts)}, np.arange(n_pairs)
+    used = np.array([place[name] for name in terms], np.int64)
+    p_a, p_b = (np.asarray(side.rows(every, used), np.float64) for side in (a, b))
+    weights = own.weight_matrix(terms)[0].astype(np.float64)
     # the difference before the product: no round-off where nothing changes
     simulated = np.concatenate([p_a, p_b]) @ weights
     predicted = scaled_change((p_b - p_a) @ weights, simulated)
@@ -249,7 +253,7 @@ def counterfactual(
         correlation(changes),
         {name: mean_interval(name, of, changes, judged) for name, of in resampled.items()},
         resampled,
-        concept_changes(explanations, names, p_b - p_a, real, negligible),
+        concept_changes(own, terms, p_b - p_a, real, negligible),
         kinds,
         {
             "negligible": float(negligible),
@@ -290,16 +294,16 @@ def _check_options(
             raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}.")
 
 
-def _places(names: Sequence[str], concepts: Sequence[str]) -> Int64[np.ndarray, " used"]:
-    """Where the names stand among the concepts."""
-    place = {name: j for j, name in enumerate(concepts)}
-    missing = [name for name in names if name not in place]
+def _check_known(explanations: Explanations, concepts: Sequence[str]) -> None:
+    """Raises a ValueError where there is no column for a concept, not of a formula."""
+    known = frozenset(concepts)
+    rows = [row for row in explanations if row.kind != "formula"]
+    missing = list(dict.fromkeys(c for row in rows for c in row.concepts if c not in known))
     if missing:
         raise ValueError(
             f"concepts lacks {len(missing)} that the explanations use, such as {missing[:5]}: "
             "expected a column of probs_a and probs_b for each."
         )
-    return np.array([place[name] for name in names], np.int64)
 
 
 def _mean(values: np.ndarray) -> float:

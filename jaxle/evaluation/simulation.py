@@ -1,14 +1,17 @@
 """Simulation: what an explanation predicts for images that its fit has not read.
 
     s(x) = Σ_i w_i · Pr_sim(c_i | x) + bias        (paper, section 4)
+    P(A AND B) = P(A) P(B),   P(NOT A) = 1 − P(A),   P(A OR B) = 1 − (1 − P(A)) (1 − P(B))
 
-The concept probabilities come from a simulator that is not the explainer. Only the concepts that
-occur in an explanation are read, in blocks of images.
+The second line is for explanations by formulas: `over_columns` gives them columns, which are made
+of their concepts' where they are read. The probabilities come from a simulator that is not the
+explainer. Only the concepts that occur in an explanation are read, in blocks of images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +19,16 @@ import numpy as np
 from jaxtyping import Float, Float32, Int, Int64, Real
 
 from jaxle.arrays import Array, as_probabilities, checks_input, row_blocks, take_names
-from jaxle.explanations import Explanation, Explanations
+from jaxle.explanations import Explanation, Explanations, FormulaRows
+from jaxle.explanations.formula import (
+    ConceptRows,
+    Formula,
+    Name,
+    find_formula,
+    is_known,
+    parse,
+    write,
+)
 from jaxle.mesh import round_up
 from jaxle.options import number
 from jaxle.solve.tiles import bucket, tile_index, tile_rows
@@ -53,22 +65,20 @@ def simulate(
 
     Raises:
       ValueError: names and columns differ in number, a name occurs twice, a used concept is
-        missing, values are not finite or, without `raw_features`, no probabilities; an index that
-        is not of these images; a result beyond float64.
+        missing, values are not finite or, without `raw_features`, no probabilities; a formula that
+        cannot be read, or is over raw features; an index that is not of these images; a result
+        beyond float64.
     """
     raw = number("raw_features", raw_features, bool)
     check_kind(explanations)
     concepts = take_names(concepts, concept_probs)
     concept_probs = as_probabilities(concept_probs, "concept_probs", raw=raw)
     check_columns(concepts, concept_probs.shape[1])
-    concepts = list(concepts)
     index = check_index(index, concept_probs.shape[0])
+    explanations, matrix = over_columns(explanations, Held(concept_probs, tuple(concepts)), raw=raw)
+    rows, concepts = matrix.rows, list(matrix.concepts)
     place = {concept: i for i, concept in enumerate(concepts)}
     used = np.array([place[name] for name in names(explanations) if name in place], np.int64)
-
-    def rows(rows: np.ndarray, columns: np.ndarray) -> Array:
-        return concept_probs[rows][:, columns]
-
     wide = raw and np.result_type(np.float32, concept_probs.dtype) == np.float64
     if wide or not all(map(_fits, explanations)):
         return _simulate_wide(explanations, rows, index, used, [concepts[j] for j in used])
@@ -94,8 +104,8 @@ def simulate_rows(
     weights, bias = explanations.weight_matrix([concepts[int(j)] for j in columns])
     # few sizes for many counts, so that they share programs: what is added has weight 0
     used, n_neurons, n_images = len(columns), len(explanations), len(index)
-    more = min(round_up(max(used, 1), COLUMNS), len(concepts)) - used
-    columns = np.concatenate([columns, np.setdiff1d(np.arange(len(concepts)), columns)[:more]])
+    more = round_up(max(used, 1), COLUMNS) - used
+    columns = np.concatenate([columns, np.zeros(more, np.int64)])
     weights = np.pad(weights, ((0, more), (0, bucket(n_neurons) - n_neurons)))
     bias = np.pad(bias, (0, bucket(n_neurons) - n_neurons))
     height = tile_rows([n_images], len(columns) + len(bias))
@@ -134,16 +144,91 @@ def names(explanations: Explanations) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for row in explanations for name in row.concepts))
 
 
+@dataclass(frozen=True, eq=False)
+class Held:
+    """A concept matrix that is an array, (images, concepts)."""
+
+    probs: Array
+    concepts: tuple[str, ...]
+
+    def rows(self, index: np.ndarray, columns: np.ndarray | slice | None = None) -> Array:
+        """Some rows and columns."""
+        return self.probs[index][:, slice(None) if columns is None else columns]
+
+
 def simulable(explanations: Explanations, concepts: Collection[str]) -> Explanations:
-    """Returns the explanations; formulas for which `concepts` has no column are unexplained."""
-    known = set(concepts)
+    """Returns the explanations; formulas that cannot be made of `concepts` are unexplained."""
+    known = frozenset(concepts)
     rows = (
         row
-        if row.kind != "formula" or known.issuperset(row.concepts)
+        if row.kind != "formula" or all(_formula(text, known) for text in row.texts)
         else Explanation(row.unit, (), (), 0.0, None, "unexplained")
         for row in explanations
     )
     return Explanations(tuple(rows))
+
+
+def over_columns(
+    explanations: Explanations, matrix: ConceptRows, *, raw: bool = False
+) -> tuple[Explanations, ConceptRows]:
+    """Returns the same sums over the columns of a matrix that has one for each of their names.
+
+    Both are as they were where there are no formulas.
+
+    Args:
+      explanations: one row a neuron.
+      matrix: of concepts. Where it has a column of exactly the text of a formula, which cannot be
+        read or has unknown words, that column is the formula's.
+      raw: whether its values are no probabilities.
+
+    Raises:
+      ValueError: a formula that cannot be made of the matrix's concepts, or of raw features.
+    """
+    formulas = [row for row in explanations if row.kind == "formula"]
+    if not formulas:
+        return explanations, matrix
+    if raw:
+        raise ValueError(
+            f"neuron {formulas[0].unit} is explained by the formula {formulas[0].concepts[0]!r}, "
+            "whose arithmetic is that of probabilities: leave out raw_features."
+        )
+    known = frozenset(matrix.concepts)
+    made: dict[str, Formula] = {}
+    for row in explanations:
+        for name, text in zip(row.concepts, row.texts, strict=True):
+            found = made.get(text) or _formula(text, known)
+            if found is None:
+                raise ValueError(_cannot(row, name, known))
+            made[text] = found
+    written = {text: write(found) for text, found in made.items()}
+    rows = (
+        replace(row, concepts=tuple(written[text] for text in row.texts)) for row in explanations
+    )
+    columns = {written[text]: found for text, found in made.items()}
+    return replace(explanations, rows=tuple(rows)), FormulaRows(matrix, tuple(columns.values()))
+
+
+def _formula(text: str, known: Collection[str]) -> Formula | None:
+    """A text as a formula over known names; the name of a column where it is none, or None."""
+    if is_known(text, known):
+        return find_formula(text)
+    return Name(text) if text in known else None
+
+
+def _cannot(row: Explanation, name: str, known: Collection[str]) -> str:
+    """Why a name of an explanation cannot be made of known ones."""
+    missing = [word for word in row.words if word not in known]
+    if row.kind != "formula":
+        return (
+            f"the simulator lacks {len(missing)} concepts that the explanations use, "
+            f"such as {missing[:5]}."
+        )
+    start = f"neuron {row.unit} is explained by the formula {name!r}"
+    try:
+        parse(name)
+    except ValueError as error:
+        return f"{start}, for which the simulator has no column, and {error}"
+    return f"{start}: the simulator lacks {len(missing)} of its concepts, such as {missing[:5]}."
 
 
 @checks_input

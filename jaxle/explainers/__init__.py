@@ -1,7 +1,7 @@
 """Explainers: from a layer's activations to explanations, each method one row of a table."""
 
 from jaxle.arrays import checks_input
-from jaxle.explainers import linear, preconditioned
+from jaxle.explainers import clip_dissect, linear, preconditioned, published
 from jaxle.explainers.protocol import Explainer, Problem
 from jaxle.options import suggest
 from jaxle.references import is_reference, load_reference
@@ -20,6 +20,19 @@ EXPLAINERS: dict[str, Explainer] = {
         "jaxle's own: selects on a denoised target among all concepts",
         folds=N_FOLDS,
         version=3,
+    ),
+    "clip_dissect": Explainer(
+        clip_dissect.ClipDissect,
+        clip_dissect.explain,
+        "CLIP-Dissect: the text that fits the most activating images",
+        needs=("cosines",),
+    ),
+    "published": Explainer(
+        published.Published,
+        published.explain,
+        "a file's: MILAN, Network Dissection, CLIP-Dissect or LE, as published or written by a run",
+        needs=("file",),
+        words=published.words,
     ),
 }
 

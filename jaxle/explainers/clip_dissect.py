@@ -76,7 +76,7 @@ def explain(problem: Problem, options: ClipDissect) -> Explanations:
     units = problem.units[1]
     activations = problem.activations if units is None else InUnits(problem.activations, units)
     images = np.concatenate([problem.split.train, problem.split.val])
-    measure = _measure(options, len(images))
+    measure = _measure(options, len(images), activations.shape[1])
     found = best_concepts(activations, problem.cosines, problem.measured.kept, images, measure)
     constant = ~problem.measured.train.varies()
     table = _table(found, problem.concepts, problem.dead, constant, measure)
@@ -113,7 +113,7 @@ def describe(
 
     Raises:
       ValueError: arrays of unequal length, embeddings that are not of length 1, a bad option or
-        name.
+        name, a layer of one neuron with discount 1.
     """
     chosen = read(ClipDissect, options)
     activations = as_matrix(activations, "activations")
@@ -123,8 +123,9 @@ def describe(
     check_equal_rows(activations, image_embeddings, ("activations", "image_embeddings"))
     index = _index(images, activations.shape[0])
     use_compilation_cache()
-    units, measure = find_units(activations, index), _measure(chosen, len(index))
+    units = find_units(activations, index)
     own = activations if units is None else InUnits(activations, units)
+    measure = _measure(chosen, len(index), own.shape[1])
     columns = np.arange(len(concepts))
     found = best_concepts(own, matrix.cosines, columns, index, measure)
     none = np.zeros(len(found.varies), bool)
@@ -143,14 +144,17 @@ def _index(images: np.ndarray | None, n: int) -> np.ndarray:
     return index.astype(np.int64)
 
 
-def _measure(options: ClipDissect, n_images: int) -> Measure:
+def _measure(options: ClipDissect, n_images: int, n_neurons: int) -> Measure:
     standard = STANDARD[options.similarity]
     top = standard.top or max(1, int(SHARE * n_images))
+    discount = standard.discount if options.discount is None else options.discount
+    if n_neurons == 1 and discount == 1:  # every concept would score 0
+        raise ValueError("a layer of one neuron has nothing to be compared with: set discount=0.")
     return Measure(
         standard.name,
         min(options.top_images or top, n_images),
         standard.sharpness if options.sharpness is None else options.sharpness,
-        standard.discount if options.discount is None else options.discount,
+        discount,
     )
 
 

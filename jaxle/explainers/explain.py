@@ -16,9 +16,11 @@ from jaxle.arrays import (
     check_equal_rows,
     check_same_order,
     checks_input,
+    host_blocks,
     take_names,
 )
 from jaxle.compilation import use_compilation_cache
+from jaxle.concepts.contrastive import UNIT
 from jaxle.data.splits import Split, check_split, make_split
 from jaxle.explainers import find_explainer
 from jaxle.explainers.linear import Greedy
@@ -73,9 +75,11 @@ def explain(
         `explanations.split`.
       seed: of that split.
       search: an explainer's name: "greedy" (the paper's Algorithm 1), "top_k" (its B.4),
-        "preconditioned" (jaxle's own, which predicts better at the same length), or
-        "package.module:NAME" of your own. The options that follow belong to some of these; one
-        that the chosen explainer does not have is refused unless it has its default.
+        "preconditioned" (jaxle's own, which predicts better at the same length), "clip_dissect",
+        whose `concept_probs` are cosines of images and texts, with raw_features=True,
+        "published", which reads a `file`, or "package.module:NAME" of your own. The options that
+        follow belong to some of these; one that the chosen explainer does not have is refused
+        unless it has its default.
       lam, l1_ratio: greedy, top_k: the elastic net's λ and η on standardised columns.
       max_concepts: most concepts in an explanation (the paper's v). More than can be used are not
         searched for: those that pass screening, the training images, 1 + 1/min_gain for greedy.
@@ -93,7 +97,7 @@ def explain(
         flagged dead (`explainers.Problem.dead`).
       raw_features: `concept_probs` are features of another kind, such as similarities, counts or a
         layer's units, of any range; they are not screened.
-      more: options of an explainer of your own.
+      more: further options of the explainer (`explainers.EXPLAINERS`), such as `file`.
 
     Returns:
       Explanations; test images are not read for them.
@@ -133,6 +137,8 @@ def explain(
     concept_probs = as_probabilities(concept_probs, "concept_probs", raw=common.raw_features)
     check_equal_rows(activations, concept_probs, ("activations", "concept_probs"))
     concepts = check_concepts(concepts, concept_probs.shape[1])
+    if "cosines" in explainer.needs:
+        _check_cosines(search, concept_probs, common.raw_features)
     n_images = activations.shape[0]
     split = make_split(n_images, seed) if split is None else check_split(split, n_images)
     use_compilation_cache()
@@ -158,6 +164,7 @@ def explain(
         measured,
         common.dead_threshold,
         units=(None if units_x is None else units_x.columns(measured.kept), units_y),
+        cosines=ArrayRows(concept_probs, concepts).rows if "cosines" in explainer.needs else None,
     )
     return explainer.explain(problem, options)
 
@@ -201,6 +208,21 @@ def check_concepts(concepts: Sequence[str], n_columns: int) -> list[str]:
         raise ValueError(f"concepts must be non-empty names, got an empty one at {position}.")
     check_names(concepts)
     return concepts
+
+
+def _check_cosines(search: str, cosines: Array, raw: bool) -> None:
+    if not raw:
+        raise ValueError(
+            f"search={search!r} reads cosines of images and texts: give them in place of "
+            "concept_probs, with raw_features=True."
+        )
+    for block, values in host_blocks(cosines):
+        if np.abs(values).max() > 1 + UNIT:
+            row, column = np.argwhere(np.abs(values) > 1 + UNIT)[0]
+            raise ValueError(
+                f"search={search!r} reads cosines, from −1 to 1, got "
+                f"{float(values[row, column]):g} in image {block.start + row}, concept {column}."
+            )
 
 
 def _options(search: str, cls: type, given: dict[str, Any], more: dict[str, Any]) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
@@ -21,6 +21,7 @@ from jaxle import options
 from jaxle.arrays import Array, Rows
 from jaxle.data.splits import Split
 from jaxle.explanations import Explanations
+from jaxle.explanations.formula import ConceptRows
 from jaxle.solve import noise
 from jaxle.solve.measure import Measured, extremes
 from jaxle.units import Units
@@ -31,22 +32,6 @@ NEEDS = {
     "cosines": "cosines of images and texts: an encoder's embeddings",
     "file": "a file, whose content its explanations depend on: its option `file`",
 }
-
-
-@runtime_checkable
-class ConceptRows(Protocol):
-    """A concept matrix whose tiles are made where they are read; images × concepts is not held."""
-
-    @property
-    def concepts(self) -> Sequence[str]:
-        """Names of all columns."""
-        ...
-
-    def rows(
-        self, index: np.ndarray, columns: np.ndarray | slice | None = None
-    ) -> Float[Array, "rows columns"]:
-        """Probabilities (0–1) of some images and concepts."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +111,12 @@ class Explainer:
       meaning: one line for the documentation.
       folds: how many folds of train ∪ val the moments are kept in; 0 for none.
       version: to be raised when the same options give other explanations than before.
-      needs: names of `NEEDS`: what `Problem` must hold beside what every explainer gets.
+      needs: names of `NEEDS`: what it depends on beside what every explainer gets.
+      words: options, layers → the words that it explains with, where they need not be concepts that
+        it is given; a simulator is asked for them, too.
+
+    Raises:
+      ValueError: an unknown need, or a need of a file without the option `file`.
     """
 
     options: type
@@ -135,6 +125,20 @@ class Explainer:
     folds: int = 0
     version: int = 1
     needs: tuple[str, ...] = ()
+    words: Callable[[Any, Sequence[str]], tuple[str, ...]] | None = None
+
+    def __post_init__(self):
+        for need in self.needs:
+            if need not in NEEDS:
+                raise ValueError(
+                    f"unknown need {need!r} of an explainer: {options.suggest(need, NEEDS)}."
+                )
+        if "file" in self.needs and "file" not in options.describe(self.options):
+            own = ", ".join(options.describe(self.options)) or "none"
+            raise ValueError(
+                "an explainer that needs a file must have an option file, and the options of "
+                f"{self.options.__name__} are {own}."
+            )
 
     @property
     def limits_length(self) -> bool:

@@ -8,12 +8,12 @@ one file hold them; the kind says what the names are.
 * `linear`: the names are concepts. This is what jaxle's own searches give.
 * `description`: one bare text of another method (CLIP-Dissect, MILAN, Network Dissection), which
   counts as one concept of weight 1: E = {(1, text)} in the paper's notation.
-* `formula`: one logical formula over concepts, such as `(dog OR cat) AND NOT water`. Its truth in
-  an image is the one column that the weight multiplies. jaxle stores and shows the text and does
-  not interpret it: how probabilities are combined, and which words are operators, belongs to the
-  method that wrote it. An encoder must not be given a formula as if it were a phrase, so a formula
-  is not among the `concepts` of a table, and simulation refuses it unless a column of exactly that
-  name is given.
+* `formula`: the names are logical formulas over concepts, such as `(dog OR cat) AND NOT water`
+  (`jaxle.explanations.formula` says how they are written): one of another method, such as INVERT,
+  with weight 1, or a weighted sum of several, of which some may be concepts. A formula's column is
+  made of its concepts' probabilities; its length is its number of words. A text that is no formula
+  by these rules is kept and shown as it is, and simulated only by a matrix that has a column of
+  exactly that name.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from jaxle.arrays import checks_input
+from jaxle.explanations import formula
 
 FLAGS = {
     "dead": "it does not fire on any probe image",
@@ -35,7 +36,7 @@ FLAGS = {
 KINDS = {
     "linear": "a weighted sum of concepts",
     "description": "one bare text of another method, which counts as a concept of weight 1",
-    "formula": "one logical formula over concepts, whose column another method computes",
+    "formula": "one logical formula over concepts, or a weighted sum of several",
 }
 # What str.splitlines takes for a line's end; NUL, which ends a NumPy string; halves of a surrogate
 # pair, which UTF-8 cannot write.
@@ -86,7 +87,7 @@ class Explanation:
     Attributes:
       unit: the neuron's index in its layer.
       concepts: the words, by descending weight; empty if the neuron has no explanation. A
-        description or a formula is one text.
+        description is one text, a formula at least one.
       weights: one per concept, on the raw concept probability, in units of the activation.
       bias: the intercept, in units of the activation.
       val_correlation: Pearson's correlation with the activation on the validation images; None
@@ -96,8 +97,8 @@ class Explanation:
 
     Raises:
       ValueError: the unit is no index, a number is not finite, names and weights differ in number,
-        a name cannot be stored (`check_names`), the kind is unknown, or a description or formula is
-        not one text.
+        a name cannot be stored (`check_names`), the kind is unknown, or a description is not one
+        text.
     """
 
     unit: int
@@ -137,7 +138,8 @@ class Explanation:
                 f"the explanation of neuron {self.unit} has kind {self.kind!r}; expected one of "
                 f"{', '.join(KINDS)}."
             )
-        if self.kind != "linear" and len(self.concepts) != 1:
+        one = len(self.concepts) == 1 or (self.kind == "formula" and self.concepts)
+        if self.kind != "linear" and not one:
             raise ValueError(
                 f"the {self.kind} of neuron {self.unit} must be one text, got {self.concepts}."
             )
@@ -147,10 +149,33 @@ class Explanation:
         """Whether it is a description or a formula with weight 1, bias 0: its text says it all."""
         return self.kind != "linear" and self.weights == (1.0,) and self.bias == 0.0
 
+    @property
+    def length(self) -> int:
+        """How many words it has: concepts, those of a formula each as often as it stands there."""
+        counts = self.kind == "formula"
+        return sum(map(formula.count, self.concepts)) if counts else len(self.concepts)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The concepts that a simulator must know; none of a text that is no formula."""
+        if self.kind != "formula":
+            return self.concepts
+        found = map(formula.find_formula, self.concepts)
+        return tuple(name for one in found if one is not None for name in formula.words(one))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Each of `concepts` as the text of a formula: one name for a concept (`formula.write`)."""
+        if self.kind != "formula":
+            return tuple(formula.write(formula.Name(concept)) for concept in self.concepts)
+        found = ((formula.find_formula(text), text) for text in self.concepts)
+        return tuple(text if one is None else formula.write(one) for one, text in found)
+
     def __str__(self) -> str:
         if self.is_bare:
             return self.concepts[0]
-        names = [f"[{c}]" if self.kind == "formula" else c for c in self.concepts]
+        plain = self.kind != "formula"
+        names = [c if plain or formula.is_name(c) else f"[{c}]" for c in self.concepts]
         terms = [
             f"{'−' if w < 0 else '+'} {abs(w):.2g}×{name}"
             for w, name in zip(self.weights, names, strict=True)

@@ -154,14 +154,32 @@ class Explanations(Sequence[Explanation]):
 
     @property
     def lengths(self) -> Int64[np.ndarray, " neurons"]:
-        """Concepts per explanation."""
+        """Words per explanation: concepts, those of a formula each as often as it stands there."""
+        return np.array([row.length for row in self.rows], np.int64)
+
+    @property
+    def terms(self) -> Int64[np.ndarray, " neurons"]:
+        """Weights per explanation: concepts and formulas."""
         return np.array([len(row.concepts) for row in self.rows], np.int64)
 
     @property
     def concepts(self) -> tuple[str, ...]:
-        """Every concept that a simulator must know, once, in order of first use; no formulas."""
-        used = (c for row in self.rows if row.kind != "formula" for c in row.concepts)
-        return tuple(dict.fromkeys(used))
+        """Every concept that a simulator must know, once, in order of first use.
+
+        Those within formulas are among them; a text that is no formula has none.
+        """
+        return tuple(dict.fromkeys(name for row in self.rows for name in row.words))
+
+    def as_formulas(self) -> Explanations:
+        """Returns the same sums with every name written as a formula, a concept as one name.
+
+        So that a concept called `dog AND cat` and the formula `dog AND cat` have two names.
+        """
+        rows = (
+            replace(row, concepts=row.texts, kind="formula") if row.concepts else row
+            for row in self.rows
+        )
+        return replace(self, rows=tuple(rows))
 
     def weight_matrix(
         self, concepts: Sequence[str], dtype: type = np.float32
@@ -177,11 +195,12 @@ class Explanations(Sequence[Explanation]):
             column they lack, or has a number that is beyond that dtype.
         """
         place = {concept: i for i, concept in enumerate(concepts)}
-        missing = [c for c in self.concepts if c not in place]
+        plain = [row for row in self.rows if row.kind != "formula"]
+        missing = dict.fromkeys(c for row in plain for c in row.concepts if c not in place)
         if missing:
             raise ValueError(
                 f"the simulator lacks {len(missing)} concepts that the explanations use, "
-                f"such as {missing[:5]}."
+                f"such as {list(missing)[:5]}."
             )
         weights = np.zeros((len(concepts), len(self.rows)), dtype)
         for k, row in enumerate(self.rows):
@@ -212,7 +231,7 @@ class Explanations(Sequence[Explanation]):
         `concepts` and `weights` are (neurons, longest), padded; `val_correlation` is NaN where
         none is known; `layer` is (1,) or, for None, (0,); `scores` is (names, neurons).
         """
-        longest = max([1, *self.lengths.tolist()])
+        longest = max([1, *self.terms.tolist()])
         shape = (len(self), longest)
         concepts = [[*row.concepts, *[""] * (longest - len(row.concepts))] for row in self.rows]
         weights = [[*row.weights, *[0.0] * (longest - len(row.weights))] for row in self.rows]
@@ -220,7 +239,7 @@ class Explanations(Sequence[Explanation]):
             "units": self.units,
             "concepts": np.array(concepts, dtype=str).reshape(shape),
             "weights": np.array(weights, np.float64).reshape(shape),
-            "lengths": self.lengths,
+            "terms": self.terms,
             "bias": np.array([row.bias for row in self.rows], np.float64),
             "val_correlation": self._val_correlation(),
             "flags": self.flags,
@@ -240,7 +259,7 @@ class Explanations(Sequence[Explanation]):
         facts: Mapping[str, Any] | None = None,
     ) -> Explanations:
         """Returns the table of which `to_arrays` made these arrays, with this split and facts."""
-        names = ("units", "concepts", "weights", "lengths", "bias", "val_correlation", "flags")
+        names = ("units", "concepts", "weights", "terms", "bias", "val_correlation", "flags")
         columns = [arrays[name].tolist() for name in (*names, "kinds")]
         rows = tuple(
             Explanation(

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxle.evaluation.contributions import contributions, selection_frequency
 from jaxle.evaluation.resampling import resampled
-from jaxle.evaluation.simulation import simulable
+from jaxle.evaluation.simulation import over_columns, simulable
 from jaxle.explanations import Explanations
 from jaxle.pipeline.cache import Cache, Made, Several, Step
 from jaxle.pipeline.explain import Explained, search
@@ -58,18 +58,38 @@ def _on_test(simulator: Simulator, trained, partition, options: None, mesh: Any)
     return {name: np.asarray(value) for name, value in moments._asdict().items()}, {}
 
 
-def contribute(cache: Cache, simulated: Simulated, tested: OnTest) -> dict[str, np.ndarray]:
+def contribute(
+    cache: Cache, simulated: Simulated, tested: OnTest, partition: Partition
+) -> dict[str, np.ndarray]:
     """Returns `share` and `leave_one_out`, (neurons, most) in each explanation's own order."""
     explained = simulated.explained
     what = f"{explained.layer}, {explained.method} by {simulated.simulator.name}"
+    if any(row.kind == "formula" for row in explained.explanations):
+        return dict(cache.step(CONTRIBUTE_FORMULAS, what, [simulated, partition]).arrays)
     return dict(cache.step(CONTRIBUTE, what, [simulated, tested]).arrays)
 
 
 def _contribute(simulated: Simulated, tested: OnTest, options: None, mesh: Any) -> Made:
     explained, names = simulated.explained, simulated.simulator.concepts.names
     moments = tested.moments.neurons(tested.spans[explained.layer.key])
-    got = contributions(simulable(explained.explanations, names), names, moments)
+    got = contributions(explained.explanations, names, moments)
     return {"share": got.share, "leave_one_out": got.leave_one_out}, {}
+
+
+def _contribute_formulas(
+    simulated: Simulated, partition: Partition, options: None, mesh: Any
+) -> Made:
+    """The moments of the formulas that one method uses; one that cannot be made adds nothing."""
+    explained, concepts = simulated.explained, simulated.simulator.concepts
+    able = simulable(explained.explanations, concepts.names)
+    able, matrix = over_columns(able, concepts.matrix)
+    names, rows, test = tuple(matrix.concepts), matrix.rows, partition.split.test
+    moments = second_moments(lambda i: rows(i), explained.layer.values, test, mesh=mesh)
+    got, most = contributions(able, names, moments), max([1, *explained.explanations.terms])
+    share, without = (
+        np.pad(part, ((0, 0), (0, most - part.shape[1]))) for part in (got.share, got.leave_one_out)
+    )
+    return {"share": share, "leave_one_out": without}, {}
 
 
 @dataclass(frozen=True)
@@ -104,7 +124,7 @@ def _equivalents(explained: Explained, options: None, mesh: Any) -> Made:
     measured = fitted.of(explained.layer)
     moments = measured.total or merge([measured.train, measured.val])
     place = {name: j for j, name in enumerate(fitted.names)}
-    slots = max(LEAST_SLOTS, 1 << (int(table.lengths.max(initial=1)) - 1).bit_length())
+    slots = max(LEAST_SLOTS, 1 << (int(table.terms.max(initial=1)) - 1).bit_length())
     selected = np.full((len(table), slots), -1, np.int32)
     for k, row in enumerate(table):
         # a formula is no column of the moments
@@ -146,5 +166,6 @@ def _select_again(
 
 ON_TEST = Step("on_test", "score", 1, _on_test)
 CONTRIBUTE = Step("contribute", "score", 1, _contribute)
+CONTRIBUTE_FORMULAS = Step("contribute_formulas", "score", 1, _contribute_formulas)
 EQUIVALENTS = Step("equivalents", "score", 1, _equivalents)
 SELECT_AGAIN = Step("select_again", "score", 2, _select_again)

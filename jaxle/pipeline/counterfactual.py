@@ -19,6 +19,7 @@ import numpy as np
 from jaxle.evaluation.changes import MEASURES
 from jaxle.evaluation.contrast import contrast_draws
 from jaxle.evaluation.counterfactual import COLUMNS, counterfactual
+from jaxle.evaluation.simulation import simulable
 from jaxle.pipeline.cache import Cache, Made, Several, Step
 from jaxle.pipeline.config import Config
 from jaxle.pipeline.explain import Explained
@@ -112,7 +113,7 @@ def _judge(
     options: Mapping[str, int],
     mesh: Any,
 ) -> Made:
-    n, explanations = pairs.both.n_pairs, explained.explanations
+    n, explanations = pairs.both.n_pairs, simulable(explained.explanations, concepts.known)
     names = explanations.concepts or tuple(concepts.labels.concepts[:1])
     soft = concepts.unlabelled(names)
     probabilities = concepts.rows(2 * n, names)
@@ -131,6 +132,8 @@ def _judge(
     )
     own = got.by_concept
     parts = (own.n_pairs, own.effect, own.agreement.value)
+    more = max([1, *explained.explanations.terms]) - own.effect.shape[1]
+    parts = (np.pad(part, ((0, 0), (0, more))) for part in parts)
     arrays = {f"concept.{name}": part for name, part in zip(PARTS, parts, strict=True)}
     arrays |= {f"draws.{name}": values for name, values in got.draws.items()}
     facts: dict[str, Any] = {
@@ -195,5 +198,5 @@ def kind_records(scored: Sequence[Scored], judged: Mapping[str, Judged]) -> list
     ]
 
 
-COUNTERFACTUAL = Step("counterfactual", "score", 1, _judge)
+COUNTERFACTUAL = Step("counterfactual", "score", 2, _judge)
 CONTRAST = Step("contrast", "score", 1, _against)

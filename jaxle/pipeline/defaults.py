@@ -65,6 +65,19 @@ def nonsense(
     return _method("nonsense", explainer, "", options, tower(model, weights, dtype))
 
 
+def published(file: str, layer: str = "") -> ConfigDict:
+    """Returns a method whose explanations are a file's: MILAN, Network Dissection, an earlier run.
+
+    Its ceiling is that of the labels; `like(method, "published", file=…)` puts it beside another
+    method, as where the data have no labels.
+
+    Args:
+      file: CSV, as the paper's authors or Network Dissection publish it, or a run writes it.
+      layer: which layer of the file, where none of them is named like the tap.
+    """
+    return _method("label", "published", "", {"file": file, "layer": layer})
+
+
 def tower(model: str, weights: str = "", dtype: str = "float32") -> ConfigDict:
     """Returns a simulator of `config.simulators`: a two-tower encoder."""
     return ConfigDict({"model": model, "weights": weights, "dtype": dtype})

@@ -169,5 +169,15 @@ def encoder_matrix(
     return ConceptMatrix(key, kind, matrix, encoder=by, texts=texts or {})
 
 
+def check_readable(network: TwoTower, words: Sequence[str]) -> None:
+    """Raises a ValueError for words of which an encoder's vocabulary knows nothing."""
+    if unreadable := network.unreadable(words):
+        raise ValueError(
+            f"the vocabulary of {network.name} knows nothing of the "
+            f"word{'s' * (len(unreadable) > 1)} {', '.join(map(repr, unreadable[:5]))}: "
+            "expected words with letters or digits in its language."
+        )
+
+
 CALIBRATION = Step("calibration", "probe", 1, _calibrate)
 TEXT = Step("texts", "", 1, _embed_words)  # each stage has words of its own

@@ -6,13 +6,16 @@ moments, activations × the explainer's options → Explanations
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from etils import epath
 
+from jaxle.concepts.contrastive import ContrastiveConcepts
 from jaxle.explainers import Problem, find_explainer
 from jaxle.explainers.table import mean_length
 from jaxle.explanations import Explanations
@@ -51,9 +54,13 @@ class Searched:
 
     @property
     def versions(self) -> dict[str, Any]:
-        """The explainer's version, and a hash of its code where it is not jaxle's."""
+        """The explainer's version, and hashes: of its code where it is not jaxle's, of its file."""
         found = find_explainer(self.explainer)
-        return {"version": found.version, "code": source_fingerprint(found.explain)}
+        versions = {"version": found.version, "code": source_fingerprint(found.explain)}
+        if "file" in found.needs:
+            content = epath.Path(self.options.file).expanduser().read_bytes()
+            versions["file"] = hashlib.sha256(content).hexdigest()
+        return versions
 
 
 def explain_all(
@@ -101,8 +108,12 @@ def search(
     """Returns what the explainer finds, from the records of a run.
 
     Raises:
-      ValueError: it is not one explanation a neuron, in the words that passed screening.
+      ValueError: it is not one explanation a neuron, in the words that passed screening or that
+        the explainer brings.
     """
+    name = searched.explainer
+    explainer, own = find_explainer(name), fitted.concepts.matrix
+    asked = "cosines" in explainer.needs
     problem = Problem(
         layer.values,
         fitted.names,
@@ -112,18 +123,19 @@ def search(
         searched.dead_threshold,
         mesh,
         units=(None, layer.units),
+        cosines=own.cosines if asked and isinstance(own, ContrastiveConcepts) else None,
+        layer=layer.tap,
     )
-    name = searched.explainer
     try:
-        found = find_explainer(name).explain(problem, searched.options)
+        found = explainer.explain(problem, searched.options)
     except ValueError as error:
         if is_reference(name):  # of your own: what it raises says nothing of whose it is
             raise ValueError(f"explainer {name!r}: {error}") from error
         raise
-    return _checked(found, problem, name)
+    return _checked(found, problem, name, fitted.brought)
 
 
-def _checked(found: Any, problem: Problem, name: str) -> Explanations:
+def _checked(found: Any, problem: Problem, name: str, brought: Sequence[str] = ()) -> Explanations:
     """What an explainer gave, or a ValueError of one sentence that names it."""
     n_neurons = problem.activations.shape[1]
     if not isinstance(found, Explanations):
@@ -135,7 +147,7 @@ def _checked(found: Any, problem: Problem, name: str) -> Explanations:
             f"explainer {name!r} gave {len(found)} explanations of the units "
             f"{found.units[:3].tolist()}…: expected one a neuron, 0 to {n_neurons - 1} in order."
         )
-    given = set(problem.concepts)
+    given = {*problem.concepts, *brought}
     unknown = [concept for concept in found.concepts if concept not in given]
     if unknown:
         raise ValueError(
@@ -158,4 +170,4 @@ def _explain(
     return found.to_arrays(), dict(found.facts)
 
 
-EXPLAIN = Step("explain", "explain", 2, _explain)
+EXPLAIN = Step("explain", "explain", 3, _explain)

@@ -9,14 +9,16 @@ see these moments only (`explainers`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from jaxle.explainers import find_explainer
-from jaxle.pipeline.cache import Cache, Made, Step, Stored
+from jaxle.explanations.formula import parse, words
+from jaxle.pipeline.cache import Cache, Made, Step, Stored, derived_key
 from jaxle.pipeline.config import Config, Method
 from jaxle.pipeline.inputs import Partition
 from jaxle.pipeline.layers import Columns, Layer, Layers
@@ -36,6 +38,7 @@ class Fitted:
       names: the concepts that passed screening.
       measured: moments over those, of all layers side by side.
       spans: layer's key → its columns.
+      brought: words that a method explains with in place of these.
     """
 
     key: str
@@ -43,10 +46,19 @@ class Fitted:
     names: tuple[str, ...]
     measured: Measured
     spans: Mapping[str, slice]
+    brought: tuple[str, ...] = ()
 
     def of(self, layer: Layer) -> Measured:
         """Returns one layer's moments."""
         return self.measured.neurons(self.spans[layer.key])
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The concepts that explanations may speak of: `names`, or those in such formulas."""
+        if self.brought or self.concepts.base is None:
+            return self.brought or self.names
+        used = {name for text in self.names for name in words(parse(text))}
+        return tuple(name for name in self.concepts.base.names if name in used)
 
     @property
     def screened_out(self) -> dict[str, float]:
@@ -83,14 +95,27 @@ def fit_all(
     partition: Partition,
     config: Config,
 ) -> dict[str, Fitted]:
-    """Returns method → moments; methods on the same concepts share them."""
+    """Returns method → moments; methods on the same concepts, without other words, share them."""
     made: dict[str, Fitted] = {}
     for concepts in matrices.values():
         if concepts.key not in made:
             users = [config.methods[name] for name, m in matrices.items() if m.key == concepts.key]
             how = _screening(concepts, users, config)
             made[concepts.key] = fit(cache, concepts, layers, partition, how)
-    return {name: made[concepts.key] for name, concepts in matrices.items()}
+    return {
+        name: _with_words(made[concepts.key], config.methods[name], config.target.taps)
+        for name, concepts in matrices.items()
+    }
+
+
+def _with_words(fitted: Fitted, method: Method, taps: Sequence[str]) -> Fitted:
+    """The moments with the words that a method brings, where it does."""
+    bring = find_explainer(method.explainer).words
+    if bring is None:
+        return fitted
+    brought = bring(method.options, taps)
+    key = derived_key("brought", 1, [fitted], list(brought))
+    return dataclasses.replace(fitted, key=key, brought=brought)
 
 
 def _screening(concepts: ConceptMatrix, users: list[Method], config: Config) -> Screening:

@@ -27,6 +27,7 @@ class ConceptMatrix:
       encoder: whose probabilities they are, with the words' embeddings; None for labels.
       texts: concept made of several names → the one that encoders embed; other concepts are
         embedded as they are written.
+      base: the matrix of the concepts, where this one's columns are formulas over it.
     """
 
     key: str
@@ -35,6 +36,12 @@ class ConceptMatrix:
     origin: tuple[str, ...] = ()
     encoder: Embeddings | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
+    base: ConceptMatrix | None = None
+
+    @property
+    def words(self) -> ConceptMatrix:
+        """The matrix of the concepts themselves."""
+        return self if self.base is None else self.base
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from jaxle.data import tfds
 from jaxle.data.generated import generated_count
 from jaxle.data.sources import Source, open_source
 from jaxle.data.splits import load_split
+from jaxle.explainers import find_explainer
 from jaxle.models import needs
 from jaxle.models.zoo import ZOO, find_entry
 from jaxle.pipeline.config import Config, Data, Encoder
@@ -35,7 +36,7 @@ def check_needs(config: Config, memory: epath.Path) -> Source | None:
       ValueError: what is missing, all of it.
     """
     source, refused = _open(config, memory)
-    found = [*_networks(config), *refused, *_words(config), *_simulators(config)]
+    found = [*_networks(config), *refused, *_words(config), *_files(config), *_simulators(config)]
     if source is not None:
         found += [*_labels(config, source), *_split(config.data, source)]
     found = list(dict.fromkeys(sentence.rstrip(".") for sentence in found))
@@ -94,6 +95,20 @@ def _words(config: Config) -> Iterator[str]:
             list(() if name in OF_THE_DATA else read_lines(name))
         except ValueError as error:
             yield str(error)
+
+
+def _files(config: Config) -> Iterator[str]:
+    for name, method in config.methods.items():
+        explainer = find_explainer(method.explainer)
+        if "file" not in explainer.needs:
+            continue
+        if not epath.Path(method.options.file).expanduser().is_file():
+            yield f"method {name!r} reads the file {method.options.file!r}, which does not exist"
+        elif explainer.words is not None:
+            try:
+                explainer.words(method.options, config.target.taps)
+            except ValueError as error:
+                yield f"method {name!r}: {error}"
 
 
 def _labels(config: Config, source: Source) -> Iterator[str]:

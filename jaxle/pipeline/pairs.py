@@ -70,6 +70,12 @@ class PairConcepts:
     labels: ConceptRows
     others: ConceptRows | None
 
+    @property
+    def known(self) -> frozenset[str]:
+        """The concepts of which something is known."""
+        others = () if self.others is None else self.others.concepts
+        return frozenset((*self.labels.concepts, *others))
+
     def unlabelled(self, names: Sequence[str]) -> list[str]:
         """Returns those of the names that the labels lack."""
         return [name for name in names if name not in set(self.labels.concepts)]
@@ -147,7 +153,7 @@ def pair_concepts(
     """
     pairs, entry = paired.images, config.simulators[name]
     labels = LabelConcepts.make(None, (), None, pairs.both.annotations)
-    missing = [concept for concept in fitted.names if concept not in set(labels.concepts)]
+    missing = [concept for concept in fitted.words if concept not in set(labels.concepts)]
     if not missing:
         return PairConcepts(derived_key("pair_concepts", 1, [pairs]), labels, None)
     if entry == LABELS:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from jaxle.options import suggest
 from jaxle.pipeline.cache import STAGES
 from jaxle.pipeline.config import Config, Encoder
+from jaxle.pipeline.encoders import check_readable
 from jaxle.pipeline.inputs import Inputs
 from jaxle.pipeline.intervene import Classifier, classifier
 from jaxle.pipeline.labels import hierarchy, label_matrix, words
@@ -44,9 +45,4 @@ def check_words(inputs: Inputs, labelled: Labelled, config: Config) -> None:
     if any(isinstance(method.encoder, Encoder) for method in config.methods.values()):
         named += words(labelled, config.concepts).concepts
     for opened in inputs.encoders.values():
-        if unreadable := opened.network.unreadable(named):
-            raise ValueError(
-                f"the vocabulary of {opened.network.name} knows nothing of the "
-                f"word{'s' * (len(unreadable) > 1)} {', '.join(map(repr, unreadable[:5]))}: "
-                "expected words with letters or digits in its language."
-            )
+        check_readable(opened.network, named)

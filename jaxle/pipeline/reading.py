@@ -151,6 +151,7 @@ def _check(config: Config) -> None:
         raise ValueError("config field evaluation.draws must be 0 (none) or at least 2, got 1.")
     find_metrics(config.evaluation.metrics)
     for name, method in config.methods.items():
+        _check_needs(f"methods.{name}", method)
         other = method.no_longer_than
         if not other:
             continue
@@ -165,3 +166,18 @@ def _check(config: Config) -> None:
                 f"methods.{name}.no_longer_than needs an explainer whose mean length can be set, "
                 f"such as preconditioned, got {method.explainer!r}."
             )
+
+
+def _check_needs(where: str, method: Method) -> None:
+    """Raises a ValueError where a method lacks what its explainer needs."""
+    needs = find_explainer(method.explainer).needs
+    if "cosines" in needs and method.encoder is None:
+        raise ValueError(
+            f"config field {where}.explainer {method.explainer!r} needs an encoder's cosines, and "
+            f"{where}.concepts is 'label': expected 'siglip', with a model."
+        )
+    if "file" in needs and not method.options.file:
+        raise ValueError(
+            f"config field {where}.file is empty: expected the file that explainer "
+            f"{method.explainer!r} reads."
+        )

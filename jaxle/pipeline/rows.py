@@ -136,7 +136,7 @@ def _row(cache: Cache, entry: Scored, beside: Beside, partition: Partition, conf
     if beside.ceilings:
         columns["ceiling"] = beside.ceilings[explained.fitted.key][explained.layer.key]
     if beside.tested:
-        added = contribute(cache, simulated, beside.tested[simulator.key])
+        added = contribute(cache, simulated, beside.tested[simulator.key], partition)
         parts = {f"{name} {simulator.name}": values for name, values in added.items()}
     return Row(entry, columns, facts, parts)
 
@@ -164,7 +164,7 @@ def _look_again(cache: Cache, explained: Explained, partition: Partition, config
 
 def _joined(alike: Equivalents, explained: Explained) -> np.ndarray:
     """(neurons, most) texts, names joined by " | "."""
-    most = max([1, *explained.explanations.lengths])
+    most = max([1, *explained.explanations.terms])
     texts = np.full((len(alike.names), most), "", object)
     for k, slots in enumerate(alike.names):
         texts[k, : len(slots)] = [to_cell(" | ".join(names)) if names else "" for names in slots]

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxle.evaluation.simulation import names, simulable, simulate_rows
+from jaxle.evaluation.simulation import names, over_columns, simulable, simulate_rows
 from jaxle.explainers.protocol import ConceptRows
 from jaxle.explanations import Explanations
 from jaxle.pipeline.cache import Cache, Made, Step, derived_key
 from jaxle.pipeline.config import Config, Encoder
-from jaxle.pipeline.encoders import encoder_matrix
+from jaxle.pipeline.encoders import check_readable, encoder_matrix
 from jaxle.pipeline.explain import Explained
 from jaxle.pipeline.fit import Fitted
 from jaxle.pipeline.inputs import Images, Partition
@@ -91,21 +91,64 @@ def simulators(
 ) -> Able:
     """Returns the simulators that can simulate explanations on a concept matrix.
 
-    Labels can simulate explanations by labels; an encoder can simulate any; one of your own says.
+    Labels can simulate explanations by labels, and words that they all have columns for; an encoder
+    can simulate any; one of your own says.
+
+    Raises:
+      ValueError: words that an encoder's vocabulary knows nothing of, or that no simulator has.
     """
     found = []
     for name, entry in config.simulators.items():
         if isinstance(entry, Encoder):
-            asked = (fitted.names, config.concepts.templates, fitted.concepts.texts)
+            check_readable(calibrated[entry].embedded.opened.network, fitted.brought)
+            asked = (fitted.words, config.concepts.templates, fitted.concepts.texts)
             matrix = encoder_matrix(cache, calibrated[entry], "simulator", *asked)
         elif entry != LABELS:
-            matrix = _outside(entry, images, fitted.names, fitted.concepts.texts)
+            matrix = _outside(entry, images, fitted.words, fitted.concepts.texts)
         else:
             matrix = label_matrix(labelled, config.concepts)
-            matrix = matrix if matrix.key == fitted.concepts.key else None
+            if fitted.brought:
+                able = have_all(matrix.names, fitted.brought, name)
+            else:
+                able = matrix.key == fitted.concepts.words.key
+            matrix = matrix if able else None
         if matrix is not None:
             found.append(Simulator(derived_key("simulator", 1, [matrix], name), name, matrix))
+    if fitted.brought and not found:
+        raise ValueError(
+            f"no simulator can simulate the words of a file, such as {fitted.brought[0]!r}: "
+            "expected an encoder among config.simulators."
+        )
     return Able(fitted, tuple(found))
+
+
+def have_all(names: Sequence[str], words: Sequence[str], simulator: str) -> bool:
+    """Returns whether labels have a column for each word of a file, and says which they lack.
+
+    A word is the column of exactly its name. That others bear the name, too, is said: labels
+    distinguish them by a bracket, as the superclass `gown (outerwear)` from the class `gown`.
+    """
+    known, alike = set(names), {}
+    for name in names:
+        alike.setdefault(name.partition(" (")[0], []).append(name)
+    lacking = [word for word in words if word not in known]
+    if lacking:
+        others = " or ".join(map(repr, alike.get(lacking[0], [])))
+        say(
+            f"  simulator {simulator!r} has no column for {len(lacking)} of {len(words)} words of "
+            f"a file, such as {lacking[0]!r}{f' (but {others})' * bool(others)}, and does not "
+            "simulate it"
+        )
+        return False
+    shared = [word for word in words if len(alike.get(word, [])) > 1]
+    if shared:
+        first = shared[0]
+        others = " or ".join(repr(name) for name in alike[first] if name != first)
+        say(
+            f"  simulator {simulator!r}: {len(shared)} words of a file are the names of several "
+            f"labels; {first!r} is {first!r}, and not {others}"
+        )
+    return True
 
 
 @dataclass(frozen=True)
@@ -150,7 +193,7 @@ def simulate(
     """Returns a layer's simulated activations by one simulator.
 
     Raises:
-      ValueError: all explanations are formulas for which the simulator has no column.
+      ValueError: all explanations are formulas that the simulator cannot make.
     """
     what = f"{explained.layer}, {explained.method} by {simulator.name}"
     found = explained.explanations
@@ -159,13 +202,13 @@ def simulate(
         formula = f"{lacking[0].concepts[0]!r}"
         if len(lacking) == len(found):
             raise ValueError(
-                f"method {explained.method!r} explains with formulas, such as {formula}, for which "
-                f"simulator {simulator.name!r} has no column: expected a simulator of your own "
-                "that has one for each, or explanations by concepts."
+                f"method {explained.method!r} explains with formulas, such as {formula}, which "
+                f"simulator {simulator.name!r} cannot make of its concepts: expected formulas by "
+                "the rules of jaxle.explanations.formula, over concepts of the run."
             )
         say(
-            f"  {what}: no column for {len(lacking)} formulas, such as {formula}; "
-            "these neurons count as unexplained"
+            f"  {what}: {len(lacking)} formulas, such as {formula}, cannot be made of its "
+            "concepts; these neurons count as unexplained"
         )
     stored = cache.step(SIMULATE, what, [explained, simulator, partition])
     return Simulated(stored.key, explained, simulator, stored.arrays["val"], stored.arrays["test"])
@@ -176,13 +219,15 @@ def simulate_images(
 ) -> np.ndarray:
     """Returns simulated activations (images, neurons) float32 of some images.
 
-    A formula without a column is simulated as nothing: its neuron counts as unexplained.
+    A formula that cannot be made of the concepts is simulated as nothing: its neuron counts as
+    unexplained.
     """
-    explanations = simulable(explanations, concepts.names)
-    place = {name: j for j, name in enumerate(concepts.names)}
-    used = [place[name] for name in names(explanations) if name in place]  # formulas, too
-    columns = np.array(used, np.int64)
-    return simulate_rows(explanations, concepts.matrix.rows, index, columns, concepts.names)
+    able = simulable(explanations, concepts.names)
+    explanations, matrix = over_columns(able, concepts.matrix)
+    concept_names = tuple(matrix.concepts)
+    place = {name: j for j, name in enumerate(concept_names)}
+    columns = np.array([place[name] for name in names(explanations) if name in place], np.int64)
+    return simulate_rows(explanations, matrix.rows, index, columns, concept_names)
 
 
 def _simulate(
@@ -196,4 +241,4 @@ def _simulate(
     return made, {}
 
 
-SIMULATE = Step("simulate", "simulate", 2, _simulate)
+SIMULATE = Step("simulate", "simulate", 3, _simulate)

@@ -51,7 +51,7 @@ def record(row: Row, held: Mapping[str, Column], controls: Sequence[Scored]) -> 
             if held[name].counted:
                 counted = counted & np.asarray(row.columns[held[name].counted])
             found |= _averages(name, values, explained.live, counted)
-    if row.scored.simulated.simulator.is_encoder_of(fitted.concepts):
+    if not fitted.brought and row.scored.simulated.simulator.is_encoder_of(fitted.concepts):
         found["simulated_by_explainer"] = True
     own = (row.scored.simulated.simulator.concepts, fitted.concepts)
     found["simulated_by"], found["explained_by"] = map(words_by, own)

@@ -98,8 +98,8 @@ def write_concepts(workdir: epath.Path, explained: Explained, rows: Sequence[Row
     last = {name: parts.pop(name) for name in LAST if name in parts}
     parts |= last
     explanations = explained.explanations
-    longest = max([1, *explanations.lengths])
-    neurons, slots = np.nonzero(np.arange(longest) < explanations.lengths[:, None])
+    longest = max([1, *explanations.terms])
+    neurons, slots = np.nonzero(np.arange(longest) < explanations.terms[:, None])
     places = list(zip(neurons.tolist(), slots.tolist(), strict=True))
     frame = {
         "unit": explanations.units[neurons],

@@ -111,6 +111,7 @@ def _means(members: np.ndarray, values: np.ndarray, counts: np.ndarray) -> np.nd
     return np.clip(sums / np.maximum(counts, 1)[:, None], 0.0, 1.0)
 
 
+@checks_input
 def images_of_bins(
     activations: Real[Array, " images"], bins: Bins, n: int
 ) -> Int64[np.ndarray, "bins n"]:
@@ -168,16 +169,16 @@ def descending(activations: Any) -> Int64[np.ndarray, " images"]:
 
 
 @checks_input
-def as_column(x: Any, name: str) -> Float64[np.ndarray, " images"]:
-    """Returns one number an image as float64, of any array or list.
+def as_column(x: Any, name: str, axis: str = "images") -> Float64[np.ndarray, " values"]:
+    """Returns one number an image (or neuron, by `axis`) as float64, of any array or list.
 
     Raises:
       ValueError: another shape, no number, or one that is not finite.
     """
     values = np.asarray(x)
     if values.ndim != 1 or values.size == 0:
+        one = f": give one neuron's column, such as {name}[:, 3]" if axis == "images" else ""
         raise ValueError(
-            f"{name} must be a non-empty array of shape (images,), got shape {values.shape}: "
-            "give one neuron's column, such as activations[:, 3]."
+            f"{name} must be a non-empty array of shape ({axis},), got shape {values.shape}{one}."
         )
-    return check_matrix(values[:, None], name)[:, 0].astype(np.float64)
+    return check_matrix(values[:, None], name, (axis, "columns"))[:, 0].astype(np.float64)

@@ -17,9 +17,9 @@ all neurons are there for every tile, Σ_k takes no second pass; Σ_c takes one 
 cosines are made twice. cos_cubed reads all images, in blocks.
 
 **Numbers.** log(1 + p(S − 1) + ε) is log(1 − p + ε), the same for all neurons and concepts, plus
-log(1 + S p/(1 − p + ε)), which is computed; one logarithm is taken of the product of five. Where one
-neuron outweighs all others for a concept, λ = 1 gives log K less a number that float32 could not
-hold beside it. So scores are kept, and compared, without λ log K.
+log(1 + S p/(1 − p + ε)), which is computed; one logarithm is taken of the product of five. Where
+one neuron outweighs all others for a concept, λ = 1 gives log K less a number that float32 could
+not hold beside it. So scores are kept, and compared, without λ log K.
 """
 
 from __future__ import annotations
@@ -257,9 +257,11 @@ def _likelihood(shares, places, floor, slope):
 def _discounted(likelihood, discount, n_neurons):
     number = jnp.arange(likelihood.shape[0])[:, None]
     real = jnp.where(number < n_neurons, likelihood, -jnp.inf)
-    most = jnp.max(real, axis=0)
-    others = jnp.where(number == jnp.argmax(real, axis=0), 0.0, jnp.exp(real - most))
-    return likelihood - discount * most - discount * jnp.log1p(jnp.sum(others, axis=0))
+    most = jnp.max(real, axis=0, keepdims=True)
+    largest = number == jnp.argmax(real, axis=0, keepdims=True)
+    others = jnp.where(largest, 0.0, jnp.exp(real - most))
+    others = jnp.log1p(jnp.sum(others, axis=0, keepdims=True))
+    return likelihood - discount * most - discount * others
 
 
 def _reordered(top: Top, cosines, columns, images):

@@ -314,7 +314,32 @@ def test_bad_input_is_named(change, message):
         counterfactual(**{**GOOD, **change})
 
 
-def test_a_formula_has_no_column():
-    row = Explanation(0, ("dog AND cat",), (1.0,), 0.0, None, "", "formula")
-    with pytest.raises(ValueError, match="formula"):
-        counterfactual(Explanations((row,)), *np.ones((2, 5, 1)), *np.ones((2, 5, 4)), NAMES)
+def formula(text):
+    return Explanation(0, (text,), (1.0,), 0.0, None, "", "formula")
+
+
+def test_a_formula_changes_as_its_probability_does():
+    """Beside a table that holds its column under another name."""
+    rng = np.random.default_rng(0)
+    probs = rng.integers(0, 2, (2, 40, 4)).astype(float)
+    product = probs[..., 0] * (1 - probs[..., 3])
+    activations = product[..., None] + 0.01 * rng.normal(size=(2, 40, 1))
+    got = counterfactual(
+        Explanations((formula("dog AND NOT cat"),)), *activations, *probs, NAMES, min_pairs=5
+    )
+    other = counterfactual(
+        table({"both": 1}), *activations, *product[..., None], ["both"], min_pairs=5
+    )
+    assert got.judged.all() and got.agreement.value > 0.95
+    for name, values in other.columns.items():
+        np.testing.assert_array_equal(got.columns[name], values)
+    assert got.concept_frame()["concept"].tolist() == ["dog AND NOT cat"]
+    assert got.concept_frame()["n_pairs"].tolist() == other.concept_frame()["n_pairs"].tolist()
+
+
+@pytest.mark.parametrize("text, message", [("dog AND bird", "'bird'"), ("dog AND", "ends where")])
+def test_a_formula_that_cannot_be_made_is_refused(text, message):
+    with pytest.raises(ValueError, match=f"neuron 0 is explained by the formula .*{message}"):
+        counterfactual(
+            Explanations((formula(text),)), *np.ones((2, 5, 1)), *np.ones((2, 5, 4)), NAMES
+        )

@@ -25,12 +25,12 @@ def test_is_a_sequence():
     assert len(TABLE) == 5 and TABLE[0] is SKI and list(TABLE)[:2] == [SKI, PLAIN]
     assert TABLE[-1] is FORMULA and TABLE[np.int64(1)] is PLAIN and SKI in TABLE
     assert TABLE.units.tolist() == [136, 137, 138, 9, 10]
-    assert TABLE.lengths.tolist() == [2, 0, 3, 1, 1]
+    assert TABLE.lengths.tolist() == [2, 0, 3, 1, 2] and TABLE.terms.tolist() == [2, 0, 3, 1, 1]
     assert TABLE.flags.tolist() == ["", "unexplained", "", "", ""]
 
 
 def test_concepts_are_what_a_simulator_must_know():
-    used = ("snowmobile", "ski", 'a "quoted", word', "0", "zwölf", "a dog")
+    used = ("snowmobile", "ski", 'a "quoted", word', "0", "zwölf", "a dog", "dog", "water")
     assert TABLE.concepts == used and FORMULA.concepts[0] not in TABLE.concepts
 
 

@@ -89,7 +89,7 @@ def test_images_of_ranks():
     [
         ((np.zeros((2, 2)),), "got shape (2, 2): give one neuron's column"),
         (([],), "got shape (0,)"),
-        (([1.0, np.nan],), "activations must be finite, got nan at image 1"),
+        (([1.0, np.nan],), "activations must be finite, got nan at image 1, column 0"),
         ((A, HOLDS[:5]), "same images, got 6 and 5 rows"),
         ((A, HOLDS * 2.0), "labels or probabilities from 0 to 1, got 2 at image 0, concept 0"),
         ((A, HOLDS, 0), "n_bins must be an integer of at least 1, got 0"),
