@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,17 +31,21 @@ from jaxle.pipeline.report_records import (
 from jaxle.pipeline.workdir import REPORT
 from jaxle.report import overview, sprites
 from jaxle.report.details import details, rows_shown
-from jaxle.report.pages import write_bulk, write_pages
-from jaxle.report.shards import numbers, write_shard
+from jaxle.report.pages import write_pages
+from jaxle.report.shards import Shards, copy_shard, numbers, write_shard
 
-PARTIAL, PICTURES = ".report.partial", "pictures.json"
+PARTIAL, PICTURES, AGAINST = ".report.partial", "pictures.json", "against"
 PER_SHARD = 16  # neurons
 POINTS = 160  # of a scatter
 MEGABYTE = 1 << 20
 
 
-def write_report(run: FinishedRun) -> epath.Path:
+def write_report(run: FinishedRun, against: FinishedRun | None = None) -> epath.Path:
     """Writes the report of a run, and returns its folder; an earlier report is replaced whole.
+
+    Args:
+      run: the run.
+      against: another, whose tables stand beside it under Compare.
 
     Raises:
       ValueError: the run kept no arrays for it, or its images are gone and pictures are wanted.
@@ -52,25 +56,35 @@ def write_report(run: FinishedRun) -> epath.Path:
     layers = layer_arrays(run)
     facts, used = report_facts(run, layers), _pictures_used(layers)
     facts["pictures"] = _write_pictures(run, used, folder, partial)
+    facts["against"] = against is not None
     words = {name: i for i, name in enumerate(facts["words"])}
     near, number = alike_by_method(run, layers), {row: i for i, row in enumerate(used)}
     scattered = np.unique(np.linspace(0, len(run.split.test) - 1, POINTS).round().astype(int))
-    bulk: dict[str, Any] = {"run": facts, "layers": [], "neurons": []}
-    for place, layer in enumerate(layers):
-        top = layer.pictures.by_rank[:, 0, : overview.TOP].tolist()
-        table = overview.layer_table(layer.explanations, layer.scores, layer.pictures.real, words)
-        table["top"] = [[number[row] for row in own if row in number] for own in top]
-        write_shard(partial, f"layers/{place}", table)
-        beside = beside_of(run, layer, near)
-        pages = details(layer.pictures, layer.entries, beside, number.__getitem__, scattered)
-        bulk["layers"].append(table)
-        bulk["neurons"].append(_write_neurons(partial, place, pages))
-    bulk["map"] = {method: numbers(found.place) for method, found in near.items()}
-    bulk["images"] = [run.names[run.split.test[row]] for row in used]
-    for name in ("map", "images", "run"):
-        write_shard(partial, name, bulk[name])
-    write_bulk(partial, bulk)
+    with Shards(partial) as shards:
+        shards.write("run", facts)
+        shards.write("images", [run.names[run.split.test[row]] for row in used])
+        shards.write("map", {method: numbers(found.place) for method, found in near.items()})
+        for place, layer in enumerate(layers):
+            top = layer.pictures.by_rank[:, 0, : overview.TOP].tolist()
+            table = overview.layer_table(
+                layer.explanations, layer.scores, layer.pictures.real, words
+            )
+            table["top"] = [[number[row] for row in own if row in number] for own in top]
+            shards.write(f"layers/{place}", table)
+            beside = beside_of(run, layer, near)
+            pages = details(layer.pictures, layer.entries, beside, number.__getitem__, scattered)
+            for shard in itertools.count():
+                own = list(itertools.islice(pages, PER_SHARD))
+                if not own:
+                    break
+                shards.write(f"neurons/{place}/{shard}", own)
     write_pages(partial, facts["name"], facts["lines"])
+    if against is not None:
+        _copy_tables(against, partial / AGAINST)
+    if facts["pictures"]["stored"] and not (partial / PICTURES).exists():
+        for name in (PICTURES, *sprites.FOLDERS):  # those of the earlier report
+            if (folder / name).exists():
+                (folder / name).rename(partial / name)
     if folder.exists():
         folder.rmtree()
     partial.rename(folder)
@@ -82,18 +96,14 @@ def write_timing(workdir: epath.Path, timing: Mapping[str, Any]) -> None:
     write_shard(workdir / REPORT, "timing", timing)
 
 
-def _write_neurons(
-    folder: epath.Path, layer: int, pages: Iterator[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """Writes a layer's pages in shards, and returns all of them."""
-    whole = []
-    for shard in itertools.count():
-        own = list(itertools.islice(pages, PER_SHARD))
-        if not own:
-            return whole
-        write_shard(folder, f"neurons/{layer}/{shard}", own)
-        whole += own
-    raise AssertionError("count does not end")
+def _copy_tables(other: FinishedRun, folder: epath.Path) -> None:
+    """Copies the tables of another run's report, which is made where there is none."""
+    report = other.workdir / REPORT
+    if not (report / "index.html").exists():
+        write_report(other)
+    names = ["run", *(f"layers/{place}" for place in range(len(other.taps)))]
+    for name in names:
+        copy_shard(report, folder, name)
 
 
 def _pictures_used(layers: Sequence[LayerArrays]) -> list[int]:
@@ -112,7 +122,7 @@ def _pictures_used(layers: Sequence[LayerArrays]) -> list[int]:
 def _write_pictures(
     run: FinishedRun, used: Sequence[int], folder: epath.Path, partial: epath.Path
 ) -> dict[str, Any]:
-    """Writes the pictures that the config asks for; those of an earlier report are kept.
+    """Writes the pictures that the config asks for, or finds them in an earlier report.
 
     Args:
       run: the run.
@@ -129,10 +139,6 @@ def _write_pictures(
     if (folder / PICTURES).exists():
         before = json.loads((folder / PICTURES).read_text())
         if before["key"] == key:
-            partial.mkdir(parents=True)
-            for name in (PICTURES, *sprites.FOLDERS):
-                if (folder / name).exists():
-                    (folder / name).rename(partial / name)
             return before["facts"]
 
     def picture(number: int) -> np.ndarray:

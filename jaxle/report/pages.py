@@ -10,10 +10,7 @@ each a few functions on the object `jaxle`, since a browser loads neither module
 
 from __future__ import annotations
 
-import gzip
-import json
 from importlib.resources import files
-from typing import Any
 
 from etils import epath
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -34,7 +31,6 @@ SCRIPTS = (
 )
 STYLES = ("style.css",)
 ASSETS = "assets"
-BULK = "report.json.gz"
 
 
 def write_pages(folder: epath.Path, title: str, lines: list[str]) -> None:
@@ -58,10 +54,3 @@ def write_pages(folder: epath.Path, title: str, lines: list[str]) -> None:
     page = environment.get_template("report.html")
     html = page.render(title=title, lines=lines, scripts=SCRIPTS, styles=STYLES, folder=ASSETS)
     artifacts.write_text(folder / "index.html", html)
-
-
-def write_bulk(folder: epath.Path, value: Any) -> None:
-    """Writes report.json.gz: everything that the data scripts hold, in one file."""
-    content = json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
-    packed = gzip.compress(content, compresslevel=6, mtime=0)
-    artifacts.write_file(folder / BULK, lambda file: file.write(packed))

@@ -8,6 +8,7 @@ in which `<`, `>` and `&` are escaped too, so that no name can end a script or b
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import Any
 
@@ -19,6 +20,7 @@ from jaxle import artifacts
 
 DIGITS = 6  # of numbers that a file of the run holds as well
 DRAWN = 4  # of numbers that are drawn only
+BULK = "report.jsonl.gz"
 _ESCAPED = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
@@ -36,6 +38,42 @@ def to_script(name: str, value: Any) -> str:
     for character, escape in _ESCAPED.items():
         text = text.replace(character, escape)
     return f"jaxle.receive({json.dumps(name)},{text});\n"
+
+
+class Shards:
+    """Writes data scripts, and the same values into one file as they come.
+
+    That file is report.jsonl.gz: a line `{"name": …, "value": …}` a script, for whoever reads a
+    report by program.
+
+    Args:
+      folder: of the report.
+    """
+
+    def __init__(self, folder: epath.Path):
+        self._folder = folder
+
+    def __enter__(self) -> Shards:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._file = (self._folder / BULK).open("wb")
+        self._bulk = gzip.GzipFile("", "wb", 6, self._file, mtime=0)
+        return self
+
+    def write(self, name: str, value: Any) -> None:
+        """Writes data/<name>.js, and a line of the bulk file."""
+        write_shard(self._folder, name, value)
+        line = json.dumps({"name": name, "value": value}, separators=(",", ":"), allow_nan=False)
+        self._bulk.write(line.encode("ascii") + b"\n")
+
+    def __exit__(self, *failure: object) -> None:
+        self._bulk.close()
+        self._file.close()
+
+
+def copy_shard(source: epath.Path, folder: epath.Path, name: str) -> None:
+    """Copies a data script from one report to another."""
+    text = (source / "data" / f"{name}.js").read_text()
+    artifacts.write_text(folder / "data" / f"{name}.js", text)
 
 
 def write_shard(folder: epath.Path, name: str, value: Any) -> None:
