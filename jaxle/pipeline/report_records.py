@@ -77,7 +77,7 @@ def report_facts(run: FinishedRun, layers: Sequence[LayerArrays]) -> dict[str, A
     held, names = columns(run.config), run.report_arrays
     return {
         "format": FORMAT,
-        "name": run.workdir.name,
+        "name": f"{run.config.target.model} on {run.config.data.source}",
         "summary": run.summary,
         "config": run.settings,
         "tables": run.index["tables"],

@@ -8,7 +8,6 @@ the same command resumes, and a changed setting redoes what reads it and nothing
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 from etils import epath
@@ -25,7 +24,7 @@ from jaxle.pipeline.counterfactual import counterfactual_all, kind_records, with
 from jaxle.pipeline.encoders import calibrate_all
 from jaxle.pipeline.explain import explain_all
 from jaxle.pipeline.fit import fit_all
-from jaxle.pipeline.index import write_index
+from jaxle.pipeline.index import index_arrays, write_index
 from jaxle.pipeline.inputs import TRAINED, open_inputs
 from jaxle.pipeline.intervene import impact_all
 from jaxle.pipeline.journal import Journal
@@ -147,8 +146,8 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh) -> None:
         "results": results,
     }
     artifacts.write_json(workdir / "summary.json", summary)
-    index = functools.partial(write_index, workdir, config, inputs.images, labelled, probed, fitted)
-    index(None)
+    arrays = index_arrays(labelled, probed, fitted)
+    write_index(workdir, config, inputs.images, arrays)
     for line in listing.lines(listed(rows), summary, config.report.listing):
         print(line)
     if last == "score":
@@ -157,7 +156,8 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh) -> None:
 
     # --- report: pages that open from disk ------------------------------------------------------
     with journal.stage("report"):
-        index(make_report_arrays(cache, inputs, rows, calibrated, config))
+        arrays["report"] = make_report_arrays(cache, inputs, rows, calibrated, config)
+        write_index(workdir, config, inputs.images, arrays)
         page = write_report(load_run(workdir)) / "index.html"
     write_timing(workdir, close(workdir, journal))
     print(f"Report: {page}")
