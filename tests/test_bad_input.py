@@ -242,7 +242,7 @@ REFUSED = [
     (simulate(names=["x", "b", "c"]), "the simulator lacks 1 concepts that the explanations use"),
     (simulate(names="abc"), "concepts must be a list of names, got str"),
     (simulate(names=[None, "b", "c"]), "concepts must be named by text, got None"),
-    (explain(search=np.inf), "search must name an explainer (greedy, top_k, preconditioned), got"),
+    (explain(search=np.inf), "search must name an explainer (greedy, top_k, preconditioned"),
     (simulate(names=None), "concepts must name the columns of concept_probs, got None"),
     (simulate(TABLE, 2 * P), "concept_probs must be probabilities from 0 to 1, got"),
     (simulate(TABLE, P, NAMES, [0.5]), "index must be image numbers, or a mask of 40 bools, got"),

@@ -1,7 +1,7 @@
 """Explainers: from a layer's activations to explanations, each method one row of a table."""
 
 from jaxle.arrays import checks_input
-from jaxle.explainers import clip_dissect, linear, preconditioned, published
+from jaxle.explainers import clip_dissect, invert, linear, preconditioned, published
 from jaxle.explainers.protocol import Explainer, Problem
 from jaxle.options import suggest
 from jaxle.references import is_reference, load_reference
@@ -26,6 +26,11 @@ EXPLAINERS: dict[str, Explainer] = {
         clip_dissect.explain,
         "CLIP-Dissect: the text that fits the most activating images",
         needs=("cosines",),
+    ),
+    "invert": Explainer(
+        invert.Invert,
+        invert.explain,
+        "INVERT: the formula over labels that separates high activations from low, by AUROC",
     ),
     "published": Explainer(
         published.Published,

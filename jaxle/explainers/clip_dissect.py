@@ -3,8 +3,8 @@
     score of concept c for neuron k: how well cosines of c with the images fit k's activations
     description = the concept of largest score               (`solve.similarity`, four scores)
 
-The method of Oikarinen & Weng, CLIP-Dissect, ICLR 2023 (arXiv 2204.10965), written anew; method.md
-§12. Deliberate differences from the authors' code:
+The method of Oikarinen & Weng, CLIP-Dissect, ICLR 2023 (arXiv 2204.10965), written anew
+(docs/methods.md). Deliberate differences from the authors' code:
 
 * The images are those of train and val: test images score, and are not read. The paper reads all.
 * Of images of equal activation, and of concepts of equal score, the first counts, so that a run

@@ -117,7 +117,7 @@ def _count(axes: Axes, edges: np.ndarray, bins: Bins) -> None:
     how: dict[str, Any] = style.font(style.SMALL - 0.5, style.FAINT) | {"va": "bottom"}
     how["transform"] = axes.get_xaxis_transform()
     for left, right, n in zip(edges[:-1], edges[1:], bins.counts.tolist(), strict=True):
-        text = str(n) if n < 10_000 else f"{n / 1000:.0f}k"
+        text = str(n) if n < 1000 else f"{n / 1000:.{1 if n < 9950 else 0}f}k"
         axes.text((left + right) / 2, 1.04, text, ha="center", **how)
     axes.text(edges[0], 1.04, "n = ", ha="right", **how)
     for edge in edges[1:-1]:

@@ -132,39 +132,44 @@ def _draw(
             f"images and activations must describe the same images, got {len(images)} "
             f"and {len(real)}."
         )
+    captions = [(real, style.INK)] + ([] if other is None else [(other, style.BLUE)])
+    digits = _digits(np.concatenate([values for values, _ in captions]))
     n_columns, n_rows = numbers.shape
     across = n_columns * (1 + _GAP) - _GAP
     if axes is not None:
         width = axes.bbox.width / axes.figure.dpi
-    line = style.LINE * style.SMALL / 72 / (width / across)  # of text, in the axes' unit
+    side = 72 * width / across  # points
+    line = style.LINE * style.SMALL / side  # of text, in the axes' unit
     step, head = 1 + _GAP + line, line * len(heads[0])
     height = head + n_rows * step + (line if other is not None else 0)
     if axes is None:
-        axes = style.new_axes(width, width * height / across, title)
+        axes = style.new_axes(width, width * height / across, title, 1)
     axes.set(xlim=(0, across), ylim=(height, 0), aspect="equal")
     axes.set_axis_off()
-    style.heading(axes, title)
+    style.heading(axes, title, share=1)
+    size = _size(side, max(len(text) for lines in heads for text in lines))
     for i, lines in enumerate(heads):
         for j, text in enumerate(lines):
-            how = style.font(style.SMALL, style.FAINT if j else style.INK)
+            how = style.font(size, style.FAINT if j else style.INK)
             axes.text(i * (1 + _GAP) + 0.5, (j + 0.5) * line, text, **_MIDDLE, **how)
-    digits = _digits(real if other is None else np.concatenate([real, other]))
+    longest = max(
+        len(style.number(x, digits)) for values, _ in captions for x in values[numbers].flat
+    )
+    size = _size(side, len(captions) * (longest + 1))
     for (i, j), number in np.ndenumerate(numbers):
         if number == NO_IMAGE:
             continue
         left, top = i * (1 + _GAP), head + j * step
         _show(axes, picture(images[int(number)]), left, top)
-        captions = [(real, style.INK)] + ([] if other is None else [(other, style.BLUE)])
         for k, (values, colour) in enumerate(captions):
             x, text = left + (k + 0.5) / len(captions), style.number(float(values[number]), digits)
-            axes.text(x, top + 1 + 0.45 * line, text, **_MIDDLE, **style.font(style.SMALL, colour))
+            axes.text(x, top + 1 + 0.45 * line, text, **_MIDDLE, **style.font(size, colour))
     if other is not None:
-        first = axes.text(
-            0, height - 0.4 * line, "real activation", va="center", **style.font(style.SMALL)
-        )
+        y, how = height - 0.4 * line, {"va": "center"}
+        first = axes.text(0, y, "real activation", **how, **style.font(style.SMALL))
         axes.annotate(
             "simulated activation", (1, 0.5), (8, 0), first, "offset points",
-            va="center", **style.font(style.SMALL, style.BLUE),
+            **how, **style.font(style.SMALL, style.BLUE),
         )  # fmt: skip
     return axes.figure.get_figure(root=True)
 
@@ -213,9 +218,17 @@ def _range(low: float, high: float, digits: int) -> str:
 
 
 def _digits(values: np.ndarray) -> int:
-    """Decimals of numbers of this size: three figures of the largest."""
+    """Decimals for numbers up to the largest of these: two or three of its figures."""
     largest = float(np.abs(values).max())
-    return int(np.clip(2 - np.floor(np.log10(largest)), 0, 6)) if largest > 0 else 1
+    if largest == 0:
+        return 1
+    power = int(np.floor(np.log10(largest)))
+    return max(2 - power, 0) if power >= 0 else min(1 - power, 6)
+
+
+def _size(room: float, longest: int) -> float:
+    """The font size at which the longest of some texts fits, in points as `room`."""
+    return min(style.SMALL, room / (style.WIDTH * longest))
 
 
 def _at_least_one(name: str, n: int) -> int:

@@ -4,7 +4,8 @@
          ├─> where neurons were ablated ───> correlation against ablation
          └─> summary ──────────────────────> scores.tex
 
-Neurons are shown on the test images, which their explanations have not seen.
+Neurons are shown on the test images, which their explanations have not seen. What an explanation
+simulates there is computed from the concept values of its own explainer.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def correlation_ablation(
     left = line.pearson >= 0  # where the fewest neurons are
     how = {"ha": "left" if left else "right", "va": "top", "transform": axes.transAxes}
     for y, text, colour in (
-        (0.98, f"r = {line.pearson:.2f}", style.VERMILLION),
+        (0.98, f"r = {style.number(line.pearson, 2)}", style.VERMILLION),
         (0.90, f"{len(x):,} neuron{'s' * (len(x) != 1)}", style.FAINT),
     ):
         axes.text(0.03 if left else 0.97, y, text, **how, **style.font(style.BODY, colour))

@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import io
 import re
-import textwrap
 import threading
 import unicodedata
 from collections.abc import Iterator
@@ -34,11 +33,11 @@ else:  # matplotlib is imported where it is used
 
 COLUMN, PAGE = 3.25, 6.75  # inches: a column and both columns of a two-column paper
 BODY, SMALL = 7.0, 6.0  # points
-LINE = 1.4  # height of a line of text, of its size
+LINE, WIDTH = 1.4, 0.6  # height of a line of text, width of a character on average; of its size
 INK, FAINT, EMPTY = "#1a1a1a", "#6b6b6b", "#e4e4e4"  # text; text beside it; nothing to show
 BLUE, VERMILLION = "#0072B2", "#D55E00"
 PALETTE = (BLUE, "#E69F00", "#009E73", "#CC79A7", "#56B4E9", VERMILLION, "#F0E442")
-LONGEST = 28  # characters of a name
+LONGEST = 22  # characters of a name
 # DejaVu comes with matplotlib; of the others, those that are installed are asked for what it lacks
 FAMILIES = (
     "DejaVu Sans",
@@ -52,6 +51,7 @@ FAMILIES = (
     "WenQuanYi Zen Hei",
     "Arial Unicode MS",
 )
+MOST_LINES, SHARE = 3, 0.8  # of a title; of a figure's width that it may take
 MISSING, NO_BREAK = "□", "\N{NO-BREAK SPACE}"
 _SETTINGS = {
     "svg.hashsalt": "jaxle",  # ids in the file depend on what is drawn alone
@@ -61,12 +61,12 @@ _SETTINGS = {
 _LOCK = threading.Lock()  # of matplotlib's settings, which are global
 
 
-def new_axes(width: float, height: float, title: str = "") -> Axes:
+def new_axes(width: float, height: float, title: str = "", share: float = SHARE) -> Axes:
     """Returns empty axes in a figure of their own.
 
     Args:
       width, height: in inches, without the title.
-      title: for which room is left above, two lines where it is long.
+      title, share: of `heading`, for which room is left above.
 
     Raises:
       ImportError: matplotlib is needed and absent; the extra is named.
@@ -78,8 +78,7 @@ def new_axes(width: float, height: float, title: str = "") -> Axes:
             "figures need matplotlib: install the extra (pip install 'jaxle[plots]')."
         ) from error
     if title:
-        n_lines = 1 + (len(title) * 0.55 * BODY / 72 > width)
-        height += (4 + n_lines * LINE * BODY) / 72
+        height += (4 + len(_lines(title, 72 * share * width)) * LINE * BODY) / 72
     figure = Figure((width, height), facecolor="white", layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)  # pyright: ignore
     # IPython shows a figure of its own accord only after an import of pyplot
@@ -123,18 +122,46 @@ def label(axes: Axes, x: str, y: str) -> None:
     axes.set_ylabel(y, labelpad=2, **font())
 
 
-def heading(axes: Axes, title: str, above: float = 0) -> None:
-    """Writes a title, untrusted names included, above the axes, on two lines at most.
+def heading(axes: Axes, title: str, above: float = 0, share: float = SHARE) -> None:
+    """Writes a title, untrusted names included, above the axes, on three lines at most.
 
     Args:
       axes: where.
       title: any text; "" writes nothing.
       above: points between axes and title that are taken.
+      share: of the figure's width, in which a line has room where the axes are alone in it.
     """
     if title:
-        width = 1.1 * axes.bbox.width / axes.figure.dpi * 72 / (0.55 * BODY)  # characters
-        lines = textwrap.wrap(drawable(title, 300), int(width), max_lines=2, placeholder=" …")
-        axes.set_title("\n".join(lines), loc="left", pad=4 + above, linespacing=LINE, **font())
+        # before its layout, the only axes of a figure have 0.775 of its width
+        room = share / 0.775 * axes.bbox.width / axes.figure.dpi * 72
+        text = "\n".join(_lines(title, room))
+        axes.set_title(text, loc="left", pad=4 + above, linespacing=LINE, **font())
+
+
+def _lines(title: str, room: float) -> list[str]:
+    """A title in lines of at most `room` points, three at most, broken at spaces."""
+    lines, words = [""], drawable(title, 300).split(" ")
+    for word in words:
+        if (width := _width(word)) > room:
+            word = word[: max(1, int(len(word) * room / width) - 1)] + "…"
+        longer = f"{lines[-1]} {word}".lstrip()
+        if not lines[-1] or _width(longer) <= room:
+            lines[-1] = longer
+        elif len(lines) < MOST_LINES:
+            lines.append(word)
+        else:
+            lines[-1] += " …"
+            break
+    return lines
+
+
+def _width(text: str) -> float:
+    """Points that text takes in the first font, at the size of `BODY`."""
+    from matplotlib import font_manager
+
+    face = font_manager.get_font(font_manager.findfont(families()[0]))
+    face.set_size(BODY, 72)
+    return sum(face.load_char(ord(c)).linearHoriAdvance for c in text) / 2**16
 
 
 def number(value: float, digits: int) -> str:

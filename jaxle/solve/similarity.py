@@ -9,7 +9,7 @@
                   q' = the same activations in the order in which the cosines put the T images
     cos_cubed     score = cosine over images of (q − mean q)³ and (cos − mean cos)³
 
-Equations: Oikarinen & Weng, CLIP-Dissect, ICLR 2023 (arXiv 2204.10965), and method.md §12.
+Equations: Oikarinen & Weng, CLIP-Dissect, ICLR 2023 (arXiv 2204.10965), and docs/methods.md.
 
 **Memory.** Of images × concepts no more is held than a tile of concepts, for the U images that are
 among the T of any neuron; of neurons × concepts the same tile. A tile has about `TILE_BYTES`. Since

@@ -1,5 +1,5 @@
-"""CLIP-Dissect against a plain reading of method.md §12 in float64 NumPy, one neuron and one image
-at a time; its promises; and what it refuses."""
+"""CLIP-Dissect against a plain reading of docs/methods.md in float64 NumPy, one neuron and one
+image at a time; its promises; and what it refuses."""
 
 import dataclasses
 

@@ -116,7 +116,7 @@ def test_encoders_are_read_where_they_stand():
         (
             {"methods": {"label": {**GREEDY, "explainer": "gredy"}}},
             "unknown explainer 'gredy': did you mean 'greedy'? "
-            "(valid: greedy, top_k, preconditioned)",
+            "(valid: greedy, top_k, preconditioned, ",
         ),
         (
             {"methods": {"label": {**GREEDY, "exchanges": 3}}},

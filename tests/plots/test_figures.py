@@ -79,7 +79,7 @@ def test_names_are_text_and_never_markup(tmp_path):
     jaxle.plots.image_grid_by_bin(np.zeros((n, 2, 2), np.uint8), np.arange(n), title=UNTRUSTED[1])
     assert all(not text.get_parse_math() for axes in figure.axes for text in axes.texts)
     assert style.drawable("a\n b\u202e\0\a") == "a b" and style.drawable("\U0010fffd") == "□"
-    assert style.drawable("x" * 300) == "x" * 27 + "…"
+    assert style.drawable("x" * 300) == "x" * 21 + "…"
 
 
 def test_the_grid_reads_only_what_it_draws_and_says_both_activations():
@@ -198,3 +198,14 @@ def test_refusals(call, says):
     with pytest.raises(ValueError) as error:
         call()
     assert says in str(error.value)
+
+
+def test_a_long_title_stands_on_up_to_three_lines_and_the_figure_grows():
+    short, long = (
+        jaxle.plots.area_chart(A, HOLDS, ["dog", "cat"], title=t) for t in ("a", "word " * 60)
+    )
+    lines = long.axes[0].get_title(loc="left").splitlines()
+    assert len(lines) == 3 and lines[-1].endswith(" …")
+    assert long.get_figheight() > short.get_figheight() + 0.2
+    one = jaxle.plots.area_chart(A, HOLDS, ["dog", "cat"], title="m" * 300).axes[0]
+    assert 20 < len(one.get_title(loc="left")) < 40
