@@ -24,7 +24,8 @@ from jaxle.pipeline.reading import read_config
 from jaxle.pipeline.run import run
 
 ROOT = Path(__file__).resolve().parent.parent
-CLOCK = ("timing.json", "metrics.jsonl", "timing.js")  # all that depends on when and how fast a run was
+# all that depends on when and how fast a run was
+CLOCK = ("timing.json", "metrics.jsonl", "timing.js")
 SCORED = STAGES[: STAGES.index("report")]  # without the report
 # explanations and correlations only, of a layer of 16 neurons on few images
 QUICK = {
