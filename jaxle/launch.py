@@ -2,8 +2,9 @@
 
     python -m jaxle.launch --config FILE[:variant] [--config.a.b=value …] [--stages=probe,fit,…]
 
-The console script `jaxle` is the same. `jaxle label-sheet RUN …` makes a sheet with which a person
-checks some explanations of a finished run (`pipeline/label_sheet.py`). Exit status:
+The console script `jaxle` is the same. Of a finished run, `jaxle report RUN` makes the report again
+(`pipeline/report_command.py`), and `jaxle label-sheet RUN …` a sheet with which a person checks
+some explanations (`pipeline/label_sheet.py`). Exit status:
 
     0    every requested stage is complete
     1    the machine refused: disk, rights, network, or an error in the code; the same resumes
@@ -93,6 +94,10 @@ def run() -> None:
         from jaxle.pipeline import label_sheet  # with SciPy's statistics, half a second to load
 
         sys.exit(label_sheet.main(sys.argv[2:]))
+    if sys.argv[1:2] == ["report"]:
+        from jaxle.pipeline import report_command
+
+        sys.exit(report_command.main(sys.argv[2:]))
     if __name__ != "__main__" and {"--help", "-help", "-h"} & set(sys.argv[1:]):
         print(__doc__)  # absl would look for the flags of the console script
         print(flags.FLAGS.module_help(__name__))

@@ -24,7 +24,9 @@ from jaxle.pipeline.reading import read_config
 from jaxle.pipeline.run import run
 
 ROOT = Path(__file__).resolve().parent.parent
-CLOCK = ("timing.json", "metrics.jsonl")  # all that depends on when and how fast a run was
+# all that depends on when and how fast a run was
+CLOCK = ("timing.json", "metrics.jsonl", "timing.js")
+SCORED = STAGES[: STAGES.index("report")]  # without the report
 # explanations and correlations only, of a layer of 16 neurons on few images
 QUICK = {
     "data.limit": 80,
@@ -56,7 +58,7 @@ def settings(workdir: Path, fields: Mapping[str, Any] | None = None) -> Config:
     return dataclasses.replace(config, workdir=str(workdir))
 
 
-def quick(workdir: Path, fields: Mapping[str, Any] | None = None, stages=STAGES) -> dict[str, Any]:
+def quick(workdir: Path, fields: Mapping[str, Any] | None = None, stages=SCORED) -> dict[str, Any]:
     """Runs such settings in this process, on one device; returns summary.json, {} before it."""
     run(settings(workdir, fields), stages, make_mesh(1))
     path = workdir / "summary.json"

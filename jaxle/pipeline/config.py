@@ -20,6 +20,7 @@ from jaxle.options import describe, option
 ABLATIONS = ("", "best", "reference")
 DTYPES = ("float32", "bfloat16")
 CONCEPTS = ("label", "siglip", "nonsense")
+IMAGES = ("all", "thumbnails", "none")
 
 
 @dataclass(frozen=True)
@@ -145,9 +146,16 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Report:
-    """What is shown at the end."""
+    """What is shown at the end: on the terminal, and in report/index.html."""
 
     listing: int = option(3, "best, median and worst neurons listed a layer; 0 = none", low=0)
+    images: str = option(
+        "thumbnails",
+        "all: thumbnails, and pictures of up to 512 pixels; none, where a licence forbids copies",
+        choices=IMAGES,
+    )
+    megabytes: int = option(500, "at most so many of pictures; then smaller and fewer", low=1)
+    maps: bool = option(True, "where a neuron responds in its pictures, for taps with positions")
 
 
 @dataclass(frozen=True)

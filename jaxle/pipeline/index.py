@@ -24,26 +24,34 @@ from jaxle.pipeline.workdir import RUN, run_key, table_paths
 
 
 def write_index(
-    workdir: epath.Path,
-    config: Config,
-    images: Images,
-    labelled: Labelled,
-    probed: Mapping[str, Probed],
-    fitted: Mapping[str, Fitted],
+    workdir: epath.Path, config: Config, images: Images, arrays: Mapping[str, Any]
 ) -> None:
-    """Writes run.json, once all tables are there."""
+    """Writes run.json, once all tables are there.
+
+    Args:
+      workdir: of the run.
+      config: of the run.
+      images: the probe images.
+      arrays: where arrays lie (`index_arrays`), with those of the report where there is one.
+    """
     tables = {
         path.relative_to(workdir).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in table_paths(workdir)
         if path.name not in (RUN, "timing.json")
     }
-    arrays = {
+    index = {"run": run_key(config), "images": images.key, "tables": tables, "arrays": arrays}
+    artifacts.write_json(workdir / RUN, index)
+
+
+def index_arrays(
+    labelled: Labelled, probed: Mapping[str, Probed], fitted: Mapping[str, Fitted]
+) -> dict[str, Any]:
+    """Returns where the labels, every network's activations and every method's concepts lie."""
+    return {
         "labels": f"{LABELS.name}-{labelled.key}",
         "networks": {name: f"{PROBE.name}-{probe.key}" for name, probe in probed.items()},
         "methods": {name: _matrix(own.concepts) for name, own in fitted.items()},
     }
-    index = {"run": run_key(config), "images": images.key, "tables": tables, "arrays": arrays}
-    artifacts.write_json(workdir / RUN, index)
 
 
 def _matrix(concepts: ConceptMatrix) -> dict[str, Any]:

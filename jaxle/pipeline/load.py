@@ -26,7 +26,7 @@ from jaxle.pipeline.inputs import GENERATED, TRAINED, Images, open_images
 from jaxle.pipeline.labels import label_matrix
 from jaxle.pipeline.probe import Labelled
 from jaxle.pipeline.reading import read_config
-from jaxle.pipeline.workdir import CACHE, CONFIG, RUN, SPLIT
+from jaxle.pipeline.workdir import CACHE, CONFIG, CONTROLS, RUN, SPLIT
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -76,6 +76,42 @@ class FinishedRun:
         with (self.workdir / "scores.csv").open() as file:
             return pd.read_csv(file, keep_default_na=False)
 
+    @functools.cached_property
+    def controls(self) -> pd.DataFrame | None:
+        """controls.csv, ρ on networks that learned nothing; None where the run had none."""
+        path = self.workdir / CONTROLS
+        if not path.exists():
+            return None
+        with path.open() as file:
+            return pd.read_csv(file, keep_default_na=False)
+
+    @functools.cached_property
+    def settings(self) -> dict[str, Any]:
+        """config.json."""
+        return json.loads((self.workdir / CONFIG).read_text())
+
+    @property
+    def report_arrays(self) -> Mapping[str, Any]:
+        """Where the arrays of the report lie, by name in the cache (`pipeline.index`).
+
+        Raises:
+          ValueError: the run ended before stage report.
+        """
+        found = self.index["arrays"].get("report")
+        if found is None:
+            raise ValueError(
+                f"the run in {self.workdir} kept nothing for a report: "
+                "run the same command again, with stage report."
+            )
+        return found
+
+    def scores_of(self, tap: str, method: str, simulator: str) -> pd.DataFrame:
+        """Returns the rows of scores.csv of one layer, method and simulator, a row a neuron."""
+        table = self.scores
+        wanted = {"tap": tap, "method": method, "simulator": simulator}
+        those = np.logical_and.reduce([table[name] == value for name, value in wanted.items()])
+        return table.loc[those].reset_index(drop=True)
+
     def activations(self, tap: str, network: str = TRAINED) -> Float[np.ndarray, "images neurons"]:
         """Returns a tap's activations on all probe images; a memory map where the run is local.
 
@@ -89,7 +125,7 @@ class FinishedRun:
         _one_of(tap, self.taps, "tap")
         networks = self.index["arrays"]["networks"]
         _one_of(network, networks, "network")
-        return self._stored(networks[network]).arrays[tap_name(tap)]
+        return self.stored(networks[network]).arrays[tap_name(tap)]
 
     def concept_matrix(self, method: str) -> ConceptRows:
         """Returns the probabilities that a method explains with: `concepts`, and `rows(index)`.
@@ -101,8 +137,8 @@ class FinishedRun:
         about = self.index["arrays"]["methods"][method]
         if "texts" not in about:
             return label_matrix(self._labelled, self.config.concepts).matrix
-        texts = self._stored(about["texts"])
-        images = self._stored(about["embeddings"]).arrays[EMBEDDINGS]
+        texts = self.stored(about["texts"])
+        images = self.stored(about["embeddings"]).arrays[EMBEDDINGS]
         scaled = (about["scale"], about["shift"])
         return ContrastiveConcepts.make(
             texts.facts["names"], images, texts.arrays["texts"], *scaled
@@ -151,14 +187,19 @@ class FinishedRun:
     @functools.cached_property
     def _labelled(self) -> Labelled:
         name = self.index["arrays"]["labels"]
-        stored = self._stored(name)
+        stored = self.stored(name)
         annotations = stored.arrays.get("annotations")
         if annotations is not None:
             annotations = (tuple(stored.facts["annotated"]), annotations)
         names = tuple(stored.facts["class_names"])
         return Labelled(name, names, stored.arrays.get("labels"), annotations)
 
-    def _stored(self, name: str) -> artifacts.Artifact:
+    def stored(self, name: str) -> artifacts.Artifact:
+        """Returns an array of the cache, by a name of run.json.
+
+        Raises:
+          ValueError: it is not there, or not whole.
+        """
         found = artifacts.read(self.workdir / CACHE / name)
         if found is None:
             raise ValueError(

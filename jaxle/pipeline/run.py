@@ -1,6 +1,6 @@
 """One run, read from top to bottom: each step takes records and returns one.
 
-    open → probe → fit → explain → simulate → score → write
+    open → probe → fit → explain → simulate → score → write → report
 
 A step's result lies in the cache under a key made of all that it was given (`pipeline.cache`), so
 the same command resumes, and a changed setting redoes what reads it and nothing else.
@@ -24,22 +24,25 @@ from jaxle.pipeline.counterfactual import counterfactual_all, kind_records, with
 from jaxle.pipeline.encoders import calibrate_all
 from jaxle.pipeline.explain import explain_all
 from jaxle.pipeline.fit import fit_all
-from jaxle.pipeline.index import write_index
+from jaxle.pipeline.index import index_arrays, write_index
 from jaxle.pipeline.inputs import TRAINED, open_inputs
 from jaxle.pipeline.intervene import impact_all
 from jaxle.pipeline.journal import Journal
 from jaxle.pipeline.layers import make_layers
+from jaxle.pipeline.load import load_run
 from jaxle.pipeline.monosemanticity import with_monosemanticity
 from jaxle.pipeline.notes import notes
 from jaxle.pipeline.pairs import open_pairs, probe_pairs
 from jaxle.pipeline.preflight import check_stages, check_words, wanted_classifier
 from jaxle.pipeline.probe import probe, read_labels
 from jaxle.pipeline.refits import refit_all
+from jaxle.pipeline.report import write_report, write_timing
+from jaxle.pipeline.report_arrays import make_report_arrays
 from jaxle.pipeline.rows import by_explained, listed, look_beside, make_rows, with_refits
 from jaxle.pipeline.score import score_all
 from jaxle.pipeline.simulate import able_all, simulate
 from jaxle.pipeline.summary import records, run_facts, top_impact
-from jaxle.pipeline.workdir import CACHE, close, open_workdir, write_split
+from jaxle.pipeline.workdir import CACHE, CONTROLS, close, open_workdir, write_split
 from jaxle.report import listing
 from jaxle.report.progress import say
 
@@ -79,7 +82,8 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh) -> None:
         if ends := class_ends(inputs.images.source):
             say(f"  {ends}")
     if last == "probe":
-        return close(workdir, journal)
+        close(workdir, journal)
+        return
 
     # --- fit: what the concepts alone decide, once for all layers ---------------------------------
     with journal.stage("fit"):
@@ -87,7 +91,8 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh) -> None:
         layers = make_layers(probed, partition, config.evaluation.refits, config.seed)
         fitted = fit_all(cache, matrices, layers, partition, config)
     if last == "fit":
-        return close(workdir, journal)
+        close(workdir, journal)
+        return
 
     # --- explain: every neuron of every layer, by every method ------------------------------------
     with journal.stage("explain"):
@@ -96,7 +101,8 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh) -> None:
             if entry.layer.kind == TRAINED:
                 tables.write_explanations(workdir, entry)
     if last == "explain":
-        return close(workdir, journal)
+        close(workdir, journal)
+        return
 
     # --- simulate: what each explanation predicts for val and test images -------------------------
     with journal.stage("simulate"):
@@ -107,7 +113,8 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh) -> None:
             for simulator in able[entry.fitted.key].simulators
         ]
     if last == "simulate":
-        return close(workdir, journal)
+        close(workdir, journal)
+        return
 
     # --- score: how far each explanation can be trusted -------------------------------------------
     with journal.stage("score"):
@@ -126,6 +133,7 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh) -> None:
         tables.write_explanations(workdir, entry, own)
         tables.write_concepts(workdir, entry, own)
     tables.write_scores(workdir / "scores.csv", rows)
+    tables.write_controls(workdir / CONTROLS, scored)
     tables.write_impact(workdir, impacts)
     results = records(rows, scored, config)
     summary = {
@@ -138,7 +146,18 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh) -> None:
         "results": results,
     }
     artifacts.write_json(workdir / "summary.json", summary)
-    write_index(workdir, config, inputs.images, labelled, probed, fitted)
+    arrays = index_arrays(labelled, probed, fitted)
+    write_index(workdir, config, inputs.images, arrays)
     for line in listing.lines(listed(rows), summary, config.report.listing):
         print(line)
-    close(workdir, journal)
+    if last == "score":
+        close(workdir, journal)
+        return
+
+    # --- report: pages that open from disk ------------------------------------------------------
+    with journal.stage("report"):
+        arrays["report"] = make_report_arrays(cache, inputs, rows, calibrated, config)
+        write_index(workdir, config, inputs.images, arrays)
+        page = write_report(load_run(workdir)) / "index.html"
+    write_timing(workdir, close(workdir, journal))
+    print(f"Report: {page}")

@@ -23,6 +23,7 @@ from jaxle.intervention.impact import BETAS
 from jaxle.pipeline.config import Config
 from jaxle.pipeline.explain import Explained
 from jaxle.pipeline.image_pass import tap_name
+from jaxle.pipeline.inputs import TRAINED
 from jaxle.pipeline.intervene import Impact
 from jaxle.pipeline.score import Scored
 
@@ -146,6 +147,21 @@ def write_impact(workdir: epath.Path, impacts: Sequence[Impact]) -> None:
         curves.append(pd.DataFrame({"tap": tap, **curve}))
     _write(workdir / "impact.csv", pd.concat(rows))
     _write(workdir / "impact_curve.csv", pd.concat(curves))
+
+
+def write_controls(path: epath.Path, scored: Sequence[Scored]) -> None:
+    """Writes ρ of every neuron of networks that learned nothing; no file where there is none."""
+    frames = []
+    for entry in scored:
+        layer, about = entry.simulated.explained.layer, entry.about
+        if layer.kind == TRAINED:
+            continue
+        own = {**about, "network": layer.network, "correlation": entry.columns["correlation"]}
+        frame = pd.DataFrame(own)
+        frame.insert(1, "unit", entry.simulated.explained.explanations.units)
+        frames.append(frame)
+    if frames:
+        _write(path, pd.concat(frames))
 
 
 def _write(path: epath.Path, frame: pd.DataFrame) -> None:

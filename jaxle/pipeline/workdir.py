@@ -1,7 +1,7 @@
 """The workdir of a run: it always describes one run, the one of its config.json.
 
-    config.json, split/, tables, summary.json, run.json   of this run
-    cache/                                                 of any run, found by key
+    config.json, split/, tables, summary.json, run.json, report/   of this run
+    cache/                                                          of any run, found by key
 
 Where another config ran here before, its tables go before anything else is written; its cache
 stays. A run of another target is refused, so that nobody's results are lost to a flag.
@@ -25,7 +25,9 @@ from jaxle.pipeline.journal import Journal
 from jaxle.pipeline.reading import write_config
 
 CONFIG, RUN, CACHE, SPLIT = "config.json", "run.json", "cache", "split"
-TOP_TABLES = ("scores.csv", "summary.json", "impact.csv", "impact_curve.csv", "timing.json")
+CONTROLS, REPORT = "controls.csv", "report"
+TABLES = ("scores.csv", CONTROLS, "impact.csv", "impact_curve.csv")
+TOP_TABLES = (*TABLES, "summary.json", "timing.json")
 LAYER_TABLES = ("explanations.csv", "concepts.csv")
 
 
@@ -58,6 +60,8 @@ def open_workdir(config: Config) -> epath.Path:
         for path in table_paths(workdir):
             path.unlink(missing_ok=True)
             _remove_empty(path.parent, workdir)
+        if (workdir / REPORT).exists():
+            (workdir / REPORT).rmtree()
         artifacts.write_json(workdir / CONFIG, wanted)
     return workdir
 
@@ -88,7 +92,7 @@ def table_paths(workdir: epath.Path) -> list[epath.Path]:
     found = [workdir / name for name in (*TOP_TABLES, RUN)]
     found += list((workdir / SPLIT).glob("*")) if (workdir / SPLIT).exists() else []
     for tap in workdir.iterdir():
-        if tap.is_dir() and tap.name not in (CACHE, SPLIT):
+        if tap.is_dir() and tap.name not in (CACHE, SPLIT, REPORT):
             found += [m / name for m in tap.iterdir() if m.is_dir() for name in LAYER_TABLES]
     return sorted(path for path in found if path.exists())
 
@@ -108,8 +112,8 @@ def write_split(workdir: epath.Path, inputs: Inputs) -> None:
     artifacts.write_text(workdir / SPLIT / "names.txt", "".join(f"{name}\n" for name in names))
 
 
-def close(workdir: epath.Path, journal: Journal) -> None:
-    """Writes timing.json: all that depends on the clock, and nothing else does."""
+def close(workdir: epath.Path, journal: Journal) -> dict[str, Any]:
+    """Writes and returns timing.json: all that depends on the clock, and nothing else does."""
     seconds = journal.seconds
     timing = {
         "seconds": seconds,
@@ -117,3 +121,4 @@ def close(workdir: epath.Path, journal: Journal) -> None:
         "compile_seconds": round(journal.compiling, 3),
     }
     artifacts.write_json(workdir / "timing.json", timing)
+    return timing

@@ -1,0 +1,107 @@
+"""Maps: a neuron's value at every position of the images that its page shows.
+
+    network, images of `shown` → (neurons, images, height, width)
+
+The network runs once more over these images alone; a tap without positions has no map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxle.pipeline.cache import Cache, Made, Several, Step, Stored, numerics
+from jaxle.pipeline.inputs import TRAINED, Images, Inputs, Opened, Partition
+from jaxle.pipeline.shown import Shown
+
+BATCH = 64  # images a step
+SIDE = 14  # most positions along a side
+
+
+def maps(cache: Cache, inputs: Inputs, shown: Sequence[Shown]) -> Stored:
+    """Returns tap → (neurons, images, height, width) uint8 of the images in `Shown.rows`.
+
+    255 is the neuron's largest value in them, 0 is zero or below.
+    """
+    records = [inputs.networks[TRAINED], inputs.images, inputs.partition, Several(shown)]
+    return cache.step(MAPS, f"{len(shown)} layers", records, numerics())
+
+
+def _maps(
+    opened: Opened,
+    images: Images,
+    partition: Partition,
+    shown: Sequence[Shown],
+    options: Mapping[str, Any],
+    mesh: Any,
+) -> Made:
+    network = opened.network
+    found = {one.layer.tap: _grid(network.taps[network.resolve(one.layer.tap)]) for one in shown}
+    grids = {tap: grid for tap, grid in found.items() if grid is not None}
+    wanted = [one for one in shown if one.layer.tap in grids]
+    if not wanted:
+        return {}, {}
+    pools = dict.fromkeys(grids, "none")
+
+    @jax.jit
+    def read(variables, pixels):
+        values, _ = network.probe(pixels, pools, variables)
+        return {tap: _on_grid(value, grids[tap]) for tap, value in values.items()}
+
+    every = np.unique(np.concatenate([one.rows.ravel() for one in wanted]))
+    every = every[every >= 0]
+    made = {
+        one.layer.tap: np.zeros((*one.rows.shape, *grids[one.layer.tap]), np.float32)
+        for one in wanted
+    }
+    order = {one.layer.tap: np.argsort(one.rows, axis=None, kind="stable") for one in wanted}
+    for start in range(0, len(every), BATCH):
+        batch = every[start : start + BATCH]
+        pixels = _fitted(images, network.preprocess.fit, partition.split.test[batch])
+        values = read(network.variables, np.resize(pixels, (BATCH, *pixels.shape[1:])))
+        for one in wanted:
+            tap, flat = one.layer.tap, one.rows.ravel()
+            ends = np.searchsorted(flat[order[tap]], [batch[0], batch[-1] + 1])
+            cells = order[tap][ends[0] : ends[1]]
+            neurons, slots = np.unravel_index(cells, one.rows.shape)
+            place = np.searchsorted(batch, flat[cells])
+            made[tap][neurons, slots] = np.asarray(values[tap])[place, :, :, neurons]
+    return {tap: _bytes(values) for tap, values in made.items()}, {}
+
+
+def _grid(shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """Height and width of a tap's map; None where it has no positions in two dimensions."""
+    if len(shape) == 3:
+        return min(shape[0], SIDE), min(shape[1], SIDE)
+    side = int(np.sqrt(shape[0])) if len(shape) == 2 else 0
+    if side > 1 and shape[0] - side**2 in (0, 1):
+        return min(side, SIDE), min(side, SIDE)
+    return None
+
+
+def _on_grid(value: jax.Array, grid: tuple[int, int]) -> jax.Array:
+    if value.ndim == 3:  # tokens, the first of which may be of the class
+        side = int(np.sqrt(value.shape[1]))
+        value = value[:, value.shape[1] - side**2 :].reshape(len(value), side, side, -1)
+    if value.shape[1:3] != grid:
+        value = jax.image.resize(value, (len(value), *grid, value.shape[3]), "linear")
+    return value.astype(jnp.float32)
+
+
+def _fitted(images: Images, fit: Any, index: np.ndarray) -> np.ndarray:
+    with ThreadPoolExecutor() as threads:
+        return np.stack(list(threads.map(lambda i: fit(images.source[int(i)][0]), index)))
+
+
+def _bytes(values: np.ndarray) -> np.ndarray:
+    most = values.max(axis=(1, 2, 3), keepdims=True, initial=0)
+    scaled = np.maximum(values, 0) / np.where(most > 0, most, 1)
+    return np.round(255 * scaled).astype(np.uint8)
+
+
+MAPS = Step("maps", "report", 1, _maps)

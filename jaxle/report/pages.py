@@ -1,0 +1,56 @@
+"""The pages of a report: one HTML file, a style sheet and plain scripts, beside its data.
+
+    index.html   assets/*   data/*.js   sprites/*.webp
+
+One page shows all views; what stands behind `#` says which: `#/`, `#/neuron/layer3/136`,
+`#/concept/dog`, `#/compare`. No framework: the scripts are classic ones in the order of `SCRIPTS`,
+each a few functions on the object `jaxle`, since a browser loads neither modules nor JSON from
+`file://`. Every name is untrusted: Jinja2 escapes it here, and the scripts write text nodes only.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from etils import epath
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from jaxle import artifacts
+
+SCRIPTS = (
+    "load.js",
+    "dom.js",
+    "charts.js",
+    "pictures.js",
+    "tables.js",
+    "overview.js",
+    "neuron.js",
+    "concept.js",
+    "compare.js",
+    "main.js",
+)
+STYLES = ("style.css",)
+ASSETS = "assets"
+
+
+def write_pages(folder: epath.Path, title: str, lines: list[str]) -> None:
+    """Writes index.html and what it loads beside data.
+
+    Args:
+      folder: of the report.
+      title: of the run.
+      lines: the run in words, for a browser without scripts.
+    """
+    environment = Environment(
+        loader=PackageLoader("jaxle.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in (*SCRIPTS, *STYLES):
+        text = (files("jaxle.report") / ASSETS / name).read_text(encoding="utf-8")
+        artifacts.write_text(folder / ASSETS / name, text)
+    page = environment.get_template("report.html")
+    html = page.render(title=title, lines=lines, scripts=SCRIPTS, styles=STYLES, folder=ASSETS)
+    artifacts.write_text(folder / "index.html", html)
