@@ -10,7 +10,9 @@ from jaxle.solve.folds import N_FOLDS
 __all__ = ["EXPLAINERS", "Explainer", "Problem", "find_explainer"]
 
 EXPLAINERS: dict[str, Explainer] = {
-    "greedy": Explainer(linear.Greedy, linear.greedy, "the paper's search, Algorithm 1", version=2),
+    "greedy": Explainer(
+        linear.Greedy, linear.greedy, "the paper's search, Algorithm 1", version=2, formulas=True
+    ),
     "top_k": Explainer(
         linear.TopK, linear.top_k, "the paper's B.4: the largest weights", version=2
     ),
@@ -20,6 +22,7 @@ EXPLAINERS: dict[str, Explainer] = {
         "jaxle's own: selects on a denoised target among all concepts",
         folds=N_FOLDS,
         version=3,
+        formulas=True,
     ),
     "clip_dissect": Explainer(
         clip_dissect.ClipDissect,

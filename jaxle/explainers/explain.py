@@ -22,12 +22,14 @@ from jaxle.arrays import (
 from jaxle.compilation import use_compilation_cache
 from jaxle.concepts.contrastive import UNIT
 from jaxle.data.splits import Split, check_split, make_split
-from jaxle.explainers import find_explainer
+from jaxle.explainers import EXPLAINERS, find_explainer
+from jaxle.explainers.formula_columns import find_pairs, with_pairs
 from jaxle.explainers.linear import Greedy
 from jaxle.explainers.preconditioned import Preconditioned
 from jaxle.explainers.protocol import ArrayRows, Problem
 from jaxle.explainers.table import mean_length as length_of
 from jaxle.explanations import Explanations, check_names
+from jaxle.explanations.formula import ConceptRows
 from jaxle.options import describe, option, read
 from jaxle.options import seed as read_seed
 from jaxle.solve.measure import measure
@@ -58,6 +60,7 @@ def explain(
     min_top5: float = MIN_TOP5,
     dead_threshold: float = DEAD_THRESHOLD,
     raw_features: bool = False,
+    formulas: int = 1,
     **more: Any,
 ) -> Explanations:
     """Returns an explanation of every neuron of an activation array, in order.
@@ -97,6 +100,8 @@ def explain(
         flagged dead (`explainers.Problem.dead`).
       raw_features: `concept_probs` are features of another kind, such as similarities, counts or a
         layer's units, of any range; they are not screened.
+      formulas: greedy, preconditioned: 2 adds A AND B and A AND NOT B of pairs of concepts as
+        candidates (`explainers.formula_columns`); one counts as two words.
       more: further options of the explainer (`explainers.EXPLAINERS`), such as `file`.
 
     Returns:
@@ -109,13 +114,19 @@ def explain(
     """
     common = read(
         Common,
-        {"min_top5": min_top5, "dead_threshold": dead_threshold, "raw_features": raw_features},
+        {
+            "min_top5": min_top5,
+            "dead_threshold": dead_threshold,
+            "raw_features": raw_features,
+            "formulas": formulas,
+        },
     )
     if common.raw_features and common.min_top5 not in (0, MIN_TOP5):
         raise ValueError(
             f"min_top5={min_top5} is about probabilities: leave it out with raw_features=True."
         )
     explainer = find_explainer(search)
+    _check_formulas(common, search)
     given = {
         "lam": lam,
         "l1_ratio": l1_ratio,
@@ -143,12 +154,15 @@ def explain(
     split = make_split(n_images, seed) if split is None else check_split(split, n_images)
     use_compilation_cache()
     seen = np.concatenate([split.train, split.val])
-    units_x = find_units(concept_probs, seen)
+    matrix: ConceptRows = ArrayRows(concept_probs, concepts)
+    if common.formulas > 1:
+        matrix = with_pairs(matrix, find_pairs(matrix, split.train, min_top5=common.min_top5))
+    units_x = find_units(concept_probs, seen) if common.formulas == 1 else None
     units_y = find_units(activations, seen)
-    features = concept_probs if units_x is None else InUnits(concept_probs, units_x)
+    in_units = matrix if units_x is None else ArrayRows(InUnits(concept_probs, units_x), concepts)
     measured = measure(
-        ArrayRows(features, concepts).rows,
-        len(concepts),
+        in_units.rows,
+        len(matrix.concepts),
         activations if units_y is None else InUnits(activations, units_y),
         split.train,
         split.val,
@@ -158,8 +172,8 @@ def explain(
     )
     problem = Problem(
         activations,
-        tuple(concepts[j] for j in measured.kept),
-        ArrayRows(concept_probs, concepts),
+        tuple(matrix.concepts[j] for j in measured.kept),
+        matrix,
         split,
         measured,
         common.dead_threshold,
@@ -180,6 +194,22 @@ class Common:
         DEAD_THRESHOLD, "a neuron whose maximum stays below is flagged dead"
     )
     raw_features: bool = option(False, "features of any range in place of probabilities")
+    formulas: int = option(
+        1, "most words of a candidate: 2 adds pairs, by AND and AND NOT", low=1, high=2
+    )
+
+
+def _check_formulas(common: Common, search: str) -> None:
+    """Raises a ValueError where formulas are asked for and cannot be had."""
+    if common.formulas > 1 and not find_explainer(search).formulas:
+        able = ", ".join(name for name, row in EXPLAINERS.items() if row.formulas)
+        raise ValueError(
+            f"formulas={common.formulas} needs a search that counts words ({able}), got {search!r}."
+        )
+    if common.formulas > 1 and common.raw_features:
+        raise ValueError(
+            f"formulas={common.formulas} are of probabilities: leave out raw_features, or formulas."
+        )
 
 
 @checks_input

@@ -65,6 +65,7 @@ def greedy(problem: Problem, options: Greedy) -> Explanations:
         n_candidates=tried,
         max_concepts=steps,
         min_gain=options.min_gain,
+        words=problem.lengths,
         skewness=problem.skewness if options.above_noise else None,
         mesh=problem.mesh,
     )

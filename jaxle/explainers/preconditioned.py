@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from jaxle.explainers import table
 from jaxle.explainers.protocol import Problem
@@ -73,13 +73,16 @@ def explain(problem: Problem, options: Preconditioned) -> Explanations:
     rounds = min(options.exchanges, MOST_EXCHANGES)
     options = dataclasses.replace(options, max_concepts=most, exchanges=rounds)
     teacher = teach(measured, mesh=problem.mesh) if options.teacher else None
-    how = {"live": live, "skewness": problem.skewness, "mesh": problem.mesh}
+    words = problem.lengths
+    how = {"live": live, "skewness": problem.skewness, "words": words, "mesh": problem.mesh}
     found, limits = search(measured, teacher, options, **how)
     facts: dict[str, Any] = {
         "n_concepts": len(measured.kept),
         "n_folds": len(measured.folds),
         **limits._asdict(),
-        "mean_length": float(found.count[live].mean()) if live.any() else 0.0,
+        "mean_length": float(_words(found.selected, words, 0)[live, -1].mean())
+        if live.any()
+        else 0.0,
     }
     if teacher is not None:
         facts["teacher"] = _teacher_facts(teacher, live)
@@ -104,6 +107,7 @@ def search(
     *,
     live: Bool[np.ndarray, " neurons"],
     skewness: Float[np.ndarray, " neurons"],
+    words: Int[np.ndarray, " concepts"] | None = None,
     mesh: Mesh | None = None,
 ) -> tuple[Found, forward.Limits]:
     """Returns the selection as arrays, beside `search.greedy`'s, and what decided its lengths.
@@ -114,24 +118,28 @@ def search(
       options: the method's.
       live: whose lengths count for `mean_length`.
       skewness: of each neuron (`Problem.skewness`).
+      words: of each concept (`Problem.lengths`); None: one.
       mesh: neurons are split over its axis `data`.
     """
     total, most, spectrum = measured.total, options.max_concepts, measured.spectrum
     assert total is not None and spectrum is not None, "moments with folds"
     weights, strength = (None, None) if teacher is None else (teacher.weights, teacher.strength)
-    selected = forward.path(total, weights, most=most, mesh=mesh)
+    how = {"words": words, "mesh": mesh}
+    price = None if words is None else (options.min_gain * (words - 1)).astype(np.float32)
+    path = functools.partial(forward.path, most=most, price=price, mesh=mesh)
+    selected = path(total, weights)
     inner = []
     for i in range(len(measured.folds)):
         rest = _rest(measured.folds, i)
         own = None if strength is None else ridge.at_strength(rest, strength, spectrum, mesh=mesh)
-        inner.append(_Inner(own, forward.path(rest, own, most=most, mesh=mesh)))
+        inner.append(_Inner(own, path(rest, own)))
     rho = _judged(measured.folds, [part.selected for part in inner])
     own = _judged(measured.folds, [selected] * len(measured.folds))
     real = forward.beyond_noise(total, selected, skewness)
-    judged = forward.Judged(np.where(real, own, -np.inf), rho)
+    judged = forward.Judged(np.where(real, own, -np.inf), rho, _words(selected, words, 1))
     limits = _limits(judged, measured.folds, options, live)
     count = forward.lengths(judged, limits)
-    improve = functools.partial(_improve, count=count, rounds=options.exchanges, mesh=mesh)
+    improve = functools.partial(_improve, count=count, rounds=options.exchanges, **how)
     better = [improve(_rest(measured.folds, i), *part) for i, part in enumerate(inner)]
     if any((a != _cut(part.selected, count)).any() for a, part in zip(better, inner, strict=True)):
         rho = _judged(measured.folds, better)
@@ -169,11 +177,17 @@ def _limits(judged, folds, options: Preconditioned, live) -> forward.Limits:
     return forward.limits_for(judged, options.mean_length, live, least)
 
 
-def _improve(moments: Moments, weights, selected, *, count, rounds: int, mesh) -> np.ndarray:
+def _improve(moments: Moments, weights, selected, *, count, rounds: int, **how) -> np.ndarray:
     """The path cut to its length, after exchanges, in its best wording."""
     selected = _cut(selected, count)
-    selected = exchange.exchange(moments, selected, weights, rounds=rounds, mesh=mesh)
-    return wording.reword(moments, selected, mesh=mesh) if rounds else selected
+    selected = exchange.exchange(moments, selected, weights, rounds=rounds, **how)
+    return wording.reword(moments, selected, **how) if rounds else selected
+
+
+def _words(selected: np.ndarray, words: np.ndarray | None, empty: int) -> np.ndarray:
+    """(neurons, most): words of every length of a path, so many for an empty slot."""
+    each = np.ones_like(selected) if words is None else words[np.maximum(selected, 0)]
+    return np.cumsum(np.where(selected >= 0, each, empty), axis=1)
 
 
 def _cut(selected: np.ndarray, count: np.ndarray) -> np.ndarray:

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Bool, Float, Real
+from jaxtyping import Bool, Float, Int64, Real
 
 from jaxle import options
 from jaxle.arrays import Array, Rows
 from jaxle.data.splits import Split
-from jaxle.explanations import Explanations
+from jaxle.explanations import Explanations, FormulaRows, formula
 from jaxle.explanations.formula import ConceptRows
 from jaxle.solve import noise
 from jaxle.solve.measure import Measured, extremes
@@ -78,6 +78,24 @@ class Problem:
         return max(1, min(asked, len(self.concepts), n_images - 1))
 
     @functools.cached_property
+    def words(self) -> tuple[str, ...]:
+        """What explanations may speak of: `concepts`, or the names within, where they are formulas.
+
+        They are where `matrix` is `FormulaRows`; `lengths` says of how many words each is.
+        """
+        if not isinstance(self.matrix, FormulaRows):
+            return self.concepts
+        formulas = (self.matrix.formulas[j] for j in self.measured.kept)
+        return tuple(dict.fromkeys(name for one in formulas for name in formula.words(one)))
+
+    @functools.cached_property
+    def lengths(self) -> Int64[np.ndarray, " concepts"] | None:
+        """Words of each concept, where some are formulas; None where each is one."""
+        if not isinstance(self.matrix, FormulaRows):
+            return None
+        return self.matrix.lengths[np.asarray(self.measured.kept)]
+
+    @functools.cached_property
     def dead(self) -> Bool[np.ndarray, " neurons"]:
         """Which neurons are dead: they do not fire on any probe image.
 
@@ -112,6 +130,7 @@ class Explainer:
       folds: how many folds of train ∪ val the moments are kept in; 0 for none.
       version: to be raised when the same options give other explanations than before.
       needs: names of `NEEDS`: what it depends on beside what every explainer gets.
+      formulas: whether its concepts may be formulas, whose words it counts (`Problem.lengths`).
       words: options, layers → the words that it explains with, where they need not be concepts that
         it is given; a simulator is asked for them, too.
 
@@ -126,6 +145,7 @@ class Explainer:
     version: int = 1
     needs: tuple[str, ...] = ()
     words: Callable[[Any, Sequence[str]], tuple[str, ...]] | None = None
+    formulas: bool = False
 
     def __post_init__(self):
         for need in self.needs:

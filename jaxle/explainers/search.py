@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from jaxle.mesh import data_size
 from jaxle.solve import least_squares, noise, tiles
@@ -48,6 +48,7 @@ def greedy(
     n_candidates: int,
     max_concepts: int,
     min_gain: float,
+    words: Int[np.ndarray, " concepts"] | None = None,
     skewness: Float[np.ndarray, " neurons"] | None = None,
     mesh: Mesh | None = None,
 ) -> Found:
@@ -61,6 +62,8 @@ def greedy(
       max_concepts: most concepts per neuron (v).
       min_gain: least gain in validation correlation for one more concept (ε); the first needs only
         a positive correlation.
+      words: (concepts,) int, of how many words each is: one of two words must gain 2ε. None: of
+        one.
       skewness: of each neuron; then a concept is also refused where its partial correlation on
         val, beside the concepts chosen, is no more than that of the best of `n_candidates`
         unrelated ones (`solve.noise`). None: the paper's search.
@@ -75,6 +78,7 @@ def greedy(
         greedy=True,
         n_candidates=n_candidates,
         min_gain=min_gain,
+        words=words,
         skewness=skewness,
     )
 
@@ -113,6 +117,7 @@ def _search(
     greedy: bool,
     n_candidates: int,
     min_gain: float,
+    words: np.ndarray | None = None,
     skewness: np.ndarray | None = None,
 ) -> Found:
     n_neurons, n_devices = len(order), data_size(mesh)
@@ -121,7 +126,8 @@ def _search(
     block = tiles.fitting(BLOCK, neuron_bytes) * n_devices
     block = min(block, padded_train.cross.shape[1])
     program = _program(mesh, greedy, max_concepts, skewness is not None)
-    limits = [np.int32(n_candidates), np.float32(min_gain)]
+    more = None if words is None else np.asarray(words - 1, np.float32) * np.float32(min_gain)
+    limits = [np.int32(n_candidates), np.float32(min_gain), more]
     if skewness is not None:
         each = [noise.quantile(val.n, n_candidates, step) for step in range(max_concepts)]
         limits += [np.array(each, np.float32), np.float32(val.n), skewness.astype(np.float32)]
@@ -140,12 +146,14 @@ def _search(
 def _program(mesh: Mesh | None, greedy: bool, max_concepts: int, above_noise: bool):
     step = functools.partial(_greedy if greedy else _first, most=max_concepts)
     more = (WHOLE, WHOLE, WHOLE) if above_noise else ()
-    return split_jit(step, mesh, (WHOLE, WHOLE, ROWS, ROWS, WHOLE, WHOLE, *more), ROWS)
+    return split_jit(step, mesh, (WHOLE, WHOLE, ROWS, ROWS, WHOLE, WHOLE, WHOLE, *more), ROWS)
 
 
 def _greedy(
-    train: Moments, val: Moments, order, neurons, n_candidates, min_gain, *chance, most: int
+    train: Moments, val: Moments, order, neurons, n_candidates, min_gain, more, *chance, most: int
 ):
+    # what a candidate must gain for its words beyond the first
+    price = jnp.zeros(order.shape, jnp.float32) if more is None else more[order]
     pool = least_squares.start(train, val, neurons, order, most)
     real = _beyond_noise(val, order, neurons, *chance) if chance else None
 
@@ -153,7 +161,7 @@ def _greedy(
         pool, selected, is_open, best, active, step = carry
         tried = is_open & (jnp.cumsum(is_open, axis=1) <= n_candidates)
         allowed = tried if real is None else tried & real(pool, step)
-        rho = jnp.where(allowed, least_squares.val_correlations(pool), -jnp.inf)
+        rho = jnp.where(allowed, least_squares.val_correlations(pool) - price, -jnp.inf)
         rho_best = jnp.max(rho, axis=1)
         # of ties the first candidate: which is larger is round-off, and would differ by device
         place = jnp.argmax(rho >= rho_best[:, None] - TIE, axis=1).astype(jnp.int32)
@@ -165,7 +173,8 @@ def _greedy(
         pool = least_squares.choose(pool, train.gram, val.gram, place, step, active)
         concept = jnp.take_along_axis(order, place[:, None], axis=1)[:, 0]
         selected = selected.at[:, step].set(jnp.where(active, concept, -1))
-        return pool, selected, is_open, jnp.where(active, rho_best, best), active, step + 1
+        reached = rho_best + jnp.take_along_axis(price, place[:, None], axis=1)[:, 0]
+        return pool, selected, is_open, jnp.where(active, reached, best), active, step + 1
 
     def unfinished(carry):
         return jnp.any(carry[4]) & (carry[5] < most)
@@ -199,7 +208,9 @@ def _beyond_noise(val: Moments, order, neurons, quantiles, n, skewness):
     return real
 
 
-def _first(train: Moments, val: Moments, order, neurons, n_candidates, min_gain, *, most: int):
+def _first(
+    train: Moments, val: Moments, order, neurons, n_candidates, min_gain, more, *, most: int
+):
     order = order[:, :most]
     pool = least_squares.start(train, val, neurons, order, most)
     varies = scales(train).inv_y[neurons] > 0

@@ -7,7 +7,8 @@ from jaxtyping import Bool, Float
 
 from jaxle.explainers.protocol import Problem
 from jaxle.explainers.search import Found
-from jaxle.explanations import Explanation, Explanations
+from jaxle.explanations import Explanation, Explanations, FormulaRows
+from jaxle.explanations.formula import Name
 from jaxle.units import Units
 
 
@@ -26,7 +27,7 @@ def rows(
     result = []
     for k, count in enumerate(found.count):
         chosen = sorted(zip(-all_weights[k, :count], range(count), strict=True))
-        names = tuple(problem.concepts[found.selected[k, i]] for _, i in chosen)
+        names, kind = _named(problem, [int(found.selected[k, i]) for _, i in chosen])
         weights, bias = tuple(-float(w) for w, _ in chosen), float(all_bias[k])
         if dead[k]:
             flag = "dead"
@@ -36,8 +37,19 @@ def rows(
             flag = "unexplained"
         else:
             flag = "" if converged is None or converged[k] else "unconverged"
-        result.append(Explanation(k, names, weights, bias, float(found.val_correlation[k]), flag))
+        rho = float(found.val_correlation[k])
+        result.append(Explanation(k, names, weights, bias, rho, flag, kind))
     return tuple(result)
+
+
+def _named(problem: Problem, chosen: list[int]) -> tuple[tuple[str, ...], str]:
+    """Names of some concepts, and the kind of explanation that they make."""
+    names = tuple(problem.concepts[j] for j in chosen)
+    if not isinstance(problem.matrix, FormulaRows):
+        return names, "linear"
+    formulas = [problem.matrix.formulas[problem.measured.kept[j]] for j in chosen]
+    plain = tuple(one.name for one in formulas if isinstance(one, Name))
+    return (plain, "linear") if len(plain) == len(names) else (names, "formula")
 
 
 def in_users_units(

@@ -284,7 +284,7 @@ class FormulaRows:
     Attributes:
       formulas: one a column; a concept itself is `Name(concept)`.
       concepts: their texts, the names of the columns; none is the name of two.
-      words: (columns,) how many names stand in each.
+      lengths: (columns,) how many words each has.
 
     Raises:
       ValueError: a name that the matrix lacks.
@@ -295,7 +295,7 @@ class FormulaRows:
         self.concepts = tuple(write(formula) for formula in self.formulas)
         place = {name: j for j, name in enumerate(matrix.concepts)}
         self._program = compile_formulas(self.formulas, place)
-        self.words: Int64[np.ndarray, " columns"] = np.array(
+        self.lengths: Int64[np.ndarray, " columns"] = np.array(
             [sum(1 for _ in words(formula)) for formula in self.formulas], np.int64
         )
 

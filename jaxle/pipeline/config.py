@@ -71,6 +71,12 @@ class Concepts:
         ("classes", "superclasses"), "words for an encoder: set names, file:PATH, package.module:x"
     )
     templates: tuple[str, ...] = option((), 'prompts such as "a photo of a {}."; empty = the word')
+    formulas: int = option(
+        1,
+        "most words of a candidate: 2 adds A AND B, A AND NOT B for searches that count words",
+        low=1,
+        high=2,
+    )
     calibration: str = option(
         "auto",
         "auto: fitted on labels where there are any; known: the paper's constants; trained",
@@ -185,6 +191,7 @@ class Method:
         choices=CONCEPTS,
     )
     explainer: str = option("greedy", "a row of EXPLAINERS, or package.module:NAME")
+    formulas: int = option(0, "as concepts.formulas; 0 = that one", low=0, high=2)
     no_longer_than: str = option("", "another method, whose mean length is this one's limit")
     encoder: Encoder | None = None  # of siglip and nonsense
     options: Any = None  # the explainer's own record

@@ -120,16 +120,16 @@ def equivalents(cache: Cache, explained: Explained) -> Equivalents:
 
 
 def _equivalents(explained: Explained, options: None, mesh: Any) -> Made:
-    fitted, table = explained.fitted, explained.explanations
+    fitted, table = explained.fitted, explained.fitted.named(explained.explanations)
     measured = fitted.of(explained.layer)
     moments = measured.total or merge([measured.train, measured.val])
     place = {name: j for j, name in enumerate(fitted.names)}
     slots = max(LEAST_SLOTS, 1 << (int(table.terms.max(initial=1)) - 1).bit_length())
     selected = np.full((len(table), slots), -1, np.int32)
     for k, row in enumerate(table):
-        # a formula is no column of the moments
+        # a formula is no column of the moments of concepts alone
         selected[k, : len(row.concepts)] = [place.get(name, -1) for name in row.concepts]
-    return {"index": wording.equivalents(moments, selected, mesh=mesh)}, {}
+    return {"index": wording.equivalents(moments, selected, words=fitted.lengths, mesh=mesh)}, {}
 
 
 def select_again(
@@ -154,10 +154,11 @@ def _select_again(
 
     def refit(got: Measured) -> Explanations:
         again = dataclasses.replace(fitted, measured=got, spans={layer.key: slice(None)})
-        return search(again, layer, partition, explained.searched, mesh)
+        return fitted.named(search(again, layer, partition, explained.searched, mesh))
 
+    table = fitted.named(explained.explanations)
     stable = selection_frequency(
-        explained.explanations, resample, refit, draws=options.draws, equivalents=alike.names
+        table, resample, refit, draws=options.draws, equivalents=alike.names
     )
     live = explained.live
     overlap = float(stable.overlap[live].mean()) if live.any() else 0.0

@@ -102,7 +102,8 @@ def _method(
     options: dict[str, Any],
     encoder: ConfigDict | None = None,
 ) -> ConfigDict:
-    entry = {"concepts": concepts, "explainer": explainer, "no_longer_than": no_longer_than}
+    entry: dict[str, Any] = {"concepts": concepts, "explainer": explainer}
+    entry |= {"no_longer_than": no_longer_than, "formulas": 0}
     entry |= {} if encoder is None else encoder.to_dict()
     own = describe(find_explainer(explainer).options)
     entry |= {name: config_dict.placeholder(of.kind) for name, of in own.items()}

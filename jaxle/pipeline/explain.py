@@ -147,7 +147,7 @@ def _checked(found: Any, problem: Problem, name: str, brought: Sequence[str] = (
             f"explainer {name!r} gave {len(found)} explanations of the units "
             f"{found.units[:3].tolist()}…: expected one a neuron, 0 to {n_neurons - 1} in order."
         )
-    given = {*problem.concepts, *brought}
+    given = {*problem.words, *brought}
     unknown = [concept for concept in found.concepts if concept not in given]
     if unknown:
         raise ValueError(

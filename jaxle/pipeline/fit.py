@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 
 from jaxle.explainers import find_explainer
+from jaxle.explanations import Explanations, FormulaRows
 from jaxle.explanations.formula import parse, words
 from jaxle.pipeline.cache import Cache, Made, Step, Stored, derived_key
 from jaxle.pipeline.config import Config, Method
+from jaxle.pipeline.formulas import with_formulas
 from jaxle.pipeline.inputs import Partition
 from jaxle.pipeline.layers import Columns, Layer, Layers
 from jaxle.pipeline.matrices import ConceptMatrix
@@ -60,6 +62,16 @@ class Fitted:
         used = {name for text in self.names for name in words(parse(text))}
         return tuple(name for name in self.concepts.base.names if name in used)
 
+    def named(self, explanations: Explanations) -> Explanations:
+        """Returns explanations by these concepts with the names that they have in `names`."""
+        return explanations if self.concepts.base is None else explanations.as_formulas()
+
+    @property
+    def lengths(self) -> np.ndarray | None:
+        """(names,) words of each, where some are formulas."""
+        matrix = self.concepts.matrix
+        return matrix.lengths[self.measured.kept] if isinstance(matrix, FormulaRows) else None
+
     @property
     def screened_out(self) -> dict[str, float]:
         """Of each set of words, the share that did not pass screening."""
@@ -97,6 +109,7 @@ def fit_all(
 ) -> dict[str, Fitted]:
     """Returns method → moments; methods on the same concepts, without other words, share them."""
     made: dict[str, Fitted] = {}
+    matrices = with_formulas(cache, matrices, partition, config)
     for concepts in matrices.values():
         if concepts.key not in made:
             users = [config.methods[name] for name, m in matrices.items() if m.key == concepts.key]

@@ -169,8 +169,14 @@ def _check(config: Config) -> None:
 
 
 def _check_needs(where: str, method: Method) -> None:
-    """Raises a ValueError where a method lacks what its explainer needs."""
-    needs = find_explainer(method.explainer).needs
+    """Raises a ValueError where a method lacks what its explainer needs, or asks for too much."""
+    needs, counts = (getattr(find_explainer(method.explainer), n) for n in ("needs", "formulas"))
+    if method.formulas > 1 and (not counts or method.concepts == "nonsense"):
+        raise ValueError(
+            f"config field {where}.formulas={method.formulas} needs concepts that mean something "
+            "and an explainer that counts words, such as preconditioned, got "
+            f"{method.concepts!r} and {method.explainer!r}."
+        )
     if "cosines" in needs and method.encoder is None:
         raise ValueError(
             f"config field {where}.explainer {method.explainer!r} needs an encoder's cosines, and "

@@ -165,7 +165,7 @@ def _ceiling(
     spans = [fitted.spans[layer.key] for layer in trained]
     columns = np.concatenate([np.arange(span.start, span.stop) for span in spans])
     measured, rows = fitted.measured.neurons(columns), fitted.concepts.matrix.rows
-    by = {(entry.method, entry.layer.key): entry.explanations for entry in explained}
+    by = {(e.method, e.layer.key): fitted.named(e.explanations) for e in explained}
     methods = dict.fromkeys(entry.method for entry in explained)
     found = [[row for layer in trained for row in by[name, layer.key]] for name in methods]
     test = partition.split.test

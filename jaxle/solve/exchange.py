@@ -54,6 +54,7 @@ def exchange(
     weights: Float[Array, "concepts neurons"] | None = None,
     *,
     rounds: int = ROUNDS,
+    words: Int[np.ndarray, " concepts"] | None = None,
     mesh: Mesh | None = None,
     block: int = BLOCK,
 ) -> Int[np.ndarray, "neurons slots"]:
@@ -65,6 +66,8 @@ def exchange(
       weights, mesh, block: as for `forward.path`.
       rounds: how often, at most, every slot of a neuron is tried in turn; a round without an
         exchange is the last.
+      words: (concepts,) int, of how many words each is: no concept gives way to a longer one. None:
+        of one.
 
     Returns:
       (neurons, slots) int32: the same slots used. A concept goes only where another explains more
@@ -78,7 +81,7 @@ def exchange(
     more = tiles.bucket(n_neurons, data_size(mesh)) - n_neurons
     selected = np.pad(selected, ((0, more), (0, 0)), constant_values=-1)
     parts = [
-        np.asarray(program(gram, rows, selected[neurons]))
+        np.asarray(program(gram, rows, selected[neurons], words))
         for neurons, gram, rows in blocks(moments, weights, mesh, block)
     ]
     return np.concatenate(parts)[:n_neurons]
@@ -86,12 +89,11 @@ def exchange(
 
 @functools.cache
 def _program(mesh: Mesh | None, dense: bool, rounds: int):
-    return split_jit(
-        functools.partial(_exchange, dense=dense, rounds=rounds), mesh, (WHOLE, ROWS, ROWS), ROWS
-    )
+    step = functools.partial(_exchange, dense=dense, rounds=rounds)
+    return split_jit(step, mesh, (WHOLE, ROWS, ROWS, WHOLE), ROWS)
 
 
-def _exchange(gram, rows, selected, *, dense: bool, rounds: int):
+def _exchange(gram, rows, selected, words=None, *, dense: bool, rounds: int):
     """One block: rows as in `forward`, selected (neurons, slots)."""
     cross = cross_of_fit(gram, rows) if dense else rows
     slots = selected.shape[1]
@@ -100,7 +102,8 @@ def _exchange(gram, rows, selected, *, dense: bool, rounds: int):
     def turn(t, chosen):
         old = chosen.index[:, t]
         without = take(chosen, t)
-        gain, best, new = gains(without.left, without.cov)
+        left = without.left if words is None else no_longer(words, old, without.left, 0.0)
+        gain, best, new = gains(left, without.cov)
         own = jnp.take_along_axis(gain, jnp.maximum(old, 0)[:, None], axis=1)[:, 0]
         return put(gram, cross, without, t, jnp.where((old >= 0) & (best > own + TIE), new, old))
 
@@ -113,6 +116,16 @@ def _exchange(gram, rows, selected, *, dense: bool, rounds: int):
         lambda c: c[1] & (c[2] < rounds), round_, (chosen, jnp.bool_(True), jnp.int32(0))
     )
     return carry[0].index
+
+
+def no_longer(
+    words: Int[Array, " concepts"],
+    old: Int[Array, " neurons"],
+    values: Float[Array, "neurons concepts"],
+    other: float,
+) -> Float[jax.Array, "neurons concepts"]:
+    """Returns values of concepts with no more words than an old one, `other` for longer ones."""
+    return jnp.where(words[None, :] <= words[jnp.maximum(old, 0)][:, None], values, other)
 
 
 def start(

@@ -55,6 +55,7 @@ def path(
     weights: Float[Array, "concepts neurons"] | None = None,
     *,
     most: int,
+    price: Float[np.ndarray, " concepts"] | None = None,
     mesh: Mesh | None = None,
     block: int = BLOCK,
 ) -> Int[np.ndarray, "neurons most"]:
@@ -67,6 +68,8 @@ def path(
       weights: (concepts, neurons) float32 on raw columns: select for this dense fit's prediction;
         None: for the activation.
       most: concepts per neuron.
+      price: (concepts,) float32, what each costs in correlation, such as a formula of two words: a
+        step takes the one with the largest correlation less its price. None: nothing.
       mesh: split the neurons over its axis `data`.
       block: neurons per program and device; memory is `most` numbers per neuron of a block and
         concept.
@@ -79,7 +82,8 @@ def path(
     block = tiles.fitting(block, 4 * most_possible * moments.cross.shape[0])
     program = _program(mesh, weights is not None, most_possible)
     parts = [
-        np.asarray(program(gram, rows)) for _, gram, rows in blocks(moments, weights, mesh, block)
+        np.asarray(program(gram, rows, price))
+        for _, gram, rows in blocks(moments, weights, mesh, block)
     ]
     selected = np.concatenate(parts)[: moments.cross.shape[1]]
     return np.pad(selected, ((0, 0), (0, most - most_possible)), constant_values=-1)
@@ -171,14 +175,27 @@ class Limits(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """Mean correlations over folds of every length of a path."""
+    """Mean correlations over folds of every length of a path, and its words."""
 
     rho: Float[np.ndarray, "neurons most"]  # of the path itself; −inf where its steps are noise
     nested: Float[np.ndarray, "neurons most"]  # of paths selected without the fold
+    words: Int[np.ndarray, "neurons most"] | None = None  # of every length; None: one a step
+
+    def of(self, count: Int[np.ndarray, " neurons"]) -> Int[np.ndarray, " neurons"]:
+        """Returns how many words paths of these lengths have."""
+        last = np.maximum(count - 1, 0)[:, None]
+        return np.where(count > 0, np.take_along_axis(self.every_words, last, axis=1)[:, 0], 0)
+
+    @property
+    def every_words(self) -> Int[np.ndarray, "neurons most"]:
+        """The words of every length of every path."""
+        if self.words is not None:
+            return self.words
+        return np.broadcast_to(np.arange(1, self.rho.shape[1] + 1), self.rho.shape)
 
 
 def lengths(judged: Judged, limits: Limits) -> Int[np.ndarray, " neurons"]:
-    """Returns the length with the largest ρ̄ − ε · length, the shortest of equals.
+    """Returns the length with the largest ρ̄ − ε · words, the shortest of equals.
 
     0 where no step is more than noise, or the nested ρ̄ is not above `limits.least` there.
 
@@ -186,8 +203,8 @@ def lengths(judged: Judged, limits: Limits) -> Int[np.ndarray, " neurons"]:
       judged: ρ̄ of every length.
       limits: ε, and the least ρ̄.
     """
-    rho, nested = judged
-    length = np.argmax(rho - limits.min_gain * np.arange(1, rho.shape[1] + 1), axis=1)
+    rho, nested, _ = judged
+    length = np.argmax(rho - limits.min_gain * judged.every_words, axis=1)
     best = np.take_along_axis(np.minimum(rho, nested), length[:, None], axis=1)[:, 0]
     return np.where(best > limits.least, length + 1, 0).astype(np.int32)
 
@@ -202,20 +219,25 @@ def limits_for(
 
     Args:
       judged: ρ̄ of every length.
-      mean_length: what the mean length of live neurons may not exceed, from 0.
+      mean_length: what the mean number of words of live neurons may not exceed, from 0.
       live: (neurons,) bool, the neurons that count.
       least: the least ρ̄ of any explanation.
     """
 
     def fits(limits: Limits) -> bool:
-        return bool(not live.any() or lengths(judged, limits)[live].mean() <= mean_length)
+        count = lengths(judged, limits)
+        return bool(not live.any() or judged.of(count)[live].mean() <= mean_length)
 
     low, high = 0.0, 2.0  # no concept adds 2 to a correlation
     if fits(Limits(low, least)):
         return Limits(low, least)
     if not fits(Limits(high, least)):
-        first = np.sort(np.minimum(*judged)[live, 0])[::-1]
-        return Limits(high, max(least, float(first[int(mean_length * len(first))])))
+        shortest = np.maximum(lengths(judged, Limits(high, -np.inf)), 1)
+        best = np.take_along_axis(np.minimum(*judged[:2]), shortest[:, None] - 1, axis=1)[live, 0]
+        order = np.argsort(-best, kind="stable")
+        spent = np.cumsum(judged.of(shortest)[live][order])
+        fitting = np.searchsorted(spent, mean_length * len(best), side="right")
+        return Limits(high, max(least, float(best[order][fitting])))
     while high - low > 1e-9:
         middle = 0.5 * (low + high)
         low, high = (low, middle) if fits(Limits(middle, least)) else (middle, high)
@@ -277,38 +299,47 @@ def _rows(source, scale_x, inv_y, neurons):
 
 @functools.cache
 def _program(mesh: Mesh | None, dense: bool, most: int):
-    return split_jit(functools.partial(_forward, dense=dense, most=most), mesh, (WHOLE, ROWS), ROWS)
+    step = functools.partial(_forward, dense=dense, most=most)
+    return split_jit(step, mesh, (WHOLE, ROWS, WHOLE), ROWS)
 
 
 def gains(
-    left: Float[Array, "neurons concepts"], cov: Float[Array, "neurons concepts"]
+    left: Float[Array, "neurons concepts"],
+    cov: Float[Array, "neurons concepts"],
+    price: Float[Array, " concepts"] | None = None,
+    explained: Float[Array, " neurons"] | None = None,
 ) -> tuple[
     Float[jax.Array, "neurons concepts"], Float[jax.Array, " neurons"], Int[jax.Array, " neurons"]
 ]:
     """Returns what each concept would explain, the most of it, and which concept that is.
 
-    −1 for a concept that depends on those chosen; of ties the first of positive covariance.
+    −1 for a concept that depends on those chosen; of ties the first of positive covariance. With a
+    price (`path`), and what is explained so far: what one without a price would explain that is as
+    good.
 
     Args:
       left: d, what the chosen concepts leave of each concept's variance.
       cov: e, and of its covariance with the target.
     """
     gain = jnp.where(left > PIVOT, cov**2 / jnp.where(left > PIVOT, left, 1.0), -1.0)
+    if price is not None and explained is not None:
+        paid = jnp.maximum(jnp.sqrt(explained[:, None] + jnp.maximum(gain, 0)) - price[None, :], 0)
+        gain = jnp.where(gain > 0, paid**2 - explained[:, None], gain)
     best = jnp.max(gain, axis=1)
     near = gain >= jnp.maximum(best - TIE, 0.99 * best)[:, None]
     place = jnp.argmax(2 * near + (near & (cov > 0)), axis=1)
     return gain, best, place.astype(jnp.int32)
 
 
-def _forward(gram, rows, *, dense: bool, most: int):
+def _forward(gram, rows, price=None, *, dense: bool, most: int):
     """The paths of one block; `rows` as `blocks` gives them."""
     cross = cross_of_fit(gram, rows) if dense else rows
     n, m = cross.shape
     varies = jnp.diagonal(gram)
 
     def step(t, carry):
-        left, cov, basis, selected, active = carry
-        _, best, place = gains(left, cov)
+        left, cov, basis, selected, active, explained = carry
+        _, best, place = gains(left, cov, price, explained)
         active = active & (best > LEAST)
 
         def at(z):
@@ -322,18 +353,21 @@ def _forward(gram, rows, *, dense: bool, most: int):
             return row - at(basis[s]) * basis[s]
 
         u = jax.lax.fori_loop(0, t, project, gram[place]) * root
-        cov = cov - u * (at(cov) * root)
+        own = at(cov) * root
+        cov = cov - u * own
         return (
             left - u**2,
             cov,
             basis.at[t].set(u),
             selected.at[:, t].set(jnp.where(active, place, -1)),
             active,
+            explained + own[:, 0] ** 2,
         )
 
     blank = jnp.full((n, most), -1, jnp.int32)
     basis = jnp.zeros((most, n, m), jnp.float32)
-    carry = (jnp.broadcast_to(varies[None, :], (n, m)), cross, basis, blank, jnp.ones(n, bool))
+    left, nothing = jnp.broadcast_to(varies[None, :], (n, m)), jnp.zeros(n, jnp.float32)
+    carry = (left, cross, basis, blank, jnp.ones(n, bool), nothing)
     return jax.lax.fori_loop(0, most, step, carry)[3]
 
 

@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int
 
 from jaxle.mesh import data_size
 from jaxle.solve import tiles
-from jaxle.solve.exchange import Chosen, combine, put, start, take
+from jaxle.solve.exchange import Chosen, combine, no_longer, put, start, take
 from jaxle.solve.forward import BLOCK, TIE, blocks
 from jaxle.solve.least_squares import PIVOT
 from jaxle.solve.moments import ROWS, WHOLE, Moments, split_jit
@@ -50,6 +50,7 @@ def reword(
     moments: Moments,
     selected: Int[np.ndarray, "neurons slots"],
     *,
+    words: Int[np.ndarray, " concepts"] | None = None,
     mesh: Mesh | None = None,
     block: int = BLOCK,
 ) -> Int[np.ndarray, "neurons slots"]:
@@ -61,30 +62,33 @@ def reword(
     Args:
       moments: of the images that choose, train ∪ val.
       selected: (neurons, slots) int32, −1 in unused slots.
+      words: (concepts,) int, of how many words each is: none gives way to a longer one. None: of
+        one.
       mesh, block: as for `forward.path`.
     """
-    return _by_blocks(_reword, moments, selected, mesh, block)
+    return _by_blocks(_reword, moments, selected, words, mesh, block)
 
 
 def equivalents(
     moments: Moments,
     selected: Int[np.ndarray, "neurons slots"],
     *,
+    words: Int[np.ndarray, " concepts"] | None = None,
     mesh: Mesh | None = None,
     block: int = BLOCK,
 ) -> Int[np.ndarray, "neurons slots listed"]:
     """Returns which concepts could stand in the place of each chosen one, within noise.
 
     Args:
-      moments, selected, mesh, block: as for `reword`.
+      moments, selected, words, mesh, block: as for `reword`.
 
     Returns:
       (neurons, slots, 3) int32, what explains most first; −1 where there are fewer.
     """
-    return _by_blocks(_equivalents, moments, selected, mesh, block)
+    return _by_blocks(_equivalents, moments, selected, words, mesh, block)
 
 
-def _by_blocks(program, moments: Moments, selected, mesh, block: int) -> np.ndarray:
+def _by_blocks(program, moments: Moments, selected, words, mesh, block: int) -> np.ndarray:
     block = tiles.fitting(block, 4 * selected.shape[1] * moments.cross.shape[0])
     n_neurons = len(selected)
     more = tiles.bucket(n_neurons, data_size(mesh)) - n_neurons
@@ -92,7 +96,7 @@ def _by_blocks(program, moments: Moments, selected, mesh, block: int) -> np.ndar
     run, n = _program(mesh, program), np.float32(moments.n)
     mean = np.asarray(moments.mean_x)
     parts = [
-        np.asarray(run(gram, mean, n, rows, selected[neurons]))
+        np.asarray(run(gram, mean, n, rows, selected[neurons], words))
         for neurons, gram, rows in blocks(moments, None, mesh, block)
     ]
     return np.concatenate(parts)[:n_neurons]
@@ -100,13 +104,13 @@ def _by_blocks(program, moments: Moments, selected, mesh, block: int) -> np.ndar
 
 @functools.cache
 def _program(mesh: Mesh | None, program):
-    return split_jit(program, mesh, (WHOLE, WHOLE, WHOLE, ROWS, ROWS), ROWS)
+    return split_jit(program, mesh, (WHOLE, WHOLE, WHOLE, ROWS, ROWS, WHOLE), ROWS)
 
 
-def _reword(gram, mean, n, cross, selected):
+def _reword(gram, mean, n, cross, selected, words=None):
     def turn(t, chosen: Chosen):
         old = chosen.index[:, t]
-        without, beside = _substitutes(gram, n, chosen, t)
+        without, beside = _substitutes(gram, n, chosen, t, words)
         positive = without.cov > 0
         own = jnp.take_along_axis(positive, jnp.maximum(old, 0)[:, None], axis=1)
         # of what reads better, the commonest word; of equals the first
@@ -121,7 +125,7 @@ def _reword(gram, mean, n, cross, selected):
     return jax.lax.fori_loop(0, selected.shape[1], turn, chosen).index
 
 
-def _equivalents(gram, mean, n, cross, selected):
+def _equivalents(gram, mean, n, cross, selected, words=None):
     n_neurons, slots = selected.shape
     chosen = start(gram, cross, selected)
     listed = min(LISTED, len(gram))
@@ -129,7 +133,7 @@ def _equivalents(gram, mean, n, cross, selected):
 
     def turn(t, found):
         old = chosen.index[:, t]
-        _, beside = _substitutes(gram, n, chosen, t)
+        _, beside = _substitutes(gram, n, chosen, t, words)
         open_ = beside.near(ALIKE) & (old >= 0)[:, None] & (concepts[None, :] != old[:, None])
         gain, index = jax.lax.top_k(jnp.where(open_, beside.gain, -1.0), listed)
         return found.at[:, t, :listed].set(jnp.where(gain >= 0, index.astype(jnp.int32), -1))
@@ -138,8 +142,8 @@ def _equivalents(gram, mean, n, cross, selected):
     return jax.lax.fori_loop(0, slots, turn, blank)
 
 
-def _substitutes(gram, n, chosen: Chosen, t) -> tuple[Chosen, Substitutes]:
-    """Every concept in the place of slot t's."""
+def _substitutes(gram, n, chosen: Chosen, t, words) -> tuple[Chosen, Substitutes]:
+    """Every concept in the place of slot t's, those of more words left out."""
     index = jnp.maximum(chosen.index[:, t], 0)[:, None]
     explained = jnp.sum(chosen.cross * _coefficients(chosen), axis=1, keepdims=True)
     without = take(chosen, t)
@@ -155,7 +159,9 @@ def _substitutes(gram, n, chosen: Chosen, t) -> tuple[Chosen, Substitutes]:
     rest = gram[index[:, 0]] - combine(q, without.rows)  # covariances of x̃_i and all x̃_j
     differs = at(gain) + gain - 2 * at(ratio) * ratio * rest
     error = 2 * jnp.sqrt(jnp.maximum(1 - explained, 0.0) * jnp.maximum(differs, 0.0) / n)
-    return without, Substitutes(jnp.where(open_, gain, -1.0), at(gain), error)
+    found = jnp.where(open_, gain, -1.0)
+    found = found if words is None else no_longer(words, chosen.index[:, t], found, -1.0)
+    return without, Substitutes(found, at(gain), error)
 
 
 def _coefficients(chosen: Chosen):

@@ -7,7 +7,7 @@ import scipy.stats
 
 import jaxle
 from jaxle.data.splits import make_split
-from jaxle.explainers import preconditioned, table
+from jaxle.explainers import EXPLAINERS, preconditioned, table
 from jaxle.explainers.preconditioned import Preconditioned
 from jaxle.explainers.protocol import ArrayRows, Problem
 from jaxle.mesh import make_mesh
@@ -429,7 +429,7 @@ def test_the_teacher_is_the_ceiling_and_can_be_kept_between_the_steps():
         (
             {"search": "precondition"},
             "unknown explainer 'precondition': did you mean 'preconditioned'? "
-            "(valid: greedy, top_k, preconditioned)",
+            f"(valid: {', '.join(EXPLAINERS)}).",
         ),
     ],
 )

@@ -142,7 +142,7 @@ def test_columns_are_what_the_rules_say(formulas):
     np.testing.assert_allclose(matrix.rows(np.arange(9)), expected, atol=1e-6)
     last = np.array([len(formulas) - 1])
     np.testing.assert_allclose(matrix.rows(np.arange(4), last), expected[:4, last], atol=1e-6)
-    assert matrix.words.tolist() == [len(list(words(formula))) for formula in formulas]
+    assert matrix.lengths.tolist() == [len(list(words(formula))) for formula in formulas]
 
 
 def test_columns_on_the_device_are_those_on_the_host_and_labels_are_exact():

@@ -23,7 +23,7 @@ def programs(problems):
     wide, narrow = ((jnp.eye(n), jnp.ones(n), jnp.ones(n)) for n in (1024, 128))
     slots, tol = by_product, jnp.float32(1e-6)
     order, neurons = jnp.zeros((7, 20), jnp.int32), jnp.arange(7, dtype=jnp.int32)
-    greedy = (m, m, order, neurons, jnp.int32(5), jnp.float32(0.02))
+    greedy = (m, m, order, neurons, jnp.int32(5), jnp.float32(0.02), None)
     sums = jnp.zeros((5, 7), jnp.float32)
     alike = (m.gram, m.mean_x, jnp.float32(900), m.cross.T, order[:, :5])
     return {
