@@ -22,7 +22,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
@@ -125,23 +125,31 @@ def search(
     assert total is not None and spectrum is not None, "moments with folds"
     weights, strength = (None, None) if teacher is None else (teacher.weights, teacher.strength)
     how = {"words": words, "mesh": mesh}
-    price = None if words is None else (options.min_gain * (words - 1)).astype(np.float32)
-    path = functools.partial(forward.path, most=most, price=price, mesh=mesh)
-    selected = path(total, weights)
-    inner = []
+    # of formulas also paths that take them sooner: which is better, the folds say
+    prices = (0.0,) if words is None or not options.min_gain else (0.0, options.min_gain)
+    find = [functools.partial(forward.path, most=most, price=price, **how) for price in prices]
+    paths = [[path(total, weights)] for path in find]
+    dense = []
     for i in range(len(measured.folds)):
         rest = _rest(measured.folds, i)
         own = None if strength is None else ridge.at_strength(rest, strength, spectrum, mesh=mesh)
-        inner.append(_Inner(own, path(rest, own)))
-    rho = _judged(measured.folds, [part.selected for part in inner])
-    own = _judged(measured.folds, [selected] * len(measured.folds))
-    real = forward.beyond_noise(total, selected, skewness)
-    judged = forward.Judged(np.where(real, own, -np.inf), rho, _words(selected, words, 1))
+        dense.append(own)
+        for path, found in zip(find, paths, strict=True):
+            found.append(path(rest, own))
+    each = [_judged_paths(measured, *found, skewness=skewness, words=words) for found in paths]
+    judged = forward.Judged(*(np.concatenate(part, axis=1) for part in zip(*each, strict=True)))
     limits = _limits(judged, measured.folds, options, live)
-    count = forward.lengths(judged, limits)
+    length = forward.lengths(judged, limits)
+    which, last = np.divmod(np.maximum(length - 1, 0), most)
+    count = np.where(length > 0, last + 1, 0).astype(np.int32)
+    selected, *inner = (_of(which, some) for some in zip(*paths, strict=True))
+    rho = _of(which, [part.nested for part in each])
     improve = functools.partial(_improve, count=count, rounds=options.exchanges, **how)
-    better = [improve(_rest(measured.folds, i), *part) for i, part in enumerate(inner)]
-    if any((a != _cut(part.selected, count)).any() for a, part in zip(better, inner, strict=True)):
+    better = [
+        improve(_rest(measured.folds, i), *part)
+        for i, part in enumerate(zip(dense, inner, strict=True))
+    ]
+    if any((a != _cut(b, count)).any() for a, b in zip(better, inner, strict=True)):
         rho = _judged(measured.folds, better)
     selected = improve(total, weights, selected)
     fitted, bias, _ = least_squares.refit(total, total, selected)
@@ -150,11 +158,19 @@ def search(
     return Found(selected, count, *(part.astype(np.float32) for part in parts)), limits
 
 
-class _Inner(NamedTuple):
-    """What a fold's others say: the teacher's weights there, and the path."""
+def _judged_paths(
+    measured: Measured, selected: np.ndarray, *inner: np.ndarray, skewness, words
+) -> forward.Judged:
+    """ρ̄ of every length of a path on all images, and of those selected without each fold."""
+    own, rho = (_judged(measured.folds, each) for each in ([selected] * len(inner), inner))
+    assert measured.total is not None, "moments with folds"
+    real = forward.beyond_noise(measured.total, selected, skewness)
+    return forward.Judged(np.where(real, own, -np.inf), rho, _words(selected, words, 1))
 
-    weights: np.ndarray | None
-    selected: np.ndarray
+
+def _of(which: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Each neuron's rows of one of several arrays."""
+    return np.stack(parts)[which, np.arange(len(which))]
 
 
 def _rest(folds: Sequence[Moments], i: int) -> Moments:

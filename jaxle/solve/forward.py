@@ -19,7 +19,7 @@ for feature selection (https://doi.org/10.1214/009053607000000578).
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -55,7 +55,8 @@ def path(
     weights: Float[Array, "concepts neurons"] | None = None,
     *,
     most: int,
-    price: Float[np.ndarray, " concepts"] | None = None,
+    words: Int[np.ndarray, " concepts"] | None = None,
+    price: float = 0.0,
     mesh: Mesh | None = None,
     block: int = BLOCK,
 ) -> Int[np.ndarray, "neurons most"]:
@@ -68,8 +69,9 @@ def path(
       weights: (concepts, neurons) float32 on raw columns: select for this dense fit's prediction;
         None: for the activation.
       most: concepts per neuron.
-      price: (concepts,) float32, what each costs in correlation, such as a formula of two words: a
-        step takes the one with the largest correlation less its price. None: nothing.
+      words: (concepts,) int, of how many words each is, such as a formula of two. None: of one.
+      price: what a word beyond a concept's first costs, in correlation: a step takes the concept of
+        largest correlation less its price. 0: the one that explains most variance a word.
       mesh: split the neurons over its axis `data`.
       block: neurons per program and device; memory is `most` numbers per neuron of a block and
         concept.
@@ -82,7 +84,7 @@ def path(
     block = tiles.fitting(block, 4 * most_possible * moments.cross.shape[0])
     program = _program(mesh, weights is not None, most_possible)
     parts = [
-        np.asarray(program(gram, rows, price))
+        np.asarray(program(gram, rows, words, np.float32(price)))
         for _, gram, rows in blocks(moments, weights, mesh, block)
     ]
     selected = np.concatenate(parts)[: moments.cross.shape[1]]
@@ -300,38 +302,42 @@ def _rows(source, scale_x, inv_y, neurons):
 @functools.cache
 def _program(mesh: Mesh | None, dense: bool, most: int):
     step = functools.partial(_forward, dense=dense, most=most)
-    return split_jit(step, mesh, (WHOLE, ROWS, WHOLE), ROWS)
+    return split_jit(step, mesh, (WHOLE, ROWS, WHOLE, WHOLE), ROWS)
 
 
 def gains(
     left: Float[Array, "neurons concepts"],
     cov: Float[Array, "neurons concepts"],
-    price: Float[Array, " concepts"] | None = None,
-    explained: Float[Array, " neurons"] | None = None,
+    worth: Callable[[Float[Array, "neurons concepts"]], Float[Array, "neurons concepts"]]
+    | None = None,
 ) -> tuple[
     Float[jax.Array, "neurons concepts"], Float[jax.Array, " neurons"], Int[jax.Array, " neurons"]
 ]:
     """Returns what each concept would explain, the most of it, and which concept that is.
 
-    −1 for a concept that depends on those chosen; of ties the first of positive covariance. With a
-    price (`path`), and what is explained so far: what one without a price would explain that is as
-    good.
+    −1 for a concept that depends on those chosen; of ties the first of positive covariance. `worth`
+    changes what they explain before they are compared.
 
     Args:
       left: d, what the chosen concepts leave of each concept's variance.
       cov: e, and of its covariance with the target.
     """
     gain = jnp.where(left > PIVOT, cov**2 / jnp.where(left > PIVOT, left, 1.0), -1.0)
-    if price is not None and explained is not None:
-        paid = jnp.maximum(jnp.sqrt(explained[:, None] + jnp.maximum(gain, 0)) - price[None, :], 0)
-        gain = jnp.where(gain > 0, paid**2 - explained[:, None], gain)
+    gain = gain if worth is None else jnp.where(gain > 0, worth(gain), gain)
     best = jnp.max(gain, axis=1)
     near = gain >= jnp.maximum(best - TIE, 0.99 * best)[:, None]
     place = jnp.argmax(2 * near + (near & (cov > 0)), axis=1)
     return gain, best, place.astype(jnp.int32)
 
 
-def _forward(gram, rows, price=None, *, dense: bool, most: int):
+def _worth(explained, words, price, gain):
+    """What a concept of one word would explain that is as good as one of so many words."""
+    paid = jnp.sqrt(explained[:, None] + gain) - price * (words - 1)[None, :]
+    priced = jnp.maximum(paid, 0.0) ** 2 - explained[:, None]
+    return jnp.where(price > 0, priced, gain / words[None, :])
+
+
+def _forward(gram, rows, words=None, price=0.0, *, dense: bool, most: int):
     """The paths of one block; `rows` as `blocks` gives them."""
     cross = cross_of_fit(gram, rows) if dense else rows
     n, m = cross.shape
@@ -339,7 +345,8 @@ def _forward(gram, rows, price=None, *, dense: bool, most: int):
 
     def step(t, carry):
         left, cov, basis, selected, active, explained = carry
-        _, best, place = gains(left, cov, price, explained)
+        worth = None if words is None else functools.partial(_worth, explained, words, price)
+        _, best, place = gains(left, cov, worth)
         active = active & (best > LEAST)
 
         def at(z):
