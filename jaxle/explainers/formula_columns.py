@@ -5,8 +5,10 @@
 A pair gives A AND B where each of A with B, A without B, B without A holds of at least
 `LEAST_IMAGES`, and A AND NOT B where the first two do. Those columns come first that are least a
 sum of their parts: by the variance that a least-squares fit on A and B leaves of A AND B (and so of
-A AND NOT B), which follows from the counts. At most `MOST` are kept, and of columns that are equal
-on train, such as `animal AND flying thing` and `bird`, only the first, concepts before formulas.
+A AND NOT B), which follows from the counts. Where nothing is left, as of `animal AND NOT bird` =
+animal − bird, two concepts say what the formula of two words says, and more: it is no column. At
+most `MOST` are kept, and of columns that are equal on train, such as `animal AND flying thing` and
+`bird`, only the first, concepts before formulas.
 
 Columns are made as tiles where they are read (`explanations.formula.FormulaRows`).
 """
@@ -108,7 +110,7 @@ def _worth(
     able = np.stack([with_without & later & ((every - both) * n >= LEAST_IMAGES), with_without])
     var = np.diagonal(gram).astype(np.float64)
     left = _left(both, cov, (own, every), (var[rows, None], var[None, :]))
-    negated, first, second = np.nonzero(able)
+    negated, first, second = np.nonzero(able & (left > 0))
     left = left[first, second]
     best = np.argsort(-left, kind="stable")[:most]
     first = first + rows.start

@@ -64,7 +64,8 @@ def chosen(run: FinishedRun, tap: str, method: str, neurons: Sequence[int]) -> E
     """Returns the explanations of some neurons.
 
     Raises:
-      ValueError: a neuron that the layer lacks, is not live, or has no explanation.
+      ValueError: a neuron that the layer lacks, is not live, or has no explanation; or one that is
+        explained by a formula.
     """
     found = run.explanations(tap, method).select(neurons)
     for row in found:
@@ -72,6 +73,11 @@ def chosen(run: FinishedRun, tap: str, method: str, neurons: Sequence[int]) -> E
             why = f"is {row.flag}" if row.flag in SILENT else "has no explanation"
             raise ValueError(
                 f"neuron {row.unit} of {tap} {why} by {method}: there is no word to ask about."
+            )
+        if row.kind == "formula":
+            raise ValueError(
+                f"neuron {row.unit} of {tap} is explained by the formula {row.concepts[0]!r} by "
+                f"{method}: a sheet asks about words, so choose neurons explained by words alone."
             )
     return found
 

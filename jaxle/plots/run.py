@@ -29,6 +29,7 @@ from jaxle.plots.scatter import correlation_ablation
 from jaxle.report.bins import RANKS
 
 KINDS = (".pdf", ".svg")
+EXCESS = "ablation score, excess over a constant"
 Run = Any  # what `jaxle.load_run` returns, whose type belongs to a higher floor
 
 
@@ -106,7 +107,8 @@ def _figures(run: Run, method: str, n_neurons: int) -> Iterator[tuple[str, Any]]
             yield from _of_neuron(run, f"{tap}-{method}-{unit}", shown(run, tap, method, unit))
     for (tap, maker, simulator), x, y in ablated(run):
         title = f"{tap}, {maker} simulated by {simulator}"
-        yield f"{tap}-{maker}-{simulator}-ablation", correlation_ablation(x, y, title=title)
+        scatter = correlation_ablation(x, y, ablation_name=EXCESS, title=title)
+        yield f"{tap}-{maker}-{simulator}-ablation", scatter
 
 
 def _of_neuron(run: Run, name: str, own: Shown) -> Iterator[tuple[str, Any]]:

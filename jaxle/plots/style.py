@@ -32,7 +32,7 @@ else:  # matplotlib is imported where it is used
     Axes = Figure = Text = Any
 
 COLUMN, PAGE = 3.25, 6.75  # inches: a column and both columns of a two-column paper
-BODY, SMALL = 7.0, 6.0  # points
+BODY, HEADING, SMALL = 7.0, 6.5, 6.0  # points
 LINE, WIDTH = 1.4, 0.6  # height of a line of text, width of a character on average; of its size
 INK, FAINT, EMPTY = "#1a1a1a", "#6b6b6b", "#e4e4e4"  # text; text beside it; nothing to show
 BLUE, VERMILLION = "#0072B2", "#D55E00"
@@ -78,7 +78,7 @@ def new_axes(width: float, height: float, title: str = "", share: float = SHARE)
             "figures need matplotlib: install the extra (pip install 'jaxle[plots]')."
         ) from error
     if title:
-        height += (4 + len(_lines(title, 72 * share * width)) * LINE * BODY) / 72
+        height += (4 + len(_lines(title, 72 * share * width)) * LINE * HEADING) / 72
     figure = Figure((width, height), facecolor="white", layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)  # pyright: ignore
     # IPython shows a figure of its own accord only after an import of pyplot
@@ -135,7 +135,7 @@ def heading(axes: Axes, title: str, above: float = 0, share: float = SHARE) -> N
         # before its layout, the only axes of a figure have 0.775 of its width
         room = share / 0.775 * axes.bbox.width / axes.figure.dpi * 72
         text = "\n".join(_lines(title, room))
-        axes.set_title(text, loc="left", pad=4 + above, linespacing=LINE, **font())
+        axes.set_title(text, loc="left", pad=4 + above, linespacing=LINE, **font(HEADING))
 
 
 def _lines(title: str, room: float) -> list[str]:
@@ -156,11 +156,11 @@ def _lines(title: str, room: float) -> list[str]:
 
 
 def _width(text: str) -> float:
-    """Points that text takes in the first font, at the size of `BODY`."""
+    """Points that text takes in the first font, at the size of `HEADING`."""
     from matplotlib import font_manager
 
     face = font_manager.get_font(font_manager.findfont(families()[0]))
-    face.set_size(BODY, 72)
+    face.set_size(HEADING, 72)
     return sum(face.load_char(ord(c)).linearHoriAdvance for c in text) / 2**16
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -209,3 +210,14 @@ def test_a_long_title_stands_on_up_to_three_lines_and_the_figure_grows():
     assert long.get_figheight() > short.get_figheight() + 0.2
     one = jaxle.plots.area_chart(A, HOLDS, ["dog", "cat"], title="m" * 300).axes[0]
     assert 20 < len(one.get_title(loc="left")) < 40
+
+
+def test_threads_draw_the_same_figure(tmp_path):
+    def one(i):
+        figure = jaxle.plots.area_chart(A, HOLDS, ["dog", "cat"], title=f"figure {i % 2}")
+        style.save_figure(figure, tmp_path / f"{i}.svg")
+        return (tmp_path / f"{i}.svg").read_bytes()
+
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(one, range(4)))
+    assert found[0] == found[2] != found[1] == found[3]
