@@ -1,43 +1,51 @@
 """Eight CPU devices, shapes checked, no implicit rank promotion, warnings are errors.
 
-A test spends most of its time on compilation, and its programs run once. So they are compiled
-without LLVM's optimisation, a third faster; XLA's own passes (fusion, layout) run as ever. Programs
-that tests start in a process of their own, and the parity tests of .ci/run, are compiled as a
-user's are. Here too are the only reasons for which a test may be skipped.
+A test spends most of its time on compilation, and its programs run once. So they are compiled as
+`tests/flags.py` says, in half the time. Programs that tests start in a process of their own as a
+user does, and the parity tests of .ci/run, are compiled as a user's are. Here too are the only
+reasons for which a test may be skipped.
 """
 
+import gc
 import os
 import sys
+from pathlib import Path
+
+gc.set_threshold(100_000, 20, 20)  # most of what is made here stays: look for rubbish seldom
+ROOT = Path(__file__).resolve().parent.parent
+# for `from configs import …`; last, so that an installed jaxle comes first
+sys.path += [str(ROOT / "tests"), str(ROOT)]
+
+from tests.flags import COMPILED_FAST  # noqa: E402
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-FLAGS = ("--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0")
 given = os.environ.get("XLA_FLAGS", "")
-more = [flag for flag in FLAGS if flag.partition("=")[0] not in given]
+flags = ("--xla_force_host_platform_device_count=8", *COMPILED_FAST)
+more = [flag for flag in flags if flag.partition("=")[0] not in given]
 os.environ["XLA_FLAGS"] = " ".join([given, *more]).strip()
 
 import importlib.util  # noqa: E402
 from collections import Counter  # noqa: E402
-from pathlib import Path  # noqa: E402
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
+from tests.flax_speed import compare_parameters_once  # noqa: E402
+
 # every annotated shape of the package is checked in every call that a test makes
-sys.path.append(str(Path(__file__).resolve().parent))
 install_import_hook("jaxle", "shape_checker.check")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # no test reads what another process compiled, or writes into a home
 jax.config.update("jax_enable_compilation_cache", False)
-sys.path.append(
-    str(Path(__file__).resolve().parent.parent)
-)  # for `from configs import …`; last, so that an installed jaxle comes first
+# where in our code an operation stands is written into no program
+jax.config.update("jax_traceback_in_locations_limit", 0)
+compare_parameters_once()
 
 NO_DATA = "JAXLE_TEST_DATA is not set (a folder of real images and trained weights)"
 NO_TORCH = "torch is not installed (the oracle of the parity tests)"
 ALLOWED_SKIPS = (NO_DATA, NO_TORCH)
-ROOT = Path(__file__).resolve().parent.parent
 # Files that take longest; those that wait for the one finished run of pipeline/ stand apart.
 LONGEST = (
     "test_quickstart",

@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from jaxle.pipeline.config import Config
 from jaxle.pipeline.reading import read_config
 from jaxle.pipeline.run import run
 from jaxle.pipeline.stages import STAGES
+from tests.flags import COMPILED_FAST
 
 ROOT = Path(__file__).resolve().parent.parent
 # all that depends on when and how fast a run was
@@ -71,11 +72,16 @@ def session_folder(tmp_path_factory) -> Path:
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
-def environment(tmp_path_factory) -> dict[str, str]:
-    """Returns a user's environment: one device, and the session's compilation cache."""
+def environment(tmp_path_factory, flags: Sequence[str] = COMPILED_FAST) -> dict[str, str]:
+    """Returns the environment of a program: one device, and the session's compilation cache.
+
+    Args:
+      tmp_path_factory: of the session.
+      flags: how programs are compiled; () as a user's are.
+    """
     return {
         **os.environ,
-        "XLA_FLAGS": "",
+        "XLA_FLAGS": " ".join(flags),
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(session_folder(tmp_path_factory) / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

@@ -49,7 +49,7 @@ def exceptions_to_the_rule(workdir, tap):
 
 
 def test_quickstart(tmp_path, tmp_path_factory):
-    summary = launch("quickstart", tmp_path / "run", runs.environment(tmp_path_factory))
+    summary = launch("quickstart", tmp_path / "run", runs.environment(tmp_path_factory, ()))
     records = {(r["tap"], r["method"], r["simulator"]): r for r in summary["results"]}
     record = records["layer3", "label", "labels"]
     assert record["n_neurons"] - record["n_dead"] >= 32
@@ -81,7 +81,7 @@ def test_resnet20_on_real_cifar10(test_data, torch, tmp_path, tmp_path_factory):
     summary = launch(
         "resnet20_cifar10",
         tmp_path / "run",
-        runs.environment(tmp_path_factory),
+        runs.environment(tmp_path_factory, ()),
         f"--config.data.source=folder:{test_data}/cifar10/test",
         f"--config.target.weights={test_data}/cifar10/resnet20-12fca82f.th",
     )

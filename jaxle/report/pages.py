@@ -3,7 +3,7 @@
     index.html   assets/*   data/*.js   sprites/*.webp
 
 One page shows all views; what stands behind `#` says which: `#/`, `#/neuron/layer3/136`,
-`#/concept/dog`, `#/compare`. No framework: the scripts are classic ones in the order of `SCRIPTS`,
+`#/word/dog`, `#/compare`. No framework: the scripts are classic ones in the order of `SCRIPTS`,
 each a few functions on the object `jaxle`, since a browser loads neither modules nor JSON from
 `file://`. Every name is untrusted: Jinja2 escapes it here, and the scripts write text nodes only.
 """
@@ -23,9 +23,14 @@ SCRIPTS = (
     "charts.js",
     "pictures.js",
     "tables.js",
+    "scores.js",
     "overview.js",
+    "explanation.js",
+    "dialog.js",
+    "copy.js",
     "neuron.js",
-    "concept.js",
+    "words.js",
+    "map.js",
     "compare.js",
     "main.js",
 )

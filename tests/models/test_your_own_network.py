@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from tests.flags import COMPILED_FAST
+
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "your_own_network.md"
 
 
@@ -23,7 +25,7 @@ def test_the_page_runs(tmp_path):
     (tmp_path / "all.py").write_text("import save, load, load_class\n", encoding="utf-8")
     environment = {
         **os.environ,
-        "XLA_FLAGS": "",
+        "XLA_FLAGS": " ".join(COMPILED_FAST),
         "JAX_PLATFORMS": "cpu",
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
         "PYTHONPATH": str(tmp_path / "installed"),

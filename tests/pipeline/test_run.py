@@ -163,7 +163,7 @@ def test_the_same_command_again_redoes_nothing(place, copy):
 
 
 def test_a_changed_penalty_redoes_the_explanations_and_not_the_fit(place, copy):
-    done = place.launch(copy, "--config.fit.lam=0.02", *LESS)
+    done = place.launch(copy, "--config.fit.lam=0.1", *LESS)
     assert done.returncode == 0, done.stderr
     # texts: a simulator embeds words that passed screening, which the penalty does not touch
     kept = ("labels", "probe", "texts", "calibration", "fit", "on_test")

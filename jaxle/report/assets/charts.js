@@ -6,9 +6,10 @@ jaxle.charts = (() => {
   const PAD = { left: 44, right: 12, top: 10, bottom: 34 };
   const COLOURS = 8; // .c0 … .c7 of the style sheet
 
-  function figure(caption, picture, note) {
-    return h("figure", { class: "chart" }, picture,
-      h("figcaption", null, h("b", null, caption), note ? [" ", note] : null));
+  /* The caption says what is seen, then comes the key of the colours, then the picture. */
+  function figure(caption, picture, note, key, kind) {
+    return h("figure", { class: kind ? `chart ${kind}` : "chart" },
+      h("figcaption", null, h("b", null, caption), note ? [" ", note] : null), key, picture);
   }
 
   function ticks(low, high, n = 5) {
@@ -31,11 +32,13 @@ jaxle.charts = (() => {
       height - PAD.bottom - ((v - y[0]) / (y[1] - y[0] || 1)) * (height - PAD.top - PAD.bottom);
     const frame = [];
     for (const v of ticks(y[0], y[1], 4)) {
-      frame.push(svg("line", { class: "grid", x1: PAD.left, x2: width - PAD.right, y1: sy(v), y2: sy(v) }));
+      frame.push(svg("line", { class: "grid", x1: PAD.left, x2: width - PAD.right,
+        y1: sy(v), y2: sy(v) }));
       frame.push(svg("text", { x: PAD.left - 6, y: sy(v) + 4, "text-anchor": "end" }, short(v)));
     }
     for (const v of plainX || ticks(x[0], x[1], 6)) {
-      frame.push(svg("text", { x: sx(v), y: height - PAD.bottom + 15, "text-anchor": "middle" }, short(v)));
+      frame.push(svg("text", { x: sx(v), y: height - PAD.bottom + 15, "text-anchor": "middle" },
+        short(v)));
     }
     frame.push(svg("line", { class: "axis", x1: PAD.left, x2: width - PAD.right,
       y1: height - PAD.bottom, y2: height - PAD.bottom }));
@@ -56,7 +59,8 @@ jaxle.charts = (() => {
   }
 
   const legend = (names) => h("ul", { class: "legend" },
-    names.map(([name, colour]) => h("li", null, h("i", { class: `key ${colour}` }), name)));
+    names.map(([name, colour]) => h("li", null, h("i", { class: `key ${colour}` }),
+      h("span", { dir: "auto" }, name))));
 
   /* Shares of several groups of values in bars of equal width. */
   function histogram({ groups, low, high, bars, caption, xLabel, note, whole }) {
@@ -69,7 +73,8 @@ jaxle.charts = (() => {
       return whole ? counts : counts.map((c) => c / Math.max(1, group.values.length));
     });
     const most = Math.max(...shares.flat(), 1e-9);
-    const plot = axes({ x: [low, high], y: [0, most], xLabel, yLabel: whole ? "neurons" : "share" });
+    const plot = axes({ x: [low, high], y: [0, most], xLabel,
+      yLabel: whole ? "neurons" : "share of neurons" });
     const marks = shares.map((own, g) => own.map((share, i) => {
       const x = plot.sx(low + i * width) + 1;
       const top = plot.sy(share);
@@ -80,11 +85,11 @@ jaxle.charts = (() => {
     }));
     const label = `${caption}: ` + groups.map((g) =>
       `${g.name}, ${g.values.length} values, mean ${fixed(mean(g.values))}`).join("; ");
-    const box = figure(caption, canvas(plot, label, plot.frame, marks), note);
-    if (groups.length > 1) box.append(legend(groups.map((g) => [g.name, g.colour])));
-    return box;
+    return figure(caption, canvas(plot, label, plot.frame, marks), note, keyOf(groups));
   }
 
+  const keyOf = (groups) =>
+    (groups.length > 1 ? legend(groups.map((g) => [g.name, g.colour])) : null);
   const mean = (values) => values.reduce((a, b) => a + b, 0) / Math.max(1, values.length);
 
   /* Points [x, y, text, address]; a least-squares line with fit, the diagonal with diagonal. */
@@ -104,8 +109,8 @@ jaxle.charts = (() => {
         x2: plot.sx(dx[1]), y2: plot.sy(a + b * dx[1]) }));
     }
     const marks = points.map(([px, py, text, address, colour]) => {
-      const dot = svg("circle", { class: `dot ${colour || "c0"}`, cx: plot.sx(px), cy: plot.sy(py), r: 3.4 },
-        text ? svg("title", null, text) : null);
+      const dot = svg("circle", { class: `dot ${colour || "c0"}`, cx: plot.sx(px), cy: plot.sy(py),
+        r: 3.4 }, text ? svg("title", null, text) : null);
       return address ? svg("a", { href: address, tabindex: "-1" }, dot) : dot;
     });
     const label = `${caption}: ${points.length} points`;
@@ -113,8 +118,8 @@ jaxle.charts = (() => {
   }
 
   function padded(values) {
-    const low = Math.min(...values, 0);
-    const high = Math.max(...values);
+    const low = values.reduce((a, b) => Math.min(a, b), 0);
+    const high = values.reduce((a, b) => Math.max(a, b), -Infinity);
     return high > low ? [low, high + 0.04 * (high - low)] : [low - 0.5, low + 0.5];
   }
 
@@ -135,8 +140,8 @@ jaxle.charts = (() => {
     const on = (v) => (log ? Math.log10(v) : v);
     const xs = groups.flatMap((g) => g.points.map((p) => on(p[0])));
     const ys = groups.flatMap((g) => g.points.map((p) => p[1]));
-    const plot = axes({ x: x || [Math.min(...xs), Math.max(...xs)], y: y || [0, Math.max(...ys, 1e-9)],
-      xLabel, yLabel, plainX: log ? [] : null });
+    const plot = axes({ x: x || [Math.min(...xs), Math.max(...xs)],
+      y: y || [0, Math.max(...ys, 1e-9)], xLabel, yLabel, plainX: log ? [] : null });
     const extra = [];
     if (log) {
       for (let e = Math.ceil(Math.min(...xs)); e <= Math.max(...xs); e += 1) {
@@ -145,7 +150,8 @@ jaxle.charts = (() => {
       }
     }
     if (diagonal) {
-      extra.push(svg("line", { class: "guide", x1: plot.sx(0), y1: plot.sy(0), x2: plot.sx(1), y2: plot.sy(1) }));
+      extra.push(svg("line", { class: "guide", x1: plot.sx(0), y1: plot.sy(0),
+        x2: plot.sx(1), y2: plot.sy(1) }));
     }
     const marks = groups.map((g) => [
       svg("polyline", { class: `line ${g.colour}`,
@@ -154,10 +160,8 @@ jaxle.charts = (() => {
         cx: plot.sx(on(p[0])), cy: plot.sy(p[1]), r: 3 },
       svg("title", null, `${g.name}: ${short(p[0])}, ${short(p[1])}`))) : null,
     ]);
-    const box = figure(caption, canvas(plot, `${caption}: ${groups.map((g) => g.name).join(", ")}`,
-      plot.frame, extra, marks), note);
-    if (groups.length > 1) box.append(legend(groups.map((g) => [g.name, g.colour])));
-    return box;
+    const label = `${caption}: ${groups.map((g) => g.name).join(", ")}`;
+    return figure(caption, canvas(plot, label, plot.frame, extra, marks), note, keyOf(groups));
   }
 
   /* The paper's Figure 3: share of images by concept over bins of activation, lines of a colour. */
@@ -182,11 +186,13 @@ jaxle.charts = (() => {
     const label = `${caption}: ` + words.map((word, j) =>
       `${word}, ${fixed(100 * (values[0][j] || 0), 0)} % in the lowest bin and ` +
       `${fixed(100 * (values[bins - 1][j] || 0), 0)} % in the highest`).join("; ");
-    const box = h("figure", { class: "chart wide" },
-      canvas(plot, label, frame, areas), legend(words.map((w, j) => [w, `c${j % COLOURS}`])),
-      h("figcaption", null, h("b", null, caption), note ? [" ", note] : null));
-    return box;
+    return figure(caption, canvas(plot, label, frame, areas), note,
+      legend(words.map((w, j) => [w, `c${j % COLOURS}`])), "wide");
   }
 
-  return { histogram, scatter, curves, shares, leastSquares, figure, mean, legend };
+  /* A bar as long as the size of x, of a whole. */
+  const meter = (x, whole, colour) => h("span", { class: "meter", "aria-hidden": "true" },
+    h("i", { class: colour, style: { width: `${(100 * Math.abs(x)) / whole}%` } }));
+
+  return { histogram, scatter, curves, shares, leastSquares, figure, mean, legend, meter };
 })();

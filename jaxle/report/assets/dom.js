@@ -58,17 +58,13 @@ jaxle.dom = (() => {
   /* The same with each word a link, absences marked by their sign and colour. */
   function equation(run, table, method, k, most = 12) {
     const own = table.methods[method];
-    if (own.text[k] !== undefined) return h("span", { class: "equation" }, own.text[k]);
+    if (own.text[k] !== undefined) return h("span", { class: "equation", dir: "auto" }, own.text[k]);
     const parts = terms(run, table, method, k);
-    const pieces = [];
-    parts.slice(0, most).forEach((t, i) => {
-      const sign = t.weight < 0 ? (i ? " − " : "−") : i ? " + " : "";
-      pieces.push(
-        sign,
-        h("span", { class: t.weight < 0 ? "absent" : "present" },
-          `${short(Math.abs(t.weight))}×`, wordLink(t.word)),
-      );
-    });
+    const pieces = parts.slice(0, most).map((t, i) => [
+      t.weight < 0 ? (i ? " − " : "−") : i ? " + " : "",
+      h("span", { class: t.weight < 0 ? "absent" : "present" },
+        `${short(Math.abs(t.weight))}×`, wordLink(t.word)),
+    ]);
     if (parts.length > most) pieces.push(" + …");
     const bias = own.bias[k];
     const first = parts.length === 0;
@@ -81,8 +77,40 @@ jaxle.dom = (() => {
   const wordLink = (word) => h("a", { class: "word", href: wordAddress(word), dir: "auto" }, word);
   const neuronAddress = (tap, unit) => `#/neuron/${encodeURIComponent(tap)}/${unit}`;
 
+  /* A box that scrolls sideways where its content is wider than the page, and only then is a stop
+     of the tab key. */
+  const sizes = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+      else target.removeAttribute("tabindex");
+    }
+  });
+  function scroll(label, ...children) {
+    const box = h("div", { class: "scroll", role: "group", "aria-label": label }, children);
+    sizes.observe(box);
+    return box;
+  }
+
+  /* Columns are [heading, row → content, class], the first one names the row; false leaves one out.
+     A row {group: text} heads those below it. */
+  function table({ caption, label, kind, columns, rows, chosen = () => false }) {
+    const used = columns.filter(Boolean);
+    const cell = (row) => ([heading, content, own], i) => (i
+      ? h("td", { class: own, "data-name": heading }, content(row))
+      : h("th", { scope: "row", class: own }, content(row)));
+    const line = (row) => (row.group !== undefined
+      ? h("tr", { class: "group" }, h("th", { colspan: used.length, scope: "colgroup" }, row.group))
+      : h("tr", { class: chosen(row) ? "chosen" : null }, used.map(cell(row))));
+    return scroll(label || caption, h("table", { class: kind },
+      caption ? h("caption", null, caption) : null,
+      h("thead", null, h("tr", null, used.map(([heading]) => h("th", { scope: "col" }, heading)))),
+      h("tbody", null, rows.map(line))));
+  }
+
+  const slug = (text) => text.toLowerCase().replace(/\W+/g, "-");
+
   function choice(label, options, chosen, change) {
-    const select = h("select", { onchange: () => change(select.value) },
+    const select = h("select", { id: `choose-${slug(label)}`, onchange: () => change(select.value) },
       options.map(([value, text]) => h("option", { value, selected: value === chosen }, text)));
     return h("label", { class: "choice" }, h("span", null, label), select);
   }
@@ -96,6 +124,6 @@ jaxle.dom = (() => {
 
   return {
     h, svg, fixed, short, count, interval, terms, sentence, equation, wordAddress, wordLink,
-    neuronAddress, choice, tell,
+    neuronAddress, scroll, table, choice, tell,
   };
 })();

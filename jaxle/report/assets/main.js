@@ -14,7 +14,8 @@
     const parts = path.split("/").map((part) => {
       try { return decodeURIComponent(part); } catch { return part; }
     });
-    return { parts: parts.filter(Boolean), state: Object.fromEntries(new URLSearchParams(query || "")) };
+    const state = Object.fromEntries(new URLSearchParams(query || ""));
+    return { parts: parts.filter(Boolean), state };
   }
 
   function go(state, path) {
@@ -36,27 +37,31 @@
   }
 
   jaxle.choosers = ({ run }, state, change) => {
-    const methods = [...new Set(run.rows.map((r) => r.method))];
-    const simulators = [...new Set(run.rows.filter((r) => r.method === state.method).map((r) => r.simulator))];
-    return [
-      methods.length > 1 ? choice("Explained by", methods.map((m) => [m, m]), state.method, (method) => change({ ...state, method })) : null,
-      simulators.length > 1 ? choice("Simulated by", simulators.map((s) => [s, s]), state.simulator, (simulator) => change({ ...state, simulator })) : null,
-    ];
+    const choose = (label, name, rows) => {
+      const values = [...new Set(rows.map((r) => r[name]))];
+      return values.length > 1 ? choice(label, values.map((v) => [v, v]), state[name],
+        (value) => change({ ...state, [name]: value })) : null;
+    };
+    const own = run.rows.filter((r) => r.method === state.method);
+    return [choose("Explained by", "method", run.rows), choose("Simulated by", "simulator", own)];
+  };
+
+  const VIEWS = {
+    neuron: (state, tap, unit) => jaxle.neuron.view(report, tap, Number.parseInt(unit, 10), state, go),
+    neurons: (state) => jaxle.tables.view(report, state, go),
+    words: (state) => jaxle.words.list(report, state, go),
+    word: (state, word) => jaxle.words.one(report, word || "", state, go),
+    map: (state) => jaxle.map.view(report, state, go),
+    compare: (state) => jaxle.compare.view(report, state, go),
   };
 
   async function draw() {
     const { parts, state } = read();
     const number = (shown += 1);
     settle(state);
-    const [what, one, two] = parts;
-    let content;
-    if (what === "neuron") content = await jaxle.neuron.view(report, one, Number.parseInt(two, 10), state, go);
-    else if (what === "neurons") content = jaxle.tables.view(report, state, go);
-    else if (what === "words") content = jaxle.concept.list(report, state, go);
-    else if (what === "word") content = jaxle.concept.word(report, one || "", state, go);
-    else if (what === "map") content = await jaxle.concept.map(report, state, go);
-    else if (what === "compare") content = jaxle.compare.view(report, state, go);
-    else content = jaxle.overview.view(report, state, go);
+    const [what, ...rest] = parts;
+    const content = Object.hasOwn(VIEWS, what || "") ? await VIEWS[what](state, ...rest)
+      : jaxle.overview.view(report, state, go);
     if (number !== shown) return; // another view was asked for meanwhile
     const field = document.activeElement && document.activeElement.id;
     view.replaceChildren(...content.flat(Infinity).filter(Boolean));
@@ -64,16 +69,20 @@
       const own = a.getAttribute("href").replace("#/", "");
       a.toggleAttribute("aria-current", !a.classList.contains("brand") && own === (what || ""));
     });
-    document.title = `${[what === "neuron" ? `${one}/${two}` : what, report.run.name].filter(Boolean).join(" · ")} · jaxle`;
+    const name = rest.length ? rest.join("/") : what;
+    document.title = `${[name, report.run.name].filter(Boolean).join(" · ")} · jaxle`;
     const path = parts.join("/");
-    if (path !== draw.path) { window.scrollTo(0, 0); if (draw.path !== undefined) view.focus({ preventScroll: true }); }
-    else if (field) document.getElementById(field)?.focus();
+    if (draw.path === undefined) { /* the first view: the browser's own start */ }
+    else if (path !== draw.path) {
+      window.scrollTo(0, 0);
+      view.focus({ preventScroll: true });
+    } else if (field) document.getElementById(field)?.focus();
     draw.path = path;
   }
 
-  function show() {
-    draw().catch((error) => view.replaceChildren(h("h1", null, "This view could not be shown"), h("p", null, error.message)));
-  }
+  const fail = (title) => (error) =>
+    view.replaceChildren(h("h1", null, title), h("p", null, error.message));
+  const show = () => draw().catch(fail("This view could not be shown"));
 
   /* --- colours ----------------------------------------------------------------------------- */
   const THEMES = [["", "as the system has them"], ["light", "light"], ["dark", "dark"]];
@@ -101,28 +110,33 @@
     event.preventDefault();
     const text = query.value.trim();
     const neuron = /^(.*)\/(\d+)$/.exec(text);
-    if (neuron && report.run.layers.some((l) => l.tap === neuron[1])) go({}, jaxle.dom.neuronAddress(neuron[1], neuron[2]));
-    else go({ q: text }, "#/neurons");
+    if (neuron && report.run.layers.some((l) => l.tap === neuron[1])) {
+      go({}, jaxle.dom.neuronAddress(neuron[1], neuron[2]));
+    } else go({ q: text }, "#/neurons");
     query.blur();
   });
   query.addEventListener("input", () => {
     const text = query.value.trim().toLowerCase();
-    const found = text ? report.run.words.filter((w) => w.toLowerCase().includes(text)).slice(0, 12) : [];
-    document.getElementById("known-words").replaceChildren(...found.map((w) => h("option", { value: w })));
+    const found = text ? report.run.words.filter((w) => w.toLowerCase().includes(text)) : [];
+    document.getElementById("known-words").replaceChildren(
+      ...found.slice(0, 12).map((w) => h("option", { value: w })));
   });
 
   /* --- keys -------------------------------------------------------------------------------- */
-  const KEYS = "Keys: / search, ← → or k j neighbouring neurons, o overview, n neurons, w words, m map, c compare, t colours.";
+  const KEYS = "Keys: / search, ← → or k j neighbouring neurons, o overview, n neurons, w words, " +
+    "m map, c compare, t colours.";
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (document.querySelector("dialog[open]")) return;
     if (event.target.closest("input, select, textarea")) {
       if (event.key === "Escape") event.target.blur();
       return;
     }
     const places = { o: "#/", n: "#/neurons", w: "#/words", m: "#/map", c: "#/compare" };
     if (event.key === "/") { query.focus(); query.select(); event.preventDefault(); }
-    else if (event.key === "ArrowRight" || event.key === "j") document.querySelector("a[rel=next]")?.click();
-    else if (event.key === "ArrowLeft" || event.key === "k") document.querySelector("a[rel=prev]")?.click();
+    else if (event.key.startsWith("Arrow") && event.target.closest(".scroll[tabindex], pre")) return;
+    else if (["ArrowRight", "j"].includes(event.key)) document.querySelector("a[rel=next]")?.click();
+    else if (["ArrowLeft", "k"].includes(event.key)) document.querySelector("a[rel=prev]")?.click();
     else if (event.key in places) location.hash = places[event.key];
     else if (event.key === "t") button.click();
     else if (event.key === "?") tell(KEYS);
@@ -144,5 +158,5 @@
     show();
   }
 
-  begin().catch((error) => view.replaceChildren(h("h1", null, "This report could not be opened"), h("p", null, error.message)));
+  begin().catch(fail("This report could not be opened"));
 })();

@@ -26,7 +26,8 @@ jaxle.pictures = (() => {
     const thumb = h("span", { class: "thumb", role: "img", "aria-label": name, "data-sheet": sheet,
       style: {
         backgroundSize: `${100 * facts.columns}% ${100 * rows}%`,
-        backgroundPosition: `${at(cell % facts.columns, facts.columns)} ${at(Math.floor(cell / facts.columns), rows)}`,
+        backgroundPosition: `${at(cell % facts.columns, facts.columns)} ` +
+          at(Math.floor(cell / facts.columns), rows),
       } });
     near.observe(thumb);
     return thumb;
@@ -47,7 +48,8 @@ jaxle.pictures = (() => {
   function shade(own, i) {
     const values = own && own.of(i);
     if (!values) return null;
-    const canvas = h("canvas", { class: "shade", width: own.width, height: own.height, "aria-hidden": "true" });
+    const canvas = h("canvas", { class: "shade", width: own.width, height: own.height,
+      "aria-hidden": "true" });
     const context = canvas.getContext("2d");
     const image = context.createImageData(own.width, own.height);
     for (let j = 0; j < values.length; j += 1) {

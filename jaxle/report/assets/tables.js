@@ -2,7 +2,7 @@
 /* The table of neurons: search, filters, sorting, pages of rows. Its state stands in the address. */
 
 jaxle.tables = (() => {
-  const { h, fixed, interval, equation, neuronAddress, choice, count, sentence } = jaxle.dom;
+  const { h, fixed, interval, equation, neuronAddress, choice, count, sentence, table } = jaxle.dom;
   const PER_PAGE = 50;
 
   const FLAGS = {
@@ -19,11 +19,11 @@ jaxle.tables = (() => {
     report.run.rows.forEach((row, number) => {
       if (row.method !== method || row.simulator !== simulator || (tap && row.tap !== tap)) return;
       const place = report.run.layers.findIndex((layer) => layer.tap === row.tap);
-      const table = report.layers[place];
-      const own = table.methods[method];
-      const scores = table.scores[number];
+      const layer = report.layers[place];
+      const own = layer.methods[method];
+      const scores = layer.scores[number];
       for (let k = 0; k < own.bias.length; k += 1) {
-        found.push({ tap: row.tap, unit: k, place, table, method, scores, k,
+        found.push({ tap: row.tap, unit: k, place, table: layer, method, scores, k,
           correlation: scores.correlation[k], length: own.words[k].length, flag: own.flag[k],
           few: Boolean(scores.few_positives && scores.few_positives[k]) });
       }
@@ -38,7 +38,8 @@ jaxle.tables = (() => {
     const present = report.run.present[neuron.method];
     let sum = 0;
     own.words[neuron.k].forEach((w, i) => {
-      if (wanted.has(w)) sum += (own.weights[neuron.k][i] * (present[w] === null ? 1 : present[w])) / spread;
+      const p = present[w] === null ? 1 : present[w];
+      if (wanted.has(w)) sum += (own.weights[neuron.k][i] * p) / spread;
     });
     return sum;
   }
@@ -56,6 +57,7 @@ jaxle.tables = (() => {
     return exact.size ? exact : close;
   }
 
+  const at = (neuron, name) => (neuron.scores[name] ? neuron.scores[name][neuron.k] : 0);
   const SORTS = {
     correlation: ["test correlation", (a, b) => b.correlation - a.correlation],
     worst: ["least correlation", (a, b) => a.correlation - b.correlation],
@@ -64,29 +66,26 @@ jaxle.tables = (() => {
     excess: ["ablation excess", (a, b) => at(b, "ablation_excess") - at(a, "ablation_excess")],
     unit: ["layer and number", (a, b) => a.place - b.place || a.unit - b.unit],
   };
-  const at = (neuron, name) => (neuron.scores[name] ? neuron.scores[name][neuron.k] : 0);
 
-  function row(report, neuron, extra) {
-    const { run } = report;
-    const address = neuronAddress(neuron.tap, neuron.unit);
-    const top = neuron.table.top[neuron.k];
-    const low = at(neuron, "correlation_low");
-    const high = at(neuron, "correlation_high");
-    return h("tr", null,
-      h("th", { scope: "row" }, h("a", { href: address }, `${neuron.tap}/${neuron.unit}`)),
-      h("td", { class: "thumbs" }, h("a", { href: address, tabindex: "-1", "aria-hidden": "true" },
-        top.map((p) => jaxle.pictures.picture(run, p, jaxle.names[p])))),
-      h("td", { class: "number" }, h("b", null, fixed(neuron.correlation)),
-        h("small", null, " ", interval(neuron.scores.correlation_low && low, high))),
-      extra ? h("td", { class: "number" }, fixed(extra)) : null,
-      h("td", null, equation(run, neuron.table, neuron.method, neuron.k, 8),
-        neuron.flag ? h("span", { class: "flag", title: FLAGS[neuron.flag] }, neuron.flag) : null,
-        neuron.few ? h("span", { class: "flag", title: FLAGS.few_positives }, "few positives") : null));
+  /* Rows of neurons; pull(neuron) is the relevance to words that were asked for, or null. */
+  function listing({ run }, rows, label, pull) {
+    const thumbs = (n) => h("a", { href: neuronAddress(n.tap, n.unit), tabindex: "-1",
+      "aria-hidden": "true" }, n.table.top[n.k].map((p) => jaxle.pictures.picture(run, p, jaxle.names[p])));
+    const flag = (name) => h("span", { class: "flag", title: FLAGS[name] }, name.replace("_", " "));
+    const low = (n) => (n.scores.correlation_low ? n.scores.correlation_low[n.k] : null);
+    return table({ kind: "neurons", label, rows, columns: [
+      ["Neuron", (n) => h("a", { href: neuronAddress(n.tap, n.unit) }, `${n.tap}/${n.unit}`)],
+      ["Most active on", thumbs, "thumbs"],
+      ["Test ρ", (n) => [h("b", null, fixed(n.correlation)), " ",
+        h("small", null, interval(low(n), at(n, "correlation_high")))], "number"],
+      pull && ["Pull", (n) => fixed(pull(n)), "number"],
+      ["Explanation", (n) => [equation(run, n.table, n.method, n.k, 8),
+        n.flag ? flag(n.flag) : null, n.few ? flag("few_positives") : null], "what"],
+    ] });
   }
 
-  function view(report, state, go) {
-    const { run } = report;
-    const wanted = state.q ? matching(run, state.q) : null;
+  /* Neurons that pass the filters of the address, but for the words. */
+  function filtered(report, state) {
     let found = neurons(report, state.method, state.simulator, state.layer);
     if (state.flag === "none") found = found.filter((n) => !n.flag);
     else if (state.flag === "few_positives") found = found.filter((n) => n.few);
@@ -95,61 +94,71 @@ jaxle.tables = (() => {
     if (!Number.isNaN(least)) found = found.filter((n) => n.correlation >= least);
     const longest = Number.parseInt(state.longest, 10);
     if (!Number.isNaN(longest)) found = found.filter((n) => n.length <= longest);
-    let extra = null;
-    if (wanted) {
-      extra = new Map(found.map((n) => [n, relevance(report, n, wanted)]));
-      if (!wanted.size) {
-        const text = state.q.trim().toLowerCase();
-        found = found.filter((n) => `${n.tap}/${n.unit}` === text ||
-          sentence(run, n.table, n.method, n.k).toLowerCase().includes(text));
-        extra = null;
-      } else {
-        found = found.filter((n) => extra.get(n) !== 0);
-      }
+    return found;
+  }
+
+  /* Neurons in order, and what each owes to the words that the query means (null without a query). */
+  function ranked(report, state) {
+    let found = filtered(report, state);
+    const wanted = state.q ? matching(report.run, state.q) : null;
+    let pulls = null;
+    if (wanted && wanted.size) {
+      pulls = new Map(found.map((n) => [n, relevance(report, n, wanted)]));
+      found = found.filter((n) => pulls.get(n) !== 0);
+    } else if (wanted) {
+      const text = state.q.trim().toLowerCase();
+      found = found.filter((n) => `${n.tap}/${n.unit}`.toLowerCase() === text ||
+        sentence(report.run, n.table, n.method, n.k).toLowerCase().includes(text));
     }
-    if (extra && !state.sort) {
-      found.sort((a, b) => Math.abs(extra.get(b)) - Math.abs(extra.get(a)));
+    if (pulls && !(state.sort in SORTS)) {
+      found.sort((a, b) => Math.abs(pulls.get(b)) - Math.abs(pulls.get(a)));
     } else {
       found.sort(SORTS[state.sort in SORTS ? state.sort : "correlation"][1]);
     }
+    return { found, pulls, wanted };
+  }
+
+  function controls(report, state, go, pulls) {
+    const change = (name) => (value) => go({ ...state, page: "", [name]: value });
+    const field = (name, text, attributes) => h("label", { class: "choice" }, h("span", null, text),
+      h("input", { id: `table-${name}`, value: state[name] || "", ...attributes,
+        onchange: (event) => change(name)(event.target.value) }));
+    const sorts = Object.entries(SORTS).filter(([name]) => name !== "excess" || hasAblation(report));
+    return h("form", { class: "controls", onsubmit: (event) => event.preventDefault() },
+      field("q", "Word or text", { type: "search", placeholder: "dog" }),
+      choice("Layer", [["", "all"], ...report.run.layers.map((l) => [l.tap, l.tap])],
+        state.layer || "", change("layer")),
+      jaxle.choosers(report, state, go),
+      choice("Sort by", [["", pulls ? "the words asked for" : "test correlation"],
+        ...sorts.map(([name, [text]]) => [name, text])], state.sort || "", change("sort")),
+      choice("Flag", [["", "any"], ["none", "no flag"],
+        ...Object.keys(FLAGS).map((f) => [f, f.replace("_", " ")])], state.flag || "", change("flag")),
+      field("least", "ρ at least", { type: "number", step: "0.05", min: "-1", max: "1", class: "narrow" }),
+      field("longest", "Words at most", { type: "number", step: "1", min: "0", class: "narrow" }));
+  }
+
+  function view(report, state, go) {
+    const { found, pulls, wanted } = ranked(report, state);
     const pages = Math.max(1, Math.ceil(found.length / PER_PAGE));
     const page = Math.min(pages, Math.max(1, Number.parseInt(state.page, 10) || 1));
     const shown = found.slice((page - 1) * PER_PAGE, page * PER_PAGE);
-    const change = (name) => (value) => go({ ...state, page: "", [name]: value });
-    const field = (name, text, attributes) => h("label", { class: "choice" }, h("span", null, text),
-      h("input", { value: state[name] || "", ...attributes,
-        onchange: (event) => change(name)(event.target.value) }));
-    const controls = h("form", { class: "controls", onsubmit: (event) => event.preventDefault() },
-      field("q", "Word or text", { type: "search", id: "table-query", placeholder: "dog" }),
-      choice("Layer", [["", "all"], ...run.layers.map((l) => [l.tap, l.tap])], state.layer || "", change("layer")),
-      jaxle.choosers(report, state, go),
-      choice("Sort by", [["", extra ? "the words asked for" : "test correlation"],
-        ...Object.entries(SORTS).filter(([name]) => name !== "excess" || hasAblation(report))
-          .map(([name, [text]]) => [name, text])], state.sort || "", change("sort")),
-      choice("Flag", [["", "any"], ["none", "no flag"], ...Object.keys(FLAGS).map((f) => [f, f.replace("_", " ")])],
-        state.flag || "", change("flag")),
-      field("least", "ρ at least", { type: "number", step: "0.05", min: "-1", max: "1", class: "narrow" }),
-      field("longest", "Words at most", { type: "number", step: "1", min: "0", class: "narrow" }));
-    const next = (to, text) => h("button", { type: "button", disabled: to < 1 || to > pages,
-      onclick: () => go({ ...state, page: String(to) }) }, text);
+    const turn = (to, text) => h("button", { type: "button", disabled: to < 1 || to > pages,
+      onclick: () => { go({ ...state, page: String(to) }); window.scrollTo(0, 0); } }, text);
+    const names = pulls && [...wanted].slice(0, 6).map((w) => report.run.words[w]).join(", ");
     return [
       h("h1", null, "Neurons"),
-      controls,
-      h("p", { class: "soft", id: "found" }, `${count(found.length, "neuron")}`,
-        extra ? `, by weight × probability of ${[...wanted].slice(0, 6).map((w) => run.words[w]).join(", ")}` +
-          `${wanted.size > 6 ? " …" : ""}, in standard deviations of the neuron` : ""),
-      h("div", { class: "scroll" }, h("table", { class: "neurons" },
-        h("thead", null, h("tr", null, h("th", { scope: "col" }, "Neuron"),
-          h("th", { scope: "col" }, "Most active on"), h("th", { scope: "col" }, "Test ρ"),
-          extra ? h("th", { scope: "col" }, "Pull") : null, h("th", { scope: "col" }, "Explanation"))),
-        h("tbody", null, shown.map((n) => row(report, n, extra && extra.get(n)))))),
-      pages > 1 ? h("nav", { class: "pager", "aria-label": "Pages" }, next(page - 1, "Previous"),
-        h("span", null, `Page ${page} of ${pages}`), next(page + 1, "Next")) : null,
+      controls(report, state, go, pulls),
+      h("p", { class: "soft", id: "found", role: "status" }, count(found.length, "neuron"),
+        pulls ? `, by pull of ${names}${wanted.size > 6 ? " …" : ""}: weight × probability where ` +
+          "present, in standard deviations of the neuron" : ""),
+      listing(report, shown, "Neurons", pulls && ((n) => pulls.get(n))),
+      pages > 1 ? h("nav", { class: "pager", "aria-label": "Pages" }, turn(page - 1, "Previous"),
+        h("span", null, `Page ${page} of ${pages}`), turn(page + 1, "Next")) : null,
     ];
   }
 
   const hasAblation = (report) =>
     Object.values(report.layers[0].scores).some((s) => s.ablation_excess);
 
-  return { view, neurons, relevance, matching, row, FLAGS, hasAblation };
+  return { view, neurons, relevance, listing, FLAGS };
 })();
