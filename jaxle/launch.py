@@ -28,13 +28,8 @@ from absl import app, flags, logging
 from etils import epath
 from ml_collections import config_flags
 
-from jaxle.compilation import use_compilation_cache
-from jaxle.mesh import make_mesh
-from jaxle.options import describe
-from jaxle.pipeline import run as pipeline
-from jaxle.pipeline.cache import STAGES
-from jaxle.pipeline.lock import locked
-from jaxle.pipeline.reading import SECTIONS, read_config
+from jaxle import __version__
+from jaxle.pipeline.stages import STAGES
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Path of the experiment's config, with an optional :variant.", lock_config=True
@@ -44,6 +39,9 @@ _PLAIN = {"ρ": "rho", "×": "*", "−": "-", "·": "|", "±": "+-", "…": "...
 _NO_FUNCTION = (
     "has no function get_config: expected one that returns the settings, such as "
     "jaxle.pipeline.defaults.get_config()."
+)
+_VERBOSE = flags.DEFINE_bool(
+    "verbose", False, "Show every step, every score and the best, median and worst neurons."
 )
 _TRACEBACK = flags.DEFINE_bool(
     "traceback", False, "Show where in the code a refused input was found."
@@ -65,6 +63,13 @@ def main(argv: list[str]) -> int:
         return _refuse(
             "no config given: expected --config FILE, such as --config configs/quickstart.py."
         )
+    # with JAX, seconds to load: after the first line, and after flags that are refused
+    from jaxle.compilation import use_compilation_cache
+    from jaxle.mesh import make_mesh
+    from jaxle.pipeline import run as pipeline
+    from jaxle.pipeline.lock import locked
+    from jaxle.pipeline.reading import read_config
+
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # --verbosity=0 adds what JAX has to say
     use_compilation_cache()
@@ -74,7 +79,7 @@ def main(argv: list[str]) -> int:
         config = dataclasses.replace(config, workdir=workdir)
         mesh = make_mesh(config.mesh.data or None, config.mesh.model)
         with locked(epath.Path(config.workdir)):
-            pipeline.run(config, _STAGES.value, mesh)
+            pipeline.run(config, _STAGES.value, mesh, _VERBOSE.value)
     except ValueError as error:  # bad input, found at a boundary: one sentence
         return _failed(error, str(error), 2)
     except OSError as error:  # a disk that is full, a folder without rights, no network
@@ -104,6 +109,7 @@ def run() -> None:
         sys.exit(0)
     path = _config_path(sys.argv)
     if path is not None:
+        print(f"jaxle {__version__}: {path}", file=sys.stderr, flush=True)
         if not path.is_file():
             refusal = f"config file {path} does not exist: expected a Python file"
             sys.exit(_refuse(f"{refusal} such as configs/quickstart.py."))
@@ -166,6 +172,11 @@ def _with_tuple(argument: str) -> str:
     name, equals, value = argument.partition("=")
     if name.lstrip("-") == "config":
         return name + equals + os.path.expanduser(value)
+    if not name.lstrip("-").startswith("config."):
+        return argument
+    from jaxle.options import describe
+    from jaxle.pipeline.reading import SECTIONS
+
     section, _, field = name.lstrip("-").removeprefix("config.").partition(".")
     fields = describe(SECTIONS[section]) if section in SECTIONS else {}
     if not equals or field not in fields or fields[field].kind is not tuple:

@@ -18,10 +18,10 @@ from ml_collections import ConfigDict
 
 from jaxle.mesh import make_mesh
 from jaxle.pipeline import defaults
-from jaxle.pipeline.cache import STAGES
 from jaxle.pipeline.config import Config
 from jaxle.pipeline.reading import read_config
 from jaxle.pipeline.run import run
+from jaxle.pipeline.stages import STAGES
 from tests.flags import COMPILED_FAST
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -18,9 +18,9 @@ from PIL import Image
 from jaxle import compilation, launch
 from jaxle.mesh import make_mesh
 from jaxle.pipeline import defaults
-from jaxle.pipeline.cache import STAGES
 from jaxle.pipeline.reading import read_config
 from jaxle.pipeline.run import run
+from jaxle.pipeline.stages import STAGES
 from tests import runs
 
 QUICKSTART = f"--config={runs.ROOT}/configs/quickstart.py"

@@ -24,7 +24,6 @@ from jaxle import artifacts
 from jaxle.artifacts import fingerprint
 from jaxle.pipeline.journal import Journal
 
-STAGES = ("probe", "fit", "explain", "simulate", "score", "report")
 Made = tuple[Mapping[str, Any], Mapping[str, Any]]  # arrays, facts (JSON values)
 
 

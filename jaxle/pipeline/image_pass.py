@@ -27,7 +27,7 @@ from jaxle.data.sources import Source, names_of
 from jaxle.mesh import round_up, split_rows
 from jaxle.models.finite import check_finite, probe_finite
 from jaxle.models.network import Network
-from jaxle.report.progress import progress
+from jaxle.report.progress import Bar
 
 PART = 2048  # images between two saves
 EMBEDDINGS = "embeddings"
@@ -133,17 +133,19 @@ def _forward(
     size = round_up(how.batch_size, mesh.shape["data"])
     what = ", ".join(dict.fromkeys(reading.network.name for reading in readings.values()))
     computed = _computed(readings, source, mesh, size, how.workers, start)
-    for count, values in progress(computed, f"probing {what}", -(-n // size), start // size):
-        batch = {name: np.asarray(value[:count]) for name, value in values.items()}
-        _check(readings, batch, source, size, first)
-        gathered.append(batch)
-        first += count
-        held = sum(len(next(iter(batch.values()))) for batch in gathered)
-        while held >= PART or (held and first == n):
-            whole = {name: np.concatenate([b[name] for b in gathered]) for name in gathered[0]}
-            yield {name: value[:PART] for name, value in whole.items()}
-            gathered = [{name: value[PART:] for name, value in whole.items()}]
-            held = max(0, held - PART)
+    with Bar(f"probing {what}", n, start) as bar:
+        for count, values in computed:
+            batch = {name: np.asarray(value[:count]) for name, value in values.items()}
+            _check(readings, batch, source, size, first)
+            gathered.append(batch)
+            first += count
+            bar.advance(by=count)
+            held = sum(len(next(iter(batch.values()))) for batch in gathered)
+            while held >= PART or (held and first == n):
+                whole = {name: np.concatenate([b[name] for b in gathered]) for name in gathered[0]}
+                yield {name: value[:PART] for name, value in whole.items()}
+                gathered = [{name: value[PART:] for name, value in whole.items()}]
+                held = max(0, held - PART)
 
 
 def _computed(readings, source, mesh, size, workers, start):

@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import jax
 from etils import epath
 
-from jaxle.report.progress import say
+from jaxle.report.progress import Bar, say
 
 
 @runtime_checkable
@@ -29,14 +29,18 @@ class Journal:
 
     Args:
       path: of metrics.jsonl, to which lines are appended; None notes nothing.
+      verbose: a line a step on the terminal; otherwise a bar a stage, and a line at its end.
 
     Attributes:
       seconds: stage → seconds, of the stages that were entered.
       compiling: seconds that JAX spent on tracing, lowering and compiling since it was made.
+      verbose: as given.
     """
 
-    def __init__(self, path: epath.Path | None):
-        self._path = path
+    def __init__(self, path: epath.Path | None, verbose: bool = False):
+        self._path, self.verbose = path, verbose
+        self._bar: Bar | None = None
+        self._looked_up, self._reused = 0, 0
         self.seconds: dict[str, float] = {}
         self.compiling = 0.0
         jax.monitoring.register_event_duration_secs_listener(self._listen)
@@ -46,17 +50,34 @@ class Journal:
             self.compiling += duration_secs
 
     @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Announces a stage, and says how long it took."""
-        began = time.monotonic()
-        say(f"{name} …")
-        yield
+    def stage(self, name: str, steps: int = 0) -> Iterator[None]:
+        """Announces a stage, and says how long it took and what was found in the cache.
+
+        Args:
+          name: of the stage.
+          steps: of its own name that it is made of, for a bar with the time left; 0: unknown.
+        """
+        began, self._looked_up, self._reused = time.monotonic(), 0, 0
+        if self.verbose:
+            say(f"{name} …")
+        with Bar(name, 0 if self.verbose else steps) as self._bar:
+            yield
+        self._bar = None
         self.seconds[name] = round(time.monotonic() - began, 3)
-        say(f"{name} done in {self.seconds[name]:.1f} s")
+        found = (
+            ""
+            if self.verbose or not self._reused
+            else (f"; {self._reused} of {self._looked_up} steps found in the cache")
+        )
+        say(f"{name} done in {self.seconds[name]:.1f} s{found}")
 
     def note(self, step: Named, what: str, reused: bool, seconds: float) -> None:
         """Notes one look-up: what it was of, and whether it was found or made."""
-        say(f"  {step.name}, {what}: {'found in the cache' if reused else f'{seconds:.1f} s'}")
+        self._looked_up, self._reused = self._looked_up + 1, self._reused + reused
+        if self.verbose:
+            say(f"  {step.name}, {what}: {'found in the cache' if reused else f'{seconds:.1f} s'}")
+        elif self._bar is not None and step.name == step.stage:
+            self._bar.advance(what)
         if self._path is not None:
             line = {"stage": step.stage, "step": step.name, "what": what, "reused": reused}
             with self._path.open("a") as file:

@@ -105,6 +105,24 @@ class FinishedRun:
             )
         return found
 
+    def simulated(
+        self, tap: str, method: str, simulator: str
+    ) -> tuple[Float[np.ndarray, "val neurons"], Float[np.ndarray, "test neurons"]]:
+        """Returns what explanations predict for the val and the test images, by a simulator.
+
+        Raises:
+          ValueError: a tap, method or simulator that the run lacks together, or a run that ended
+            before stage report.
+        """
+        rows = self.report_arrays["rows"]
+        for row in rows:
+            if (row["tap"], row["method"], row["simulator"]) == (tap, method, simulator):
+                arrays = self.stored(row["simulated"]).arrays
+                return arrays["val"], arrays["test"]
+        names = [" · ".join((row["tap"], row["method"], row["simulator"])) for row in rows]
+        wanted = " · ".join((tap, method, simulator))
+        raise ValueError(f"the run has not simulated {wanted!r}: {suggest(wanted, names)}.")
+
     def scores_of(self, tap: str, method: str, simulator: str) -> pd.DataFrame:
         """Returns the rows of scores.csv of one layer, method and simulator, a row a neuron."""
         table = self.scores

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jaxle.options import suggest
-from jaxle.pipeline.cache import STAGES
 from jaxle.pipeline.config import Config, Encoder
 from jaxle.pipeline.encoders import check_readable
 from jaxle.pipeline.inputs import Inputs
 from jaxle.pipeline.intervene import Classifier, classifier
 from jaxle.pipeline.labels import hierarchy, label_matrix, words
 from jaxle.pipeline.probe import Labelled
+from jaxle.pipeline.stages import STAGES
 
 
 def check_stages(stages: Sequence[str]) -> str:

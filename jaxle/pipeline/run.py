@@ -43,17 +43,18 @@ from jaxle.pipeline.score import score_all
 from jaxle.pipeline.simulate import able_all, simulate
 from jaxle.pipeline.summary import records, run_facts, top_impact
 from jaxle.pipeline.workdir import CACHE, CONTROLS, close, open_workdir, write_split
-from jaxle.report import listing
+from jaxle.report import listing, outcome
 from jaxle.report.progress import say
 
 
-def run(config: Config, stages: Sequence[str], mesh: Mesh) -> None:
+def run(config: Config, stages: Sequence[str], mesh: Mesh, verbose: bool = False) -> None:
     """Runs the requested stages in order, and writes the files of the workdir.
 
     Args:
       config: the settings, `workdir` filled in.
       stages: names out of `STAGES`; what the others give must lie in the cache.
       mesh: the devices.
+      verbose: a line a step, and the whole listing at the end.
 
     Raises:
       ValueError: bad input; what was computed before it stays.
@@ -61,7 +62,7 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh) -> None:
     # --- open -----------------------------------------------------------------------------------
     last = check_stages(stages)
     workdir = epath.Path(config.workdir)
-    journal = Journal(workdir / "metrics.jsonl")
+    journal = Journal(workdir / "metrics.jsonl", verbose)
     cache = Cache(workdir / CACHE, tuple(stages), mesh, journal)
     inputs = open_inputs(config, cache.folder / "generated", mesh)
     partition, target = inputs.partition, wanted_classifier(inputs, config)
@@ -77,16 +78,14 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh) -> None:
         paired = probe_pairs(cache, inputs, pairs, calibrated, config)
         facts = run_facts(config, inputs, probed[TRAINED], labelled, calibrated, mesh)
         write_split(workdir, inputs)
-        for line in listing.probe_lines(facts):
+        for line in listing.probe_lines(facts, class_ends(inputs.images.source), verbose):
             say(line)
-        if ends := class_ends(inputs.images.source):
-            say(f"  {ends}")
     if last == "probe":
         close(workdir, journal)
         return
 
     # --- fit: what the concepts alone decide, once for all layers ---------------------------------
-    with journal.stage("fit"):
+    with journal.stage("fit", steps=1):
         matrices = method_matrices(cache, labelled, calibrated, config)
         layers = make_layers(probed, partition, config.evaluation.refits, config.seed)
         fitted = fit_all(cache, matrices, layers, partition, config)
@@ -95,7 +94,7 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh) -> None:
         return
 
     # --- explain: every neuron of every layer, by every method ------------------------------------
-    with journal.stage("explain"):
+    with journal.stage("explain", steps=len(layers.real) * len(config.methods)):
         explained = explain_all(cache, fitted, layers.real, partition, config)
         for entry in explained:
             if entry.layer.kind == TRAINED:
@@ -117,7 +116,7 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh) -> None:
         return
 
     # --- score: how far each explanation can be trusted -------------------------------------------
-    with journal.stage("score"):
+    with journal.stage("score", steps=len(simulated)):
         scored = score_all(cache, simulated, partition, config)
         refitted = refit_all(cache, explained, able, layers, partition)
         beside = look_beside(cache, able.values(), explained, partition, target, config)
@@ -148,7 +147,8 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh) -> None:
     artifacts.write_json(workdir / "summary.json", summary)
     arrays = index_arrays(labelled, probed, fitted)
     write_index(workdir, config, inputs.images, arrays)
-    for line in listing.lines(listed(rows), summary, config.report.listing):
+    shown = (listing if verbose else outcome).lines
+    for line in shown(listed(rows), summary, config.report.listing):
         print(line)
     if last == "score":
         close(workdir, journal)

@@ -24,13 +24,21 @@ class Listed:
     correlation: Float[np.ndarray, " neurons"]
 
 
-def probe_lines(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Yields what the probe found: each encoder's calibration, and the target's accuracy."""
-    for name, own in facts["encoders"].items():
+def probe_lines(facts: Mapping[str, Any], ends: str = "", verbose: bool = True) -> Iterator[str]:
+    """Yields what the probe found: each encoder's calibration, and the target's accuracy.
+
+    Args:
+      facts: of summary.json.
+      ends: the classes of the first and the last image, in words.
+      verbose: with the calibrations.
+    """
+    for name, own in facts["encoders"].items() if verbose else ():
         yield f"  {name}: σ({own['scale']:.4g}·(cos {own['shift']:+.4g})), {own['source']}"
     if facts["top1_accuracy"] is not None:
         accuracy, n = 100 * facts["top1_accuracy"], facts["n_images"]
         yield f"  {facts['model']}: top-1 accuracy {accuracy:.2f} % on {n} images"
+    if ends:
+        yield f"  {ends}"
 
 
 def lines(entries: Sequence[Listed], summary: Mapping[str, Any], n: int) -> Iterator[str]:

@@ -4,37 +4,58 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
 
 from tqdm import tqdm
 
-T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 10.0
 
 
 def say(line: str) -> None:
-    """Print one line of progress to stderr, above a bar if one is showing."""
+    """Prints one line of progress to stderr, above a bar if one is showing."""
     tqdm.write(line, file=sys.stderr)
     sys.stderr.flush()
 
 
-def progress(items: Iterable[T], label: str, total: int, done: int = 0) -> Iterator[T]:
-    """Yield the items, showing how many of `total` have passed; `done` were there already."""
-    if sys.stderr.isatty():
-        yield from tqdm(
-            items,
-            desc=label,
-            total=total,
-            initial=done,
-            file=sys.stderr,
-            leave=False,
-            dynamic_ncols=True,
-        )
-        return
-    last = time.monotonic()
-    for count, item in enumerate(items, done + 1):
-        yield item
-        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            say(f"{label}: {count}/{total}")
+class Bar:
+    """A bar with rate and time left, of so many steps; elsewhere than on a terminal, lines.
+
+    Args:
+      label: what is counted.
+      total: how many; 0 shows nothing.
+      done: were there already.
+    """
+
+    def __init__(self, label: str, total: int, done: int = 0):
+        self._label, self._total, self._done, self._made = label, total, done, 0
+        self._began = self._last = time.monotonic()
+        self._bar = None
+        if total and sys.stderr.isatty():
+            self._bar = tqdm(
+                desc=label,
+                total=total,
+                initial=done,
+                file=sys.stderr,
+                leave=False,
+                dynamic_ncols=True,
+            )
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def advance(self, what: str = "", by: int = 1) -> None:
+        """Counts some more, and names what was done on the bar."""
+        self._made += by
+        if self._bar is not None:
+            self._bar.set_postfix_str(what, refresh=False)
+            self._bar.update(by)
+            return
+        now = time.monotonic()
+        if self._total and now - self._last >= SECONDS_BETWEEN_LINES:
+            self._last = now
+            rate, place = self._made / (now - self._began), self._done + self._made
+            left = (self._total - place) / rate
+            say(f"{self._label}: {place}/{self._total}, {rate:.3g} a second, {left:.0f} s left")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from etils import epath
-from jaxtyping import Real
+from jaxtyping import Shaped
 
 from jaxle import artifacts
 
@@ -81,7 +81,7 @@ def write_shard(folder: epath.Path, name: str, value: Any) -> None:
     artifacts.write_text(folder / "data" / f"{name}.js", to_script(name, value))
 
 
-def numbers(values: Real[np.ndarray, "..."], digits: int = DRAWN) -> Any:
+def numbers(values: Shaped[np.ndarray, "..."], digits: int = DRAWN) -> Any:
     """Returns an array as nested lists, to some significant digits; None where it is not finite.
 
     Whole numbers and truth values stay what they are.

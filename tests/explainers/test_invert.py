@@ -75,7 +75,14 @@ def test_a_full_beam_is_an_exhaustive_search():
         np.testing.assert_allclose(best[:, most - 1], found, atol=1e-6)
 
 
-PLANTED = ["a", "a AND NOT b", "a OR e", '(a AND b) OR "c AND d"', "b AND e AND NOT a", "NOT a AND e"]
+PLANTED = [
+    "a",
+    "a AND NOT b",
+    "a OR e",
+    '(a AND b) OR "c AND d"',
+    "b AND e AND NOT a",
+    "NOT a AND e",
+]
 
 
 def planted(noise=0.05):

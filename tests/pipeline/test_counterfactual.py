@@ -17,7 +17,7 @@ from jaxle.evaluation.counterfactual import COLUMNS, counterfactual
 from jaxle.mesh import make_mesh
 from jaxle.models.zoo import load_model
 from jaxle.pipeline import defaults, tables
-from jaxle.pipeline.cache import STAGES, Cache
+from jaxle.pipeline.cache import Cache
 from jaxle.pipeline.concepts import method_matrices
 from jaxle.pipeline.counterfactual import (
     counterfactual_all,
@@ -34,6 +34,7 @@ from jaxle.pipeline.pairs import open_pairs, pair_concepts, probe_pairs
 from jaxle.pipeline.probe import probe, read_labels
 from jaxle.pipeline.score import score_one
 from jaxle.pipeline.simulate import able_all, simulate
+from jaxle.pipeline.stages import STAGES
 from jaxle.pipeline.tables import Row
 from tests.runs import settings
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import jaxle
-from jaxle.pipeline.cache import STAGES
+from jaxle.pipeline.stages import STAGES
 from tests.runs import files, notes
 
 # The program with its saves every 128 images, which ends by SIGKILL half way through the n-th file
