@@ -149,7 +149,7 @@ def _parts(run: FinishedRun, layer: LayerArrays, method: str) -> dict[str, list[
         return {}
     with path.open() as file:
         frame = pd.read_csv(file, keep_default_na=False)
-    ends = np.cumsum(layer.explanations[method].lengths)[:-1]
+    ends = np.cumsum(layer.explanations[method].terms)[:-1]
     found = {}
     for name in frame.columns.drop(["unit", "concept", "weight"]):
         values = frame[name].to_numpy()

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxle.evaluation.simulation import over_columns, simulable
 from jaxle.explainers.protocol import ConceptRows
 from jaxle.explanations import Explanations
 from jaxle.pipeline.cache import Cache, Made, Step, Stored
@@ -96,16 +97,16 @@ def _sums(
     the images of `shown.rows`, `over` and `under` in this order, NaN where a name has no column;
     `shares` (neurons, bins, slots), means over the test images of a bin.
     """
-    test, table = partition.split.test, simulated.explained.explanations
+    test, concepts = partition.split.test, simulator.concepts
+    able = simulable(simulated.explained.explanations, concepts.names)
+    table, matrix = over_columns(able, concepts.matrix)  # a formula has a column, too
     real = np.asarray(shown.layer.values[test], np.float32)
-    errors = np.asarray(simulated.test, np.float32) - real
-    n = min(PER_ERROR, max(1, len(test) // 2))
-    over, under = _largest(errors, n), _largest(-errors, n)
+    over, under = _errors(np.asarray(simulated.test, np.float32), real)
     rows = np.concatenate([shown.rows, over, under], axis=1)
-    slots = max(1, int(table.lengths.max(initial=1)))
+    slots = max(1, int(table.terms.max(initial=1)))
     probs = np.full((*rows.shape, slots), np.nan, np.float32)
     shares = np.full((len(table), BINS, slots), np.nan, np.float32)
-    for part, columns, tile in _tiles(simulator.concepts.matrix, table, test):
+    for part, columns, tile in _tiles(matrix, table, test):
         for k in range(part.start, part.stop):
             own = columns[k - part.start]
             values = tile[:, np.maximum(own, 0)]
@@ -116,6 +117,18 @@ def _sums(
             shares[k, :, : len(own)] = _means(members, values)
     probs[rows == NO_IMAGE] = np.nan
     return {"over": over, "under": under, "probs": probs, "shares": shares}, {}
+
+
+def _errors(simulated: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(neurons, images) rows of the largest over- and under-predictions, largest first."""
+    n = min(PER_ERROR, max(1, len(real) // 2))
+    over, under = [], []
+    for start in range(0, real.shape[1], BLOCK):
+        part = slice(start, start + BLOCK)
+        errors = simulated[:, part] - real[:, part]
+        over.append(_largest(errors, n))
+        under.append(_largest(-errors, n))
+    return np.concatenate(over), np.concatenate(under)
 
 
 def _largest(errors: np.ndarray, n: int) -> np.ndarray:
