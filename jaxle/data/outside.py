@@ -115,6 +115,11 @@ class OutsideSource:
         return [f"image {i}" for i in range(len(self))] if names is None else list(names)
 
     @property
+    def masks(self) -> Any:
+        """The source's own masks, None where it has none (`data.masks.masks_of` checks them)."""
+        return getattr(self._source, "masks", None)
+
+    @property
     def pairs(self) -> Any:
         """The source's own pairs of pictures, where it has any (`data.pairs`)."""
         return self._source.pairs

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import threading
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int16, Int32, UInt8
 
 from jaxle.scenes.edits import EditedPairs, edited_pairs
+from jaxle.scenes.masks import label_maps
 from jaxle.scenes.vocabulary import CLASS_NAMES, CONCEPTS
 from jaxle.scenes.world import render
 
 _SAMPLES = 16  # images that stand for all in the fingerprint
 _APART = 2**24  # scenes between the pairs of one seed and those of the next
+_TOGETHER = 64  # scenes whose masks are made at once
 
 
 class ScenesSource:
@@ -28,6 +31,7 @@ class ScenesSource:
       class_names: tuple of str.
       labels: int32 (images,), index into class_names.
       annotations: (concepts tuple of str, uint8 (images, concepts) of 0 and 1).
+      masks: every concept's pixels, as `jaxle.data.masks.Masks`.
       file_names: list of str, "scene 0", ….
     """
 
@@ -35,6 +39,7 @@ class ScenesSource:
 
     def __init__(self, n: int, seed: int):
         self._n, self._seed = n, seed
+        self.masks = SceneMasks(seed)
 
     def __len__(self) -> int:
         return self._n
@@ -78,3 +83,41 @@ class ScenesSource:
             b"".join(np.ascontiguousarray(part).tobytes() for part in first)
         ).hexdigest()
         return {"kind": "scenes", "images": self._n, "seed": self._seed, "sample": sample}
+
+
+class SceneMasks:
+    """Which concepts each pixel of the scenes of one seed bears; all of them are labelled in full.
+
+    Attributes:
+      concepts: the words of the annotations.
+      categories: one for all.
+    """
+
+    concepts = tuple(CONCEPTS)
+    categories = ("scene",) * len(CONCEPTS)
+
+    def __init__(self, seed: int):
+        self._seed, self._lock = seed, threading.Lock()
+        self._chunks: dict[int, np.ndarray] = {}  # the last few
+
+    def label_maps(self, i: int) -> Int16[np.ndarray, "layers height width"]:
+        """As `jaxle.data.masks.Masks.label_maps`."""
+        number, place = divmod(i, _TOGETHER)
+        with self._lock:  # many threads ask for neighbours
+            if number not in self._chunks:
+                if len(self._chunks) > 8:
+                    del self._chunks[next(iter(self._chunks))]
+                index = np.arange(number * _TOGETHER, (number + 1) * _TOGETHER)
+                self._chunks[number] = label_maps(index, self._seed)
+            return self._chunks[number][place]
+
+    def fingerprint_fields(self) -> dict[str, Any]:
+        """Returns the seed, and a hash of some masks, which changes with the renderer."""
+        first = label_maps(np.arange(_SAMPLES), self._seed)
+        return {"seed": self._seed, "sample": hashlib.sha256(first.tobytes()).hexdigest()}
+
+    def __getstate__(self) -> dict[str, int]:
+        return {"seed": self._seed}  # to a process that decodes
+
+    def __setstate__(self, state: dict[str, int]) -> None:
+        self.__init__(state["seed"])

@@ -5,8 +5,8 @@ source, any object with the members of `Source`, is named "package.module:name".
 
 What a run finds in its cache is filed under the content of its images, not under their place:
 
-    folder, arrays, tfds   sha256 of every file that is read, the names of images, labels, classes;
-                           a file whose stamp is as it was is not read again (`jaxle.data.content`
+    folder, arrays, tfds,  sha256 of every file that is read, the names of images, labels, classes;
+    masks                  a file whose stamp is as it was is not read again (`jaxle.data.content`
                            says what that trusts)
     scenes                 seed, number, and the first 16 images as they are rendered now
     your own               your `fingerprint_fields`, which is trusted, and the code of your module
@@ -26,6 +26,8 @@ from jaxtyping import Int, Int32, UInt8
 from jaxle.arrays import checks_input
 from jaxle.data.arrays import ArraysSource
 from jaxle.data.folder import FolderSource
+from jaxle.data.label_maps import MaskFolder
+from jaxle.data.masks import SubsetMasks
 from jaxle.data.names import readable
 from jaxle.data.outside import OutsideSource
 from jaxle.data.scenes import ScenesSource
@@ -47,6 +49,7 @@ class Source(Protocol):
       annotations: (concepts tuple of str, uint8 (images, concepts) of 0 and 1); None where images
         have no concept labels of their own.
       file_names: optional, list of str, one an image; read through `names_of`.
+      masks: optional, which concepts each pixel bears; read through `jaxle.data.masks.masks_of`.
     """
 
     if TYPE_CHECKING:  # an instance check at run time must not compute labels
@@ -117,6 +120,11 @@ SOURCES: dict[str, Kind] = {
         "a folder of NumPy arrays, images.npy among them",
         lambda asked: ArraysSource(asked.rest, asked.memory),
     ),
+    "masks": Kind(
+        "PATH",
+        "a folder of images with label maps, in the layout of ADE20K or of Broden",
+        lambda asked: MaskFolder(asked.rest, asked.memory),
+    ),
     "scenes": Kind(
         "",
         "images of the procedural world that jaxle carries",
@@ -136,8 +144,9 @@ def open_source(
     """Returns the probe images that a config names.
 
     Args:
-      spec: "tfds:NAME", "folder:PATH", "arrays:PATH", "scenes"; or "package.module:name" of your
-        own source, or of a class or function that makes one without arguments.
+      spec: "tfds:NAME", "folder:PATH", "arrays:PATH", "masks:PATH", "scenes"; or
+        "package.module:name" of your own source, or of a class or function that makes one
+        without arguments.
       split: tfds: the split's name; the other sources have no splits and leave it aside, so that a
         config made for tfds takes a folder.
       limit: at most so many images: a random subset, the same for the same seed, in the source's
@@ -252,6 +261,12 @@ class Subset:
         """The other source's names of these images."""
         names = names_of(self._source)
         return [names[i] for i in self._index]
+
+    @property
+    def masks(self) -> Any:
+        """The other source's masks of these images, None where it has none."""
+        masks = getattr(self._source, "masks", None)
+        return None if masks is None else SubsetMasks(masks, self._index)
 
     @property
     def pairs(self) -> Any:

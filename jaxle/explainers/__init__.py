@@ -1,7 +1,14 @@
 """Explainers: from a layer's activations to explanations, each method one row of a table."""
 
 from jaxle.arrays import checks_input
-from jaxle.explainers import clip_dissect, invert, linear, preconditioned, published
+from jaxle.explainers import (
+    clip_dissect,
+    invert,
+    linear,
+    network_dissection,
+    preconditioned,
+    published,
+)
 from jaxle.explainers.protocol import Explainer, Problem
 from jaxle.options import suggest
 from jaxle.references import is_reference, load_reference
@@ -29,6 +36,12 @@ EXPLAINERS: dict[str, Explainer] = {
         clip_dissect.explain,
         "CLIP-Dissect: the text that fits the most activating images",
         needs=("cosines",),
+    ),
+    "network_dissection": Explainer(
+        network_dissection.NetworkDissection,
+        network_dissection.explain,
+        "Network Dissection: the concept whose pixels a neuron's map overlaps most, by IoU",
+        needs=("masks",),
     ),
     "invert": Explainer(
         invert.Invert,

@@ -148,6 +148,12 @@ def explain(
     concept_probs = as_probabilities(concept_probs, "concept_probs", raw=common.raw_features)
     check_equal_rows(activations, concept_probs, ("activations", "concept_probs"))
     concepts = check_concepts(concepts, concept_probs.shape[1])
+    if "masks" in explainer.needs:
+        raise ValueError(
+            f"search={search!r} reads maps and pixel masks, and these are activations of whole "
+            "images: use jaxle.explainers.network_dissection.dissect, or a run on a source with "
+            "masks."
+        )
     if "cosines" in explainer.needs:
         _check_cosines(search, concept_probs, common.raw_features)
     n_images = activations.shape[0]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
@@ -30,8 +30,11 @@ LEAST_RECTIFIED = -0.3  # GELU reaches −0.17, SiLU −0.28
 # what an explainer may need beside activations, probabilities and their moments
 NEEDS = {
     "cosines": "cosines of images and texts: an encoder's embeddings",
+    "masks": "overlaps with pixel masks: a source that has them, a tap with positions, and its "
+    "options `share` and `side`",
     "file": "a file, whose content its explanations depend on: its option `file`",
 }
+OPTIONS = {"file": ("file",), "masks": ("share", "side")}  # that belong to a need
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +55,8 @@ class Problem:
       cosines: (row index, column index) → (rows, columns) float32 in −1..1, of all images and
         concepts, as `matrix.rows` gives probabilities; None unless the explainer needs "cosines".
       layer: what the run calls the layer, its tap; None from arrays.
+      overlaps: of the neurons' maps and the concepts' pixels; None unless the explainer needs
+        "masks".
     """
 
     activations: Any
@@ -64,6 +69,7 @@ class Problem:
     units: tuple[Units | None, Units | None] = (None, None)
     cosines: Callable[[np.ndarray, np.ndarray], Array] | None = None
     layer: str | None = None
+    overlaps: Overlaps | None = None
 
     def most_concepts(self, asked: int, n_images: int | None = None) -> int:
         """Returns how many concepts an explanation can use, at most as many as are asked for.
@@ -118,6 +124,24 @@ class Problem:
         return noise.skewness(self.activations, both)
 
 
+class Overlaps(NamedTuple):
+    """How far the maps of a layer's neurons and the pixels of concepts overlap.
+
+    Attributes:
+      concepts: the names of the columns.
+      iou: (neurons, concepts) intersection over union, 0 where the union is empty.
+      thresholds: (neurons,) above which a pixel counts as active.
+      n_images: over so many images.
+      side: at so many pixels a side.
+    """
+
+    concepts: tuple[str, ...]
+    iou: Float[np.ndarray, "neurons concepts"]
+    thresholds: Float[np.ndarray, " neurons"]
+    n_images: int
+    side: int
+
+
 @dataclass(frozen=True)
 class Explainer:
     """A method: how it is configured, what it needs, and what it does.
@@ -135,7 +159,7 @@ class Explainer:
         it is given; a simulator is asked for them, too.
 
     Raises:
-      ValueError: an unknown need, or a need of a file without the option `file`.
+      ValueError: an unknown need, or a need without the options that belong to it.
     """
 
     options: type
@@ -153,12 +177,14 @@ class Explainer:
                 raise ValueError(
                     f"unknown need {need!r} of an explainer: {options.suggest(need, NEEDS)}."
                 )
-        if "file" in self.needs and "file" not in options.describe(self.options):
-            own = ", ".join(options.describe(self.options)) or "none"
-            raise ValueError(
-                "an explainer that needs a file must have an option file, and the options of "
-                f"{self.options.__name__} are {own}."
-            )
+        for need, wanted in OPTIONS.items():
+            own = options.describe(self.options)
+            if need in self.needs and (lacking := [name for name in wanted if name not in own]):
+                what = "a file" if need == "file" else need
+                raise ValueError(
+                    f"an explainer that needs {what} must have an option {lacking[0]}, and the "
+                    f"options of {self.options.__name__} are {', '.join(own) or 'none'}."
+                )
 
     @property
     def limits_length(self) -> bool:

@@ -125,6 +125,7 @@ def search(
         units=(None, layer.units),
         cosines=own.cosines if asked and isinstance(own, ContrastiveConcepts) else None,
         layer=layer.tap,
+        overlaps=fitted.overlaps.get(layer.key),
     )
     try:
         found = explainer.explain(problem, searched.options)

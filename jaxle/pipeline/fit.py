@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from jaxle.explainers import find_explainer
+from jaxle.explainers.protocol import Overlaps
 from jaxle.explanations import Explanations, FormulaRows
 from jaxle.explanations.formula import parse, words
 from jaxle.pipeline.cache import Cache, Made, Step, Stored, derived_key
@@ -41,6 +42,7 @@ class Fitted:
       measured: moments over those, of all layers side by side.
       spans: layer's key → its columns.
       brought: words that a method explains with in place of these.
+      overlaps: layer's key → overlaps with pixel masks, where a method needs them.
     """
 
     key: str
@@ -49,6 +51,7 @@ class Fitted:
     measured: Measured
     spans: Mapping[str, slice]
     brought: tuple[str, ...] = ()
+    overlaps: Mapping[str, Overlaps] = dataclasses.field(default_factory=dict)
 
     def of(self, layer: Layer) -> Measured:
         """Returns one layer's moments."""

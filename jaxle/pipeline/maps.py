@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxle.models.positions import grid, on_grid
 from jaxle.pipeline.cache import Cache, Made, Several, Step, Stored, numerics
 from jaxle.pipeline.inputs import TRAINED, Images, Inputs, Opened, Partition
 from jaxle.pipeline.shown import Shown
@@ -75,21 +76,15 @@ def _maps(
 
 
 def _grid(shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """Height and width of a tap's map; None where it has no positions in two dimensions."""
-    if len(shape) == 3:
-        return min(shape[0], SIDE), min(shape[1], SIDE)
-    side = int(np.sqrt(shape[0])) if len(shape) == 2 else 0
-    if side > 1 and shape[0] - side**2 in (0, 1):
-        return min(side, SIDE), min(side, SIDE)
-    return None
+    """Height and width of a tap's map as it is kept; None where it has no positions."""
+    found = grid(shape)
+    return None if found is None else (min(found[0], SIDE), min(found[1], SIDE))
 
 
-def _on_grid(value: jax.Array, grid: tuple[int, int]) -> jax.Array:
-    if value.ndim == 3:  # tokens, the first of which may be of the class
-        side = int(np.sqrt(value.shape[1]))
-        value = value[:, value.shape[1] - side**2 :].reshape(len(value), side, side, -1)
-    if value.shape[1:3] != grid:
-        value = jax.image.resize(value, (len(value), *grid, value.shape[3]), "linear")
+def _on_grid(value: jax.Array, size: tuple[int, int]) -> jax.Array:
+    value = on_grid(value)
+    if value.shape[1:3] != size:
+        value = jax.image.resize(value, (len(value), *size, value.shape[3]), "linear")
     return value.astype(jnp.float32)
 
 

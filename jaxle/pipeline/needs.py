@@ -13,6 +13,7 @@ from etils import epath
 from jaxle.concepts.sets import OF_THE_DATA, read_lines
 from jaxle.data import tfds
 from jaxle.data.generated import generated_count
+from jaxle.data.masks import masks_of
 from jaxle.data.sources import Source, open_source
 from jaxle.data.splits import load_split
 from jaxle.explainers import find_explainer
@@ -112,12 +113,21 @@ def _files(config: Config) -> Iterator[str]:
 
 
 def _labels(config: Config, source: Source) -> Iterator[str]:
-    if source.class_names:  # annotations may take long to read
+    masked = masks_of(source) is not None
+    for name, method in config.methods.items():
+        if "masks" in find_explainer(method.explainer).needs and not masked:
+            yield (
+                f"method {name!r} compares maps with pixel masks, and data.source="
+                f"{config.data.source!r} has none: expected scenes, masks:PATH, or a source of "
+                "your own with masks"
+            )
+    if source.class_names:
         return
     if config.evaluation.ablation or config.evaluation.impact:
         yield "ablation scores and Top Impact need class labels: these data have none"
     named = [name for name, method in config.methods.items() if method.encoder is None]
-    if named and source.annotations is None:
+    # annotations may take long to read, and masks come with some
+    if named and not masked and source.annotations is None:
         yield (
             f"method {named[0]!r} explains with labels, and these data have neither class labels "
             "nor annotations: expected data with labels, or a method by an encoder"

@@ -21,6 +21,7 @@ from jaxle.pipeline.compare import agreements, compare_all
 from jaxle.pipeline.concepts import method_matrices
 from jaxle.pipeline.config import Config
 from jaxle.pipeline.counterfactual import counterfactual_all, kind_records, with_counterfactual
+from jaxle.pipeline.dissect import check_dissect, with_overlaps
 from jaxle.pipeline.encoders import calibrate_all
 from jaxle.pipeline.explain import explain_all
 from jaxle.pipeline.fit import fit_all
@@ -66,6 +67,7 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh, verbose: bool = False
     cache = Cache(workdir / CACHE, tuple(stages), mesh, journal)
     inputs = open_inputs(config, cache.folder / "generated", mesh)
     partition, target = inputs.partition, wanted_classifier(inputs, config)
+    check_dissect(inputs, config)
     pairs = open_pairs(inputs, config.evaluation.counterfactual, config)
 
     # --- probe: every network reads every image once ----------------------------------------------
@@ -95,6 +97,7 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh, verbose: bool = False
 
     # --- explain: every neuron of every layer, by every method ------------------------------------
     with journal.stage("explain", steps=len(layers.real) * len(config.methods)):
+        fitted = with_overlaps(cache, inputs, fitted, layers, config)
         explained = explain_all(cache, fitted, layers.real, partition, config)
         for entry in explained:
             if entry.layer.kind == TRAINED:

@@ -9,7 +9,7 @@ and a superclass's the union of its members'. A mask is empty exactly when the c
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Int16
 
 from jaxle.arrays import checks_input
 from jaxle.scenes.layout import SIDE, SLOTS, layout, membership
@@ -47,3 +47,32 @@ def masks(
             here = owner == (part if part < SLOTS else -1)
             marked[rows] |= bears[:, part, :, None, None] & here[:, None]
     return marked
+
+
+@checks_input
+def label_maps(
+    index: Int[np.ndarray, " images"], seed: int
+) -> Int16[np.ndarray, "images layers height width"]:
+    """Returns what `masks` gives, as numbers: a layer for each concept that a pixel may bear.
+
+    Args:
+      index: int (images,), as for `render`.
+      seed: of the world.
+
+    Returns:
+      int16 (images, layers, 64, 64): 0 for none, else a number of `CONCEPTS` + 1; as many layers as
+      the part of most concepts has.
+
+    Raises:
+      ValueError: an index that is not 1-D, whole and non-negative.
+    """
+    index = check_index(index)
+    scenes = layout(index, seed)
+    _, owner = paint(index, seed, scenes)
+    bears = membership(scenes)
+    n_layers = int(bears.sum(axis=2).max(initial=0))
+    first = np.argsort(~bears, axis=2, kind="stable")[:, :, :n_layers]
+    numbers = np.where(np.take_along_axis(bears, first, axis=2), first + 1, 0).astype(np.int16)
+    part = np.where(owner < 0, SLOTS, owner)
+    found = numbers[np.arange(len(index))[:, None, None], part]
+    return np.ascontiguousarray(found.transpose(0, 3, 1, 2))
