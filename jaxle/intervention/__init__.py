@@ -42,6 +42,22 @@ COLUMNS: tuple[Column, ...] = (
         counted="ablation_scored",
     ),
     Column(
+        "ablation_scale",
+        -float("inf"),
+        float("inf"),
+        "",
+        "c of ablation_optim, on the simulated activation; chosen on val",
+        averaged=False,
+    ),
+    Column(
+        "ablation_shift",
+        -float("inf"),
+        float("inf"),
+        "",
+        "d of ablation_optim, in units of the activation; chosen on val",
+        averaged=False,
+    ),
+    Column(
         "ablation_scored",
         0.0,
         1.0,

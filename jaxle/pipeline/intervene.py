@@ -167,9 +167,10 @@ def _ablate(
         tail=tail,
     )
     columns: dict[str, np.ndarray] = {}
-    for name in ("excess", "constant", "optim", "norm"):
+    fields = {name: name for name in ("excess", "constant", "optim", "norm")}
+    for name, field in (fields | {"scale": "optim_scale", "shift": "optim_shift"}).items():
         columns[f"ablation_{name}"] = np.zeros(tail.n_neurons, np.float32)
-        columns[f"ablation_{name}"][got.neurons] = getattr(got, name)
+        columns[f"ablation_{name}"][got.neurons] = getattr(got, field)
     columns["ablation_scored"] = np.zeros(tail.n_neurons, bool)
     columns["ablation_scored"][got.neurons] = True
     names = ("path", "n_val", "n_test", "n_without_effect", "temperature")
@@ -216,5 +217,5 @@ def _impact(target: ScaledClassifier, layer: Layer, options: dict[str, str], mes
 
 
 TEMPERATURE = Step("temperature", "score", 1, _temperature)
-ABLATE = Step("ablate", "score", 3, _ablate)
+ABLATE = Step("ablate", "score", 4, _ablate)
 IMPACT = Step("impact", "score", 1, _impact)

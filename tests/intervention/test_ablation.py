@@ -600,9 +600,12 @@ def test_columns_are_those_of_the_record():
         "ablation_constant",
         "ablation_optim",
         "ablation_norm",
+        "ablation_scale",
+        "ablation_shift",
         "ablation_scored",
     ]
-    assert {"excess", "constant", "optim", "norm"} <= set(Ablation._fields)
+    fields = {"excess", "constant", "optim", "norm", "optim_scale", "optim_shift"}
+    assert fields <= set(Ablation._fields)
     assert {column.counted for column in COLUMNS if column.averaged} == {"ablation_scored"}
 
 
