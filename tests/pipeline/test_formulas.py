@@ -17,7 +17,6 @@ METHODS = {
     "methods.invert": defaults.label("invert", min_fraction=0.05),
     "evaluation.contributions": True,
     "evaluation.counterfactual": 20,
-    "evaluation.selection_draws": 1,
 }
 
 
