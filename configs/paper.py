@@ -15,6 +15,7 @@ from jaxle.pipeline import defaults
 EXPLAINER = "siglip_l_16_384"  # ViT-L-16-SigLIP-384
 SIMULATOR = "siglip_so400m_14_384"  # ViT-SO400M-14-SigLIP-384: never the explainer itself
 CLIP = "clip_vit_l_14_336"
+DISSECTOR = "clip_vit_b_16"  # CLIP-Dissect's own encoder
 BRODEN = (
     "colours",
     "materials",
@@ -119,6 +120,23 @@ def _preconditioned(config: Any) -> None:
         config.methods[f"{name}_preconditioned"] = better
 
 
+def _baselines(config: Any) -> None:
+    for name in ("label", "siglip", "clip"):
+        better = f"{name}_preconditioned"
+        if name in config.methods and better not in config.methods:
+            own = defaults.like(config.methods[name], "preconditioned", no_longer_than=name)
+            config.methods[better] = own
+    config.methods.clip_dissect = defaults.siglip(DISSECTOR, explainer="clip_dissect")
+    config.methods.invert = defaults.label("invert")
+
+
+def _published(name: str) -> Callable[[Any], None]:
+    def change(config: Any) -> None:
+        config.methods[name] = defaults.published(f"{name}.csv")
+
+    return change
+
+
 def dry(config: Any) -> None:
     """Rehearses the whole program on generated images and random weights."""
     config.data.source = "generated:40"
@@ -146,6 +164,12 @@ VARIANTS: dict[str, Callable[[Any], None]] = {
     "top_5": _top(5),
     # not the paper's: beside each method, explanations that are no longer and fit better
     "preconditioned": _preconditioned,
+    # the paper's other methods beside its own: CLIP-Dissect by CLIP ViT-B/16 on the same words,
+    # INVERT on the labels; and preconditioned
+    "baselines": _baselines,
+    # and those that its authors publish, of a file: --config.methods.milan.file=FILE
+    "milan": _published("milan"),
+    "netdissect": _published("netdissect"),
     # the whole program at full shapes on generated images and random weights: nothing is
     # downloaded, and no number means anything
     "dry": dry,

@@ -10,14 +10,16 @@ the world's words and some 400 foreign ones, which screening must throw out. All
 second, larger SigLIP, and those by labels by the labels too. Beside each score stand the ceiling
 (the best that these concepts can do at any length) and the same run on five untrained networks: how
 many neurons are better explained than theirs.
+
+    --config configs/quickstart.py:baselines
+                 and beside them CLIP-Dissect, Network Dissection and INVERT; minutes
 """
 
+from configs import paper
 from jaxle.pipeline import defaults
 
 
 def get_config(variant: str = ""):
-    if variant:
-        raise ValueError(f"quickstart.py has no variants, got {variant!r}; leave it out")
     config = defaults.get_config()
     config.data.source = "scenes"
     config.target.model = "scenes_resnet"
@@ -28,4 +30,10 @@ def get_config(variant: str = ""):
     config.simulators.siglip = defaults.tower("scenes_siglip_m")
     config.evaluation.controls = 5
     config.evaluation.counterfactual = 400
-    return config
+    return paper.apply(config, variant, {"baselines": _baselines})
+
+
+def _baselines(config):
+    config.methods.clip_dissect = defaults.siglip("scenes_siglip_s", explainer="clip_dissect")
+    config.methods.netdissect = defaults.label("network_dissection")
+    config.methods.invert = defaults.label("invert")

@@ -17,6 +17,8 @@ cores. `:dry` rehearses the run without weights and images.
                  ablation scores: seconds after layer3, whose tail is linear
     --config.evaluation.impact=True
                  Top Impact of all three stages: minutes
+
+`:baselines` adds INVERT, the one other method that needs neither an encoder nor pixel masks.
 """
 
 from configs import paper
@@ -41,4 +43,8 @@ def get_config(variant: str = ""):
         "craft": ("airplane", "ship"),
         "flying thing": ("airplane", "bird"),
     }
-    return paper.apply(config, variant, {"dry": paper.dry})
+    return paper.apply(config, variant, {"baselines": _baselines, "dry": paper.dry})
+
+
+def _baselines(config):
+    config.methods.invert = defaults.label("invert")

@@ -2,8 +2,9 @@
 
 A test spends most of its time on compilation, and its programs run once. So they are compiled as
 `tests/flags.py` says, in half the time. Programs that tests start in a process of their own as a
-user does, and the parity tests of .ci/run, are compiled as a user's are. Here too are the only
-reasons for which a test may be skipped.
+user does, and all where XLA_FLAGS names a level of optimisation (as for the parity tests of
+.ci/run), are compiled as a user's are. Here too are the only reasons for which a test may be
+skipped.
 """
 
 import gc
@@ -20,8 +21,9 @@ from tests.flags import COMPILED_FAST  # noqa: E402
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 given = os.environ.get("XLA_FLAGS", "")
-flags = ("--xla_force_host_platform_device_count=8", *COMPILED_FAST)
-more = [flag for flag in flags if flag.partition("=")[0] not in given]
+more = [] if "xla_backend_optimization_level" in given else COMPILED_FAST
+if "xla_force_host_platform_device_count" not in given:
+    more = ["--xla_force_host_platform_device_count=8", *more]
 os.environ["XLA_FLAGS"] = " ".join([given, *more]).strip()
 
 import importlib.util  # noqa: E402
@@ -51,19 +53,26 @@ LONGEST = (
     "test_quickstart",
     "test_run",
     "test_ablation",
-    "test_train_siglip",
-    "test_generated",
     "test_your_own_network",
-    "test_vgg",
-    "test_declared",
-    "test_processes",
-    "test_load",
+    "test_zoo",
+    "test_launch",
+    "test_train_siglip",
+    "test_preconditioned",
+    "test_generated",
+    "test_intervals",
     "test_counterfactual",
     "test_recipes",
+    "test_declared",
     "test_plugins",
-    "test_launch",
+    "test_labelling",
+    "test_linear",
+    "test_explain",
     "test_inputs",
     "test_impact",
+    "test_processes",
+    "test_probe",
+    "test_load",
+    "test_planted",
 )
 
 

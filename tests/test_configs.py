@@ -199,8 +199,8 @@ def test_variants_join_in_any_order_and_unknown_ones_are_refused():
         ("vit_l32", "common_words-dry-class_names", "'common_words' and 'class_names' contradict"),
         ("vit_b16", "residual-block10", "'residual' and 'block10' contradict each other"),
         ("resnet50", "dry-dry", "variant 'dry' is named twice; expected each once"),
-        ("quickstart", "dry", "quickstart.py has no variants, got 'dry'; leave it out"),
-        ("resnet20_cifar10", "dri", "unknown variant 'dri'; expected one or more of dry"),
+        ("quickstart", "dry", "unknown variant 'dry'; expected one or more of baselines, joined"),
+        ("resnet20_cifar10", "dri", "unknown variant 'dri'; expected one or more of baselines, dr"),
     ],
 )
 def test_variants_that_contradict_each_other_are_refused(name, variant, message):
@@ -211,3 +211,27 @@ def test_variants_that_contradict_each_other_are_refused(name, variant, message)
 def test_the_small_networks_run_is_rehearsed_too():
     config = read_config(load("resnet20_cifar10", "dry").to_dict())
     assert config.target.weights == "generated" and generated_count(config.data.source) == 40
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_the_papers_other_methods_run_beside_its_own(name):
+    methods = read_config(load(name, "baselines-milan-netdissect").to_dict()).methods
+    found = {key: (m.explainer, m.concepts, m.no_longer_than) for key, m in methods.items()}
+    assert found == {
+        "label": ("greedy", "label", ""),
+        "siglip": ("greedy", "siglip", ""),
+        "label_preconditioned": ("preconditioned", "label", "label"),
+        "siglip_preconditioned": ("preconditioned", "siglip", "siglip"),
+        "clip_dissect": ("clip_dissect", "siglip", ""),
+        "invert": ("invert", "label", ""),
+        "milan": ("published", "label", ""),
+        "netdissect": ("published", "label", ""),
+    }
+    assert methods["clip_dissect"].encoder.model == "clip_vit_b_16"
+
+
+def test_the_small_runs_have_the_other_methods_that_they_can():
+    quick = load("quickstart", "baselines").methods
+    explainers = {"greedy", "preconditioned", "clip_dissect", "network_dissection", "invert"}
+    assert {method.explainer for method in quick.values()} == explainers
+    assert "invert" in load("resnet20_cifar10", "baselines").methods

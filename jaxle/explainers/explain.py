@@ -79,10 +79,10 @@ def explain(
       seed: of that split.
       search: an explainer's name: "greedy" (the paper's Algorithm 1), "top_k" (its B.4),
         "preconditioned" (jaxle's own, which predicts better at the same length), "clip_dissect",
-        whose `concept_probs` are cosines of images and texts, with raw_features=True,
-        "published", which reads a `file`, or "package.module:NAME" of your own. The options that
-        follow belong to some of these; one that the chosen explainer does not have is refused
-        unless it has its default.
+        whose `concept_probs` are cosines of images and texts, with raw_features=True, "invert",
+        whose are labels of 0 and 1 (its formulas: docs/methods.md), "published", which reads a
+        `file`, or "package.module:NAME" of your own. The options that follow belong to some of
+        these; one that the chosen explainer does not have is refused unless it has its default.
       lam, l1_ratio: greedy, top_k: the elastic net's λ and η on standardised columns.
       max_concepts: most concepts in an explanation (the paper's v). More than can be used are not
         searched for: those that pass screening, the training images, 1 + 1/min_gain for greedy.

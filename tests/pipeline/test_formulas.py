@@ -9,6 +9,7 @@ import pytest
 import jaxle
 from jaxle import Explanations
 from jaxle.pipeline import defaults
+from jaxle.pipeline.drawn import chosen
 from jaxle.pipeline.reading import read_config
 from tests import runs
 
@@ -17,7 +18,6 @@ METHODS = {
     "methods.invert": defaults.label("invert", min_fraction=0.05),
     "evaluation.contributions": True,
     "evaluation.counterfactual": 20,
-    "evaluation.selection_draws": 1,
 }
 
 
@@ -52,7 +52,11 @@ def test_formulas_are_columns_of_every_table(finished):
     run = jaxle.load_run(finished)
     words = set(run.concept_matrix("label").concepts)
     assert words.issuperset(run.explanations("layer1", "label").concepts)
-    assert words.issuperset(run.explanations("layer1", "invert").concepts)
+    invert = run.explanations("layer1", "invert")
+    assert words.issuperset(invert.concepts)
+    unit = next(row.unit for row in invert if row.kind == "formula")
+    with pytest.raises(ValueError, match=f"neuron {unit} of layer1 is explained by the formula"):
+        chosen(run, "layer1", "invert", [unit])
 
 
 @pytest.mark.parametrize(

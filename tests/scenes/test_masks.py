@@ -3,6 +3,7 @@
 import numpy as np
 
 from jaxle.scenes import CONCEPTS, SUPERCLASSES, masks, render
+from jaxle.scenes.masks import label_maps
 from jaxle.scenes.vocabulary import ATTRIBUTES
 
 INDEX = np.arange(150) * 7
@@ -40,3 +41,9 @@ def test_masks_lie_on_what_they_name():
     )
     one = masks(INDEX[40:41], 3)
     np.testing.assert_array_equal(one[0], marked[40])
+
+
+def test_label_maps_hold_the_same_pixels():
+    found = np.zeros((20, len(CONCEPTS) + 1, 64, 64), bool)
+    np.put_along_axis(found, label_maps(INDEX[:20], 3).astype(np.int64), True, axis=1)
+    np.testing.assert_array_equal(found[:, 1:], masks(INDEX[:20], 3))

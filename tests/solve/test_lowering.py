@@ -5,7 +5,17 @@ import jax.numpy as jnp
 import pytest
 
 from jaxle.explainers import rank, search
-from jaxle.solve import elastic_net, exchange, forward, least_squares, moments, ridge, wording
+from jaxle.solve import (
+    auroc,
+    elastic_net,
+    exchange,
+    forward,
+    least_squares,
+    logic,
+    moments,
+    ridge,
+    wording,
+)
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +35,13 @@ def programs(problems):
     order, neurons = jnp.zeros((7, 20), jnp.int32), jnp.arange(7, dtype=jnp.int32)
     greedy = (m, m, order, neurons, jnp.int32(5), jnp.float32(0.02), None)
     sums = jnp.zeros((5, 7), jnp.float32)
+    words, price = jnp.ones(30, jnp.int32), jnp.float32(0.02)
+    no = jnp.zeros((7, 3, 3), bool)
+    formulas = auroc.Formulas(no.astype(jnp.int32), no, no, jnp.ones((7, 3), jnp.int32))
+    two = jnp.zeros((30, 2), jnp.int32)
+    program = logic.Program(two, *[two[:, :1]] * 4, jnp.zeros(30, bool))
+    wider = jnp.zeros((7, 3, 30))
+    beam = auroc.Beam(formulas, *[wider[:, :, 0]] * 3)
     alike = (m.gram, m.mean_x, jnp.float32(900), m.cross.T, order[:, :5])
     return {
         "tile mean": (moments._tile_mean, (x, y, count)),
@@ -60,6 +77,7 @@ def programs(problems):
         "gather": (least_squares._gather, (m, m, order, neurons)),
         "forward, to the activation": (forward._program(None, False, 5), (m.gram, m.cross.T)),
         "forward, to a dense fit": (forward._program(None, True, 5), (m.gram, m.cross.T)),
+        "forward, formulas": (forward._program(None, True, 5), (m.gram, m.cross.T, words, price)),
         "forward, its Gram matrix": (forward._standardise, (m,)),
         "forward, its rows": (forward._rows, (m.cross, m.mean_x, m.mean_y, neurons)),
         "forward, what folds are judged by": (forward._gather, (m, order, neurons)),
@@ -70,6 +88,21 @@ def programs(problems):
         "exchange, to a dense fit": (
             exchange._program(None, True, 3),
             (m.gram, m.cross.T, order[:, :5]),
+        ),
+        "exchange, formulas": (
+            exchange._program(None, True, 3),
+            (m.gram, m.cross.T, order[:, :5], words),
+        ),
+        "wording, formulas": (wording._program(None, wording._reword), (*alike, words)),
+        "formulas": (jax.jit(lambda p, t: logic._run(p, t, True)), (program, x)),
+        "formulas of any form": (jax.jit(lambda p, t: logic._run(p, t, False)), (program, x)),
+        "ranks": (auroc._doubled_ranks, (y, count)),
+        "rank sums": (auroc._add_sums, (wider, wider, formulas, y, x, count)),
+        "AUROC": (auroc._add_scores, (sums[:3].T, sums[:3].T, formulas, y, x, count)),
+        "beam, first": (auroc._first, (beam, wider[:, 0], wider[0, 0], price, penalties[0][:2])),
+        "beam, longer": (
+            auroc._longer,
+            (beam, wider[:, 0], wider[0, 0], (wider, wider), price, penalties[0][:2]),
         ),
         "wording": (wording._program(None, wording._reword), alike),
         "equivalents": (wording._program(None, wording._equivalents), alike),
