@@ -27,6 +27,7 @@ if "xla_force_host_platform_device_count" not in given:
 os.environ["XLA_FLAGS"] = " ".join([given, *more]).strip()
 
 import importlib.util  # noqa: E402
+import shutil  # noqa: E402
 from collections import Counter  # noqa: E402
 
 import jax  # noqa: E402
@@ -47,7 +48,10 @@ compare_parameters_once()
 
 NO_DATA = "JAXLE_TEST_DATA is not set (a folder of real images and trained weights)"
 NO_TORCH = "torch is not installed (the oracle of the parity tests)"
-ALLOWED_SKIPS = (NO_DATA, NO_TORCH)
+NO_BROWSER = "no Chromium, or no playwright (they open the report as a reader does)"
+NO_AXE = "JAXLE_AXE is not set (axe.min.js of axe-core, which looks for faults of accessibility)"
+ALLOWED_SKIPS = (NO_DATA, NO_TORCH, NO_BROWSER, NO_AXE)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # Files that take longest; those that wait for the one finished run of pipeline/ stand apart.
 LONGEST = (
     "test_quickstart",
@@ -94,6 +98,30 @@ def torch():
 
     torch.set_num_threads(1)  # its arrays are small here, and other tests use the other cores
     return torch
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A headless browser of playwright; JAXLE_CHROMIUM names the program where it is no command."""
+    named = os.environ.get("JAXLE_CHROMIUM")
+    program = named or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None or importlib.util.find_spec("playwright") is None:
+        pytest.skip(NO_BROWSER)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The script of axe-core."""
+    path = os.environ.get("JAXLE_AXE")
+    if not path:
+        pytest.skip(NO_AXE)
+    return Path(path).read_text(encoding="utf-8")
 
 
 def pytest_configure(config):

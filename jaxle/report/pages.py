@@ -20,6 +20,7 @@ from jaxle import artifacts
 SCRIPTS = (
     "load.js",
     "dom.js",
+    "points.js",
     "charts.js",
     "pictures.js",
     "tables.js",

@@ -3,7 +3,7 @@
 
 jaxle.charts = (() => {
   const { h, svg, fixed, short } = jaxle.dom;
-  const PAD = { left: 44, right: 12, top: 10, bottom: 34 };
+  const PAD = { left: 44, right: 20, top: 10, bottom: 34 };
   const COLOURS = 8; // .c0 … .c7 of the style sheet
 
   /* The caption says what is seen, then comes the key of the colours, then the picture. */
@@ -108,13 +108,30 @@ jaxle.charts = (() => {
       lines.push(svg("line", { class: "fit", x1: plot.sx(dx[0]), y1: plot.sy(a + b * dx[0]),
         x2: plot.sx(dx[1]), y2: plot.sy(a + b * dx[1]) }));
     }
-    const marks = points.map(([px, py, text, address, colour]) => {
-      const dot = svg("circle", { class: `dot ${colour || "c0"}`, cx: plot.sx(px), cy: plot.sy(py),
-        r: 3.4 }, text ? svg("title", null, text) : null);
-      return address ? svg("a", { href: address, tabindex: "-1" }, dot) : dot;
+    const dots = points.map(([px, py, text, address, colour]) =>
+      ({ x: plot.sx(px), y: plot.sy(py), text, address, colour: colour || "c0" }));
+    const size = dots.length > 2000 ? 3 : 6.8;
+    const picture = canvas(plot, `${caption}: ${points.length} points`, plot.frame, lines,
+      jaxle.points.paths(dots, size));
+    if (dots.some((dot) => dot.address)) pointed(picture, dots, plot.width, size);
+    return figure(caption, picture, note);
+  }
+
+  /* Names the dot under the pointer, and opens its neuron on a click. */
+  function pointed(picture, dots, wide, size) {
+    const [ring, around] = jaxle.points.ring(size);
+    const title = svg("title");
+    picture.append(title, ring);
+    picture.addEventListener("pointermove", (event) => {
+      const dot = jaxle.points.under(dots, picture, event, wide, 12);
+      around(dot);
+      title.textContent = dot ? dot.text : "";
+      picture.style.cursor = dot && dot.address ? "pointer" : "";
     });
-    const label = `${caption}: ${points.length} points`;
-    return figure(caption, canvas(plot, label, plot.frame, lines, marks), note);
+    picture.addEventListener("click", (event) => {
+      const dot = jaxle.points.under(dots, picture, event, wide, 12);
+      if (dot && dot.address) location.hash = dot.address;
+    });
   }
 
   function padded(values) {

@@ -2,7 +2,7 @@
 /* Two sets of scores side by side: layers, methods, simulators, of this run or of another. */
 
 jaxle.compare = (() => {
-  const { h, fixed, count, equation, neuronAddress, choice, table } = jaxle.dom;
+  const { h, fixed, count, equation, neuronAddress, neuronName, choice, table } = jaxle.dom;
   const { histogram, scatter, mean } = jaxle.charts;
   const MOST = 50; // neurons that differ most
 
@@ -68,7 +68,7 @@ jaxle.compare = (() => {
   function differences(pairs, a, b) {
     const size = ([x, y]) => Math.abs(y.correlation - x.correlation);
     const rows = [...pairs].sort((p, q) => size(q) - size(p)).slice(0, MOST);
-    const name = ([x]) => h(address(x, a) ? "a" : "span", { href: address(x, a) }, `${x.tap}/${x.unit}`);
+    const name = ([x]) => h(address(x, a) ? "a" : "span", { href: address(x, a) }, neuronName(x.tap, x.unit));
     const words = (own, n) => equation(own.own.run, n.table, n.method, n.k, 6);
     return [h("h2", null, "Where they differ most"),
       table({ kind: "neurons pairs", label: "Where they differ most", rows, columns: [

@@ -2,7 +2,7 @@
 /* One picture of a neuron, large, and its sum term by term. */
 
 jaxle.dialog = (() => {
-  const { h, fixed, terms } = jaxle.dom;
+  const { h, fixed, terms, neuronName } = jaxle.dom;
 
   function open(facts, i) {
     const { run, page, tap, unit } = facts;
@@ -16,7 +16,7 @@ jaxle.dialog = (() => {
       large ? h("img", { src: `pictures/${String(p).padStart(6, "0")}.webp`, alt: name, class: "large" })
         : h("span", { class: "frame large" }, jaxle.pictures.picture(run, p, name)),
       h("div", null, h("h2", { dir: "auto" }, name),
-        h("p", null, `Activation of ${tap}/${unit}: `, h("b", null, fixed(page.real[i], 3))),
+        h("p", null, "Activation of ", neuronName(tap, unit), ": ", h("b", null, fixed(page.real[i], 3))),
         sum(facts, i))));
     document.body.append(box);
     box.showModal();

@@ -76,6 +76,7 @@ jaxle.dom = (() => {
   const wordAddress = (word) => `#/word/${encodeURIComponent(word)}`;
   const wordLink = (word) => h("a", { class: "word", href: wordAddress(word), dir: "auto" }, word);
   const neuronAddress = (tap, unit) => `#/neuron/${encodeURIComponent(tap)}/${unit}`;
+  const neuronName = (tap, unit) => [h("bdi", null, tap), `/${unit}`];
 
   /* A box that scrolls sideways where its content is wider than the page, and only then is a stop
      of the tab key. */
@@ -124,6 +125,6 @@ jaxle.dom = (() => {
 
   return {
     h, svg, fixed, short, count, interval, terms, sentence, equation, wordAddress, wordLink,
-    neuronAddress, scroll, table, choice, tell,
+    neuronAddress, neuronName, scroll, table, choice, tell,
   };
 })();

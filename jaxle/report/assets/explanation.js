@@ -19,7 +19,7 @@ jaxle.explanation = (() => {
     return h("section", { "aria-label": "Explanation" },
       h("p", { class: "big" }, equation(run, layer, state.method, unit, Infinity)),
       absent.length ? h("p", { class: "soft" }, "Less when there is ",
-        absent.map((t, i) => [i ? ", " : "", wordLink(t.word)]), ".") : null,
+        absent.map((t, i) => [i ? ", " : "", h("span", { class: "absent" }, wordLink(t.word))]), ".") : null,
       flags.filter(Boolean).map((flag) => h("p", { class: "warning" },
         h("b", null, flag.replace("_", " ")), `: ${jaxle.tables.FLAGS[flag] || ""}.`)));
   }

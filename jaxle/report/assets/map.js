@@ -1,10 +1,9 @@
 "use strict";
-/* The map of neurons by what their explanations predict. All dots of a layer are one path, so that
-   ten thousand are drawn at once; the nearest one to the pointer, or the next one by an arrow key, is
-   shown beside the map. */
+/* The map of neurons by what their explanations predict. The dot nearest to the pointer, or the next
+   one by an arrow key, is shown beside it. */
 
 jaxle.map = (() => {
-  const { h, svg, fixed, equation, neuronAddress, scroll } = jaxle.dom;
+  const { h, svg, fixed, equation, neuronAddress, neuronName, scroll } = jaxle.dom;
   const [WIDE, HIGH, EDGE] = [1000, 620, 24];
   const REACH = 40; // of the pointer
   const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -17,13 +16,14 @@ jaxle.map = (() => {
       .map((n) => ({ n, place: places[run.layers[n.place].first + n.unit] }))
       .filter(({ place }) => place && place[0] !== null)
       .map(({ n, place: [x, y] }) =>
-        ({ n, x: EDGE + x * (WIDE - 2 * EDGE), y: EDGE + y * (HIGH - 2 * EDGE) }));
-    const picked = h("aside", { class: "picked", "aria-live": "polite" },
-      h("p", { class: "soft" }, "Point at a dot, or use the arrow keys on the map; Enter opens the neuron."));
+        ({ n, colour: `c${n.place % 8}`,
+          x: EDGE + x * (WIDE - 2 * EDGE), y: EDGE + y * (HIGH - 2 * EDGE) }));
+    const picked = h("aside", { class: "picked", "aria-live": "polite", "aria-label": "Neuron" });
     return [h("h1", null, "Map"),
       h("div", { class: "controls" }, jaxle.choosers(report, state, go)),
       h("p", { class: "soft" }, "Each dot is a neuron. Neurons stand near each other where their ",
-        "explanations predict the same; directions and distances between groups mean nothing."),
+        "explanations predict the same; directions and distances between groups mean nothing. ",
+        "Point at a dot, or use the arrow keys on the map; a click or Enter opens the neuron."),
       h("figure", { class: "chart wide map" },
         jaxle.charts.legend(run.layers.map((l, i) => [l.tap, `c${i % 8}`])),
         h("div", { class: "beside" }, scroll("Map", drawing(report, dots, picked)), picked))];
@@ -31,28 +31,15 @@ jaxle.map = (() => {
 
   function drawing(report, dots, picked) {
     const width = dots.length > 2000 ? 4 : 12;
-    const layers = report.run.layers.map((_, i) => svg("path", {
-      class: `dots c${i % 8}`, "stroke-width": width,
-      d: dots.filter((d) => d.n.place === i).map((d) => `M${d.x.toFixed(1)} ${d.y.toFixed(1)}h0`).join(""),
-    }));
-    const ring = svg("circle", { class: "ring", r: width / 2 + 4, cx: -100, cy: -100 });
+    const [ring, around] = jaxle.points.ring(width);
     let chosen = null;
     function pick(dot) {
       if (!dot || dot === chosen) return;
       chosen = dot;
-      ring.setAttribute("cx", dot.x);
-      ring.setAttribute("cy", dot.y);
+      around(dot);
       picked.replaceChildren(...about(report, dot.n));
     }
-    const nearest = (x, y, allowed = () => true) => dots.filter(allowed).reduce((best, d) =>
-      (best && distance(best, x, y) <= distance(d, x, y) ? best : d), null);
-    const under = (event) => {
-      const box = plane.getBoundingClientRect();
-      const x = ((event.clientX - box.left) / box.width) * WIDE;
-      const y = ((event.clientY - box.top) / box.height) * HIGH;
-      const dot = nearest(x, y);
-      return dot && distance(dot, x, y) < REACH ** 2 ? dot : null;
-    };
+    const under = (event) => jaxle.points.under(dots, plane, event, WIDE, REACH);
     const open = (dot) => { location.hash = neuronAddress(dot.n.tap, dot.n.unit); };
     const plane = svg("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, role: "application", tabindex: "0",
       "aria-label": `Map of ${dots.length} neurons; arrow keys move, Enter opens`,
@@ -70,12 +57,11 @@ jaxle.map = (() => {
         event.preventDefault();
         event.stopPropagation();
         const from = chosen || { x: WIDE / 2, y: HIGH / 2 };
-        pick(nearest(from.x, from.y, (d) => ahead(from, d, step)));
-      } }, layers, labels(report, dots), ring);
+        pick(jaxle.points.nearest(dots, from.x, from.y, (d) => ahead(from, d, step)));
+      } }, jaxle.points.paths(dots, width), labels(report, dots), ring);
+    pick(dots.reduce((best, d) => (best && best.n.correlation >= d.n.correlation ? best : d), null));
     return plane;
   }
-
-  const distance = (d, x, y) => (d.x - x) ** 2 + (d.y - y) ** 2;
 
   /* Whether a dot lies in a direction: along it farther than across. */
   function ahead(from, d, [dx, dy]) {
@@ -87,7 +73,7 @@ jaxle.map = (() => {
   const about = (report, n) => [
     h("div", { class: "cover" }, n.table.top[n.k].map((p) =>
       jaxle.pictures.picture(report.run, p, jaxle.names[p]))),
-    h("p", { class: "name" }, h("a", { href: neuronAddress(n.tap, n.unit) }, `${n.tap}/${n.unit}`),
+    h("p", { class: "name" }, h("a", { href: neuronAddress(n.tap, n.unit) }, neuronName(n.tap, n.unit)),
       h("span", { class: "soft" }, `ρ ${fixed(n.correlation)}`)),
     h("p", null, equation(report.run, n.table, n.method, n.k, 6)),
   ];

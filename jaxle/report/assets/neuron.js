@@ -22,7 +22,7 @@ jaxle.neuron = (() => {
     const cards = (list) => list.map((i) => jaxle.pictures.card(run, page, i, entry, maps, open));
     return [
       h("div", { class: "title" },
-        h("h1", null, `${tap} `, h("span", { class: "soft" }, "neuron "), String(unit)),
+        h("h1", null, h("bdi", null, tap), " ", h("span", { class: "soft" }, "neuron "), String(unit)),
         h("nav", { class: "steps", "aria-label": "Neighbouring neurons" },
           step(run, place, unit - 1, "previous", "prev"), step(run, place, unit + 1, "next", "next"))),
       jaxle.explanation.sum(facts),

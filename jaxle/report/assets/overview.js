@@ -2,7 +2,7 @@
 /* The front page: what was run, what came out, and neurons to look at first. */
 
 jaxle.overview = (() => {
-  const { h, fixed, short, count, interval, equation, neuronAddress } = jaxle.dom;
+  const { h, fixed, short, count, interval, equation, neuronAddress, neuronName } = jaxle.dom;
   const { histogram, scatter, curves, leastSquares, mean } = jaxle.charts;
 
   function view(report, state, go) {
@@ -36,7 +36,7 @@ jaxle.overview = (() => {
     const counted = those.filter((r) => r.n_better !== undefined);
     const live = counted.reduce((sum, r) => sum + r.n_neurons - r.n_dead, 0);
     const better = counted.reduce((sum, r) => sum + r.n_better, 0);
-    const line = (r) => h("li", null, `${r.tap}: `,
+    const line = (r) => h("li", null, h("bdi", null, r.tap), ": ",
       r.n_better === undefined ? `smallest p ${short(r.smallest_control_p)}`
         : `${r.n_better} of ${r.n_neurons - r.n_dead}`,
       `; P(ρ > ρ untrained) ${fixed(r.better_probability)} `,
@@ -61,7 +61,7 @@ jaxle.overview = (() => {
         .sort((a, b) => b.correlation - a.correlation);
       const picks = [[0, "best"], [Math.floor(live.length / 2), "median"], [live.length - 1, "worst"]];
       return picks.filter(([i]) => live[i]).slice(0, few ? 3 : 1)
-        .map(([i, text]) => [live[i], `${text} of ${layer.tap}`]);
+        .map(([i, text]) => [live[i], [`${text} of `, h("bdi", null, layer.tap)]]);
     });
     return h("section", { "aria-labelledby": "first" },
       h("h2", { id: "first" }, few ? "Neurons to look at first" : "The best neuron of each layer"),
@@ -76,7 +76,8 @@ jaxle.overview = (() => {
     return h("li", null,
       h("a", { class: "cover", href: address, tabindex: "-1", "aria-hidden": "true" },
         table.top[k].map((p) => jaxle.pictures.picture(run, p, jaxle.names[p]))),
-      h("p", { class: "name" }, h("a", { href: address }, `${tap}/${k}`), h("span", { class: "soft" }, text)),
+      h("p", { class: "name" }, h("a", { href: address }, neuronName(tap, k)),
+        h("span", { class: "soft" }, text)),
       h("p", null, equation(run, table, method, k, most)));
   }
 

@@ -2,7 +2,7 @@
 /* Pictures: a cell of a sheet, loaded once it comes near the window; maps drawn over it. */
 
 jaxle.pictures = (() => {
-  const { h, fixed, short } = jaxle.dom;
+  const { h, short } = jaxle.dom;
 
   const near = new IntersectionObserver((entries) => {
     for (const entry of entries) {
@@ -64,13 +64,12 @@ jaxle.pictures = (() => {
     const name = jaxle.names[page.pictures[i]];
     const real = page.real[i];
     const simulated = entry ? entry.simulated[i] : null;
-    const label = `${name}: activation ${fixed(real, 3)}` +
-      (simulated === null ? "" : `, simulated ${fixed(simulated, 3)}`);
-    return h("button", { class: "card", type: "button", "aria-label": label, title: name,
-      onclick: () => open(i) },
-    h("span", { class: "frame" }, picture(run, page.pictures[i], name), shade(own, i)),
-    h("span", { class: "values" }, h("b", null, short(real)),
-      simulated === null ? null : h("i", null, short(simulated))));
+    return h("button", { class: "card", type: "button", title: name, onclick: () => open(i) },
+      h("span", { class: "frame" }, picture(run, page.pictures[i], name), shade(own, i)),
+      h("span", { class: "values" },
+        h("b", null, h("span", { class: "hidden" }, "activation "), short(real)),
+        simulated === null ? null : h("i", null,
+          h("span", { class: "hidden" }, "simulated "), short(simulated))));
   }
 
   return { picture, maps, card };

@@ -54,7 +54,8 @@ jaxle.scores = (() => {
     const own = (r) => r.method === state.method && r.simulator === state.simulator;
     const grouped = run.layers.flatMap((layer) => {
       const those = results.filter((r) => r.tap === layer.tap);
-      return those.length ? [{ group: `${layer.tap}, ${count(layer.n, "neuron")}` }, ...those] : [];
+      const group = [h("bdi", null, layer.tap), `, ${count(layer.n, "neuron")}`];
+      return those.length ? [{ group }, ...those] : [];
     });
     const key = h("ul", { class: "legend" },
       h("li", null, h("i", { class: "key c0 round" }), "test ρ, mean over live neurons, with its interval"),

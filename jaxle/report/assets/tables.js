@@ -2,7 +2,8 @@
 /* The table of neurons: search, filters, sorting, pages of rows. Its state stands in the address. */
 
 jaxle.tables = (() => {
-  const { h, fixed, interval, equation, neuronAddress, choice, count, sentence, table } = jaxle.dom;
+  const { h, fixed, interval, equation, neuronAddress, neuronName, choice, count, sentence, table } =
+    jaxle.dom;
   const PER_PAGE = 50;
 
   const FLAGS = {
@@ -74,7 +75,7 @@ jaxle.tables = (() => {
     const flag = (name) => h("span", { class: "flag", title: FLAGS[name] }, name.replace("_", " "));
     const low = (n) => (n.scores.correlation_low ? n.scores.correlation_low[n.k] : null);
     return table({ kind: "neurons", label, rows, columns: [
-      ["Neuron", (n) => h("a", { href: neuronAddress(n.tap, n.unit) }, `${n.tap}/${n.unit}`)],
+      ["Neuron", (n) => h("a", { href: neuronAddress(n.tap, n.unit) }, neuronName(n.tap, n.unit))],
       ["Most active on", thumbs, "thumbs"],
       ["Test ρ", (n) => [h("b", null, fixed(n.correlation)), " ",
         h("small", null, interval(low(n), at(n, "correlation_high")))], "number"],
