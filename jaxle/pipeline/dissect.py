@@ -10,7 +10,7 @@ histogram and the counts of each neuron. Test images are not read. (`solve.quant
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,7 @@ from jaxle.data.masks import Masks, category_numbers, masks_of, read_masks
 from jaxle.data.sources import Subset
 from jaxle.explainers import find_explainer
 from jaxle.explainers.protocol import Overlaps
+from jaxle.mesh import round_up, split_rows
 from jaxle.models.positions import grid, on_grid
 from jaxle.pipeline.cache import Cache, Made, Step, Stored, derived_key, numerics
 from jaxle.pipeline.config import Config
@@ -34,7 +35,7 @@ from jaxle.report.progress import Bar
 from jaxle.solve.overlap import Counts, tally
 from jaxle.solve.quantile import PASSES, TopShare
 
-BATCH = 32  # images a step
+BATCH = 32  # images a step, over all devices
 LOOKED_AT = 64  # images whose masks say how large masks are
 
 
@@ -135,7 +136,7 @@ def _dissect(
 ) -> Made:
     index = np.sort(np.concatenate(partition.split[:2]))
     source, taps = Subset(images.source, index), tuple(options["taps"])
-    network = opened.network
+    network, size = opened.network, round_up(BATCH, mesh.shape["data"])
     shapes = {tap: network.taps[network.resolve(tap)] for tap in taps}
 
     @jax.jit
@@ -146,16 +147,17 @@ def _dissect(
     def maps(what: str) -> Iterator[tuple[int, dict[str, jax.Array]]]:
         """(Images, tap → maps) of each batch, the last one padded."""
         with Bar(what, len(source)) as bar:
-            for numbers, fitted in batches(source, {"": network.preprocess}, BATCH):
-                pixels = np.resize(fitted[""], (BATCH, *fitted[""].shape[1:]))
-                yield len(numbers), read(network.variables, pixels)
+            for numbers, fitted in batches(source, {"": network.preprocess}, size):
+                pixels = np.resize(fitted[""], (size, *fitted[""].shape[1:]))
+                placed = jax.device_put(pixels, split_rows(mesh))
+                yield len(numbers), read(network.variables, placed)
                 bar.advance(by=len(numbers))
 
     chosen = {tap: TopShare(shapes[tap][-1], options["share"]) for tap in taps}
     for number in range(PASSES):
         for n, values in maps(f"thresholds, pass {number + 1} of {PASSES}"):
             for tap, value in values.items():
-                real = np.arange(BATCH) < n
+                real = np.arange(size) < n
                 real = np.repeat(real, value.shape[1] * value.shape[2])
                 chosen[tap].add(value.reshape(-1, value.shape[3]), real)
         for one in chosen.values():
@@ -168,7 +170,11 @@ def _dissect(
     side = _side(masks, len(source), options["side"])
     sizes = {"n_concepts": len(masks.concepts), "n_categories": len(names)}
     total: dict[str, Counts] = {}
-    labels = _labels(masks, len(source), lambda i: read_masks(masks, i, network.preprocess, side))
+
+    def read_one(i: int) -> np.ndarray:
+        return read_masks(masks, i, network.preprocess, side)
+
+    labels = _labels(read_one, len(source), size)
     for (_, values), label in zip(maps("overlaps"), labels, strict=True):
         for tap, counts in tally(values, thresholds, label, category, **sizes).items():
             whole = Counts(*(np.asarray(x, np.int64) for x in counts))
@@ -185,18 +191,17 @@ def _side(masks: Masks, n: int, most: int) -> int:
     return min(most, largest) if largest > 1 else most
 
 
-def _labels(masks: Masks, n: int, read: Any) -> Iterator[np.ndarray]:
+def _labels(read: Callable[[int], np.ndarray], n: int, size: int) -> Iterator[np.ndarray]:
     """Label maps of each batch, zeros past the end, read while the one before is counted."""
     with ThreadPoolExecutor() as threads:
-        starts = range(0, n, BATCH)
-        ahead = [threads.submit(read, i) for i in range(min(n, BATCH))]
-        for start in starts:
+        ahead = [threads.submit(read, i) for i in range(min(n, size))]
+        for start in range(0, n, size):
             found = [one.result() for one in ahead]
-            after = range(start + BATCH, min(n, start + 2 * BATCH))
+            after = range(start + size, min(n, start + 2 * size))
             ahead = [threads.submit(read, i) for i in after]
             # few programs for many numbers of layers
             layers = 1 << (max(1, *(len(one) for one in found)) - 1).bit_length()
-            whole = np.zeros((BATCH, layers, *found[0].shape[1:]), np.int16)
+            whole = np.zeros((size, layers, *found[0].shape[1:]), np.int16)
             for i, one in enumerate(found):
                 whole[i, : len(one)] = one
             yield whole
