@@ -53,7 +53,7 @@ jaxle.pictures = (() => {
     const context = canvas.getContext("2d");
     const image = context.createImageData(own.width, own.height);
     for (let j = 0; j < values.length; j += 1) {
-      image.data.set([10, 12, 20, 215 - Math.round(0.84 * values[j])], 4 * j);
+      image.data.set([10, 12, 20, Math.round(0.75 * (255 - values[j]))], 4 * j);
     }
     context.putImageData(image, 0, 0);
     return canvas;
