@@ -81,11 +81,6 @@ class FinishedRun:
         path = self.workdir / CONTROLS
         return _table(path) if path.exists() else None
 
-    @functools.cached_property
-    def settings(self) -> dict[str, Any]:
-        """config.json."""
-        return json.loads((self.workdir / CONFIG).read_text())
-
     @property
     def report_arrays(self) -> Mapping[str, Any]:
         """Where the arrays of the report lie, by name in the cache (`pipeline.index`).
