@@ -21,6 +21,7 @@ import multiprocessing
 import os
 import sys
 import traceback
+from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,7 +29,6 @@ from absl import app, flags, logging
 from etils import epath
 from ml_collections import config_flags
 
-from jaxle import __version__
 from jaxle.pipeline.stages import STAGES
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -109,7 +109,7 @@ def run() -> None:
         sys.exit(0)
     path = _config_path(sys.argv)
     if path is not None:
-        print(f"jaxle {__version__}: {path}", file=sys.stderr, flush=True)
+        print(f"jaxle {version('jaxle')}: {path}", file=sys.stderr, flush=True)
         if not path.is_file():
             refusal = f"config file {path} does not exist: expected a Python file"
             sys.exit(_refuse(f"{refusal} such as configs/quickstart.py."))

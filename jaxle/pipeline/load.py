@@ -73,22 +73,13 @@ class FinishedRun:
     @functools.cached_property
     def scores(self) -> pd.DataFrame:
         """scores.csv, a row per tap, unit, method and simulator."""
-        with (self.workdir / "scores.csv").open() as file:
-            return pd.read_csv(file, keep_default_na=False)
+        return _table(self.workdir / "scores.csv")
 
     @functools.cached_property
     def controls(self) -> pd.DataFrame | None:
         """controls.csv, ρ on networks that learned nothing; None where the run had none."""
         path = self.workdir / CONTROLS
-        if not path.exists():
-            return None
-        with path.open() as file:
-            return pd.read_csv(file, keep_default_na=False)
-
-    @functools.cached_property
-    def settings(self) -> dict[str, Any]:
-        """config.json."""
-        return json.loads((self.workdir / CONFIG).read_text())
+        return _table(path) if path.exists() else None
 
     @property
     def report_arrays(self) -> Mapping[str, Any]:
@@ -119,8 +110,8 @@ class FinishedRun:
             if (row["tap"], row["method"], row["simulator"]) == (tap, method, simulator):
                 arrays = self.stored(row["simulated"]).arrays
                 return arrays["val"], arrays["test"]
-        names = [" · ".join((row["tap"], row["method"], row["simulator"])) for row in rows]
-        wanted = " · ".join((tap, method, simulator))
+        names = [f"{row['tap']} · {row['method']} · {row['simulator']}" for row in rows]
+        wanted = f"{tap} · {method} · {simulator}"
         raise ValueError(f"the run has not simulated {wanted!r}: {suggest(wanted, names)}.")
 
     def scores_of(self, tap: str, method: str, simulator: str) -> pd.DataFrame:
@@ -244,6 +235,11 @@ def load_run(workdir: epath.PathLike) -> FinishedRun:
     config = read_config({**json.loads((path / CONFIG).read_text()), "workdir": str(path)})
     names = tuple((path / SPLIT / "names.txt").read_text().splitlines())
     return FinishedRun(path, config, index, load_split(str(path / SPLIT), len(names)), names)
+
+
+def _table(path: epath.Path) -> pd.DataFrame:
+    with path.open() as file:
+        return pd.read_csv(file, keep_default_na=False)
 
 
 def _one_of(name: str, valid: Any, what: str) -> None:

@@ -13,6 +13,7 @@ from jaxle.explanations import Explanations
 from jaxle.pipeline.image_pass import tap_name
 from jaxle.pipeline.load import FinishedRun
 from jaxle.pipeline.tables import columns
+from jaxle.pipeline.workdir import settings
 from jaxle.report import overview, paper
 from jaxle.report.alike import Alike, find_alike
 from jaxle.report.details import Beside, Entry, Pictures
@@ -79,7 +80,7 @@ def report_facts(run: FinishedRun, layers: Sequence[LayerArrays]) -> dict[str, A
         "format": FORMAT,
         "name": f"{run.config.target.model} on {run.config.data.source}",
         "summary": run.summary,
-        "config": run.settings,
+        "config": settings(run.config),
         "tables": run.index["tables"],
         "layers": [
             {"tap": own.tap, "first": own.first, "n": own.pictures.real.shape[1]} for own in layers
