@@ -49,21 +49,12 @@ def explain(problem: Problem, options: NetworkDissection) -> Explanations:
 
     The score columns are `pixel iou`, that of the description, and `detector`, 1 above 0.04. A
     neuron whose active pixels meet no concept is unexplained.
-
-    Raises:
-      ValueError: none of the masks' concepts is among the method's.
     """
     overlaps = problem.overlaps
     assert overlaps is not None, "the explainer needs masks"
     known = {name: j for j, name in enumerate(overlaps.concepts)}
     columns = [known[name] for name in problem.concepts if name in known]
-    if not columns:
-        raise ValueError(
-            f"network_dissection finds none of the masks' concepts, such as "
-            f"{overlaps.concepts[0]!r}, among those of its method, such as "
-            f"{problem.concepts[0]!r}: expected masks of the same words; concepts 'label' with "
-            "annotations has them."
-        )
+    assert columns, "pipeline.dissect refuses a method without"
     constant = ~problem.measured.train.varies()
     table = _table(overlaps, np.array(columns), problem.dead, constant)
     return dataclasses.replace(table, split=problem.split)

@@ -75,13 +75,24 @@ def check_dissect(inputs: Inputs, config: Config) -> None:
 def with_overlaps(
     cache: Cache, inputs: Inputs, fitted: Mapping[str, Fitted], layers: Layers, config: Config
 ) -> dict[str, Fitted]:
-    """Returns method → what it is given, with overlaps of all real layers where it needs masks."""
+    """Returns method → what it is given, with overlaps of all real layers where it needs masks.
+
+    Raises:
+      ValueError: such a method has none of the masks' concepts.
+    """
     found = dict(fitted)
     masks = masks_of(inputs.images.source) if _wanting(config) else None
     if masks is None:
         return found
     masked = Masked(derived_key("masks", 1, [inputs.images], masks.fingerprint_fields()), masks)
     for name in _wanting(config):
+        known = fitted[name].names
+        if not set(masks.concepts) & set(known):
+            raise ValueError(
+                f"method {name!r} compares maps with pixel masks, of concepts such as "
+                f"{masks.concepts[0]!r}, and explains with others, such as {known[0]!r}: expected "
+                "some of the same words."
+            )
         made = {
             network: _overlaps(cache, inputs, network, masked, config, name)
             for network in dict.fromkeys(layer.network for layer in layers.real)

@@ -165,3 +165,29 @@ def test_a_source_without_masks_is_refused(tmp_path):
         runs.quick(tmp_path / "run", {**METHOD, "data.source": f"arrays:{tmp_path}"})
     words = "method 'netdissect' compares maps with pixel masks, and data.source='arrays:"
     assert words in str(error.value) and "has none: expected scenes, masks:PATH" in str(error.value)
+
+
+HALVES = """
+import numpy as np
+from jaxle.data.scenes import ScenesSource
+
+
+class Halves(ScenesSource):
+    concepts, categories = ("left half", "right half"), ("half", "half")
+
+    def __init__(self):
+        super().__init__(80, 0)
+        self.masks = self
+
+    def label_maps(self, i):
+        return np.repeat(1 + np.arange(2), 32)[None, None].repeat(64, axis=1)
+"""
+
+
+def test_masks_of_other_words_are_refused_before_a_pass(tmp_path, monkeypatch):
+    (tmp_path / "halves_of_scenes.py").write_text(HALVES)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ValueError) as error:
+        runs.quick(tmp_path / "run", {**METHOD, "data.source": "halves_of_scenes:Halves"})
+    words = "masks, of concepts such as 'left half', and explains with others, such as 'apple'"
+    assert words in str(error.value)
