@@ -55,6 +55,7 @@ def test_every_view_opens_from_a_folder_and_fits_wide_and_narrow_windows(report,
             titles.append(own.text("h1"))
             assert own.overflow() <= 0, (view, viewport)
         assert titles[1:] == ["Neurons", "layer3 neuron 5", "Words", "large", "Map", "Compare"]
+        assert own.texts("[aria-current=page]") == ["Compare"]
     assert own.open("#/neuron/layer3/999") and "No such neuron" in own.text("h1")
 
 
@@ -174,6 +175,10 @@ def test_everything_can_be_reached_by_keys_and_focus_is_seen(report, reader):
     assert own.text(":focus") == "Skip to the content"
     page.keyboard.press("Tab")
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "view"
+    assert own.text("h1") == "layer3 neuron 5"
     card = page.locator(".ranks .card").nth(1)
     for _ in range(60):
         page.keyboard.press("Tab")

@@ -67,7 +67,8 @@
     view.replaceChildren(...content.flat(Infinity).filter(Boolean));
     document.querySelectorAll("#top nav a").forEach((a) => {
       const own = a.getAttribute("href").replace("#/", "");
-      a.toggleAttribute("aria-current", !a.classList.contains("brand") && own === (what || ""));
+      if (!a.classList.contains("brand") && own === (what || "")) a.setAttribute("aria-current", "page");
+      else a.removeAttribute("aria-current");
     });
     const name = rest.length ? rest.join("/") : what;
     document.title = `${[name, report.run.name].filter(Boolean).join(" · ")} · jaxle`;
@@ -102,6 +103,12 @@
     paint(theme);
     if (memory) memory.setItem("jaxle-theme", theme);
     tell(`Colours: ${THEMES.find(([name]) => name === theme)[1]}.`);
+  });
+
+  /* The address says which view is shown, so that a link within the page may not change it. */
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    view.focus();
   });
 
   /* --- search ------------------------------------------------------------------------------ */

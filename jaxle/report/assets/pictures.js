@@ -4,13 +4,15 @@
 jaxle.pictures = (() => {
   const { h, short } = jaxle.dom;
 
+  const show = (thumb) => { thumb.style.backgroundImage = `url("${thumb.dataset.sheet}")`; };
   const near = new IntersectionObserver((entries) => {
     for (const entry of entries) {
       if (!entry.isIntersecting) continue;
       near.unobserve(entry.target);
-      entry.target.style.backgroundImage = `url("${entry.target.dataset.sheet}")`;
+      show(entry.target);
     }
   }, { rootMargin: "400px" });
+  window.addEventListener("beforeprint", () => document.querySelectorAll("[data-sheet]").forEach(show));
 
   /* The picture with number p of the report; a frame with its name where it is not stored. */
   function picture(run, p, name) {
