@@ -12,7 +12,7 @@ second, larger SigLIP, and those by labels by the labels too. Beside each score 
 many neurons are better explained than theirs.
 
     --config configs/quickstart.py:baselines
-                 and beside them CLIP-Dissect, Network Dissection and INVERT; minutes
+                 and beside them CLIP-Dissect, Network Dissection and INVERT: six minutes
 """
 
 from configs import paper
