@@ -278,7 +278,7 @@ def test_the_flags_make_the_settings(tmp_path, environment):
     program = (
         "import json, jaxle.pipeline.run as pipeline\n"
         "from jaxle.pipeline.reading import write_config\n"
-        "def shown(config, stages, mesh):\n"
+        "def shown(config, stages, mesh, verbose):\n"
         "    print(json.dumps([write_config(config), stages, dict(mesh.shape)]))\n"
         "pipeline.run = shown\n"
         "from jaxle import launch; launch.run()"

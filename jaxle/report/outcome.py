@@ -44,7 +44,7 @@ def _table(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         ("test ρ", lambda r: f"{r['mean_correlation']:.3f} ± {r['sem_correlation']:.3f}"),
         ("ceiling", lambda r: _figure(r, "mean_ceiling")),
         ("untrained", lambda r: _figure(r, "untrained_mean_correlation")),
-        ("better than untrained", _better),
+        ("> untrained", _better),
         ("ablation excess", lambda r: _figure(r, "mean_ablation_excess")),
         ("words", lambda r: f"{r['mean_length']:.1f}"),
     ]

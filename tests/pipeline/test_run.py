@@ -48,7 +48,7 @@ COLUMNS = (
     "length val_correlation correlation correlation_low correlation_high specificity "
     "retrieval_rank control_p_value control_q_value p_value q_value "
     "cosine auprc f1 iou r2 base_rate "
-    "ablation_excess ablation_constant ablation_optim ablation_norm "
+    "ablation_excess ablation_constant ablation_optim ablation_norm ablation_scale ablation_shift "
     "ceiling"
 ).split()
 # what some tests are not about
@@ -119,7 +119,8 @@ def test_files_of_a_run(finished):
     assert any("ground-truth labels themselves" in note for note in summary["notes"])
     assert any(note.startswith("Only 2 untrained networks") for note in summary["notes"])
     assert "NaN" not in (workdir / "summary.json").read_text()
-    assert all(word in finished.stdout for word in ("best", "worst", "ours against label"))
+    assert all(word in finished.stdout for word in ("test ρ", "Top Impact", "Report: "))
+    assert len(finished.stdout.splitlines()) <= 16
 
 
 def test_explanations_predict_what_the_table_says(finished):
@@ -156,8 +157,10 @@ def test_an_encoder_that_simulates_itself_is_flagged(place, copy):
 
 def test_the_same_command_again_redoes_nothing(place, copy):
     before = files(copy)
-    again = place.launch(copy)
+    again = place.launch(copy, "--verbose")
     assert again.returncode == 0, again.stderr
+    assert all(word in again.stdout for word in ("best", "worst", "ours against label"))
+    assert "  score, layer3, ours by siglip: found in the cache" in again.stderr
     assert len(notes(copy)) > 5 and all(note["reused"] for note in notes(copy))
     assert files(copy) == before
 
@@ -183,6 +186,7 @@ def test_killed_in_every_stage_it_ends_with_the_same_files(place, finished, tmp_
         ("fit,explain", "explain", 4),
         ("explain,simulate", "simulate", 1),
         ("simulate,score", "score", 2),
+        ("score,report", "maps", 1),
     ):
         program = ("-c", KILLER, step, str(nth))
         killed = place.launch(tmp_path / "run", f"--stages={stages}", program=program)
