@@ -19,7 +19,7 @@ PHONE = {"width": 360, "height": 740}
 
 
 @pytest.fixture(scope="module")
-def report(finished):
+def report(chromium, finished):
     return finished.workdir / "report"
 
 
