@@ -100,7 +100,7 @@ def torch():
     return torch
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop runs as long as it is open
 def chromium():
     """A headless browser of playwright; JAXLE_CHROMIUM names the program where it is no command."""
     named = os.environ.get("JAXLE_CHROMIUM")

@@ -99,6 +99,13 @@ def test_names_of_one_line_each(ade):
     assert masks_of(open_source(f"masks:{ade}")).concepts == ("wall", "building", "screen", "tree")
 
 
+def test_names_of_the_table_with_commas(ade):
+    (ade / "objectInfo150.txt").unlink()
+    rows = ("1,wall", "2,building;edifice", "3,sky", "4,tree")
+    (ade / "objectInfo150.csv").write_text("\n".join(("Idx,Name", *rows)))
+    assert masks_of(open_source(f"masks:{ade}")).concepts == ("wall", "building", "sky", "tree")
+
+
 def test_broden(broden):
     source = open_source(f"masks:{broden}")
     masks = masks_of(source)

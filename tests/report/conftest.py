@@ -39,9 +39,16 @@ class Reader:
         return self.shown()
 
     def go(self, view: str):
-        """Goes to another view of the open report."""
-        self.page.evaluate("view => { location.hash = view; }", view)
-        return self.shown()
+        """Goes to another view of the open report, and returns the page once it is drawn."""
+        drawn = """view => new Promise(done => {
+            const main = document.querySelector("main");
+            const watch = new MutationObserver(() => { watch.disconnect(); done(); });
+            watch.observe(main, { childList: true });
+            if (location.hash === view) { watch.disconnect(); done(); }
+            location.hash = view;
+        })"""
+        self.page.evaluate(drawn, view)
+        return self.page
 
     def shown(self):
         """Returns the page once it is drawn."""

@@ -19,13 +19,13 @@ PHONE = {"width": 360, "height": 740}
 
 
 @pytest.fixture(scope="module")
-def report(finished):
-    return finished.workdir / "report"
+def report(chromium, request):
+    return request.getfixturevalue("finished").workdir / "report"  # asked for after the browser
 
 
 @pytest.fixture(scope="module")
-def run(finished):
-    return load_run(finished.workdir)
+def run(report):
+    return load_run(report.parent)
 
 
 def shown(x, digits=2):

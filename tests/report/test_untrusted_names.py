@@ -21,7 +21,7 @@ AXE = """async () => {
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
+def report(chromium, tmp_path_factory):
     folder = tmp_path_factory.mktemp("made") / "a # folder?"
     write_made_report(folder, "all", against=True)
     return folder
@@ -30,15 +30,16 @@ def report(tmp_path_factory):
 @pytest.mark.parametrize("width", [1280, 360])
 def test_names_are_text_and_fit(report, reader, width):
     own = reader(report, viewport={"width": width, "height": 800})
+    page = own.open()
     for view in VIEWS:
-        page = own.open(view)
+        own.go(view)
         assert own.overflow() <= 0, view
         assert page.locator("main script, main img, main b b, main i i").count() == 0, view
     for name in UNTRUSTED:
-        own.open(f"#/word/{quote(name, safe='')}")
+        own.go(f"#/word/{quote(name, safe='')}")
         assert page.locator("h1").text_content() == name
         assert page.locator("table.neurons").count() > 0
-    own.open(STRANGE)
+    own.go(STRANGE)
     assert page.locator("h1").text_content() == f"{TAPS[1]} neuron {NEURONS - 1}"
     found = page.locator("table.parts tbody th").all_text_contents()
     assert sorted(found[: len(UNTRUSTED)]) == sorted(UNTRUSTED)
