@@ -55,7 +55,8 @@ def write_report(run: FinishedRun, against: FinishedRun | None = None) -> epath.
         partial.rmtree()
     layers = layer_arrays(run)
     facts, used = report_facts(run, layers), _pictures_used(layers)
-    facts["pictures"] = _write_pictures(run, used, folder, partial)
+    found = _write_pictures(run, used, folder, partial)
+    facts["pictures"] = {name: found[name] for name in sorted(found)}  # as pictures.json has them
     facts["against"] = against is not None
     words = {name: i for i, name in enumerate(facts["words"])}
     near, number = alike_by_method(run, layers), {row: i for i, row in enumerate(used)}
