@@ -18,10 +18,19 @@ __all__ = ["EXPLAINERS", "Explainer", "Problem", "find_explainer"]
 
 EXPLAINERS: dict[str, Explainer] = {
     "greedy": Explainer(
-        linear.Greedy, linear.greedy, "the paper's search, Algorithm 1", version=2, formulas=True
+        linear.Greedy,
+        linear.greedy,
+        "the paper's search, Algorithm 1",
+        version=2,
+        formulas=True,
+        from_moments=True,
     ),
     "top_k": Explainer(
-        linear.TopK, linear.top_k, "the paper's B.4: the largest weights", version=2
+        linear.TopK,
+        linear.top_k,
+        "the paper's B.4: the largest weights",
+        version=2,
+        from_moments=True,
     ),
     "preconditioned": Explainer(
         preconditioned.Preconditioned,
@@ -30,6 +39,7 @@ EXPLAINERS: dict[str, Explainer] = {
         folds=N_FOLDS,
         version=3,
         formulas=True,
+        from_moments=True,
     ),
     "clip_dissect": Explainer(
         clip_dissect.ClipDissect,

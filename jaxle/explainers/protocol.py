@@ -155,6 +155,9 @@ class Explainer:
       version: to be raised when the same options give other explanations than before.
       needs: names of `NEEDS`: what it depends on beside what every explainer gets.
       formulas: whether its concepts may be formulas, whose words it counts (`Problem.lengths`).
+      from_moments: whether its explanations follow from `Problem.measured` alone, so that refits on
+        resampled moments (`evaluation.selection_draws`) show how stable they are; other methods
+        are left out there.
       words: options, layers → the words that it explains with, where they need not be concepts that
         it is given; a simulator is asked for them, too.
 
@@ -170,6 +173,7 @@ class Explainer:
     needs: tuple[str, ...] = ()
     words: Callable[[Any, Sequence[str]], tuple[str, ...]] | None = None
     formulas: bool = False
+    from_moments: bool = False
 
     def __post_init__(self):
         for need in self.needs:

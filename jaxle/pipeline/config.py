@@ -138,7 +138,9 @@ class Evaluation:
         tuple(METRICS), "columns of scores.csv: rows of evaluation.METRICS, or package.module:NAME"
     )
     contributions: bool = option(True, "what each concept of an explanation adds: concepts.csv")
-    selection_draws: int = option(0, "refits on resampled images: how stable the words are", low=0)
+    selection_draws: int = option(
+        0, "refits of searches on resampled images: how stable the words are; 0 = none", low=0
+    )
     ablation: str = option(
         "", "ablation scores; reference = the paper's procedure", choices=ABLATIONS
     )

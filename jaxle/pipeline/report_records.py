@@ -17,6 +17,7 @@ from jaxle.pipeline.workdir import settings
 from jaxle.report import overview, paper
 from jaxle.report.alike import Alike, find_alike
 from jaxle.report.details import Beside, Entry, Pictures
+from jaxle.report.overview import short_source
 from jaxle.report.shards import DIGITS, numbers
 
 SHOWN = ("by_bin", "by_rank", "edges", "histogram")
@@ -78,7 +79,7 @@ def report_facts(run: FinishedRun, layers: Sequence[LayerArrays]) -> dict[str, A
     held, names = columns(run.config), run.report_arrays
     return {
         "format": FORMAT,
-        "name": f"{run.config.target.model} on {run.config.data.source}",
+        "name": f"{run.config.target.model} on {short_source(run.config.data.source)}",
         "summary": run.summary,
         "config": settings(run.config),
         "tables": run.index["tables"],

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxle.explainers import find_explainer
 from jaxle.explanations import to_cell
 from jaxle.pipeline.cache import Cache
 from jaxle.pipeline.config import Config
@@ -155,7 +156,7 @@ def _look_again(cache: Cache, explained: Explained, partition: Partition, config
         return Again({}, {})
     alike = equivalents(cache, explained)
     parts, facts = {"equivalent": _joined(alike, explained)}, {}
-    if own.selection_draws:
+    if own.selection_draws and find_explainer(explained.searched.explainer).from_moments:
         draws = Draws(own.selection_draws, config.seed)
         stable = select_again(cache, explained, alike, partition, draws)
         parts["selection_frequency"], facts["mean_selection_overlap"] = stable

@@ -80,6 +80,13 @@ def present(
     return squares / np.where(total > 0, total, 1)
 
 
+def short_source(source: str) -> str:
+    """Returns a data source for a title: of a path its last two parts."""
+    place = source.partition(":")[2]
+    parts = [part for part in place.replace("\\", "/").split("/") if part]
+    return "/".join(parts[-2:]) if len(parts) > 1 else source
+
+
 def used_words(explanations: Sequence[Explanations]) -> dict[str, int]:
     """Returns every name in some explanation → its number, in order of first use."""
     names = (name for table in explanations for row in table for name in row.concepts)
