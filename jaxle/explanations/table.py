@@ -314,7 +314,7 @@ class Explanations(Sequence[Explanation]):
         where = "" if self.layer is None else f" of {self.layer}"
         flags = [flag for flag in self.flags.tolist() if flag]
         counts = [f", {flags.count(flag)} {flag}" for flag in dict.fromkeys(flags)]
-        length = f", {self.lengths.mean():.1f} concepts on average" if len(self) else ""
+        length = f", {self.lengths.mean():.1f} words on average" if len(self) else ""
         return f"{len(self)} explanation{'s' * (len(self) != 1)}{where}{length}{''.join(counts)}"
 
     def __repr__(self) -> str:

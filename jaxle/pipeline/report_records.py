@@ -219,6 +219,6 @@ def _lines(run: FinishedRun) -> list[str]:
     return [
         f"{record['tap']} · {record['method']} · simulated by {record['simulator']}: "
         f"test correlation {record['mean_correlation']:.3f} ± {record['sem_correlation']:.3f}, "
-        f"{record['mean_length']:.1f} concepts on average"
+        f"{record['mean_length']:.1f} words on average"
         for record in run.summary["results"]
     ]

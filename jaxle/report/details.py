@@ -52,7 +52,7 @@ class Pictures:
 
     real: Float[np.ndarray, "images neurons"]
     by_bin: Int[np.ndarray, "neurons bins each"]
-    by_rank: Int[np.ndarray, "neurons ranks each"]
+    by_rank: Int[np.ndarray, "neurons ranks near"]
     edges: Float[np.ndarray, "neurons edges"]
     histogram: Int[np.ndarray, "neurons bars"]
     maps: UInt8[np.ndarray, "neurons shown height width"] | None = None

@@ -76,7 +76,7 @@ def layer_lines(entry: Listed, record: Mapping[str, Any], n: int) -> Iterator[st
         f"test correlation {record['mean_correlation']:.3f} ± {record['sem_correlation']:.3f} "
         f"over {record['n_neurons'] - record['n_dead']} live neurons"
         f"{' (' + ', '.join(beside) + ')' if beside else ''}; "
-        f"{record['mean_length']:.1f} concepts on average"
+        f"{record['mean_length']:.1f} words on average"
     )
     for headline in _better(record):
         yield f"         {headline}"

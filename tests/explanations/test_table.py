@@ -105,7 +105,7 @@ def test_frame():
 
 def test_repr_is_a_line_and_a_few_rows():
     assert repr(TABLE[:2]) == (
-        "Explanations: 2 explanations of layer4, 1.0 concepts on average, 1 unexplained\n"
+        "Explanations: 2 explanations of layer4, 1.0 words on average, 1 unexplained\n"
         "   136  3.1×snowmobile + 2.2×ski − 0.04\n"
         "   137  0.3  [unexplained]"
     )

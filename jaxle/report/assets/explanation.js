@@ -41,7 +41,8 @@ jaxle.explanation = (() => {
       ...when("counterfactual_agreement", "Counterfactual", of("counterfactual_agreement", 2),
         "share of edits that it follows in sign"),
       ...when("ablation_excess", "Ablation excess", of("ablation_excess"), "beyond the best constant, " +
-        `${of("ablation_constant")}; optim ${of("ablation_optim")}, norm ${of("ablation_norm")}`),
+        `${of("ablation_constant")}; optim ${of("ablation_optim")} with c ${of("ablation_scale")}, ` +
+        `d ${of("ablation_shift")}; norm ${of("ablation_norm")}`),
     ];
     return h("dl", { class: "sizes" }, shown.map(([name, value, text]) =>
       h("div", null, h("dt", null, name), h("dd", null, h("b", null, value), h("small", null, text)))));

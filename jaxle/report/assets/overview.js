@@ -22,6 +22,7 @@ jaxle.overview = (() => {
       h("h2", null, "How far the explanations can be trusted"),
       jaxle.scores.means(report, state),
       charts(run, state, found.filter((x) => x.flag !== "dead")),
+      jaxle.scores.every(run),
       jaxle.scores.comparisons(run),
       summary.notes && summary.notes.length ? h("section", null, h("h2", null, "Notes"),
         h("ul", null, summary.notes.map((note) => h("li", null, note)))) : null,

@@ -82,6 +82,25 @@ jaxle.scores = (() => {
       "The paper reports, of this network (ICML 2024, Tables 2 and 3): ", texts.join("; "), ".");
   }
 
+  /* Every column of scores.csv that has a mean, with its interval or standard error. */
+  function every(run) {
+    const { results } = run.summary;
+    const held = Object.entries(run.columns)
+      .filter(([name]) => !/_(low|high)$/.test(name) && results.some((r) => r[`mean_${name}`] !== undefined));
+    if (!held.length) return null;
+    const sign = { higher: " ↑", lower: " ↓", "": "" };
+    const figure = (name) => (r) => [fixed(r[`mean_${name}`], 3), " ", h("small", null,
+      interval(r[`mean_${name}_low`], r[`mean_${name}_high`], 3) ||
+      (r[`sem_${name}`] === undefined ? "" : `± ${fixed(r[`sem_${name}`], 3)}`))];
+    return h("details", null, h("summary", null, "Every metric"),
+      table({ caption: "Means over neurons with intervals or standard errors; ↑ higher is better, ↓ lower",
+        rows: results, columns: [["Layer", (r) => r.tap], ["Method", (r) => r.method],
+          ["Simulator", (r) => r.simulator],
+          ...held.map(([name, c]) => [name.replaceAll("_", " ") + sign[c.better], figure(name), "number"])] }),
+      h("dl", { class: "facts" }, held.map(([name, c]) =>
+        [h("dt", null, name.replaceAll("_", " ")), h("dd", null, c.meaning)])));
+  }
+
   function comparisons(run) {
     const found = run.summary.comparisons || [];
     if (!found.length) return null;
@@ -95,5 +114,5 @@ jaxle.scores = (() => {
       ] }));
   }
 
-  return { means, comparisons };
+  return { means, every, comparisons };
 })();
