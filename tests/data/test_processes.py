@@ -130,6 +130,7 @@ def test_a_run_by_processes_is_interrupted_with_one_sentence(tmp_path, launch):
     process = launch(
         "-m",
         "jaxle.launch",
+        "--verbose",
         f"--config={tmp_path}/config.py",
         f"--config.workdir={tmp_path}/run",
         stderr=subprocess.STDOUT,

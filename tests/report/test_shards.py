@@ -46,7 +46,7 @@ def test_whole_numbers_truth_and_shapes_stay():
     assert numbers(np.array([[1, -2], [3, 4]])) == [[1, -2], [3, 4]]
     assert numbers(np.array([True, False])) == [True, False]
     assert numbers(np.array([[0.123456, np.nan]])) == [[0.1235, None]]
-    assert numbers(np.float32(0.1)) == 0.1
+    assert numbers(np.array(0.1, np.float32)) == 0.1
 
 
 def test_the_bulk_file_holds_every_script_and_is_the_same_each_time(tmp_path):
