@@ -11,6 +11,7 @@ so an interrupted pass goes on where it stopped.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -114,15 +115,26 @@ def _reader(reading: Reading) -> Callable[[Any, jax.Array], dict[str, jax.Array]
     return read
 
 
-def _readers(readings: Mapping[str, Reading]) -> dict[str, Callable]:
-    """Name → what reads it; networks that differ in their weights alone share a program."""
-    shared: dict[tuple[str, ...], Callable] = {}
-    found = {}
+def _readers(readings: Mapping[str, Reading], size: int, mesh: Mesh) -> dict[str, Callable]:
+    """Name → what reads it; networks that differ in their weights alone share a program.
+
+    Programs are compiled side by side, of batches of `size` images.
+    """
+    shared: dict[tuple[str, ...], Reading] = {}
+    programs = {}
     for name, reading in readings.items():
         network = reading.network
-        program = (network.architecture, repr(network.preprocess), repr(dict(reading.pools)))
-        found[name] = shared.setdefault(program, _reader(reading))
-    return found
+        programs[name] = (network.architecture, repr(network.preprocess), repr(dict(reading.pools)))
+        shared.setdefault(programs[name], reading)
+
+    def compiled(reading: Reading) -> Callable:
+        side = reading.network.preprocess.size
+        images = jax.ShapeDtypeStruct((size, side, side, 3), jnp.uint8, sharding=split_rows(mesh))
+        return _reader(reading).lower(reading.network.variables, images).compile()
+
+    with ThreadPoolExecutor() as threads:
+        made = dict(zip(shared, threads.map(compiled, shared.values()), strict=True))
+    return {name: made[program] for name, program in programs.items()}
 
 
 def _forward(
@@ -150,7 +162,7 @@ def _forward(
 
 def _computed(readings, source, mesh, size, workers, start):
     """(images, arrays on the devices) of every batch; one computes while the next is decoded."""
-    readers = _readers(readings)
+    readers = _readers(readings, size, mesh)
     fits = {name: reading.network.preprocess for name, reading in readings.items()}
     waiting = None
     for index, images in batches(source, fits, size, start, len(source), workers):
