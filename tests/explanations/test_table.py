@@ -111,7 +111,7 @@ def test_repr_is_a_line_and_a_few_rows():
     )
     assert repr(TABLE[[0] * 7]).splitlines()[-1] == "     …  2 more"
     assert repr(TABLE[:0]) == "Explanations: 0 explanations of layer4"
-    assert repr(Explanations((PLAIN,))).startswith("Explanations: 1 explanation, 0.0 concepts")
+    assert repr(Explanations((PLAIN,))).startswith("Explanations: 1 explanation, 0.0 words")
 
 
 def test_html_shows_the_rows_and_escapes_every_text():
