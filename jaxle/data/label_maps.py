@@ -17,6 +17,7 @@ import collections
 import csv
 import functools
 import hashlib
+import io
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -241,11 +242,14 @@ def _ade(root: Path) -> _Listing:
 
 def _ade_names(file: Path) -> dict[int, str]:
     """Number → name: the first of its synonyms where no other concept has the same."""
+    text = _text(file)
     if file.name == "names.txt":
+        lines = text.rstrip().splitlines()
+        if "" in map(str.strip, lines):
+            raise ValueError(f"{file} has a blank line; expected a name for every number, from 1")
         return dict(enumerate(read_names(file), 1))
-    text = file.read_text(encoding="utf-8-sig")
     delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
-    rows = list(csv.DictReader(text.splitlines(), delimiter=delimiter))
+    rows = _rows(file, text, delimiter)
     if not rows or not {"Idx", "Name"} <= set(rows[0]):
         raise ValueError(f"{file} has no columns Idx and Name; expected ADE20K's list of names")
     whole = {_number(row["Idx"], file): row["Name"].strip() for row in rows}
@@ -267,9 +271,11 @@ def _broden(root: Path) -> _Listing:
     layers, sizes = [], []
     for row in rows:
         items = [x for name in columns for x in (row[name] or "").split(";") if x]
-        layers.append(tuple(int(x) if x.isdecimal() else f"images/{x}" for x in items))
+        index = root / "index.csv"
+        numbers = [_number(x, index) if x.isdecimal() else f"images/{x}" for x in items]
+        layers.append(tuple(numbers))
         known = row.get("sh") and row.get("sw")
-        sizes.append((int(row["sh"]), int(row["sw"])) if known else None)
+        sizes.append((_number(row["sh"], index), _number(row["sw"], index)) if known else None)
     images = [f"images/{row['image']}" for row in rows]
     files = [*images, *(x for one in layers for x in one if isinstance(x, str))]
     missing = [name for name in files if not (root / name).is_file()]
@@ -284,10 +290,31 @@ def _broden(root: Path) -> _Listing:
 def _table(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     if not file.is_file():
         raise ValueError(f"{file}: no such file; expected a table with {', '.join(columns)}")
-    rows = list(csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines()))
+    rows = _rows(file, _text(file))
     lacking = [name for name in columns if not rows or name not in rows[0]]
     if lacking:
         raise ValueError(f"{file} has no column {lacking[0]}; expected {', '.join(columns)}")
+    return rows
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8: {error}; save it as UTF-8") from None
+
+
+def _rows(file: Path, text: str, delimiter: str = ",") -> list[dict[str, str]]:
+    """The rows of a table, each with a cell for every column."""
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    rows = []
+    for row in reader:
+        if any(row.pop(None, ())) or None in row.values():
+            raise ValueError(
+                f"{file}, line {reader.line_num}: another number of cells than the header's "
+                f"{len(reader.fieldnames or ())}"
+            )
+        rows.append(row)
     return rows
 
 
@@ -323,6 +350,8 @@ def _distinct(whole: Mapping[int, str], shorten: Callable[[str], str]) -> dict[i
 def _number(text: str, file: Path) -> int:
     if not str(text).strip().isdecimal():
         raise ValueError(f"{file} has the number {text!r}; expected a whole number of at least 0")
+    if len(str(text).strip()) > 6:
+        raise ValueError(f"{file} has the number {text!r}; expected at most six digits")
     return int(text)
 
 

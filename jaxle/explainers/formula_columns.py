@@ -105,9 +105,10 @@ def _worth(
     both = cov + own * every
     numbers = np.arange(len(mean))
     apart = numbers[rows, None] != numbers[None, :]
-    with_without = apart & (both * n >= LEAST_IMAGES) & ((own - both) * n >= LEAST_IMAGES)
+    least = LEAST_IMAGES - 0.5  # a Gram of float32 counts ten images as 9.9999997
+    with_without = apart & (both * n >= least) & ((own - both) * n >= least)
     later = numbers[rows, None] < numbers[None, :]
-    able = np.stack([with_without & later & ((every - both) * n >= LEAST_IMAGES), with_without])
+    able = np.stack([with_without & later & ((every - both) * n >= least), with_without])
     var = np.diagonal(gram).astype(np.float64)
     left = _left(both, cov, (own, every), (var[rows, None], var[None, :]))
     negated, first, second = np.nonzero(able & (left > 0))

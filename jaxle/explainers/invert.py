@@ -39,7 +39,7 @@ class Invert:
     """Options of `invert`; `min_fraction` is that of the paper's Figure 1."""
 
     max_length: int = option(3, "most words in a formula (L)", low=1, high=MOST_WORDS)
-    width: int = option(3, "formulas kept of each length (the beam, B)", low=1, high=4096)
+    width: int = option(3, "formulas kept of each length (the beam, B)", low=1, high=128)
     min_fraction: float = option(
         0.0035, "least share of train images where a formula holds (α)", low=0, high=1
     )

@@ -90,7 +90,7 @@ def dissect(
     share = read(NetworkDissection, {"share": share}).share
     concepts = tuple(concepts)
     check_names(concepts)
-    values = np.asarray(maps, np.float32)
+    values = _measured(np.asarray(maps))
     if len(values) != len(label_maps) or not len(values):
         raise ValueError(
             f"maps are of {len(values)} images, label_maps of {len(label_maps)}: expected the same "
@@ -148,6 +148,23 @@ def dissect(
     flat = values.reshape(-1, values.shape[-1])
     constant = flat.min(axis=0) == flat.max(axis=0)
     return _table(found, np.arange(len(concepts)), constant, constant)
+
+
+def _measured(maps: np.ndarray) -> np.ndarray:
+    """Maps in float32, each neuron's from 0 to 1 where another dtype holds more than float32 does.
+
+    Thresholds and overlaps depend on the order of a neuron's values alone.
+    """
+    if maps.dtype in (np.float32, np.float16) or maps.dtype.kind not in "fiu" or not maps.size:
+        return np.asarray(maps, np.float32)
+    wide = np.asarray(maps, np.float64)
+    if not np.isfinite(wide).all():
+        return np.where(np.isfinite(wide), 0, np.nan).astype(np.float32)
+    over = tuple(range(wide.ndim - 1))
+    low, high = wide.min(axis=over), wide.max(axis=over)
+    half = high / 2 - low / 2  # of the range, which itself could overflow
+    unit = (wide / 2 - low / 2) / np.where(half > 0, half, 1)
+    return unit.astype(np.float32)
 
 
 def _table(

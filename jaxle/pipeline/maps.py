@@ -17,6 +17,7 @@ import numpy as np
 
 from jaxle.models.positions import grid, on_grid
 from jaxle.pipeline.cache import Cache, Made, Several, Step, Stored, numerics
+from jaxle.pipeline.image_pass import tap_name
 from jaxle.pipeline.inputs import TRAINED, Images, Inputs, Opened, Partition
 from jaxle.pipeline.shown import Shown
 
@@ -25,7 +26,7 @@ SIDE = 14  # most positions along a side
 
 
 def maps(cache: Cache, inputs: Inputs, shown: Sequence[Shown]) -> Stored:
-    """Returns tap → (neurons, images, height, width) uint8 of the images in `Shown.rows`.
+    """Returns tap (`tap_name`) → (neurons, images, height, width) uint8 of `Shown.rows`.
 
     255 is the neuron's largest value in them, 0 is zero or below.
     """
@@ -72,7 +73,7 @@ def _maps(
             neurons, slots = np.unravel_index(cells, one.rows.shape)
             place = np.searchsorted(batch, flat[cells])
             made[tap][neurons, slots] = np.asarray(values[tap])[place, :, :, neurons]
-    return {tap: _bytes(values) for tap, values in made.items()}, {}
+    return {tap_name(tap): _bytes(values) for tap, values in made.items()}, {}
 
 
 def _grid(shape: tuple[int, ...]) -> tuple[int, int] | None:
@@ -99,4 +100,4 @@ def _bytes(values: np.ndarray) -> np.ndarray:
     return np.round(255 * scaled).astype(np.uint8)
 
 
-MAPS = Step("maps", "report", 1, _maps)
+MAPS = Step("maps", "report", 2, _maps)

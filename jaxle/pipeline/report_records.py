@@ -54,7 +54,7 @@ def layer_arrays(run: FinishedRun) -> list[LayerArrays]:
     names, found, first = run.report_arrays, [], 0
     for tap in run.taps:
         shown, test = run.stored(names["layers"][tap]).arrays, run.split.test
-        maps = run.stored(names["maps"]).arrays.get(tap) if names["maps"] else None
+        maps = run.stored(names["maps"]).arrays.get(tap_name(tap)) if names["maps"] else None
         pictures = Pictures(
             real=np.asarray(run.activations(tap)[test], np.float32),
             **{name: np.asarray(shown[name]) for name in SHOWN},
@@ -166,7 +166,7 @@ def _pushes(run: FinishedRun, layer: LayerArrays) -> list[list[Any]]:
     stored = run.stored(name) if name else None
     if stored is None or stored.facts["tap"] != layer.tap or not stored.arrays:
         return []
-    spread = layer.pictures.real.std(axis=0)[:, None]
+    spread = layer.pictures.real.std(axis=0, dtype=np.float64)[:, None]
     added, classes = numbers(stored.arrays["weight"] * spread), stored.facts["classes"]
     index = stored.arrays["index"].tolist()
     return [

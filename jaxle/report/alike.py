@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32, Int32
+from jaxtyping import Float, Float32, Int32, Int64
 
 NEAREST = 8
 IMAGES = 1000  # on which simulated activations are compared
@@ -36,6 +36,11 @@ class Alike(NamedTuple):
     place: Float32[np.ndarray, "neurons 2"]
 
 
+def equal_steps(n: int, most: int) -> Int64[np.ndarray, " some"]:
+    """Returns at most so many of the numbers 0 … n − 1, from the first to the last."""
+    return np.unique(np.linspace(0, max(n - 1, 0), min(n, most)).round().astype(np.int64))
+
+
 def find_alike(simulated: Float[np.ndarray, "images neurons"], seed: int = 0) -> Alike:
     """Returns each neuron's nearest by explanation, and a map of all.
 
@@ -43,11 +48,11 @@ def find_alike(simulated: Float[np.ndarray, "images neurons"], seed: int = 0) ->
       simulated: what the explanations predict, of all neurons side by side.
       seed: of what is drawn.
     """
-    step = max(1, len(simulated) // IMAGES)
-    x = np.asarray(simulated[::step][:IMAGES], np.float64)
+    some = np.asarray(simulated[equal_steps(len(simulated), IMAGES)])
+    x = some.astype(np.float64)
     x = x - x.mean(axis=0)
     norm = np.sqrt((x * x).sum(axis=0))
-    varies = norm > 1e-6 * np.abs(simulated[::step][:IMAGES]).max(axis=0, initial=0)
+    varies = norm > 1e-6 * np.abs(some).max(axis=0, initial=0)
     those = np.flatnonzero(varies)
     n = x.shape[1]
     nearest = np.full((n, NEAREST), -1, np.int32)

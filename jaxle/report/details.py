@@ -117,11 +117,7 @@ def details(
             "pictures": [number(row) for row in rows],
             "real": numbers(pictures.real[rows, k], DIGITS),
             "bins": [_places(part, place) for part in pictures.by_bin[k]],
-            "ranks": [
-                [rank, _places(part, place)]
-                for rank, part in zip(RANKS, pictures.by_rank[k], strict=True)
-                if part[-1] != NO_IMAGE
-            ],
+            "ranks": _ranks(pictures.by_rank[k], place),
             "scatter": scatter[k],
             "entries": {},
             "near": {method: near[k] for method, near in beside.near.items()},
@@ -144,6 +140,18 @@ def details(
                 "scatter": drawn[name][k],
             }
         yield found
+
+
+def _ranks(by_rank: np.ndarray, place: Mapping[int, int]) -> list[list[Any]]:
+    """Rank and pictures up to it; of fewer images than the first rank, all of them."""
+    found = []
+    for rank, part in zip(RANKS, by_rank, strict=True):
+        those = _places(part, place)
+        if part[-1] != NO_IMAGE:
+            found.append([rank, those])
+        elif rank == RANKS[0] and those:
+            found.append([len(those), those])
+    return found
 
 
 def _places(rows: np.ndarray, place: Mapping[int, int]) -> list[int]:

@@ -13,6 +13,7 @@ import pandas as pd
 from jaxtyping import Float, Int, Shaped
 
 from jaxle.explanations import Explanations
+from jaxle.report.alike import equal_steps
 from jaxle.report.shards import DIGITS, numbers
 
 ABOUT = ("tap", "unit", "method", "simulator", "flag", "length", "val_correlation")
@@ -67,17 +68,17 @@ def present(
 ) -> Float[np.ndarray, " concepts"]:
     """Returns each concept's probability where it is present: Σ p² / Σ p, its mean by its own size.
 
-    1 for a label that some image has; 0 for a concept that no image has.
+    1 for a label that some image has; NaN for a concept that none of the images read has.
 
     Args:
       rows: images, columns → probabilities (`ConceptRows.rows`).
       index: images, of which 2,000 at equal steps are read.
       columns: of the concepts.
     """
-    some = index[:: max(1, len(index) // PRESENT)][:PRESENT]
+    some = index[equal_steps(len(index), PRESENT)]
     values = np.asarray(rows(some, columns), np.float64)
     total, squares = values.sum(axis=0), np.square(values).sum(axis=0)
-    return squares / np.where(total > 0, total, 1)
+    return np.where(total > 0, squares / np.where(total > 0, total, 1), np.nan)
 
 
 def short_source(source: str) -> str:

@@ -142,6 +142,7 @@ def top_images(activations: Rows, images: Int[np.ndarray, " images"], count: int
 def _merge(values, places, low, tile, start, n):
     at = start + jnp.arange(tile.shape[0], dtype=jnp.int32)
     real = (at < n)[None, :]
+    tile = jnp.where(tile == 0, 0.0, tile)  # top_k puts −0 below 0
     joined = jnp.concatenate([values, jnp.where(real, tile.T, -jnp.inf)], axis=1)
     every = jnp.concatenate([places, jnp.broadcast_to(at[None, :], tile.T.shape)], axis=1)
     top, index = jax.lax.top_k(joined, values.shape[1])

@@ -129,7 +129,7 @@ SOFT = LABELS * 0.75
     [
         (SOFT, {"min_top5": 0}, r"labels of 0 and 1, got 0.75 of '.*' in image \d"),
         (LABELS, {"max_length": 4}, "max_length must be a whole number in .1, 3., got 4"),
-        (LABELS, {"width": 0}, "width must be a whole number in .1, 4096., got 0"),
+        (LABELS, {"width": 0}, "width must be a whole number in .1, 128., got 0"),
         (LABELS, {"min_fraction": 0.4, "max_fraction": 0.3}, "min_fraction=0.4 is above"),
         (LABELS, {"max_fraction": 0.0}, "max_fraction must be a number in .0, 1., got 0"),
         (LABELS, {"max_fraction": 0.004}, "finds no concept that holds of 0.0035 to 0.004 of the"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxle.report.alike import BLOCK, NEAREST, find_alike
+from jaxle.report.alike import BLOCK, NEAREST, equal_steps, find_alike
 
 RNG = np.random.default_rng(0)
 
@@ -61,3 +61,13 @@ def test_a_constant_prediction_is_like_nothing():
     assert 2 not in found.nearest and np.isfinite(found.place[[0, 1, 3]]).all()
     nothing = find_alike(np.ones((5, 3)))
     assert np.isnan(nothing.place).all() and (nothing.nearest == -1).all()
+
+
+@pytest.mark.parametrize("n", [1001, 1500, 1999, 4000])
+def test_images_are_drawn_from_all_of_them(n):
+    simulated = np.zeros((n, 3))
+    simulated[n - n // 4 :] = RNG.standard_normal((n // 4, 3))
+    assert np.isfinite(find_alike(simulated).place).all()
+    some = equal_steps(n, 1000)
+    assert len(some) == 1000 and some[0] == 0 and some[-1] == n - 1
+    assert len(equal_steps(7, 1000)) == 7 and len(equal_steps(0, 5)) <= 1
