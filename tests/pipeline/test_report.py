@@ -246,3 +246,9 @@ def test_without_pictures_nothing_of_an_image_is_kept(tmp_path):
     runs.quick(workdir, {**fields, "report.images": "all", "report.maps": False}, STAGES)
     pictures = list((workdir / "report" / "pictures").glob("*.webp"))
     assert len(pictures) == data(workdir / "report", "run")["pictures"]["large"] > 10
+
+
+def test_a_tap_with_a_slash_has_maps(tmp_path):
+    runs.quick(tmp_path / "run", {"target.taps": ("layer1/0/conv1",)}, STAGES)
+    page = data(tmp_path / "run" / "report", "neurons/0/0")[0]
+    assert page["maps"]["shape"] == [14, 14] and len(page["maps"]["pictures"]) > 5
