@@ -62,7 +62,7 @@ def jaxle_side(sizes: argparse.Namespace) -> dict:
 
 def torch_side(sizes: argparse.Namespace) -> dict:
     """The loop over the first neurons."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     activations, images, texts = (torch.from_numpy(x) for x in made(sizes))
     before, began = peak(), clocks()

@@ -111,7 +111,7 @@ def sizes(report: Path) -> dict[str, float]:
 
 def pages(report: Path) -> dict[str, float]:
     """Seconds until each view is drawn in Chromium, opened from disk."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import sync_playwright  # pyright: ignore[reportMissingImports]
 
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
     found = {}

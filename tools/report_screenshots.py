@@ -44,7 +44,7 @@ def main() -> None:
 
 def shoot(page: Path, views: dict[str, str]) -> dict[str, bytes]:
     """Returns a PNG of the top of each view, once its pictures are there."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import sync_playwright  # pyright: ignore[reportMissingImports]
 
     named = os.environ.get("JAXLE_CHROMIUM")
     program = named or next(filter(None, map(shutil.which, PROGRAMS)), None)
