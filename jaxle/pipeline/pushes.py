@@ -44,12 +44,12 @@ def _pushes(
     fitted = np.stack([model.preprocess.fit(images.source[int(i)][0]) for i in rows])
     tail = open_tail(model, options["tap"], options["pool"], fitted)
     facts = {"tap": options["tap"], "classes": options["classes"]}
-    if tail.weights is None:
-        return {}, facts
+    if tail.weights is None or tail.n_classes != len(options["classes"]):
+        return {}, facts  # or names that are not one a logit
     weights = np.asarray(tail.weights)
     index = np.argsort(-weights, axis=1, kind="stable")[:, :CLASSES]
     largest = np.take_along_axis(weights, index, axis=1)
     return {"index": index.astype(np.int32), "weight": largest}, facts
 
 
-PUSHES = Step("pushes", "report", 1, _pushes)
+PUSHES = Step("pushes", "report", 2, _pushes)
