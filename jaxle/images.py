@@ -184,21 +184,28 @@ class Preprocess:
         height, width = image.shape[:2]
         if self.resize == "none" and (height, width) == (self.size, self.size):
             return image
-        side = self.size if self.resize == "none" else round(self.size / self.crop)
-        if self.resize != "shorter_side":
-            new_height, new_width = side, side
-        elif height <= width:
-            new_height, new_width = side, int(side * width / height)
-        else:
-            new_height, new_width = int(side * height / width), side
+        new_height, new_width = self.resized(height, width)
         if Image.MAX_IMAGE_PIXELS is not None and new_height * new_width > Image.MAX_IMAGE_PIXELS:
             raise ValueError(
                 f"image of {width} × {height} pixels is too narrow to resize its shorter side "
-                f"to {side}"
+                f"to {min(new_height, new_width)}"
             )
         resized = _resize(image, new_height, new_width, self.interpolation)
-        top, left = round((new_height - self.size) / 2), round((new_width - self.size) / 2)
+        top, left = self.corner(new_height, new_width)
         return resized[top : top + self.size, left : left + self.size]
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Returns height and width of an image before its centre is cropped, pixels."""
+        side = self.size if self.resize == "none" else round(self.size / self.crop)
+        if self.resize != "shorter_side":
+            return side, side
+        if height <= width:
+            return side, int(side * width / height)
+        return int(side * height / width), side
+
+    def corner(self, new_height: int, new_width: int) -> tuple[int, int]:
+        """Returns top and left of the crop in a resized image, pixels."""
+        return round((new_height - self.size) / 2), round((new_width - self.size) / 2)
 
     def normalise(
         self, images: UInt8[Array, "images height width 3"]

@@ -119,20 +119,10 @@ def read_masks(
 
 
 def window(preprocess: Preprocess, height: int, width: int) -> tuple[float, float, float, float]:
-    """Returns what part of an image a network is given: top, left, bottom, right, of 0 to 1.
-
-    The arithmetic is that of `Preprocess.fit`.
-    """
-    size = preprocess.size
-    side = size if preprocess.resize == "none" else round(size / preprocess.crop)
-    if preprocess.resize != "shorter_side":
-        new_height, new_width = side, side
-    elif height <= width:
-        new_height, new_width = side, int(side * width / height)
-    else:
-        new_height, new_width = int(side * height / width), side
-    top, left = round((new_height - size) / 2), round((new_width - size) / 2)
-    bottom, right = top + size, left + size
+    """Returns what part of an image a network is given: top, left, bottom, right, of 0 to 1."""
+    new_height, new_width = preprocess.resized(height, width)
+    top, left = preprocess.corner(new_height, new_width)
+    bottom, right = top + preprocess.size, left + preprocess.size
     return top / new_height, left / new_width, bottom / new_height, right / new_width
 
 

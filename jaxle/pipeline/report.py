@@ -30,18 +30,22 @@ from jaxle.pipeline.report_records import (
 )
 from jaxle.pipeline.workdir import REPORT
 from jaxle.report import overview, sprites
+from jaxle.report.alike import equal_steps
 from jaxle.report.details import details, rows_shown
 from jaxle.report.pages import write_pages
 from jaxle.report.shards import Shards, copy_shard, numbers, write_shard
 
-PARTIAL, PICTURES, AGAINST = ".report.partial", "pictures.json", "against"
+PARTIAL, PICTURES = ".report.partial", "pictures.json"
+AGAINST, FIGURES = "against", "figures"  # folders that `jaxle report` adds on demand
 PER_SHARD = 16  # neurons
 POINTS = 160  # of a scatter
 MEGABYTE = 1 << 20
 
 
 def write_report(run: FinishedRun, against: FinishedRun | None = None) -> epath.Path:
-    """Writes the report of a run, and returns its folder; an earlier report is replaced whole.
+    """Writes the report of a run, and returns its folder; an earlier report is replaced.
+
+    Its figures, and the tables of another run beside it, stay until they are made again.
 
     Args:
       run: the run.
@@ -57,10 +61,10 @@ def write_report(run: FinishedRun, against: FinishedRun | None = None) -> epath.
     facts, used = report_facts(run, layers), _pictures_used(layers)
     found = _write_pictures(run, used, folder, partial)
     facts["pictures"] = {name: found[name] for name in sorted(found)}  # as pictures.json has them
-    facts["against"] = against is not None
+    facts["against"] = against is not None or (folder / AGAINST).exists()
     words = {name: i for i, name in enumerate(facts["words"])}
     near, number = alike_by_method(run, layers), {row: i for i, row in enumerate(used)}
-    scattered = np.unique(np.linspace(0, len(run.split.test) - 1, POINTS).round().astype(int))
+    scattered = equal_steps(len(run.split.test), POINTS)
     with Shards(partial) as shards:
         shards.write("run", facts)
         shards.write("images", [run.names[run.split.test[row]] for row in used])
@@ -82,10 +86,12 @@ def write_report(run: FinishedRun, against: FinishedRun | None = None) -> epath.
     write_pages(partial, facts["name"], facts["lines"])
     if against is not None:
         _copy_tables(against, partial / AGAINST)
+    kept = [FIGURES, AGAINST]  # of the earlier report, which is of the same settings
     if facts["pictures"]["stored"] and not (partial / PICTURES).exists():
-        for name in (PICTURES, *sprites.FOLDERS):  # those of the earlier report
-            if (folder / name).exists():
-                (folder / name).rename(partial / name)
+        kept += [PICTURES, *sprites.FOLDERS]
+    for name in kept:
+        if (folder / name).exists() and not (partial / name).exists():
+            (folder / name).rename(partial / name)
     if folder.exists():
         folder.rmtree()
     partial.rename(folder)

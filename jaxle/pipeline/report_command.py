@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from jaxle.pipeline.load import load_run
-from jaxle.pipeline.report import write_report, write_timing
+from jaxle.pipeline.report import FIGURES, write_report, write_timing
 
 
 def main(argv: Sequence[str]) -> int:
@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
         if options.figures:
             from jaxle.plots import run_figures  # matplotlib, which only figures need
 
-            run_figures(run, folder / "figures")
+            run_figures(run, folder / FIGURES)
     except (ValueError, OSError, ImportError) as error:
         print(f"jaxle: {error}", file=sys.stderr)
         return 2

@@ -17,6 +17,7 @@ from jaxle.pipeline.workdir import settings
 from jaxle.report import overview, paper
 from jaxle.report.alike import Alike, find_alike
 from jaxle.report.details import Beside, Entry, Pictures
+from jaxle.report.outcome import best_method
 from jaxle.report.overview import short_source
 from jaxle.report.shards import DIGITS, numbers
 
@@ -87,6 +88,7 @@ def report_facts(run: FinishedRun, layers: Sequence[LayerArrays]) -> dict[str, A
             {"tap": own.tap, "first": own.first, "n": own.pictures.real.shape[1]} for own in layers
         ],
         "methods": list(run.methods),
+        "best": list(best_method(run.summary["results"])),
         "rows": [
             {name: row[name] for name in ("tap", "method", "simulator")} for row in names["rows"]
         ],

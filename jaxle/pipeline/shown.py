@@ -18,6 +18,7 @@ import numpy as np
 from jaxle.evaluation.simulation import over_columns, simulable
 from jaxle.explainers.protocol import ConceptRows
 from jaxle.explanations import Explanations
+from jaxle.intervention.affine import norm
 from jaxle.pipeline.cache import Cache, Made, Step, Stored
 from jaxle.pipeline.inputs import Partition
 from jaxle.pipeline.layers import Layer
@@ -93,6 +94,8 @@ def _sums(
 ) -> Made:
     """Largest errors, and probabilities of an explanation's concepts in all images that are shown.
 
+    A bare text or formula has no scale: its errors are those of c·s + d, fitted on val.
+
     Arrays: `over`, `under` (neurons, images), errors by size; `probs` (neurons, images, slots) of
     the images of `shown.rows`, `over` and `under` in this order, NaN where a name has no column;
     `shares` (neurons, bins, slots), means over the test images of a bin.
@@ -101,7 +104,7 @@ def _sums(
     able = simulable(simulated.explained.explanations, concepts.names)
     table, matrix = over_columns(able, concepts.matrix)  # a formula has a column, too
     real = np.asarray(shown.layer.values[test], np.float32)
-    over, under = _errors(np.asarray(simulated.test, np.float32), real)
+    over, under = _errors(_on_scale(simulated, shown.layer, partition), real)
     rows = np.concatenate([shown.rows, over, under], axis=1)
     slots = max(1, int(table.terms.max(initial=1)))
     probs = np.full((*rows.shape, slots), np.nan, np.float32)
@@ -117,6 +120,17 @@ def _sums(
             shares[k, :, : len(own)] = _means(members, values)
     probs[rows == NO_IMAGE] = np.nan
     return {"over": over, "under": under, "probs": probs, "shares": shares}, {}
+
+
+def _on_scale(simulated: Simulated, layer: Layer, partition: Partition) -> np.ndarray:
+    """(images, neurons) simulated activations of test, those of bare texts as c·s + d."""
+    test = np.array(simulated.test, np.float32)
+    bare = np.flatnonzero([row.is_bare for row in simulated.explained.explanations])
+    if len(bare):
+        val = np.asarray(layer.values[partition.split.val])[:, bare]
+        scale, shift = norm(np.asarray(simulated.val)[:, bare], val)
+        test[:, bare] = scale * test[:, bare] + shift
+    return test
 
 
 def _errors(simulated: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -142,14 +156,14 @@ def _largest(errors: np.ndarray, n: int) -> np.ndarray:
 
 
 def _means(members: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """(bins, concepts) means over the images of a bin, 0 of no image."""
+    """(bins, concepts) means over the images of a bin, NaN of no image."""
     order = np.argsort(members, kind="stable")
     counts = np.bincount(members, minlength=BINS)
     sums = np.zeros((BINS, values.shape[1]))
     some = np.flatnonzero(counts)
     starts = (np.cumsum(counts) - counts)[some]
     sums[some] = np.add.reduceat(values[order].astype(np.float64), starts, axis=0)
-    return sums / np.maximum(counts, 1)[:, None]
+    return np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], np.nan)
 
 
 def _tiles(
@@ -172,4 +186,4 @@ def _tiles(
 
 
 SHOW = Step("shown", "report", 1, _show)
-SUMS = Step("sums", "report", 1, _sums)
+SUMS = Step("sums", "report", 2, _sums)

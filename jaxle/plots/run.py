@@ -27,6 +27,7 @@ from jaxle.plots.grid import image_grid_by_bin, image_grid_by_rank
 from jaxle.plots.latex import score_table
 from jaxle.plots.scatter import correlation_ablation
 from jaxle.report.bins import RANKS
+from jaxle.report.outcome import best_method
 
 KINDS = (".pdf", ".svg")
 EXCESS = "ablation score, excess over a constant"
@@ -80,14 +81,15 @@ def run_figures(
     Args:
       run: of `jaxle.load_run`.
       folder: where to write; it is made where it does not exist.
-      method: whose explanations; None takes the run's first.
+      method: whose explanations; None takes the one of largest mean
+        test correlation.
       n_neurons: how many of each tap, those of largest test correlation.
 
     Raises:
       ValueError: a method that the run lacks.
       ImportError: matplotlib is absent.
     """
-    method = run.methods[0] if method is None else method
+    method = best_method(run.summary["results"])[0] if method is None else method
     if method not in run.methods:
         raise ValueError(f"the run has no method {method!r}: {suggest(method, run.methods)}.")
     place = epath.Path(folder)

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64, UInt8
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from jaxle.options import suggest
+from jaxle.report.environment import environment
 
 SIDE = 512  # pixels; larger pictures are made smaller
 LOSSLESS = 128  # pixels up to which a picture is kept exact
@@ -64,20 +64,13 @@ def write_sheet(sheet: Sheet, pictures: Sequence[UInt8[np.ndarray, "_height _wid
       sheet: what is asked.
       pictures: RGB, 0–255, of any sizes, one an image of the sheet.
     """
-    environment = Environment(
-        loader=PackageLoader("jaxle.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     shown = [
         {"name": name, "source": _data_url(picture)}
         for name, picture in zip(sheet.images, pictures, strict=True)
     ]
     # the page's script reads these as JSON, in which |tojson escapes what HTML would read
     facts = {"sheet": sheet.name, "images": list(sheet.images), "words": list(sheet.words)}
-    template = environment.get_template("label_sheet.html")
+    template = environment().get_template("label_sheet.html")
     return template.render(words=sheet.words, pictures=shown, facts=facts)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxle.report.listing import Listed
 
-ROWS = 12  # of the table
+ROWS = 18  # of the table
 WIDTH = 100  # characters of a line
 
 
@@ -22,7 +22,7 @@ def lines(entries: Sequence[Listed], summary: Mapping[str, Any], n: int) -> Iter
     Args:
       entries: in the order of the summary's records.
       summary: of the run.
-      n: how many neurons to list: the best explained ones of the last layer, by its last method.
+      n: how many neurons to list: the best explained ones of the last layer, by the best method.
     """
     last = {(e.tap, e.method): i for i, e in enumerate(entries)}  # by the last simulator
     chosen = [summary["results"][i] for i in last.values()]
@@ -34,7 +34,36 @@ def lines(entries: Sequence[Listed], summary: Mapping[str, Any], n: int) -> Iter
     for note in summary["notes"]:
         yield f"Note: {note}"
     if n and entries:
-        yield from _neurons(entries[-1], n)
+        yield from _neurons(_best_of_last_layer(entries, summary), n)
+
+
+def best_method(records: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """Returns the method of largest mean test correlation over the layers, and its simulator.
+
+    Each method by its last simulator; of equal ones the first.
+
+    Args:
+      records: `results` of summary.json, at least one.
+    """
+    by = {record["method"]: record["simulator"] for record in records}
+    means = {
+        method: np.mean(
+            [
+                record["mean_correlation"]
+                for record in records
+                if (record["method"], record["simulator"]) == (method, simulator)
+            ]
+        )
+        for method, simulator in by.items()
+    }
+    best = max(means, key=means.__getitem__)
+    return best, by[best]
+
+
+def _best_of_last_layer(entries: Sequence[Listed], summary: Mapping[str, Any]) -> Listed:
+    method, simulator = best_method(summary["results"])
+    of_it = [e for e in entries if (e.method, e.simulator) == (method, simulator)]
+    return of_it[-1]
 
 
 def _table(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -46,6 +75,7 @@ def _table(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         ("untrained", lambda r: _figure(r, "untrained_mean_correlation")),
         ("> untrained", _better),
         ("ablation excess", lambda r: _figure(r, "mean_ablation_excess")),
+        ("unexplained", lambda r: str(r.get("n_unexplained") or "")),
         ("words", lambda r: f"{r['mean_length']:.1f}"),
     ]
     rows = [[cell(record) for _, cell in columns] for record in records[:ROWS]]
@@ -74,7 +104,10 @@ def _better(record: Mapping[str, Any]) -> str:
 
 
 def _neurons(entry: Listed, n: int) -> Iterator[str]:
-    rho, live = np.asarray(entry.correlation), np.flatnonzero(entry.live)
+    rho = np.asarray(entry.correlation)
+    live = np.flatnonzero(entry.live & (entry.explanations.lengths > 0))
+    if len(live):
+        yield f"Best explained by {entry.method}, simulated by {entry.simulator}:"
     for unit in live[np.argsort(-rho[live], kind="stable")][:n].tolist():
         row = entry.explanations.rows[unit]
         line = f"  {entry.tap}/{row.unit}  ρ {rho[unit]:.2f}  {row}"

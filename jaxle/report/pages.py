@@ -13,9 +13,9 @@ from __future__ import annotations
 from importlib.resources import files
 
 from etils import epath
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from jaxle import artifacts
+from jaxle.report.environment import environment
 
 SCRIPTS = (
     "load.js",
@@ -47,16 +47,9 @@ def write_pages(folder: epath.Path, title: str, lines: list[str]) -> None:
       title: of the run.
       lines: the run in words, for a browser without scripts.
     """
-    environment = Environment(
-        loader=PackageLoader("jaxle.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     for name in (*SCRIPTS, *STYLES):
         text = (files("jaxle.report") / ASSETS / name).read_text(encoding="utf-8")
         artifacts.write_text(folder / ASSETS / name, text)
-    page = environment.get_template("report.html")
+    page = environment().get_template("report.html")
     html = page.render(title=title, lines=lines, scripts=SCRIPTS, styles=STYLES, folder=ASSETS)
     artifacts.write_text(folder / "index.html", html)

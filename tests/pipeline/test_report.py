@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import jaxle
-from jaxle.pipeline import report_command
+from jaxle.pipeline import defaults, report_command
 from jaxle.pipeline.stages import STAGES
 from jaxle.report.shards import DIGITS
 from tests import runs
@@ -139,8 +139,10 @@ def test_ranks_bins_errors_and_shares(run, folder):
         for j, name in enumerate(run.explanations(TAP, "label")[unit].concepts):
             for b in range(8):
                 own = np.asarray(rows)[members == b, names.index(name)]
-                wanted = own.mean() if len(own) else 0.0
-                assert entry["shares"][b][j] == pytest.approx(wanted, abs=1e-3)
+                if not len(own):
+                    assert entry["shares"][b][j] is None
+                else:
+                    assert entry["shares"][b][j] == pytest.approx(own.mean(), abs=1e-3)
 
 
 def test_a_map_is_the_neurons_value_by_position(run, folder):
@@ -212,6 +214,11 @@ def test_another_run_stands_beside(copy, finished, capsys):
     assert data(report, "run")["against"]
     own = (finished.workdir / "report" / "data" / "layers" / "0.js").read_bytes()
     assert (report / "against" / "data" / "layers" / "0.js").read_bytes() == own
+    (report / "figures").mkdir()
+    (report / "figures" / "mine.svg").write_text("")
+    assert report_command.main([str(copy)]) == 0  # what was added on demand stays
+    assert data(report, "run")["against"] and (report / "against" / "data" / "run.js").exists()
+    assert (report / "figures" / "mine.svg").exists()
 
 
 def test_a_run_without_arrays_for_a_report_says_what_to_do(copy, tmp_path, capsys):
@@ -252,3 +259,27 @@ def test_a_tap_with_a_slash_has_maps(tmp_path):
     runs.quick(tmp_path / "run", {"target.taps": ("layer1/0/conv1",)}, STAGES)
     page = data(tmp_path / "run" / "report", "neurons/0/0")[0]
     assert page["maps"]["shape"] == [14, 14] and len(page["maps"]["pictures"]) > 5
+
+
+def test_errors_of_a_bare_text_are_on_the_neurons_scale(tmp_path):
+    methods = {"methods.invert": defaults.label("invert")}
+    runs.quick(tmp_path / "run", {**methods, "report.maps": False}, STAGES)
+    report, run = tmp_path / "run" / "report", jaxle.load_run(tmp_path / "run")
+    number = next(
+        i for i, row in enumerate(data(report, "run")["rows"]) if row["method"] == "invert"
+    )
+    table = run.explanations("layer1", "invert")
+    unit = next(row.unit for row in table if row.is_bare)
+    val, test = (part[:, unit] for part in run.simulated("layer1", "invert", "labels"))
+    real = [run.activations("layer1")[part, unit] for part in (run.split.val, run.split.test)]
+    scale, shift = np.polyfit(val, real[0], 1) if np.ptp(val) else (0.0, real[0].mean())
+    errors = scale * test + shift - real[1]
+    page = data(report, f"neurons/0/{unit // 16}")[unit % 16]
+    names = data(report, "images")
+    place = {name: i for i, name in enumerate(run.names)}
+    rows = {image: i for i, image in enumerate(run.split.test.tolist())}
+    entry = page["entries"][str(number)]
+    for side, wanted in (("over", errors), ("under", -errors)):
+        found = [wanted[rows[place[names[page["pictures"][i]]]]] for i in entry[side]]
+        best = np.sort(wanted)[::-1]
+        np.testing.assert_allclose(found, best[: len(found)], atol=1e-4)

@@ -5,6 +5,7 @@ import pytest
 
 import jaxle
 from jaxle.plots.run import ablated, best_neurons, shown
+from jaxle.report.outcome import best_method
 
 
 @pytest.fixture(scope="module")
@@ -14,8 +15,9 @@ def run(finished):
 
 def test_writes_vector_files_of_the_best_neuron_and_of_every_ablation(run, tmp_path):
     names = jaxle.plots.run_figures(run, tmp_path / "new" / "figures")
-    best = best_neurons(run, "layer3", "label")[0]
-    drawn = [f"layer3-label-{best}-{kind}" for kind in ("area", "bins", "ranks")]
+    method, _ = best_method(run.summary["results"])
+    best = best_neurons(run, "layer3", method)[0]
+    drawn = [f"layer3-{method}-{best}-{kind}" for kind in ("area", "bins", "ranks")]
     records = [record for record in run.summary["results"] if "mean_ablation_excess" in record]
     drawn += [f"layer3-{r['method']}-{r['simulator']}-ablation" for r in records]
     assert len(records) >= 4

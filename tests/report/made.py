@@ -191,6 +191,7 @@ def _facts(rng: np.random.Generator) -> dict[str, Any]:
         "tables": {f"{UNTRUSTED[2]}/scores.csv": "0" * 64},
         "layers": [{"tap": tap, "first": i * NEURONS, "n": NEURONS} for i, tap in enumerate(TAPS)],
         "methods": list(METHODS),
+        "best": [ROWS[0]["method"], ROWS[0]["simulator"]],
         "rows": ROWS,
         "columns": {},
         "words": list(UNTRUSTED),

@@ -30,8 +30,21 @@ def test_a_row_a_layer_and_method_by_its_last_simulator():
     assert text[0].split("  ")[0] == "layer · method" and "ceiling" not in text[0]
     assert "siglip" in text[1] and "0.300 ± 0.150" in text[1]
     assert text[2] == "Note: Read this."
-    assert text[3].startswith("  layer1/2  ρ 0.50") and text[4].startswith("  layer1/0  ρ 0.10")
-    assert max(map(len, text)) <= 100 and text[3].endswith("…") and len(text) == 5
+    assert text[3] == "Best explained by label, simulated by siglip:"
+    assert text[4].startswith("  layer1/2  ρ 0.50") and text[5].startswith("  layer1/0  ρ 0.10")
+    assert max(map(len, text)) <= 100 and text[4].endswith("…") and len(text) == 6
+
+
+def test_the_best_method_is_that_of_largest_mean_by_its_last_simulator():
+    def record(tap, method, simulator, rho):
+        about = {"tap": tap, "method": method, "simulator": simulator}
+        return {**RECORD, **about, "mean_correlation": rho}
+
+    records = [record("a", "x", "labels", 0.9), record("a", "x", "siglip", 0.2)]
+    records += [record("b", "x", "siglip", 0.3), record("a", "y", "siglip", 0.3)]
+    records += [record("b", "y", "siglip", 0.3)]
+    assert outcome.best_method(records) == ("y", "siglip")
+    assert outcome.best_method(records[:3]) == ("x", "siglip")
 
 
 def test_columns_are_those_that_some_row_has():
@@ -51,4 +64,4 @@ def test_a_run_of_many_layers_stays_short():
     taps = [f"layer{i}" for i in range(40)]
     summary = {"results": [{**RECORD, "tap": tap} for tap in taps], "notes": []}
     text = list(outcome.lines([entry(tap) for tap in taps], summary, 3))
-    assert len(text) <= 17 and "… and 28 more in summary.json" in text
+    assert len(text) <= 24 and "… and 22 more in summary.json" in text

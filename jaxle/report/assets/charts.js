@@ -192,8 +192,11 @@ jaxle.charts = (() => {
       svg("text", { x: 4, y: plot.sy(v) - 3 }, `${fixed(100 * v, 0)} %`),
     ]);
     const areas = words.map((word, j) => {
-      const points = values.map((own, i) => `${plot.sx(i)},${plot.sy(own[j] || 0)}`);
-      const ends = [`${plot.sx(0)},${plot.sy(0)}`, ...points, `${plot.sx(bins - 1)},${plot.sy(0)}`];
+      const held = values.map((own, i) => [i, own[j]]).filter(([, v]) => v !== null); // not of empty bins
+      if (!held.length) return null;
+      const points = held.map(([i, v]) => `${plot.sx(i)},${plot.sy(v)}`);
+      const [first, last] = [held[0][0], held[held.length - 1][0]];
+      const ends = [`${plot.sx(first)},${plot.sy(0)}`, ...points, `${plot.sx(last)},${plot.sy(0)}`];
       return [
         svg("polygon", { class: `area c${j % COLOURS}`, points: ends.join(" ") }),
         svg("polyline", { class: `line c${j % COLOURS}`, points: points.join(" ") },

@@ -33,7 +33,7 @@ jaxle.explanation = (() => {
       ["Test ρ", of("correlation"),
         interval(score(facts, "correlation_low"), score(facts, "correlation_high"), 3)],
       ["Val ρ", fixed(layer.methods[state.method].val[unit], 3), "what the search saw"],
-      ...when("ceiling", "Ceiling", of("ceiling"), "the best that its words can do at any length"),
+      ...when("ceiling", "Ceiling", of("ceiling"), "the best that all concepts can do at any length"),
       ...when("control_p_value", "p", short(score(facts, "control_p_value")),
         "against untrained networks' neurons"),
       ...when("monosemanticity", "Monosemanticity", of("monosemanticity", 2),

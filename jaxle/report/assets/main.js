@@ -27,11 +27,11 @@
 
   /* The chosen method and simulator: of the address, else of the last choice, else the first. */
   function settle(state) {
-    const { rows } = report.run;
+    const { rows, best } = report.run;
     for (const name of KEPT) if (!state[name] && report[name]) state[name] = report[name];
-    if (!rows.some((r) => r.method === state.method)) state.method = rows[0].method;
+    if (!rows.some((r) => r.method === state.method)) [state.method, state.simulator] = best;
     const own = rows.filter((r) => r.method === state.method);
-    if (!own.some((r) => r.simulator === state.simulator)) state.simulator = own[0].simulator;
+    if (!own.some((r) => r.simulator === state.simulator)) state.simulator = own[own.length - 1].simulator;
     for (const name of KEPT) report[name] = state[name];
     return state;
   }

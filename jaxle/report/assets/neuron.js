@@ -5,6 +5,7 @@ jaxle.neuron = (() => {
   const { h, svg, fixed, short, count, terms, neuronAddress, scroll, table } = jaxle.dom;
   const { scatter, shares, figure, meter } = jaxle.charts;
   const SHARD = 16; // neurons a data script
+  const SCALED = " A bare text has no scale: it is compared as c × probability + d, fitted on val.";
 
   async function view(report, tap, unit, state, go) {
     const { run } = report;
@@ -17,7 +18,10 @@ jaxle.neuron = (() => {
     const entry = page.entries[number];
     const maps = jaxle.pictures.maps(page);
     const layer = report.layers[place];
-    const facts = { report, run, table: layer, page, place, tap, unit, number, entry, state };
+    const own = layer.methods[state.method];
+    const bare = own.kind[unit] !== "linear" && own.bias[unit] === 0 &&
+      own.weights[unit].length === 1 && own.weights[unit][0] === 1;
+    const facts = { report, run, table: layer, page, place, tap, unit, number, entry, state, bare };
     const open = (i) => jaxle.dialog.open(facts, i);
     const cards = (list) => list.map((i) => jaxle.pictures.card(run, page, i, entry, maps, open));
     return [
@@ -34,7 +38,7 @@ jaxle.neuron = (() => {
         jaxle.copy.buttons(facts)),
       h("h2", null, "From not at all to most"),
       range(facts, cards),
-      entry ? errors(entry, cards) : null,
+      entry ? errors(entry, cards, bare) : null,
       entry ? h("div", { class: "charts" }, against(facts), pushes(page)) : null,
       h("h2", null, "Every method"),
       jaxle.explanation.methods(facts),
@@ -102,24 +106,29 @@ jaxle.neuron = (() => {
         y: 62 - height(n), height: height(n) }, svg("title", null, count(n, "image")))));
   }
 
-  const errors = (entry, cards) => h("div", { class: "two" },
+  const strip = (found) => (found.length ? h("div", { class: "strip" }, found)
+    : h("p", { class: "soft" }, "None."));
+
+  const errors = (entry, cards, bare) => h("div", { class: "two" },
     h("section", null, h("h2", null, "Predicted, and not there"),
       h("p", { class: "soft" },
-        "Largest over-predictions: the words are in the picture, the neuron responds less."),
-      h("div", { class: "strip" }, cards(entry.over))),
+        "Largest over-predictions: the words are in the picture, the neuron responds less.", bare ? SCALED : ""),
+      strip(cards(entry.over))),
     h("section", null, h("h2", null, "There, and not predicted"),
-      h("p", { class: "soft" }, "Largest under-predictions: what the words miss."),
-      h("div", { class: "strip" }, cards(entry.under))));
+      h("p", { class: "soft" }, "Largest under-predictions: what the words miss.", bare ? SCALED : ""),
+      strip(cards(entry.under))));
 
-  const against = ({ page, entry, state }) => scatter({
-    points: page.scatter.map((real, i) => [entry.scatter[i], real]), diagonal: true,
+  const against = ({ page, entry, state, bare }) => scatter({
+    points: page.scatter.map((real, i) => [entry.scatter[i], real]), diagonal: !bare,
     caption: "Real against simulated", xLabel: `simulated by ${state.simulator}`, yLabel: "activation",
     note: `${page.scatter.length} test images at equal steps.` });
 
   function pushes(page) {
     if (!page.pushes) return null;
-    const most = page.pushes.reduce((m, [, x]) => Math.max(m, Math.abs(x)), 1e-9);
-    const classes = table({ label: "Classes", kind: "parts", rows: page.pushes, columns: [
+    const rows = page.pushes.filter(([, x]) => x > 0);
+    if (!rows.length) return null;
+    const most = rows.reduce((m, [, x]) => Math.max(m, x), 1e-9);
+    const classes = table({ label: "Classes", kind: "parts", rows, columns: [
       ["Class", ([name]) => h("span", { dir: "auto" }, name)],
       ["Added to its logit", ([, x]) => [meter(x, most, "c2"), fixed(x, 2)], "number"],
     ] });

@@ -9,7 +9,7 @@ jaxle.tables = (() => {
   const FLAGS = {
     dead: "it does not fire on any probe image",
     constant: "its activation does not vary on the training images",
-    unexplained: "nothing that was tried correlates with it on images that its fit did not see",
+    unexplained: "no words: none that were tried correlate with it, or a file does not name it",
     unconverged: "its elastic net stopped at the iteration cap, above the tolerance",
     few_positives: "too few images with its words decide the score",
   };
@@ -124,7 +124,8 @@ jaxle.tables = (() => {
     const field = (name, text, attributes) => h("label", { class: "choice" }, h("span", null, text),
       h("input", { id: `table-${name}`, value: state[name] || "", ...attributes,
         onchange: (event) => change(name)(event.target.value) }));
-    const sorts = Object.entries(SORTS).filter(([name]) => name !== "excess" || hasAblation(report));
+    const sorts = Object.entries(SORTS).filter(([name]) =>
+      (name !== "excess" || hasAblation(report)) && (name !== "correlation" || pulls));
     return h("form", { class: "controls", onsubmit: (event) => event.preventDefault() },
       field("q", "Word or text", { type: "search", placeholder: "dog" }),
       choice("Layer", [["", "all"], ...report.run.layers.map((l) => [l.tap, l.tap])],
