@@ -63,17 +63,17 @@ def main(argv: list[str]) -> int:
         return _refuse(
             "no config given: expected --config FILE, such as --config configs/quickstart.py."
         )
-    # with JAX, seconds to load: after the first line, and after flags that are refused
-    from jaxle.compilation import use_compilation_cache
-    from jaxle.mesh import make_mesh
-    from jaxle.pipeline import run as pipeline
-    from jaxle.pipeline.lock import locked
-    from jaxle.pipeline.reading import read_config
-
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # --verbosity=0 adds what JAX has to say
-    use_compilation_cache()
     try:
+        # with JAX, seconds to load: after the first line, and after flags that are refused
+        from jaxle.compilation import use_compilation_cache
+        from jaxle.mesh import make_mesh
+        from jaxle.pipeline import run as pipeline
+        from jaxle.pipeline.lock import locked
+        from jaxle.pipeline.reading import read_config
+
+        use_compilation_cache()
         config = read_config(_CONFIG.value.to_dict())
         workdir = os.path.expanduser(config.workdir or _default_workdir())
         config = dataclasses.replace(config, workdir=workdir)
@@ -107,15 +107,19 @@ def run() -> None:
         print(__doc__)  # absl would look for the flags of the console script
         print(flags.FLAGS.module_help(__name__))
         sys.exit(0)
-    path = _config_path(sys.argv)
+    path, variant = _config_path(sys.argv), _config_variant(sys.argv)
     if path is not None:
-        print(f"jaxle {version('jaxle')}: {path}", file=sys.stderr, flush=True)
+        about = f"{path}:{variant}" if variant else str(path)
+        print(f"jaxle {version('jaxle')}: {about}", file=sys.stderr, flush=True)
         if not path.is_file():
             refusal = f"config file {path} does not exist: expected a Python file"
             sys.exit(_refuse(f"{refusal} such as configs/quickstart.py."))
         # so that a config can import what lies beside its folder: `from configs import paper`
         sys.path.insert(0, str(path.resolve().parent.parent))
-    app.run(main, flags_parser=_parse)
+    try:
+        app.run(main, flags_parser=_parse)
+    except KeyboardInterrupt:
+        _interrupted()
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -196,12 +200,22 @@ def _number(text: str) -> str | float:
 
 def _config_path(argv: list[str]) -> Path | None:
     """The file that --config names, without its variant, before the flags are parsed."""
+    value = _config_value(argv)
+    if value is None:
+        return None
+    return Path(value.rpartition(":")[0] if ".py:" in value else value).expanduser()
+
+
+def _config_variant(argv: list[str]) -> str:
+    value = _config_value(argv) or ""
+    return value.rpartition(":")[2] if ".py:" in value else ""
+
+
+def _config_value(argv: list[str]) -> str | None:
     for i, argument in enumerate(argv[1:], 1):
         name, equals, value = argument.lstrip("-").partition("=")
         if argument.startswith("-") and name == "config":
-            value = value if equals else argv[i + 1] if i + 1 < len(argv) else ""
-            path = Path(value.rpartition(":")[0] if ".py:" in value else value)
-            return path.expanduser()
+            return value if equals else argv[i + 1] if i + 1 < len(argv) else ""
     return None
 
 

@@ -138,7 +138,7 @@ REFUSED = [
     (explain(A, -P), "from 0 to 1, got -"),
     (explain(A, (255 * (P > 0.5)).astype(np.uint8)), "from 0 to 1, got 255 at image"),
     (explain(A, 0.1 * P), "none of the 3 concepts passes screening"),
-    (explain(A, np.ones((N, M))), "in a column that varies on train"),
+    (explain(A, np.ones((N, M))), "images: none whose five top probabilities"),
     # names
     (explain(names=None), "concepts must name the columns of concept_probs, got None"),
     (explain(names=NAMES[:2]), "concepts must name the 3 columns of concept_probs, got 2 names"),

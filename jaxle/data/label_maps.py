@@ -20,7 +20,7 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -252,7 +252,7 @@ def _ade_names(file: Path) -> dict[int, str]:
     rows = _rows(file, text, delimiter)
     if not rows or not {"Idx", "Name"} <= set(rows[0]):
         raise ValueError(f"{file} has no columns Idx and Name; expected ADE20K's list of names")
-    whole = {_number(row["Idx"], file): row["Name"].strip() for row in rows}
+    whole = _whole(((row["Idx"], row["Name"].strip()) for row in rows), file)
     return _distinct(whole, lambda name: re.split("[,;]", name)[0].strip())
 
 
@@ -260,7 +260,7 @@ def _ade_names(file: Path) -> dict[int, str]:
 def _broden(root: Path) -> _Listing:
     rows, labels = _table(root / "index.csv", ("image",)), root / "label.csv"
     named = _table(labels, ("number", "name", "category"))
-    whole = {_number(row["number"], labels): row["name"] for row in named}
+    whole = _whole(((row["number"], row["name"]) for row in named), labels)
     names = _distinct({n: name for n, name in whole.items() if n}, _in_words)
     categories = {
         names[number]: _category(row["category"])
@@ -345,6 +345,20 @@ def _distinct(whole: Mapping[int, str], shorten: Callable[[str], str]) -> dict[i
             else "the list of names is empty; expected one name a number"
         )
     return names
+
+
+def _whole(rows: Iterable[tuple[str, str]], file: Path) -> dict[int, str]:
+    """Number → name."""
+    found: dict[int, str] = {}
+    for text, name in rows:
+        number = _number(text, file)
+        if number in found:
+            raise ValueError(
+                f"{file} names the number {number} twice, {found[number]!r} and {name!r}; "
+                "expected each number once"
+            )
+        found[number] = name
+    return found
 
 
 def _number(text: str, file: Path) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Real
+from jaxtyping import Bool, Float, Real
 
 from jaxle.arrays import Array
 from jaxle.columns import Column
@@ -86,6 +86,11 @@ class Scores:
     columns: Mapping[str, np.ndarray]
     facts: Mapping[str, Any] = field(default_factory=dict)
     live: Bool[np.ndarray, " neurons"] | None = None
+
+    @property
+    def correlation(self) -> Float[np.ndarray, " neurons"]:
+        """Each neuron's correlation of simulated and real activations on test images."""
+        return self.columns["correlation"]
 
     def to_frame(self, explanations: Explanations | None = None) -> pd.DataFrame:
         """Returns a table with one row a neuron and one column a score.

@@ -57,6 +57,7 @@ EXPLAINERS: dict[str, Explainer] = {
         invert.Invert,
         invert.explain,
         "INVERT: the formula over labels that separates high activations from low, by AUROC",
+        version=2,
     ),
     "published": Explainer(
         published.Published,
@@ -64,6 +65,8 @@ EXPLAINERS: dict[str, Explainer] = {
         "a file's: MILAN, Network Dissection, CLIP-Dissect or LE, as published or written by a run",
         needs=("file",),
         words=published.words,
+        check=published.check,
+        version=2,
     ),
 }
 

@@ -60,10 +60,12 @@ class ClipDissect:
         low=1,
     )
     sharpness: float | None = option(
-        None, "a of the softmax over concepts; None: 10, wpmi 2", above=0
+        None, "a of the softmax over concepts; None: 10, wpmi 2", above=0, high=1e4
     )
     discount: float | None = option(
-        None, "λ: how much of what all neurons share is taken off; None: 1, wpmi 0.6", low=0
+        None,
+        "λ: how much of what all neurons share is taken off; None: 1, wpmi 0.6, one neuron 0",
+        low=0,
     )
 
 
@@ -113,7 +115,7 @@ def describe(
 
     Raises:
       ValueError: arrays of unequal length, embeddings that are not of length 1, a bad option or
-        name, a layer of one neuron with discount 1.
+        name.
     """
     chosen = read(ClipDissect, options)
     activations = as_matrix(activations, "activations")
@@ -148,8 +150,8 @@ def _measure(options: ClipDissect, n_images: int, n_neurons: int) -> Measure:
     standard = STANDARD[options.similarity]
     top = standard.top or max(1, int(SHARE * n_images))
     discount = standard.discount if options.discount is None else options.discount
-    if n_neurons == 1 and discount == 1:  # every concept would score 0
-        raise ValueError("a layer of one neuron has nothing to be compared with: set discount=0.")
+    if n_neurons == 1:  # shares nothing with others; with λ = 1 every concept would score 0
+        discount = 0.0
     return Measure(
         standard.name,
         min(options.top_images or top, n_images),

@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -90,7 +91,8 @@ def dissect(
     share = read(NetworkDissection, {"share": share}).share
     concepts = tuple(concepts)
     check_names(concepts)
-    values = _measured(np.asarray(maps))
+    values = _measured(_array(maps, "maps", "iuf", "images, rows, columns, neurons"))
+    label_maps = _array(label_maps, "label_maps", "iu", "images, layers, height, width")
     if len(values) != len(label_maps) or not len(values):
         raise ValueError(
             f"maps are of {len(values)} images, label_maps of {len(label_maps)}: expected the same "
@@ -121,7 +123,7 @@ def dissect(
         for start in range(0, len(values), TOGETHER):
             some = np.minimum(np.arange(start, start + TOGETHER), len(values) - 1)
             real = np.arange(start, start + TOGETHER) < len(values)
-            yield values[some], np.asarray(label_maps[some], np.int16), real
+            yield values[some], np.asarray(label_maps[some], np.int32), real
 
     chosen, n_positions = TopShare(values.shape[3], share), int(np.prod(values.shape[1:3]))
     for _ in range(PASSES):
@@ -148,6 +150,21 @@ def dissect(
     flat = values.reshape(-1, values.shape[-1])
     constant = flat.min(axis=0) == flat.max(axis=0)
     return _table(found, np.arange(len(concepts)), constant, constant)
+
+
+def _array(x: Any, name: str, kinds: str, axes: str) -> np.ndarray:
+    """Returns an array of four axes, none of which is empty, or raises a ValueError."""
+    try:
+        values = np.asarray(x)
+    except ValueError:
+        raise ValueError(f"{name} must be one array ({axes}), got unlike parts.") from None
+    wanted = "whole numbers" if kinds == "iu" else "real numbers"
+    if values.ndim != 4 or values.dtype.kind not in kinds or not values.size:
+        raise ValueError(
+            f"{name} must be {wanted} of shape ({axes}), none of them 0; "
+            f"got {values.dtype} of shape {values.shape}."
+        )
+    return values
 
 
 def _measured(maps: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ method it is. An explainer of your own is one `Explainer` object, named "package
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -158,6 +158,8 @@ class Explainer:
       from_moments: whether its explanations follow from `Problem.measured` alone, so that refits on
         resampled moments (`evaluation.selection_draws`) show how stable they are; other methods
         are left out there.
+      check: options, layer → its neurons: raises a ValueError for what the method cannot explain,
+        before any image is read.
       words: options, layers → the words that it explains with, where they need not be concepts that
         it is given; a simulator is asked for them, too.
 
@@ -172,6 +174,7 @@ class Explainer:
     version: int = 1
     needs: tuple[str, ...] = ()
     words: Callable[[Any, Sequence[str]], tuple[str, ...]] | None = None
+    check: Callable[[Any, Mapping[str, int]], None] | None = None
     formulas: bool = False
     from_moments: bool = False
 

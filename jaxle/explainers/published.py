@@ -12,7 +12,7 @@ two classes share is neither of them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from etils import epath
@@ -34,33 +34,28 @@ class Published:
 def explain(problem: Problem, options: Published) -> Explanations:
     """Returns the explanations of a file for the layer's neurons.
 
-    A neuron that the file leaves out is unexplained. `val_correlation` is the file's.
+    A neuron that the file leaves out is flagged unnamed. `val_correlation` is the file's.
 
     Raises:
       ValueError: no such file or layer, no table of explanations, a unit that does not exist or
         occurs twice.
     """
     n_neurons = problem.activations.shape[1]
-    table = _find(options, problem.layer)
-    rows = {row.unit: row for row in table.rows}
-    for unit in rows:
-        if unit >= n_neurons:
-            raise ValueError(
-                f"{options.file} explains unit {unit}, and the layer has {n_neurons} neurons: "
-                "expected a file of this layer."
-            )
-    if len(rows) < len(table.rows):
-        units = [row.unit for row in table.rows]
-        twice = next(unit for i, unit in enumerate(units) if unit in units[:i])
-        raise ValueError(f"{options.file} explains unit {twice} twice: expected one row a unit.")
+    rows = {row.unit: row for row in _rows(options, problem.layer, n_neurons)}
     dead, varies = problem.dead, problem.measured.train.varies()
     found = []
     for k in range(n_neurons):
-        row = rows.get(k) or Explanation(k, (), (), 0.0, None, "unexplained")
+        row = rows.get(k) or Explanation(k, (), (), 0.0, None, "unnamed")
         flag = "dead" if dead[k] else "constant" if not varies[k] else row.flag
         found.append(row if flag == row.flag else dataclasses.replace(row, flag=flag))
     facts = {"n_rows": len(rows)}
     return Explanations(tuple(found), split=problem.split, facts=facts)
+
+
+def check(options: Published, layers: Mapping[str, int]) -> None:
+    """Raises a ValueError, as `explain`, for a file that does not fit layers of so many neurons."""
+    for layer, n_neurons in layers.items():
+        _rows(options, layer, n_neurons)
 
 
 def words(options: Published, layers: Sequence[str]) -> tuple[str, ...]:
@@ -71,6 +66,23 @@ def words(options: Published, layers: Sequence[str]) -> tuple[str, ...]:
     """
     tables = [Explanations(_find(options, layer).rows) for layer in layers]
     return tuple(dict.fromkeys(word for table in tables for word in table.concepts))
+
+
+def _rows(options: Published, layer: str | None, n_neurons: int) -> tuple[Explanation, ...]:
+    """The file's rows of a layer, each of another of its neurons."""
+    rows, seen = _find(options, layer).rows, set()
+    for row in rows:
+        if row.unit >= n_neurons:
+            raise ValueError(
+                f"{options.file} explains unit {row.unit}, and the layer has {n_neurons} neurons: "
+                "expected a file of this layer."
+            )
+        if row.unit in seen:
+            raise ValueError(
+                f"{options.file} explains unit {row.unit} twice: expected one row a unit."
+            )
+        seen.add(row.unit)
+    return rows
 
 
 def _find(options: Published, layer: str | None) -> Table:

@@ -30,8 +30,8 @@ from jaxle.explanations import formula
 FLAGS = {
     "dead": "it does not fire on any probe image",
     "constant": "its activation does not vary on the training images",
-    "unexplained": "nothing that was tried correlates with it on images that its fit did not see, "
-    "or the file that was read does not name it",
+    "unexplained": "nothing that was tried correlates with it on images that its fit did not see",
+    "unnamed": "the file that was read does not name it",
     "unconverged": "its elastic net stopped at the iteration cap, above the tolerance",
 }
 KINDS = {

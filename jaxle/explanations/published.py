@@ -168,7 +168,8 @@ def read_layers(path: epath.PathLike) -> dict[str | None, Table]:
         line = _Line(where, dict(zip(header, cells, strict=True)))
         table.setdefault(line.cells.get("layer"), []).append(line)
     tallied = tally.is_tally(header)
-    scores = ["score"] if tallied else [name for name in header if not is_column(name)]
+    # pandas writes an index without a name
+    scores = ["score"] if tallied else [name for name in header if name and not is_column(name)]
     found: dict[str | None, Table] = {}
     for layer, own in table.items():
         if tallied:
@@ -185,7 +186,7 @@ def _cells(path: epath.Path) -> list[list[str]]:
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = data.decode("utf-16" if wide else "utf-8-sig")
-        table = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        table = list(csv.reader(io.StringIO(text.rstrip("\r\n"), newline=""), strict=True))
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path} is not text in {error.encoding} (byte {error.start}): save it as UTF-8."
@@ -234,7 +235,7 @@ class _Line(NamedTuple):
 
     def whole(self, name: str) -> int:
         text = self.cells[name].strip()
-        if re.fullmatch(r"[+-]?\d+", text, re.ASCII):
+        if re.fullmatch(r"[+-]?\d{1,19}", text, re.ASCII):
             return int(text)
         value = self.number(name)
         if not value.is_integer():
@@ -252,7 +253,9 @@ def _explanation(line: _Line, slots: int) -> Explanation:
     unit, flag, kind = line.whole("unit"), cells.get("flag", ""), cells.get("kind", "linear")
     if "description" in cells:
         kind, bias, rho = "description", 0.0, None
-        terms = [(1.0, line.name("description"))]
+        terms = [(1.0, line.name("description"))] if cells["description"] else []
+        if not terms:
+            kind, flag = "linear", flag or "unnamed"
     else:
         bias = line.number("bias")
         rho = line.number("val correlation") if cells.get("val correlation", "") else None

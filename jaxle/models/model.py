@@ -76,6 +76,15 @@ class Model:
         (tokens, neurons) or (height, width, neurons)."""
         return {text: self.sites[tap].shape for text, tap in taps.names(self.sites).items()}
 
+    @functools.cached_property
+    def n_outputs(self) -> int:
+        """How many logits an image has, or numbers an embedding of two towers."""
+
+        def output(variables, images):
+            return taps.forward(self.module, variables, images, record=(), **self.call)[0]
+
+        return jax.eval_shape(output, self.variables, self._input).shape[-1]
+
     def resolve(self, tap: str) -> str:
         """Returns the canonical text of a tap or alias: a key of `taps`.
 

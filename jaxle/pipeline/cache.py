@@ -23,6 +23,7 @@ from jax.sharding import Mesh
 from jaxle import artifacts
 from jaxle.artifacts import fingerprint
 from jaxle.pipeline.journal import Journal
+from jaxle.pipeline.stages import STAGES
 
 Made = tuple[Mapping[str, Any], Mapping[str, Any]]  # arrays, facts (JSON values)
 
@@ -124,9 +125,11 @@ class Cache:
     def require(self, step: Step, what: str) -> None:
         """Raises a ValueError where a step's stage was not requested."""
         if step.stage and step.stage not in self.stages:
+            last = max(STAGES.index(stage) for stage in (step.stage, *self.stages))
+            wanted = STAGES[STAGES.index(step.stage) : last + 1]
             raise ValueError(
-                f"stage {step.stage!r} is not complete for {what}: "
-                f"add it to --stages, as --stages={','.join((step.stage, *self.stages))}."
+                f"stage {step.stage!r} is not complete for {what}: run it first, as by "
+                f"--stages={','.join(wanted)}."
             )
 
     def place(self, step: Step, key: str) -> epath.Path:

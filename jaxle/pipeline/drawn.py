@@ -20,7 +20,7 @@ from jaxle.pipeline.load import FinishedRun
 from jaxle.report.label_sheet import Sheet
 
 FOLDER = "label_sheets"
-SILENT = ("dead", "constant", "unexplained")  # flags of neurons of which nothing can be asked
+SILENT = ("dead", "constant", "unexplained", "unnamed")  # flags: nothing can be asked
 
 
 class Drawn(NamedTuple):

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxle.explainers import find_explainer
-from jaxle.explainers.formula_columns import Pairs, find_pairs, with_pairs
+from jaxle.explainers.formula_columns import LEAST_IMAGES, Pairs, find_pairs, with_pairs
 from jaxle.pipeline.cache import Cache, Made, Step, derived_key
 from jaxle.pipeline.config import Config
 from jaxle.pipeline.inputs import Partition
@@ -49,9 +49,13 @@ def paired(
     stored = cache.step(FORMULAS, what, [concepts, partition], {"min_top5": min_top5})
     first, second, negated = (stored.arrays[name] for name in ("first", "second", "negated"))
     pairs = Pairs(first, second, negated, stored.facts["n_found"])
-    say(f"  {what}: {len(pairs.first)} of {pairs.n_found} formulas become columns")
     if not len(pairs.first):
+        say(
+            f"  {what}: none becomes a column, for want of two concepts that {LEAST_IMAGES} or "
+            "more train images hold together, and as many hold apart"
+        )
         return concepts
+    say(f"  {what}: {len(pairs.first)} of {pairs.n_found} formulas become columns")
     key = derived_key("formula_matrix", 1, [concepts], stored.key)
     matrix = with_pairs(concepts.matrix, pairs)
     return dataclasses.replace(concepts, key=key, matrix=matrix, base=concepts)

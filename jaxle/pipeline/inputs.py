@@ -96,6 +96,7 @@ def open_inputs(config: Config, folder: epath.Path, mesh: Mesh) -> Inputs:
     source = check_needs(config, folder / HASHES)
     trained = _target(target, mesh, _weights(target, folder, seed))
     _check_taps(trained.network, target)
+    _check_class_names(trained.network, target)
     images = open_images(config.data, seed, folder, trained.network.class_names, source)
     partition = _partition(config.data, len(images.source), seed)
     networks = {TRAINED: trained}
@@ -219,6 +220,17 @@ def _check_taps(network: Model | TwoTower, target: Target) -> None:
                 f"pool 'none' keeps positions apart, and tap {tap!r} has shape {shape}: "
                 "expected avg, max or first."
             )
+
+
+def _check_class_names(network: Model | TwoTower, target: Target) -> None:
+    if not target.class_names or not isinstance(network, Model):
+        return
+    n = network.n_outputs
+    if len(target.class_names) != n:
+        raise ValueError(
+            f"target.class_names has {len(target.class_names)} names, and {target.model!r} has {n} "
+            "outputs: expected one name a logit, in their order."
+        )
 
 
 def _partition(data: Data, n: int, seed: int) -> Partition:

@@ -15,7 +15,13 @@ LEAST_IMAGES = {"train": 100, "val": 30, "test": 50}
 
 def notes(config: Config, facts: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     """Returns what a reader of the scores must know; `facts` are those of the run."""
-    return [*_few_images(facts), *_duplicates(facts), *_few_controls(config), *_notes(config, rows)]
+    return [
+        *_few_images(facts),
+        *_duplicates(facts),
+        *_few_controls(config),
+        *_unnamed(rows),
+        *_notes(config, rows),
+    ]
 
 
 def _few_images(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -33,7 +39,12 @@ def _few_images(facts: Mapping[str, Any]) -> Iterator[str]:
 
 def _few_controls(config: Config) -> Iterator[str]:
     n = config.evaluation.controls
-    if 0 < n < LEAST_CONTROLS:
+    if n == 0:
+        yield (
+            "No untrained network stands beside this one: how high its correlations would be "
+            f"without training is not known. Set evaluation.controls to {LEAST_CONTROLS}."
+        )
+    elif n < LEAST_CONTROLS:
         yield (
             f"Only {n} untrained network{'s' if n > 1 else ''}: how such networks vary is hardly "
             f"known, and few neurons can be found better explained. Use {LEAST_CONTROLS} or more "
@@ -54,6 +65,17 @@ def _duplicates(facts: Mapping[str, Any]) -> Iterator[str]:
             f"({image} is {other}): what was fitted on is scored on, and scores are too high. "
             "Remove the copies."
         )
+
+
+def _unnamed(rows: Sequence[Row]) -> Iterator[str]:
+    for explained in {row.explained.key: row.explained for row in rows}.values():
+        lacking = int((explained.explanations.flags == "unnamed").sum())
+        if lacking:
+            n = len(explained.explanations)
+            yield (
+                f"The file of method {explained.method!r} names {n - lacking} of the {n} neurons "
+                f"of {explained.layer.tap}: the other {lacking} count as 0 in its means."
+            )
 
 
 def _notes(config: Config, rows: Sequence[Row]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jaxle.explainers import find_explainer
 from jaxle.options import suggest
 from jaxle.pipeline.config import Config, Encoder
 from jaxle.pipeline.encoders import check_readable
@@ -32,6 +33,19 @@ def wanted_classifier(inputs: Inputs, config: Config) -> Classifier | None:
     if not (config.evaluation.ablation or config.evaluation.impact):
         return None
     return classifier(inputs, config)
+
+
+def check_methods(inputs: Inputs, config: Config) -> None:
+    """Raises a ValueError for a method that cannot explain layers of their sizes."""
+    network = inputs.trained
+    layers = {tap: network.taps[network.resolve(tap)][-1] for tap in config.target.taps}
+    for name, method in config.methods.items():
+        check = find_explainer(method.explainer).check
+        if check is not None:
+            try:
+                check(method.options, layers)
+            except ValueError as error:
+                raise ValueError(f"method {name!r}: {error}") from error
 
 
 def check_words(inputs: Inputs, labelled: Labelled, config: Config) -> None:

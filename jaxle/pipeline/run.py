@@ -34,7 +34,7 @@ from jaxle.pipeline.load import load_run
 from jaxle.pipeline.monosemanticity import with_monosemanticity
 from jaxle.pipeline.notes import notes
 from jaxle.pipeline.pairs import open_pairs, probe_pairs
-from jaxle.pipeline.preflight import check_stages, check_words, wanted_classifier
+from jaxle.pipeline.preflight import check_methods, check_stages, check_words, wanted_classifier
 from jaxle.pipeline.probe import probe, read_labels
 from jaxle.pipeline.refits import refit_all
 from jaxle.pipeline.report import write_report, write_timing
@@ -68,6 +68,7 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh, verbose: bool = False
     inputs = open_inputs(config, cache.folder / "generated", mesh)
     partition, target = inputs.partition, wanted_classifier(inputs, config)
     check_dissect(inputs, config)
+    check_methods(inputs, config)
     pairs = open_pairs(inputs, config.evaluation.counterfactual, config)
 
     # --- probe: every network reads every image once ----------------------------------------------

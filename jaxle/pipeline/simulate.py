@@ -97,7 +97,7 @@ def simulators(
     Raises:
       ValueError: words that an encoder's vocabulary knows nothing of, or that no simulator has.
     """
-    found = []
+    found, lacking = [], ""
     for name, entry in config.simulators.items():
         if isinstance(entry, Encoder):
             check_readable(calibrated[entry].embedded.opened.network, fitted.brought)
@@ -109,6 +109,7 @@ def simulators(
             matrix = label_matrix(labelled, config.concepts)
             if fitted.brought:
                 able = have_all(matrix.names, fitted.brought, name)
+                lacking = next((w for w in fitted.brought if w not in matrix.names), "")
             else:
                 able = matrix.key == fitted.concepts.words.key
             matrix = matrix if able else None
@@ -116,7 +117,8 @@ def simulators(
             found.append(Simulator(derived_key("simulator", 1, [matrix], name), name, matrix))
     if fitted.brought and not found:
         raise ValueError(
-            f"no simulator can simulate the words of a file, such as {fitted.brought[0]!r}: "
+            "no simulator can simulate the words of a file, such as "
+            f"{(lacking or fitted.brought[0])!r}: "
             "expected an encoder among config.simulators."
         )
     return Able(fitted, tuple(found))

@@ -23,6 +23,7 @@ from jaxle.pipeline.config import Config
 from jaxle.pipeline.inputs import Inputs
 from jaxle.pipeline.journal import Journal
 from jaxle.pipeline.reading import write_config
+from jaxle.report.progress import say
 
 CONFIG, RUN, CACHE, SPLIT = "config.json", "run.json", "cache", "split"
 CONTROLS, REPORT = "controls.csv", "report"
@@ -57,7 +58,10 @@ def open_workdir(config: Config) -> epath.Path:
     if before is not None:
         _check_target(workdir, before, wanted)
     if before != wanted:
-        for path in table_paths(workdir):
+        old = table_paths(workdir)
+        if before is not None and old:
+            say(f"{workdir} held a run of other settings: its tables go, its cache stays")
+        for path in old:
             path.unlink(missing_ok=True)
             _remove_empty(path.parent, workdir)
         if (workdir / REPORT).exists():

@@ -64,7 +64,7 @@ def area_chart(
             f"concepts must name the {bins.parts.shape[1]} columns of concept_values, "
             f"got {len(names)} names."
         )
-    axes = axes if axes is not None else style.new_axes(width, 0.6 * width, title)
+    axes = axes if axes is not None else style.new_axes(width, 0.6, title)
     names, parts = _fewer(names, bins.parts)
     stack = np.concatenate(
         [np.zeros((1, n_bins)), np.cumsum(parts.T, axis=0), np.ones((1, n_bins))]

@@ -136,14 +136,13 @@ def _draw(
     digits = _digits(np.concatenate([values for values, _ in captions]))
     n_columns, n_rows = numbers.shape
     across = n_columns * (1 + _GAP) - _GAP
-    if axes is not None:
-        width = axes.bbox.width / axes.figure.dpi
+    width = style.checked(width) if axes is None else axes.bbox.width / axes.figure.dpi
     side = 72 * width / across  # points
     line = style.LINE * style.SMALL / side  # of text, in the axes' unit
     step, head = 1 + _GAP + line, line * len(heads[0])
     height = head + n_rows * step + (line if other is not None else 0)
     if axes is None:
-        axes = style.new_axes(width, width * height / across, title, 1)
+        axes = style.new_axes(width, height / across, title, 1)
     axes.set(xlim=(0, across), ylim=(height, 0), aspect="equal")
     axes.set_axis_off()
     style.heading(axes, title, share=1)

@@ -67,7 +67,7 @@ def correlation_ablation(
     x = as_column(correlation, "correlation", "neurons")
     y = as_column(ablation, "ablation", "neurons")
     check_equal_rows(x, y, ("correlation", "ablation"), "neurons")
-    axes = axes if axes is not None else style.new_axes(width, 0.72 * width, title)
+    axes = axes if axes is not None else style.new_axes(width, 0.72, title)
     line = fit_line(x, y)
     if y.min() < 0 < y.max():
         axes.axhline(0, color=style.EMPTY, linewidth=0.8, zorder=0)

@@ -23,6 +23,7 @@ from etils import epath
 
 from jaxle.arrays import checks_input
 from jaxle.artifacts import write_file
+from jaxle.options import number as number_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,16 +62,20 @@ _SETTINGS = {
 _LOCK = threading.Lock()  # of matplotlib's settings, which are global
 
 
-def new_axes(width: float, height: float, title: str = "", share: float = SHARE) -> Axes:
+def new_axes(width: float, tall: float, title: str = "", share: float = SHARE) -> Axes:
     """Returns empty axes in a figure of their own.
 
     Args:
-      width, height: in inches, without the title.
+      width: in inches.
+      tall: height without the title, of the width.
       title, share: of `heading`, for which room is left above.
 
     Raises:
+      ValueError: a width that no figure can have.
       ImportError: matplotlib is needed and absent; the extra is named.
     """
+    width = checked(width)
+    height = tall * width
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -84,6 +89,11 @@ def new_axes(width: float, height: float, title: str = "", share: float = SHARE)
     # IPython shows a figure of its own accord only after an import of pyplot
     figure._repr_png_ = functools.partial(_png, figure)  # pyright: ignore
     return figure.add_subplot()
+
+
+def checked(width: float) -> float:
+    """Returns a figure's width in inches, or raises a ValueError for one that none can have."""
+    return number_of("width", width, float, low=0.5, high=100)
 
 
 def _png(figure: Figure) -> bytes:

@@ -23,6 +23,7 @@ from jaxle.arrays import (
     check_matrix,
     checks_input,
 )
+from jaxle.options import number
 
 BINS = 8  # the paper's Figure 3
 RANKS = (5, 50, 500, 5000)
@@ -73,8 +74,7 @@ def activation_bins(
         images; fewer than one bin.
     """
     values = as_column(activations, "activations")
-    if isinstance(n_bins, bool) or not isinstance(n_bins, (int, np.integer)) or n_bins < 1:
-        raise ValueError(f"n_bins must be an integer of at least 1, got {n_bins!r}.")
+    n_bins = number("n_bins", n_bins, int, low=1)
     low, high = min(0.0, values.min()), values.max()
     t = np.linspace(0.0, 1.0, n_bins + 1)
     edges = np.clip(low * (1 - t) + high * t, low, high)  # high − low could overflow
@@ -124,8 +124,12 @@ def images_of_bins(
 
     Returns:
       (bins, n) image numbers; NO_IMAGE (−1) behind those of a bin that has fewer than `n`.
+
+    Raises:
+      ValueError: `n` below 1, or bins of other images.
     """
-    order = descending(activations)
+    n, order = number("n", n, int, low=1), descending(activations)
+    check_equal_rows(order, bins.members, ("activations", "bins.members"))
     found = np.full((len(bins.counts), n), NO_IMAGE, np.int64)
     for i in range(len(bins.counts)):
         own = order[bins.members[order] == i]
@@ -151,9 +155,9 @@ def images_of_ranks(
       beyond the number of images.
 
     Raises:
-      ValueError: a rank below 1, or no rank.
+      ValueError: a rank below 1, or no rank; `n` below 1.
     """
-    order = descending(activations)
+    n, order = number("n", n, int, low=1), descending(activations)
     last = np.asarray(ranks)
     if last.ndim != 1 or last.size == 0 or last.dtype.kind not in "iu" or last.min() < 1:
         raise ValueError(f"ranks must be integers of at least 1, such as {RANKS}, got {ranks!r}.")

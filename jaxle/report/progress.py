@@ -28,6 +28,7 @@ class Bar:
     def __init__(self, label: str, total: int, done: int = 0):
         self._label, self._total, self._done, self._made = label, total, done, 0
         self._began = self._last = time.monotonic()
+        self._first = 0  # steps of the first time, which may have begun with other work
         self._bar = None
         if total and sys.stderr.isatty():
             self._bar = tqdm(
@@ -54,8 +55,10 @@ class Bar:
             self._bar.update(by)
             return
         now = time.monotonic()
-        if self._total and now - self._last >= SECONDS_BETWEEN_LINES:
-            self._last = now
-            rate, place = self._made / (now - self._began), self._done + self._made
+        if not self._first:
+            self._began, self._first = now, by
+        elif self._total and now - self._last >= SECONDS_BETWEEN_LINES:
+            self._last, place = now, self._done + self._made
+            rate = (self._made - self._first) / max(now - self._began, 1e-9)
             left = (self._total - place) / rate
             say(f"{self._label}: {place}/{self._total}, {rate:.3g} a second, {left:.0f} s left")

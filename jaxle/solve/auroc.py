@@ -31,7 +31,6 @@ from jaxle.solve.moments import HIGHEST
 
 FORMS = 4  # φ AND c, φ AND NOT c, φ OR c, φ OR NOT c
 OUTSIDE = 2.0  # a formula of a size out of the limits comes after all others, and may still grow
-SPARE = 8  # best candidates per place in the beam: those of equal size and rank sum count once
 
 
 class Formulas(NamedTuple):
@@ -244,19 +243,8 @@ def _best(beam: Beam, total, size, able, n, limits, *, either: Sequence[bool]) -
         jnp.concatenate([old, new.reshape(flat)], axis=1)
         for old, new in ((beam.score, score), (beam.total, total), (beam.size, size))
     )
-    tried = min(SPARE * width, scores.shape[1])
-    best, place = jax.lax.top_k(scores, tried)
+    best, place = jax.lax.top_k(_once(scores, totals, sizes), width)
     total, size = (jnp.take_along_axis(part, place, axis=1) for part in (totals, sizes))
-    same = (total[:, :, None] == total[:, None, :]) & (size[:, :, None] == size[:, None, :])
-    again = jnp.any(same & jnp.tril(jnp.ones((tried, tried), bool), -1)[None], axis=2)
-    kept = jnp.argsort(again | (best == -jnp.inf), axis=1, stable=True)[:, :width]
-    again, best, place, total, size = (
-        jnp.take_along_axis(part, kept, axis=1) for part in (again, best, place, total, size)
-    )
-    more = width - kept.shape[1]
-    pad = ((0, 0), (0, more))
-    best = jnp.pad(jnp.where(again, -jnp.inf, best), pad, constant_values=-jnp.inf)
-    place, total, size = (jnp.pad(part, pad) for part in (place, total, size))
     # where each came from: an old formula, or formula, form and concept
     is_old, new = place < width, jnp.maximum(place - width, 0)
     source = jnp.where(is_old, place, new // (forms * n_concepts)).astype(jnp.int32)
@@ -277,6 +265,17 @@ def _best(beam: Beam, total, size, able, n, limits, *, either: Sequence[bool]) -
         jnp.where(best == -jnp.inf, 0, length + ~is_old).astype(jnp.int32),
     )
     return Beam(formulas, total, size, best)
+
+
+def _once(scores, totals, sizes):
+    """Scores; −inf for all but the first of those of equal size and rank sum."""
+    places = jnp.broadcast_to(jnp.arange(scores.shape[1], dtype=jnp.int32), scores.shape)
+    keys = (scores, totals, sizes, places)
+    _, total, size, place = jax.lax.sort(keys, dimension=1, num_keys=3, is_stable=True)
+    same = (total[:, 1:] == total[:, :-1]) & (size[:, 1:] == size[:, :-1])
+    again = jnp.pad(same, ((0, 0), (1, 0)))
+    rows = jnp.arange(len(scores), dtype=jnp.int32)[:, None]
+    return jnp.where(jnp.zeros_like(again).at[rows, place].set(again), -jnp.inf, scores)
 
 
 def block_size(n_images: int, n_concepts: int, width: int) -> int:

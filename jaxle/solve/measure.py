@@ -84,10 +84,18 @@ def measure(
     screened = screen(rows, train, n_concepts, min_top5, units)
     kept = np.flatnonzero(screened.kept)
     if len(kept) == 0:
+        reach = f"whose five top probabilities have a mean of min_top5={min_top5} or more " * (
+            min_top5 > 0
+        )
+        found = f"none {reach}varies there"
+        if screened.top5.max() < min_top5:
+            found = (
+                f"the largest mean of five top probabilities is {screened.top5.max():.3g}, "
+                f"expected at least min_top5={min_top5} (0 turns the rule off)"
+            )
         raise ValueError(
-            f"none of the {n_concepts} concepts passes screening: the largest mean of five top "
-            f"probabilities is {screened.top5.max():.3g}, expected at least min_top5={min_top5} "
-            "(0 turns the rule off), in a column that varies on train."
+            f"none of the {n_concepts} concepts passes screening on {len(train)} train images: "
+            f"{found}."
         )
 
     def features(index: np.ndarray) -> Array:

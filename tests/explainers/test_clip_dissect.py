@@ -135,6 +135,13 @@ def test_explain_reads_cosines_and_no_test_image():
     assert [row.concepts for row in moved][:5] == [row.concepts for row in found][:5]
 
 
+def test_a_layer_of_one_neuron_shares_nothing_with_others():
+    activations, images, texts, _ = planted()
+    one = describe(activations[:, :1], images, texts, NAMES)
+    alone = describe(activations, images, texts, NAMES, discount=0.0)
+    assert one[0].concepts == alone[0].concepts and one.scores["similarity"][0] != 0
+
+
 BAD = [
     (
         lambda a, i, t: describe(a[:9], i, t, NAMES),
@@ -154,8 +161,8 @@ BAD = [
     ),
     (lambda a, i, t: describe(a, i, t, NAMES, top_image=9), "did you mean 'top_images'?"),
     (
-        lambda a, i, t: describe(a[:, :1], i, t, NAMES),
-        "a layer of one neuron has nothing to be compared with: set discount=0.",
+        lambda a, i, t: describe(a, i, t, NAMES, sharpness=1e300),
+        "sharpness must be",
     ),
     (
         lambda a, i, t: jaxle.explain(a, (i @ t.T + 1) / 2, NAMES, search="clip_dissect"),

@@ -85,6 +85,14 @@ PLANTED = [
 ]
 
 
+def test_equal_label_columns_leave_room_for_other_formulas():
+    labels = np.repeat(LABELS, 40, axis=1)
+    ranks = RNG.normal(size=(N, 2)) + LABELS[:, :2]
+    (_, once), (_, often) = (found_on(ranks, x, width=8) for x in (LABELS, labels))
+    np.testing.assert_array_equal(once.score, often.score)
+    assert (np.asarray(often.score)[:, 8:] > -np.inf).all()
+
+
 def planted(noise=0.05):
     columns = [plain(parse(text), LABELS, list(NAMES)) for text in PLANTED]
     values = np.stack(columns, axis=1) + noise * RNG.normal(size=(N, len(PLANTED)))

@@ -118,6 +118,10 @@ def test_counts_add_up():
         ({"label_maps": np.full((40, 1, 4, 4), -1)}, "label_maps hold -1: expected 0 for none"),
         ({"label_maps": np.zeros((39, 1, 4, 4), int)}, "maps are of 40 images, label_maps of 39"),
         ({"concepts": ("a", "a", "b", "c", "d")}, "concepts must be different names"),
+        ({"maps": np.zeros((40, 0, 4, 2))}, "none of them 0; got float64 of shape (40, 0, 4, 2)"),
+        ({"maps": [np.zeros((4, 4, 2)), np.zeros((3, 4, 2))]}, "got unlike parts"),
+        ({"label_maps": np.zeros((40, 1, 4, 4))}, "label_maps must be whole numbers of shape (ima"),
+        ({"label_maps": np.zeros((40, 4, 4), int)}, "got int64 of shape (40, 4, 4)"),
         ({"categories": ("object",)}, "categories are 1 for 5 concepts: expected one for each"),
         ({"share": 1.0}, "share must be a number"),
         (
@@ -131,6 +135,16 @@ def test_bad_arrays_are_refused(made, change, words):
     with pytest.raises(ValueError) as error:
         dissect(**given)
     assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_concept_beyond_two_bytes_is_found(made):
+    maps, labels = made[:2]
+    names = [f"concept {j}" for j in range(40_000)]
+    moved = np.where(labels == 1, 40_000, 0)
+    single = dissect(maps, np.where(labels == 1, 1, 0), NAMES, share=0.13)
+    late = dissect(maps, moved, names, share=0.13)
+    assert late.scores["pixel iou"].tolist() == single.scores["pixel iou"].tolist()
+    assert late[0].concepts == ("concept 39999",)
 
 
 def test_activations_of_whole_images_are_refused():

@@ -65,9 +65,17 @@ def test_a_file_of_several_layers_is_asked_for_one(tmp_path):
     (tmp_path / "milan.csv").write_text(LAYERS)
     found = explain(tmp_path / "milan.csv", 3, layer="layer4")
     assert [row.concepts for row in found] == [("layer4 0",), ("layer4 1",), ()]
-    assert [row.flag for row in found] == ["", "", "unexplained"]
+    assert [row.flag for row in found] == ["", "", "unnamed"]
     own = Published(str(tmp_path / "milan.csv"))
     assert words(own, ["layer4", "conv1"]) == ("layer4 1", "layer4 0", "conv1 1", "conv1 0")
+
+
+def test_what_a_pandas_user_writes_is_read(tmp_path):
+    text = ",unit,description\n0,0,dog\n1,2,\n\n"  # an index without a name, no text, a blank line
+    (tmp_path / "table.csv").write_text(text)
+    found = explain(tmp_path / "table.csv", 3)
+    assert [row.flag for row in found] == ["", "unnamed", "unnamed"]
+    assert Explanations.from_csv(tmp_path / "table.csv").scores == {}
 
 
 def test_tallies_count_from_one_and_name_by_marks(tmp_path):
@@ -87,6 +95,7 @@ BAD = [
     ("unit,description\n7,dog\n", {}, "explains unit 7, and the layer has 3 neurons"),
     ("unit,description\n1,dog\n1,cat\n", {}, "explains unit 1 twice: expected one row a unit"),
     ("unit,description\n-1,dog\n", {}, "a neuron's unit must be a whole number from 0, got -1"),
+    (f"unit,description\n{'1' * 5000},dog\n", {}, "column 'unit': expected a finite number"),
     ("unit,description\n0.5,dog\n", {}, "column 'unit': expected a whole number, got 0.5"),
     ("unit,description\n0\n", {}, "line 2: expected 2 cells, got 1"),
     (LINEAR + "0,.3,much,dog,0\n", {}, "column 'weight0': expected a number, got 'much'"),

@@ -121,8 +121,7 @@ def test_a_stage_that_was_not_requested_refuses_with_the_flag_to_add(cache):
     with pytest.raises(ValueError) as error:
         cache.step(step, "layer1, label", [ONE])
     assert str(error.value) == (
-        "stage 'explain' is not complete for layer1, label: "
-        "add it to --stages, as --stages=explain,fit."
+        "stage 'explain' is not complete for layer1, label: run it first, as by --stages=explain."
     )
     assert not calls
     whole = dataclasses.replace(cache, stages=("explain",))

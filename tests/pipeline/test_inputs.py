@@ -39,6 +39,11 @@ def test_an_encoder_that_explains_and_simulates_is_opened_once(tmp_path):
     assert len({own.key for own in encoders.values()}) == 2
 
 
+def test_class_names_that_are_not_one_a_logit_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="target.class_names has 2 names, and 'scenes_resnet' has"):
+        opened(tmp_path, {"target.class_names": ("a", "b")})
+
+
 def test_keys_are_of_what_is_read(tmp_path):
     """The same again gives the same keys; each change gives another to what it touches alone."""
     first, again = opened(tmp_path), opened(tmp_path)

@@ -47,6 +47,7 @@ def test_each_is_simulated_by_all_that_know_its_words(ran, capfd):
         *((name, "labels") for name in ("label", "le")),
     }
     assert by["milan", "siglip"]["mean_length"] == 1 and by["le", "labels"]["n_unexplained"] == 1
+    assert any("method 'le' names 15 of the 16 neurons of layer1" in n for n in summary["notes"])
     scores = pd.read_csv(folder / "run" / "scores.csv")
     assert len(scores) == 16 * len(by) and np.isfinite(scores["correlation"]).all()
     table = Explanations.from_csv(folder / "run" / "layer1" / "milan" / "explanations.csv")
@@ -118,8 +119,8 @@ REFUSED = [
     (
         {"explainer": "published"},
         {},
-        "unit,description\n0,red thing\n",
-        "no simulator can simulate the words of a file, such as 'red thing'",
+        "unit,description\n0,red\n1,thing of red\n",
+        "no simulator can simulate the words of a file, such as 'thing of red'",
     ),
 ]
 

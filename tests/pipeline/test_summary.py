@@ -104,12 +104,14 @@ def test_nested_facts_have_joined_names():
 def test_a_reader_is_warned_of_labels_that_simulate_and_of_few_images(make_row):
     enough = {"n_train": 100, "n_val": 30, "n_test": 50}
     enough |= {"n_duplicate_val": 0, "n_duplicate_test": 0, "duplicate": []}
-    (note,) = notes(CONFIG, enough, [make_row()])
+    assert notes(CONFIG, enough, [make_row()])[0].startswith("No untrained network stands beside")
+    config = read_config(changed({"evaluation.controls": 5}))
+    (note,) = notes(config, enough, [make_row()])
     assert note.startswith("Simulator 'labels' is the ground-truth labels themselves")
-    few, other = notes(CONFIG, {**enough, "n_val": 29}, [make_row()])
+    few, other = notes(config, {**enough, "n_val": 29}, [make_row()])
     assert few.startswith("This run has only 29 val images (30 are the least") and other == note
     copies = {"n_duplicate_test": 7, "duplicate": ["b/2.png", "a/1.png"]}
-    again, other = notes(CONFIG, enough | copies, [make_row()])
+    again, other = notes(config, enough | copies, [make_row()])
     assert again.startswith("7 of the 50 test images are pictures that train or val hold as well")
     assert "(b/2.png is a/1.png)" in again and other == note
     two = read_config(changed({"evaluation.controls": 2}))

@@ -155,6 +155,16 @@ def test_the_same_figure_has_the_same_bytes_whatever_the_users_settings(kind, tm
         jaxle.plots.save_figure(figure, "a.tiff")
 
 
+@pytest.mark.parametrize("width", [0, -1.0, np.nan, 1e9])
+def test_a_width_that_no_figure_can_have_is_refused(width):
+    for call in (
+        lambda: jaxle.plots.area_chart(A, HOLDS, ["a", "b"], width=width),
+        lambda: jaxle.plots.image_grid_by_bin(IMAGES, A, width=width),
+    ):
+        with pytest.raises(ValueError, match="width must be a number in"):
+            call()
+
+
 def test_draws_into_axes_of_the_users_own():
     from matplotlib.figure import Figure
 

@@ -92,13 +92,20 @@ def test_images_of_ranks():
         (([1.0, np.nan],), "activations must be finite, got nan at image 1, column 0"),
         ((A, HOLDS[:5]), "same images, got 6 and 5 rows"),
         ((A, HOLDS * 2.0), "labels or probabilities from 0 to 1, got 2 at image 0, concept 0"),
-        ((A, HOLDS, 0), "n_bins must be an integer of at least 1, got 0"),
+        ((A, HOLDS, 0), "n_bins must be a whole number of at least 1, got 0"),
     ],
 )
 def test_refusals(arguments, says):
     with pytest.raises(ValueError) as error:
         activation_bins(*arguments)
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize("n", [0, 2.5, True])
+def test_images_a_bin_or_rank_are_a_whole_number(n):
+    for call in (lambda: images_of_bins(A, activation_bins(A), n), lambda: images_of_ranks(A, n=n)):
+        with pytest.raises(ValueError, match="n must be a whole number of at least 1"):
+            call()
 
 
 @pytest.mark.parametrize("ranks", [(), (0, 5), (1.5,)])

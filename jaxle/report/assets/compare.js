@@ -69,7 +69,8 @@ jaxle.compare = (() => {
     const size = ([x, y]) => Math.abs(y.correlation - x.correlation);
     const rows = [...pairs].sort((p, q) => size(q) - size(p)).slice(0, MOST);
     const name = ([x]) => h(address(x, a) ? "a" : "span", { href: address(x, a) }, neuronName(x.tap, x.unit));
-    const words = (own, n) => equation(own.own.run, n.table, n.method, n.k, 6);
+    const words = (own, n) => [equation(own.own.run, n.table, n.method, n.k, 6),
+      n.flag ? jaxle.tables.flag(n.flag) : null];
     return [h("h2", null, "Where they differ most"),
       table({ kind: "neurons pairs", label: "Where they differ most", rows, columns: [
         ["Neuron", name],

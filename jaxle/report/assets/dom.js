@@ -58,7 +58,11 @@ jaxle.dom = (() => {
   /* The same with each word a link, absences marked by their sign and colour. */
   function equation(run, table, method, k, most = 12) {
     const own = table.methods[method];
-    if (own.text[k] !== undefined) return h("span", { class: "equation", dir: "auto" }, own.text[k]);
+    if (own.text[k] !== undefined) {
+      const word = own.words[k].length === 1 ? run.words[own.words[k][0]] : null;
+      return h("span", { class: "equation", dir: "auto" },
+        own.text[k] === word ? wordLink(word) : own.text[k]);
+    }
     const parts = terms(run, table, method, k);
     const pieces = parts.slice(0, most).map((t, i) => [
       t.weight < 0 ? (i ? " − " : "−") : i ? " + " : "",

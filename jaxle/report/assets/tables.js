@@ -9,10 +9,13 @@ jaxle.tables = (() => {
   const FLAGS = {
     dead: "it does not fire on any probe image",
     constant: "its activation does not vary on the training images",
-    unexplained: "no words: none that were tried correlate with it, or a file does not name it",
+    unexplained: "no words: none that were tried correlate with it",
+    unnamed: "no words: the file that was read does not name it",
     unconverged: "its elastic net stopped at the iteration cap, above the tolerance",
     few_positives: "too few images with its words decide the score",
   };
+
+  const flag = (name) => h("span", { class: "flag", title: FLAGS[name] }, name.replace("_", " "));
 
   /* Every neuron of the given layers by one method and simulator. */
   function neurons(report, method, simulator, tap) {
@@ -72,7 +75,6 @@ jaxle.tables = (() => {
   function listing({ run }, rows, label, pull) {
     const thumbs = (n) => h("a", { href: neuronAddress(n.tap, n.unit), tabindex: "-1",
       "aria-hidden": "true" }, n.table.top[n.k].map((p) => jaxle.pictures.picture(run, p, jaxle.names[p])));
-    const flag = (name) => h("span", { class: "flag", title: FLAGS[name] }, name.replace("_", " "));
     const low = (n) => (n.scores.correlation_low ? n.scores.correlation_low[n.k] : null);
     return table({ kind: "neurons", label, rows, columns: [
       ["Neuron", (n) => h("a", { href: neuronAddress(n.tap, n.unit) }, neuronName(n.tap, n.unit))],
@@ -162,5 +164,5 @@ jaxle.tables = (() => {
   const hasAblation = (report) =>
     Object.values(report.layers[0].scores).some((s) => s.ablation_excess);
 
-  return { view, neurons, relevance, listing, FLAGS };
+  return { view, neurons, relevance, listing, flag, FLAGS };
 })();
