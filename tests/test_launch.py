@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -44,6 +45,9 @@ def pictures(tmp_path_factory):
     (root / "words.txt").write_text("red\n!!!\n")
     (root / "bare").mkdir()
     np.save(root / "bare" / "images.npy", np.zeros((40, 64, 64, 3), np.uint8))
+    shutil.copytree(root / "bare", root / "annotated")
+    np.save(root / "annotated" / "concept_labels.npy", np.ones((40, 1), np.uint8))
+    (root / "annotated" / "concepts.txt").write_text("bright")
     return root
 
 
@@ -160,7 +164,7 @@ def test_mistakes_end_with_one_sentence_and_status_2(pictures, tmp_path, environ
             {
                 **ENCODED,
                 "evaluation.ablation": "best",
-                "data.source": "arrays:{pictures}/bare",
+                "data.source": "arrays:{pictures}/annotated",
                 "methods": {"s": SIGLIP.to_dict()},
                 "concepts.sets": ("colours",),
             },

@@ -17,7 +17,7 @@ from jaxle.data import content
 from jaxle.data.names import read_names, readable
 from jaxle.images import decode
 
-_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
 
 class FolderSource:
@@ -62,18 +62,19 @@ class FolderSource:
         )
         if not folders:
             raise ValueError(
-                f"folder:{path}: no class subfolders; expected {path}/<class>/<image>.jpg"
+                f"folder:{path}: no class subfolders; expected {path}/<class>/<image>.jpg, or for "
+                f"images without labels pictures:{path}"
             )
-        found = [sorted(_images(self._root / folder, folder)) for folder in folders]
+        found = [sorted(image_files(self._root / folder, folder)) for folder in folders]
         empty = [folder for folder, images in zip(folders, found, strict=True) if not images]
         if empty:
             raise ValueError(
-                f"folder:{path}: no images ({', '.join(_EXTENSIONS)}) in {', '.join(empty[:10])}"
+                f"folder:{path}: no images ({', '.join(EXTENSIONS)}) in {', '.join(empty[:10])}"
             )
         if len(folders) == 1:
             raise ValueError(
                 f"folder:{path}: only one class, {folders[0]}; "
-                "expected at least two subfolders, or no label varies"
+                f"expected at least two subfolders, or for images without labels pictures:{path}"
             )
         self.class_names = (
             read_names(names_file, len(folders))
@@ -151,15 +152,20 @@ def _by_number(folder: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part[0] in "0123456789" else (1, 0, part) for part in parts]
 
 
-def _images(folder: str | os.PathLike[str], name: str) -> Iterator[str]:
-    """Name below the root of every image."""
+def image_files(folder: str | os.PathLike[str], name: str) -> Iterator[str]:
+    """Yields the name below the root of every image in a folder and its subfolders.
+
+    Args:
+      folder: where to look.
+      name: what it is called below the root.
+    """
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield from _images(entry.path, f"{name}/{entry.name}")
-            elif entry.name.lower().endswith(_EXTENSIONS):
+                yield from image_files(entry.path, f"{name}/{entry.name}")
+            elif entry.name.lower().endswith(EXTENSIONS):
                 yield f"{name}/{entry.name}"
 
 

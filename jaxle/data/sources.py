@@ -5,8 +5,8 @@ source, any object with the members of `Source`, is named "package.module:name".
 
 What a run finds in its cache is filed under the content of its images, not under their place:
 
-    folder, arrays, tfds,  sha256 of every file that is read, the names of images, labels, classes;
-    masks                  a file whose stamp is as it was is not read again (`jaxle.data.content`
+    folder, pictures,      sha256 of every file that is read, the names of images, labels, classes;
+    arrays, tfds, masks    a file whose stamp is as it was is not read again (`jaxle.data.content`
                            says what that trusts)
     scenes                 seed, number, and the first 16 images as they are rendered now
     your own               your `fingerprint_fields`, which is trusted, and the code of your module
@@ -30,6 +30,7 @@ from jaxle.data.label_maps import MaskFolder
 from jaxle.data.masks import SubsetMasks
 from jaxle.data.names import readable
 from jaxle.data.outside import OutsideSource
+from jaxle.data.pictures import open_folder, open_pictures
 from jaxle.data.scenes import ScenesSource
 from jaxle.data.splits import shuffled
 from jaxle.data.tfds import TfdsSource
@@ -112,8 +113,13 @@ SOURCES: dict[str, Kind] = {
     ),
     "folder": Kind(
         "PATH",
-        "a folder with one subfolder of images a class",
-        lambda asked: FolderSource(asked.rest, asked.memory),
+        "a folder with one subfolder of images a class, or a flat one of images without labels",
+        lambda asked: open_folder(asked.rest, asked.memory),
+    ),
+    "pictures": Kind(
+        "PATH",
+        "pictures without labels: a folder of any depth, .tar shards, .parquet, a saved data set",
+        lambda asked: open_pictures(asked.rest, asked.memory),
     ),
     "arrays": Kind(
         "PATH",
@@ -144,7 +150,7 @@ def open_source(
     """Returns the probe images that a config names.
 
     Args:
-      spec: "tfds:NAME", "folder:PATH", "arrays:PATH", "masks:PATH", "scenes"; or
+      spec: "tfds:NAME", "folder:PATH", "pictures:PATH", "arrays:PATH", "masks:PATH", "scenes"; or
         "package.module:name" of your own source, or of a class or function that makes one
         without arguments.
       split: tfds: the split's name; the other sources have no splits and leave it aside, so that a

@@ -29,7 +29,8 @@ class Data:
 
     source: str = option(
         "scenes",
-        "tfds:NAME, folder:PATH, arrays:PATH, masks:PATH, scenes, generated:N, or package.module:X",
+        "tfds:NAME, folder:PATH, pictures:PATH, arrays:PATH, masks:PATH, scenes, generated:N, or "
+        "package.module:X",
     )
     split: str = option("", "tfds only: the data set's split, such as test")
     limit: int = option(0, "at most so many images, a seeded subset; 0 = all", low=0)

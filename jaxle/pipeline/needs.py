@@ -20,6 +20,7 @@ from jaxle.explainers import find_explainer
 from jaxle.models import needs
 from jaxle.models.zoo import ZOO, find_entry
 from jaxle.pipeline.config import Config, Data, Encoder
+from jaxle.pipeline.left_out import without_labels
 from jaxle.pipeline.reading import LABELS
 from jaxle.references import is_reference, load_reference
 
@@ -37,6 +38,8 @@ def check_needs(config: Config, memory: epath.Path) -> Source | None:
       ValueError: what is missing, all of it.
     """
     source, refused = _open(config, memory)
+    if source is not None:
+        config, _ = without_labels(config, source)
     found = [*_networks(config), *refused, *_words(config), *_files(config), *_simulators(config)]
     if source is not None:
         found += [*_labels(config, source), *_split(config.data, source)]
@@ -130,7 +133,8 @@ def _labels(config: Config, source: Source) -> Iterator[str]:
     if named and not masked and source.annotations is None:
         yield (
             f"method {named[0]!r} explains with labels, and these data have neither class labels "
-            "nor annotations: expected data with labels, or a method by an encoder"
+            "nor annotations: expected data with labels, or a method by an encoder, such as "
+            "config.methods.siglip = jaxle.pipeline.defaults.siglip(MODEL)"
         )
 
 

@@ -30,6 +30,7 @@ from jaxle.pipeline.inputs import TRAINED, open_inputs
 from jaxle.pipeline.intervene import impact_all
 from jaxle.pipeline.journal import Journal
 from jaxle.pipeline.layers import make_layers
+from jaxle.pipeline.left_out import without_labels
 from jaxle.pipeline.load import load_run
 from jaxle.pipeline.monosemanticity import with_monosemanticity
 from jaxle.pipeline.notes import notes
@@ -66,6 +67,9 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh, verbose: bool = False
     journal = Journal(workdir / "metrics.jsonl", verbose)
     cache = Cache(workdir / CACHE, tuple(stages), mesh, journal)
     inputs = open_inputs(config, cache.folder / "generated", mesh)
+    config, left_out = without_labels(config, inputs.images.source)
+    for line in left_out:
+        say(line)
     partition, target = inputs.partition, wanted_classifier(inputs, config)
     check_dissect(inputs, config)
     check_methods(inputs, config)
@@ -145,7 +149,7 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh, verbose: bool = False
         "comparisons": comparisons,
         "counterfactual": kind_records(scored, judged),
         "agreement": agreements([row.scored for row in rows]),
-        "notes": notes(config, facts, rows),
+        "notes": [*left_out, *notes(config, facts, rows)],
         "results": results,
     }
     artifacts.write_json(workdir / "summary.json", summary)

@@ -249,8 +249,8 @@ def test_subset_of_a_source_without_labels(tmp_path):
     [
         (
             ("imagenet",),
-            "data source is 'imagenet'; expected one of tfds:NAME, folder:PATH, arrays:PATH, "
-            "masks:PATH, scenes, or package.module:name",
+            "data source is 'imagenet'; expected one of tfds:NAME, folder:PATH, pictures:PATH, "
+            "arrays:PATH, masks:PATH, scenes, or package.module:name",
         ),
         (("foldr:/tmp",), "data source is 'foldr:/tmp'; expected one of tfds:NAME"),
         (("folder:",), "data source is 'folder:'; expected"),
