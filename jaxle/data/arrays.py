@@ -1,5 +1,5 @@
-"""A folder of NumPy arrays: images already decoded, with labels, and concept labels where they are
-known."""
+"""A folder of arrays: images already decoded, labels, concept labels where they are known, and what
+another program computed of the images (`data.recorded`), with which a run needs no network."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from jaxtyping import Int32, UInt8
 
 from jaxle.data import content
 from jaxle.data.names import read_names
+from jaxle.data.recorded import read_recorded
 
 
 class ArraysSource:
-    """Images of one size in `images.npy`, memory mapped.
+    """Images of one size in `images.npy`, memory mapped, or none where activations are recorded.
 
-    Beside it may lie `labels.npy`, `classes.txt` (one name a line; else classes are called by their
-    number), and together `concept_labels.npy` (is concept j in image i?) and `concepts.txt`.
+    Beside it may lie what `data.recorded` names, and `labels.npy`, `classes.txt` (one name a line;
+    else classes are called by their number), and together `concept_labels.npy` (is concept j in
+    image i?) and `concepts.txt`.
 
     Args:
       path: the folder: images.npy uint8 (images, height, width, 3), labels.npy int (images,),
@@ -31,6 +33,9 @@ class ArraysSource:
       labels: int32 (images,), index into class_names; None without labels.
       annotations: (concepts tuple of str, uint8 (images, concepts) memory map), or None.
       file_names: list of str, "image 0 of images.npy", ….
+      recorded: `data.recorded.Recorded`, or None.
+      has_pictures: whether there is images.npy.
+      side: height of the images, 224 where there are none.
 
     Raises:
       ValueError: a file that is absent, not a plain array, or of another dtype, shape or range.
@@ -42,47 +47,59 @@ class ArraysSource:
 
     def __init__(self, path: str | os.PathLike[str], memory: str | os.PathLike[str] | None = None):
         folder, self._memory = Path(path).expanduser(), memory
-        self._file, self._seen = folder / "images.npy", {}
+        self._file, self._seen, self._folder = folder / "images.npy", {}, path
         if not folder.is_dir():
             raise ValueError(f"arrays:{path}: no such folder")
-        self._images = _load(self._file, "uint8 (images, height, width, 3)")
-        if (
-            self._images.dtype != np.uint8
-            or self._images.ndim != 4
-            or self._images.shape[3] != 3
-            or 0 in self._images.shape
-        ):
-            raise ValueError(_got(self._file, self._images, "uint8 (images, height, width, 3)"))
+        recorded = any(folder.glob("activations*"))
+        self._images = None if recorded and not self._file.exists() else _pictures(self._file)
+        n_pictures = None if self._images is None else len(self._images)
+        self.recorded, self._recorded_files = read_recorded(folder, n_pictures)
+        self.has_pictures = self._images is not None
+        self.side = 224 if self._images is None else self._images.shape[1]
+        self._n = n_pictures or (self.recorded and self.recorded.n_images) or 0
         self.class_names, self.labels, self.annotations = (), None, None
         if (folder / "labels.npy").exists():
             self.labels, self.class_names = self._read_labels(folder)
         elif (folder / "classes.txt").exists():
             raise ValueError(f"arrays:{path}: classes.txt without labels.npy")
         has = [(folder / name).exists() for name in ("concept_labels.npy", "concepts.txt")]
+        probs = self.recorded is not None and self.recorded.concept_probs is not None
         if all(has):
             self.annotations = self._read_annotations(folder)
-        elif any(has):
+        elif any(has) and not probs:
             raise ValueError(
                 f"arrays:{path}: concept_labels.npy and concepts.txt belong together; "
                 "one of them is absent"
             )
 
     def __len__(self) -> int:
-        return len(self._images)
+        return self._n
 
     def __getitem__(self, i: int) -> tuple[UInt8[np.ndarray, "height width 3"], int]:
+        if self._images is None:
+            raise ValueError(
+                f"arrays:{self._folder}: there is no images.npy, and a picture is asked for"
+            )
         return np.asarray(self._images[i]), -1 if self.labels is None else int(self.labels[i])
 
     @property
     def file_names(self) -> list[str]:
         """Each image's place in the array."""
-        return [f"image {i} of images.npy" for i in range(len(self))]
+        of = " of images.npy" if self.has_pictures else ""
+        return [f"image {i}{of}" for i in range(len(self))]
 
     def fingerprint_fields(self) -> dict[str, Any]:
         """Returns hashes of all images, labels, names and concept labels."""
-        self._seen = content.hash_files([self._file], self._memory)
-        fields: dict[str, Any] = {"kind": "arrays", "shape": list(self._images.shape)}
-        fields["images"] = [seen.sha256 for seen in self._seen.values()]
+        pictures = [] if self._images is None else [self._file]
+        files = [*pictures, *self._recorded_files]
+        self._seen = content.hash_files(files, self._memory)
+        fields: dict[str, Any] = {"kind": "arrays", "images": len(self)}
+        fields["shape"] = None if self._images is None else list(self._images.shape)
+        names = [path.relative_to(self._file.parent).as_posix() for path in files]
+        hashes = (seen.sha256 for seen in self._seen.values())
+        fields["files"] = dict(zip(names, hashes, strict=True))
+        if self.recorded is not None and self.recorded.concept_probs is not None:
+            fields["concept_names"] = _sha256(np.array(self.recorded.concept_probs[0]))
         if self.labels is not None:
             fields |= {
                 "labels": _sha256(self.labels),
@@ -133,6 +150,15 @@ class ArraysSource:
         if matrix.max() > 1:
             raise ValueError(f"{path} holds {matrix.max()}; expected 0 and 1 only")
         return concepts, matrix.view(np.uint8)
+
+
+def _pictures(path: Path) -> UInt8[np.ndarray, "images height width 3"]:
+    expected = "uint8 (images, height, width, 3)"
+    images = _load(path, expected)
+    right = images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3
+    if not right or 0 in images.shape:
+        raise ValueError(_got(path, images, expected))
+    return images
 
 
 def _load(path: Path, expected: str) -> np.ndarray:

@@ -31,6 +31,7 @@ from jaxle.data.masks import SubsetMasks
 from jaxle.data.names import readable
 from jaxle.data.outside import OutsideSource
 from jaxle.data.pictures import open_folder, open_pictures
+from jaxle.data.recorded import Recorded
 from jaxle.data.scenes import ScenesSource
 from jaxle.data.splits import shuffled
 from jaxle.data.tfds import TfdsSource
@@ -222,6 +223,16 @@ def class_ends(source: Source) -> str:
     )
 
 
+def recorded_of(source: Source) -> Recorded | None:
+    """Returns what another program computed of a source's images, None where there is nothing."""
+    return getattr(source, "recorded", None)
+
+
+def has_pictures(source: Source) -> bool:
+    """Returns whether a source gives images; arrays may hold activations alone."""
+    return getattr(source, "has_pictures", True)
+
+
 def changed_files(source: Source) -> list[str]:
     """Returns the files of a source that were touched since its fingerprint was taken; none for
     sources that do not say."""
@@ -273,6 +284,22 @@ class Subset:
         """The other source's masks of these images, None where it has none."""
         masks = getattr(self._source, "masks", None)
         return None if masks is None else SubsetMasks(masks, self._index)
+
+    @property
+    def recorded(self) -> Recorded | None:
+        """The other source's arrays of these images (`data.recorded`), None where it has none."""
+        recorded = recorded_of(self._source)
+        return None if recorded is None else recorded.of(self._index)
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether the other source has pictures."""
+        return has_pictures(self._source)
+
+    @property
+    def side(self) -> int:
+        """The other source's."""
+        return self._source.side  # pyright: ignore[reportAttributeAccessIssue]  # optional
 
     @property
     def pairs(self) -> Any:

@@ -34,7 +34,7 @@ from jaxle.intervention.replacement import (
     record,
 )
 from jaxle.intervention.temperature import check_labels, fit_temperature
-from jaxle.models.model import Model
+from jaxle.models.recorded import AnyClassifier
 from jaxle.options import number
 from jaxle.options import seed as read_seed
 from jaxle.units import find_units
@@ -69,7 +69,7 @@ class Ablation(NamedTuple):
 
 @checks_input
 def ablation_scores(
-    model: Model,
+    model: AnyClassifier,
     tap: str,
     pool: str,
     images: Images,

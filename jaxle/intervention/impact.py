@@ -21,7 +21,7 @@ from jaxtyping import Float, Float32, Float64, Int, Real
 
 from jaxle.arrays import Array, checks_input
 from jaxle.intervention.replacement import Images, Tail, change, open_tail, record
-from jaxle.models.model import Model
+from jaxle.models.recorded import AnyClassifier
 from jaxle.options import number
 
 BETAS = (0.0003, 0.002, 0.02, 0.1, 0.5)  # the paper's
@@ -46,7 +46,7 @@ class Impact(NamedTuple):
 
 @checks_input
 def top_impact(
-    model: Model,
+    model: AnyClassifier,
     pools: Mapping[str, str],
     images: Images,
     labels: Int[Array, " all_images"],

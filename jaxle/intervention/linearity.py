@@ -23,7 +23,8 @@ from jaxtyping import Bool, Float, Float32, Int
 
 from jaxle.arrays import Array
 from jaxle.models import taps
-from jaxle.models.suffix import Carried, Suffix
+from jaxle.models.recorded import AnySuffix
+from jaxle.models.suffix import Carried
 
 _LINEAR = 1e-4  # of the change: float32's round-off is below, any nonlinearity above
 
@@ -45,7 +46,7 @@ def edited(
 
 
 def linear_weights(
-    suffix: Suffix, variables: Mapping[str, Any], carried: Carried, pool: str, n_classes: int
+    suffix: AnySuffix, variables: Mapping[str, Any], carried: Carried, pool: str, n_classes: int
 ) -> Float32[jax.Array, "neurons classes"] | None:
     """Returns the weights of a linear tail; None where the tail is not linear.
 

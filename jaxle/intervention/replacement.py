@@ -33,8 +33,8 @@ from jaxle.arrays import Array, checks_input
 from jaxle.intervention.linearity import edited, linear_weights
 from jaxle.intervention.temperature import check_labels
 from jaxle.models import taps
-from jaxle.models.model import Model
-from jaxle.models.suffix import Carried, Suffix
+from jaxle.models.recorded import AnyClassifier, AnySuffix
+from jaxle.models.suffix import Carried
 
 Images = Callable[[np.ndarray], np.ndarray]  # row index → fitted uint8 images, size, size, 3
 Want = Literal["loss", "slope", "right"]
@@ -75,10 +75,10 @@ class Tail:
       memory: bytes that tensor may take for a tile of images × a block of neurons.
     """
 
-    model: Model
+    model: AnyClassifier
     tap: str
     pool: str
-    suffix: Suffix = dataclasses.field(repr=False)
+    suffix: AnySuffix = dataclasses.field(repr=False)
     weights: Float32[jax.Array, "neurons classes"] | None = dataclasses.field(repr=False)
     n_neurons: int
     n_classes: int
@@ -109,7 +109,7 @@ class Tail:
 
 @checks_input
 def open_tail(
-    model: Model,
+    model: AnyClassifier,
     tap: str,
     pool: str,
     images: UInt8[np.ndarray, "images size size 3"],

@@ -1,6 +1,7 @@
 """Concept matrices of a run's methods: P (images × concepts) by labels or by an encoder.
 
 label     classes, superclasses, annotations                  P_ij ∈ {0, 1}
+given     what lies beside the images (`data.recorded`)       P_ij from 0 to 1
 siglip    the words of `config.concepts.sets`, by an encoder  P_ij = σ(scale·(cos + shift))
 nonsense  as many made-up words, by the same encoder          a null; never screened
 
@@ -17,9 +18,11 @@ from jaxle.evaluation.nulls import nonsense_names
 from jaxle.pipeline.cache import Cache
 from jaxle.pipeline.config import Config, Encoder
 from jaxle.pipeline.encoders import encoder_matrix, merge_words
-from jaxle.pipeline.labels import label_matrix, words
+from jaxle.pipeline.inputs import Images
+from jaxle.pipeline.labels import given_matrix, label_matrix, words
 from jaxle.pipeline.matrices import Calibrated, ConceptMatrix
 from jaxle.pipeline.probe import Labelled
+from jaxle.pipeline.reading import GIVEN
 
 # kind → the words of such a matrix, from the config's words and seed
 VOCABULARY = {
@@ -30,6 +33,7 @@ VOCABULARY = {
 
 def method_matrices(
     cache: Cache,
+    images: Images,
     labelled: Labelled,
     calibrated: Mapping[Encoder, Calibrated],
     config: Config,
@@ -40,7 +44,9 @@ def method_matrices(
     for method in config.methods.values():
         if (method.concepts, method.encoder) in made:
             continue
-        if method.encoder is None:
+        if method.concepts == GIVEN:
+            matrix = given_matrix(images)
+        elif method.encoder is None:
             matrix = label_matrix(labelled, config.concepts)
         else:
             encoder, templates = calibrated[method.encoder], config.concepts.templates

@@ -19,7 +19,7 @@ from jaxle.options import describe, option
 
 ABLATIONS = ("", "best", "reference")
 DTYPES = ("float32", "bfloat16")
-CONCEPTS = ("label", "siglip", "nonsense")
+CONCEPTS = ("label", "siglip", "nonsense", "given")
 IMAGES = ("all", "thumbnails", "none")
 
 
@@ -44,14 +44,19 @@ class Data:
 class Target:
     """The network to explain."""
 
-    model: str = option("scenes_resnet", "a name of the zoo, or package.module:Class")
+    model: str = option(
+        "scenes_resnet",
+        "a name of the zoo, package.module:Class, or arrays: activations beside the images",
+    )
     weights: str = option("", "file, folder, URL or hub id; empty = the zoo's own")
     dtype: str = option("float32", "of parameters and arithmetic", choices=DTYPES)
     arguments: dict[str, Any] = option({}, "your class's keyword arguments")
     call: dict[str, Any] = option({}, "further arguments of its __call__")
     preprocess: dict[str, Any] = option({}, "fields of jaxle.images.Preprocess; empty = the zoo's")
     class_names: tuple[str, ...] = option((), "one name a logit; empty = the zoo's")
-    taps: tuple[str, ...] = option(("layer3",), "module paths or aliases, read in one pass")
+    taps: tuple[str, ...] = option(
+        ("layer3",), "module paths or aliases, read in one pass; of arrays * is all"
+    )
     pool: str = option("avg", "over positions", choices=POOLS)
     dead_threshold: float = option(
         0.01, "behind a rectifier: a neuron whose maximum stays below is flagged dead"
@@ -190,7 +195,8 @@ class Method:
 
     concepts: str = option(
         "label",
-        "label: the data's labels; siglip: an encoder's probabilities; nonsense: made-up words",
+        "label: the data's labels; siglip: an encoder's probabilities; nonsense: made-up words; "
+        "given: probabilities that lie beside the images (arrays:PATH)",
         choices=CONCEPTS,
     )
     explainer: str = option("greedy", "a row of EXPLAINERS, or package.module:NAME")
@@ -208,7 +214,8 @@ class Config:
     target: Target
     concepts: Concepts
     methods: Mapping[str, Method]
-    simulators: Mapping[str, str | Encoder]  # "labels", package.module:name, or an encoder
+    # "labels", "given", package.module:name, or an encoder
+    simulators: Mapping[str, str | Encoder]
     fit: Fit
     search: Search
     evaluation: Evaluation

@@ -65,6 +65,15 @@ def nonsense(
     return _method("nonsense", explainer, "", options, tower(model, weights, dtype))
 
 
+def given(explainer: str = "greedy", no_longer_than: str = "", **options: Any) -> ConfigDict:
+    """Returns a method that explains with probabilities that lie beside the images.
+
+    Args:
+      explainer, no_longer_than, options: as in `label`.
+    """
+    return _method("given", explainer, no_longer_than, options)
+
+
 def published(file: str, layer: str = "") -> ConfigDict:
     """Returns a method whose explanations are a file's: MILAN, Network Dissection, an earlier run.
 

@@ -19,11 +19,15 @@ from jaxle.data.splits import Split, load_split, make_split
 from jaxle.evaluation.random_network import shuffled_network
 from jaxle.models.generated import generate
 from jaxle.models.model import Model
+from jaxle.models.recorded import NAME
 from jaxle.models.two_tower import TwoTower
 from jaxle.models.zoo import load_model
 from jaxle.pipeline.cache import derived_key
+from jaxle.pipeline.checks import AnyModel, check_target
 from jaxle.pipeline.config import Config, Data, Encoder, Target
+from jaxle.pipeline.left_out import possible
 from jaxle.pipeline.needs import GENERATED, check_needs, encoders
+from jaxle.pipeline.recorded import recorded_model
 
 TRAINED, UNTRAINED, SHUFFLED = "trained", "untrained", "shuffled"  # kinds of network
 STATISTICS = 512  # training images from which a shuffled network's batch statistics are measured
@@ -47,7 +51,7 @@ class Partition:
     split: Split
 
 
-N = TypeVar("N", bound=Model | TwoTower)
+N = TypeVar("N", bound=AnyModel, covariant=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +75,11 @@ class Inputs:
 
     images: Images
     partition: Partition
-    networks: Mapping[str, Opened[Model | TwoTower]]
+    networks: Mapping[str, Opened[AnyModel]]
     encoders: Mapping[Encoder, Opened[TwoTower]]
 
     @property
-    def trained(self) -> Model | TwoTower:
+    def trained(self) -> AnyModel:
         """The network that is explained."""
         return self.networks[TRAINED].network
 
@@ -94,9 +98,14 @@ def open_inputs(config: Config, folder: epath.Path, mesh: Mesh) -> Inputs:
     """
     seed, target = config.seed, config.target
     source = check_needs(config, folder / HASHES)
-    trained = _target(target, mesh, _weights(target, folder, seed))
-    _check_taps(trained.network, target)
-    _check_class_names(trained.network, target)
+    if source is not None:
+        config, _ = possible(config, source)
+        target = config.target
+    if source is not None and target.model == NAME:
+        trained = opened(recorded_model(source))
+    else:
+        trained = _target(target, mesh, _weights(target, folder, seed))
+    check_target(trained.network, target)
     images = open_images(config.data, seed, folder, trained.network.class_names, source)
     partition = _partition(config.data, len(images.source), seed)
     networks = {TRAINED: trained}
@@ -162,7 +171,11 @@ def _tower(encoder: Encoder, weights: str | None, mesh: Mesh) -> Opened[TwoTower
 
 
 def _opened(model: str, weights: str | None, **more: Any) -> Opened[Model | TwoTower]:
-    network = load_model(model, weights, **more)
+    return opened(load_model(model, weights, **more))
+
+
+def opened(network: N) -> Opened[N]:
+    """Returns a network with the key of all that decides what it makes of an image."""
     fields = {
         "architecture": network.architecture,
         "weights": network.weights_hash,
@@ -172,9 +185,10 @@ def _opened(model: str, weights: str | None, **more: Any) -> Opened[Model | TwoT
 
 
 def _shuffled(
-    trained: Opened[N], images: Images, partition: Partition, seed: int
+    trained: Opened[AnyModel], images: Images, partition: Partition, seed: int
 ) -> Opened[Model | TwoTower]:
     """The network with shuffled parameters, its batch statistics measured on images of train."""
+    assert isinstance(trained.network, (Model, TwoTower)), "left out of recorded activations"
     rows, preprocess = partition.split.train[:STATISTICS], trained.network.preprocess
     fitted = np.stack([preprocess.fit(images.source[int(i)][0]) for i in rows])
     key = derived_key("shuffled", 1, [trained, images, partition], {"seed": seed})
@@ -210,27 +224,6 @@ def _weights(entry: Target | Encoder, folder: epath.Path, seed: int) -> str | No
     if entry.weights != GENERATED:
         return entry.weights or None
     return str(generate(entry.model, str(folder / entry.model), seed))
-
-
-def _check_taps(network: Model | TwoTower, target: Target) -> None:
-    for tap in target.taps:
-        shape = network.taps[network.resolve(tap)]
-        if target.pool == "none" and len(shape) != 1:
-            raise ValueError(
-                f"pool 'none' keeps positions apart, and tap {tap!r} has shape {shape}: "
-                "expected avg, max or first."
-            )
-
-
-def _check_class_names(network: Model | TwoTower, target: Target) -> None:
-    if not target.class_names or not isinstance(network, Model):
-        return
-    n = network.n_outputs
-    if len(target.class_names) != n:
-        raise ValueError(
-            f"target.class_names has {len(target.class_names)} names, and {target.model!r} has {n} "
-            "outputs: expected one name a logit, in their order."
-        )
 
 
 def _partition(data: Data, n: int, seed: int) -> Partition:

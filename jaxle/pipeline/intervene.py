@@ -19,7 +19,7 @@ from jaxle.intervention.ablation import ablation_scores
 from jaxle.intervention.impact import BETAS, top_impact
 from jaxle.intervention.replacement import Tail, open_tail
 from jaxle.intervention.temperature import fit_temperature
-from jaxle.models.model import Model
+from jaxle.models.recorded import AnyClassifier, RecordedModel
 from jaxle.pipeline.cache import Cache, Made, Step, derived_key
 from jaxle.pipeline.config import Config
 from jaxle.pipeline.inputs import TRAINED, Inputs, Partition
@@ -36,13 +36,14 @@ class Classifier:
     Attributes:
       key: of the network, the images and their classes.
       model: the target.
-      images: row index → uint8 images (images, size, size, 3), fitted for it.
+      images: row index → uint8 images (images, size, size, 3), fitted for it; of recorded
+        activations rows of the tap with a head.
       labels: (images,) int32, classes by the network's numbers.
       tail: tap → the network after it, opened once.
     """
 
     key: str
-    model: Model
+    model: AnyClassifier
     images: Callable[[np.ndarray], np.ndarray]
     labels: np.ndarray
     tail: Callable[[str], Tail]
@@ -88,12 +89,17 @@ def own_classes(inputs: Inputs) -> np.ndarray:
 def classifier(inputs: Inputs, config: Config) -> Classifier:
     """Returns the target with its images and classes. Raises ValueError as `own_classes`."""
     model, source = inputs.trained, inputs.images.source
-    if not isinstance(model, Model):
+    if not isinstance(model, AnyClassifier):
         raise ValueError(f"{model.name} is no classifier: ablation and Top Impact need one.")
+    if isinstance(model, RecordedModel):
+        for tap in config.target.taps:
+            model.suffix(tap)  # or a refusal, before anything is computed
     labels, pool = own_classes(inputs), config.target.pool
     first = inputs.partition.split.val[:4]
 
     def images(index: np.ndarray) -> np.ndarray:
+        if isinstance(model, RecordedModel):
+            return model.rows(index)
         with ThreadPoolExecutor() as threads:
             fitted = threads.map(lambda i: model.preprocess.fit(source[int(i)][0]), index)
             return np.stack(list(fitted))

@@ -1,6 +1,7 @@
 """Concepts by the data's own labels, and the words that an encoder is asked for.
 
 label     classes, superclasses, annotations      P_ij ∈ {0, 1}
+given     what another program says (`recorded`)  P_ij from 0 to 1
 words     the union of `config.concepts.sets`
 """
 
@@ -11,10 +12,14 @@ from dataclasses import dataclass
 
 from jaxle.concepts import sets, wordnet
 from jaxle.concepts.labels import LabelConcepts
+from jaxle.data.sources import recorded_of
+from jaxle.explainers.protocol import ArrayRows
 from jaxle.pipeline.cache import derived_key
 from jaxle.pipeline.config import Concepts
+from jaxle.pipeline.inputs import Images
 from jaxle.pipeline.matrices import ConceptMatrix
 from jaxle.pipeline.probe import Labelled
+from jaxle.pipeline.reading import GIVEN
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,14 @@ def label_matrix(labelled: Labelled, concepts: Concepts) -> ConceptMatrix:
     # the order of the columns is that of a mapping, which options do not keep
     options = {"hierarchy": found, "names": list(matrix.concepts)}
     return ConceptMatrix(derived_key("label_matrix", 2, [labelled], options), "label", matrix)
+
+
+def given_matrix(images: Images) -> ConceptMatrix:
+    """Returns the concept probabilities that lie beside the images."""
+    recorded = recorded_of(images.source)
+    assert recorded is not None and recorded.concept_probs is not None, "needs refuses such a run"
+    names, values = recorded.concept_probs
+    return ConceptMatrix(derived_key("given_matrix", 1, [images]), GIVEN, ArrayRows(values, names))
 
 
 def words(labelled: Labelled, concepts: Concepts) -> sets.ConceptSet:

@@ -23,9 +23,9 @@ from jaxle.options import suggest
 from jaxle.pipeline.config import Config
 from jaxle.pipeline.image_pass import EMBEDDINGS, tap_name
 from jaxle.pipeline.inputs import GENERATED, TRAINED, Images, open_images
-from jaxle.pipeline.labels import label_matrix
+from jaxle.pipeline.labels import given_matrix, label_matrix
 from jaxle.pipeline.probe import Labelled
-from jaxle.pipeline.reading import read_config
+from jaxle.pipeline.reading import GIVEN, read_config
 from jaxle.pipeline.workdir import CACHE, CONFIG, CONTROLS, RUN, SPLIT
 
 
@@ -144,6 +144,8 @@ class FinishedRun:
         """
         _one_of(method, self.methods, "method")
         about = self.index["arrays"]["methods"][method]
+        if about["kind"] == GIVEN:
+            return given_matrix(self._images).matrix
         if "texts" not in about:
             return label_matrix(self._labelled, self.config.concepts).matrix
         texts = self.stored(about["texts"])

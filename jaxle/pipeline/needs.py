@@ -18,10 +18,12 @@ from jaxle.data.sources import Source, open_source
 from jaxle.data.splits import load_split
 from jaxle.explainers import find_explainer
 from jaxle.models import needs
+from jaxle.models.recorded import NAME as RECORDED
 from jaxle.models.zoo import ZOO, find_entry
 from jaxle.pipeline.config import Config, Data, Encoder
-from jaxle.pipeline.left_out import without_labels
+from jaxle.pipeline.left_out import possible
 from jaxle.pipeline.reading import LABELS
+from jaxle.pipeline.recorded import lacking
 from jaxle.references import is_reference, load_reference
 
 GENERATED = "generated"  # as weights: random ones, made now in a published format
@@ -39,10 +41,10 @@ def check_needs(config: Config, memory: epath.Path) -> Source | None:
     """
     source, refused = _open(config, memory)
     if source is not None:
-        config, _ = without_labels(config, source)
+        config, _ = possible(config, source)
     found = [*_networks(config), *refused, *_words(config), *_files(config), *_simulators(config)]
     if source is not None:
-        found += [*_labels(config, source), *_split(config.data, source)]
+        found += [*lacking(config, source), *_labels(config, source), *_split(config.data, source)]
     found = list(dict.fromkeys(sentence.rstrip(".") for sentence in found))
     if len(found) == 1:
         raise ValueError(f"{found[0]}.")
@@ -59,7 +61,8 @@ def encoders(config: Config) -> dict[Encoder, None]:
 
 
 def _networks(config: Config) -> Iterator[str]:
-    for entry in (config.target, *encoders(config)):
+    targets = () if config.target.model == RECORDED else (config.target,)
+    for entry in (*targets, *encoders(config)):
         if entry.weights == GENERATED:
             if entry.model not in ZOO:
                 yield f"weights can be generated for models of the zoo only, got {entry.model!r}"
@@ -128,7 +131,7 @@ def _labels(config: Config, source: Source) -> Iterator[str]:
         return
     if config.evaluation.ablation or config.evaluation.impact:
         yield "ablation scores and Top Impact need class labels: these data have none"
-    named = [name for name, method in config.methods.items() if method.encoder is None]
+    named = [name for name, method in config.methods.items() if method.concepts == "label"]
     # annotations may take long to read, and masks come with some
     if named and not masked and source.annotations is None:
         yield (
@@ -149,7 +152,7 @@ def _split(data: Data, source: Source) -> Iterator[str]:
 def _simulators(config: Config) -> Iterator[str]:
     others = [entry for entry in config.simulators.values() if entry != LABELS]
     for name, method in config.methods.items():
-        if method.encoder is not None and not others:
+        if method.concepts != "label" and not others:
             yield (
                 f"no simulator can simulate the explanations of method {name!r}, whose words the "
                 "labels lack: expected a second encoder among config.simulators"

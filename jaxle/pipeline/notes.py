@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxle.pipeline.config import Config
-from jaxle.pipeline.reading import LABELS
+from jaxle.pipeline.reading import GIVEN, LABELS
 from jaxle.pipeline.tables import Row
 
 LEAST_CONTROLS = 5
@@ -85,6 +85,11 @@ def _notes(config: Config, rows: Sequence[Row]) -> Iterator[str]:
                 f"Simulator {name!r} is the ground-truth labels themselves, not a second encoder: "
                 "its scores say how well labels explain a neuron, and no error of an encoder "
                 "enters them."
+            )
+        if entry == GIVEN:
+            yield (
+                f"Simulator {name!r} is the probabilities that lie beside the images: where a "
+                "method explains with them, their errors are simulated as if they were truth."
             )
     for method, simulator in dict.fromkeys(
         (row.explained.method, row.simulator)

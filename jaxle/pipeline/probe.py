@@ -14,8 +14,10 @@ import numpy as np
 from etils import epath
 
 from jaxle.artifacts import fingerprint
-from jaxle.data.sources import changed_files
+from jaxle.data.sources import Source, changed_files
+from jaxle.models.recorded import RecordedModel
 from jaxle.models.two_tower import TwoTower
+from jaxle.pipeline import recorded
 from jaxle.pipeline.cache import Cache, Made, Step, Stored, numerics
 from jaxle.pipeline.config import Config, Encoder
 from jaxle.pipeline.image_pass import (
@@ -99,9 +101,18 @@ def probe(
     pools = dict.fromkeys(config.target.taps, config.target.pool)
     readings: dict[str, Reading] = {}
     for opened in inputs.networks.values():
-        readings[_key(cache, inputs.images, opened, pools)] = Reading(opened.network, pools)
-    for opened in inputs.encoders.values():
-        readings[_key(cache, inputs.images, opened, {})] = Reading(opened.network)
+        key = _key(cache, inputs.images, opened, pools)
+        if isinstance(opened.network, RecordedModel):
+            _keep_activations(cache, inputs.images.source, key, pools)
+        else:
+            readings[key] = Reading(opened.network, pools)
+    for encoder, opened in inputs.encoders.items():
+        key = _key(cache, inputs.images, opened, {})
+        found = recorded.embeddings_of(inputs.images.source, encoder, config)
+        if found is None:
+            readings[key] = Reading(opened.network)
+        elif not cache.has(PROBE, key):
+            cache.keep(PROBE, key, {EMBEDDINGS: found}, {})
     _read_missing(cache, inputs.images, readings, Pass(config.data.batch_size, config.data.workers))
     probed, embedded = {}, {}
     for name, opened in inputs.networks.items():
@@ -113,6 +124,15 @@ def probe(
         stored = _stored(cache, _key(cache, inputs.images, opened, {}))
         embedded[encoder] = Embedded(stored.key, encoder, opened, stored.arrays[EMBEDDINGS])
     return probed, embedded
+
+
+def _keep_activations(cache: Cache, source: Source, key: str, taps: Mapping[str, str]) -> None:
+    """Keeps recorded activations where the pass would have kept what it computed."""
+    if not cache.has(PROBE, key):
+        found = recorded.activations_of(source, taps)
+        arrays = {tap_name(tap): values for tap, values in found.items()}
+        arrays |= {PREDICTED: recorded.predicted(source), PICTURES: recorded.pictures(source)}
+        cache.keep(PROBE, key, arrays, {})
 
 
 def _key(cache: Cache, images: Images, opened: Opened, pools: Mapping[str, str]) -> str:

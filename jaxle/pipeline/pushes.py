@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxle.intervention.replacement import open_tail
 from jaxle.models.model import Model
+from jaxle.models.recorded import RecordedModel
 from jaxle.pipeline.cache import Cache, Made, Step, Stored, numerics
 from jaxle.pipeline.config import Config
 from jaxle.pipeline.inputs import TRAINED, Images, Inputs, Opened, Partition
@@ -28,20 +29,32 @@ def pushes(cache: Cache, inputs: Inputs, config: Config) -> Stored | None:
     linear. None for a network without named classes.
     """
     network = inputs.trained
-    if not isinstance(network, Model) or not network.class_names:
+    if not isinstance(network, (Model, RecordedModel)) or not network.class_names:
         return None
     order = list(network.taps)
     last = max(config.target.taps, key=lambda tap: order.index(network.resolve(tap)))
+    if isinstance(network, RecordedModel):
+        assert network.head is not None, "it has names for its logits"
+        last = network.head[0]
+        if last not in config.target.taps:
+            return None
     records = [inputs.networks[TRAINED], inputs.images, inputs.partition]
     options = {"tap": last, "pool": config.target.pool, "classes": list(network.class_names)}
     return cache.step(PUSHES, last, records, {**options, **numerics()})
 
 
 def _pushes(
-    opened: Opened[Model], images: Images, partition: Partition, options: dict[str, Any], mesh: Any
+    opened: Opened[Model | RecordedModel],
+    images: Images,
+    partition: Partition,
+    options: dict[str, Any],
+    mesh: Any,
 ) -> Made:
     model, rows = opened.network, partition.split.val[:CHECKED]
-    fitted = np.stack([model.preprocess.fit(images.source[int(i)][0]) for i in rows])
+    if isinstance(model, RecordedModel):
+        fitted = model.rows(rows)
+    else:
+        fitted = np.stack([model.preprocess.fit(images.source[int(i)][0]) for i in rows])
     tail = open_tail(model, options["tap"], options["pool"], fitted)
     facts = {"tap": options["tap"], "classes": options["classes"]}
     if tail.weights is None or tail.n_classes != len(options["classes"]):

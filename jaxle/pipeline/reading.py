@@ -14,6 +14,7 @@ from jaxle.pipeline.config import Config, Encoder, Method
 from jaxle.references import is_reference
 
 LABELS = "labels"  # the simulator that is the data's own labels
+GIVEN = "given"  # the matrix, and the simulator, that lies beside the images
 ENCODER = tuple(describe(Encoder))
 SECTIONS: dict[str, type] = {
     name: kind
@@ -96,7 +97,7 @@ def _method(where: str, given: Any, shared: Mapping[str, Any]) -> Method:
     own = {name: entry.pop(name) for name in describe(Method) if name in entry}
     method = Method(**checked(Method, own, f"config field {where}."))
     encoder = None
-    if method.concepts != "label":
+    if method.concepts not in ("label", GIVEN):
         own = {name: entry.pop(name) for name in ENCODER if name in entry}
         encoder = _encoder(where, own)
     cls = find_explainer(method.explainer).options
@@ -122,10 +123,10 @@ def _encoder(where: str, given: Mapping[str, Any]) -> Encoder:
 def _simulator(where: str, given: Any) -> str | Encoder:
     if isinstance(given, Mapping):
         return _encoder(where, given)
-    if given == LABELS or (isinstance(given, str) and is_reference(given)):
+    if given in (LABELS, GIVEN) or (isinstance(given, str) and is_reference(given)):
         return given
     raise ValueError(
-        f"config field {where} must be 'labels', package.module:name, "
+        f"config field {where} must be 'labels', 'given', package.module:name, "
         f"or hold {', '.join(ENCODER)}, got {given!r}."
     )
 
@@ -180,7 +181,7 @@ def _check_needs(where: str, method: Method) -> None:
     if "cosines" in needs and method.encoder is None:
         raise ValueError(
             f"config field {where}.explainer {method.explainer!r} needs an encoder's cosines, and "
-            f"{where}.concepts is 'label': expected 'siglip', with a model."
+            f"{where}.concepts is {method.concepts!r}: expected 'siglip', with a model."
         )
     if "file" in needs and not method.options.file:
         raise ValueError(

@@ -30,7 +30,7 @@ from jaxle.pipeline.inputs import TRAINED, open_inputs
 from jaxle.pipeline.intervene import impact_all
 from jaxle.pipeline.journal import Journal
 from jaxle.pipeline.layers import make_layers
-from jaxle.pipeline.left_out import without_labels
+from jaxle.pipeline.left_out import possible
 from jaxle.pipeline.load import load_run
 from jaxle.pipeline.monosemanticity import with_monosemanticity
 from jaxle.pipeline.notes import notes
@@ -67,7 +67,7 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh, verbose: bool = False
     journal = Journal(workdir / "metrics.jsonl", verbose)
     cache = Cache(workdir / CACHE, tuple(stages), mesh, journal)
     inputs = open_inputs(config, cache.folder / "generated", mesh)
-    config, left_out = without_labels(config, inputs.images.source)
+    config, left_out = possible(config, inputs.images.source)
     for line in left_out:
         say(line)
     partition, target = inputs.partition, wanted_classifier(inputs, config)
@@ -93,7 +93,7 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh, verbose: bool = False
 
     # --- fit: what the concepts alone decide, once for all layers ---------------------------------
     with journal.stage("fit", steps=1):
-        matrices = method_matrices(cache, labelled, calibrated, config)
+        matrices = method_matrices(cache, inputs.images, labelled, calibrated, config)
         layers = make_layers(probed, partition, config.evaluation.refits, config.seed)
         fitted = fit_all(cache, matrices, layers, partition, config)
     if last == "fit":

@@ -23,10 +23,10 @@ from jaxle.pipeline.encoders import check_readable, encoder_matrix
 from jaxle.pipeline.explain import Explained
 from jaxle.pipeline.fit import Fitted
 from jaxle.pipeline.inputs import Images, Partition
-from jaxle.pipeline.labels import label_matrix
+from jaxle.pipeline.labels import given_matrix, label_matrix
 from jaxle.pipeline.matrices import Calibrated, ConceptMatrix
 from jaxle.pipeline.probe import Labelled
-from jaxle.pipeline.reading import LABELS
+from jaxle.pipeline.reading import GIVEN, LABELS
 from jaxle.references import load_reference, source_fingerprint
 from jaxle.report.progress import say
 
@@ -103,6 +103,9 @@ def simulators(
             check_readable(calibrated[entry].embedded.opened.network, fitted.brought)
             asked = (fitted.words, config.concepts.templates, fitted.concepts.texts)
             matrix = encoder_matrix(cache, calibrated[entry], "simulator", *asked)
+        elif entry == GIVEN:
+            matrix = given_matrix(images)
+            matrix = matrix if set(fitted.words) <= set(matrix.names) else None
         elif entry != LABELS:
             matrix = _outside(entry, images, fitted.words, fitted.concepts.texts)
         else:

@@ -27,7 +27,14 @@ def pictures(test_data):
 
 
 def torch_logits(torch, state, images):
-    """He et al. §4.2 restated with torch's functions; `state` names as in the .th files."""
+    """The logits of images, by torch."""
+    x = torch_features(torch, state, images).mean((2, 3))
+    return torch.nn.functional.linear(x, state["linear.weight"], state["linear.bias"])
+
+
+def torch_features(torch, state, images):
+    """He et al. §4.2 restated with torch's functions, up to the last stage; `state` names as in the
+    .th files."""
     f = torch.nn.functional
 
     def bn(x, name):
@@ -47,7 +54,7 @@ def torch_logits(torch, state, images):
             h = bn(f.conv2d(h, state[f"{name}.conv2.weight"], padding=1), f"{name}.bn2")
             extra = (h.shape[1] - x.shape[1]) // 2
             x = torch.relu(h + f.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, extra, extra)))
-    return f.linear(x.mean((2, 3)), state["linear.weight"], state["linear.bias"])
+    return x
 
 
 def normalised(torch, images):
