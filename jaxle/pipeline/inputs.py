@@ -102,7 +102,7 @@ def open_inputs(config: Config, folder: epath.Path, mesh: Mesh) -> Inputs:
         config, _ = possible(config, source)
         target = config.target
     if source is not None and target.model == NAME:
-        trained = opened(recorded_model(source))
+        trained = _recorded(source)
     else:
         trained = _target(target, mesh, _weights(target, folder, seed))
     check_target(trained.network, target)
@@ -171,17 +171,18 @@ def _tower(encoder: Encoder, weights: str | None, mesh: Mesh) -> Opened[TwoTower
 
 
 def _opened(model: str, weights: str | None, **more: Any) -> Opened[Model | TwoTower]:
-    return opened(load_model(model, weights, **more))
-
-
-def opened(network: N) -> Opened[N]:
-    """Returns a network with the key of all that decides what it makes of an image."""
+    network = load_model(model, weights, **more)
     fields = {
         "architecture": network.architecture,
         "weights": network.weights_hash,
         "preprocess": repr(network.preprocess),
     }
     return Opened(derived_key("network", 1, [], fields), network)
+
+
+def _recorded(source: Source) -> Opened[AnyModel]:
+    network = recorded_model(source)
+    return Opened(derived_key("recorded", 1, [], network.weights_hash), network)
 
 
 def _shuffled(

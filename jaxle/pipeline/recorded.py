@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from jaxle.arrays import as_matrix, row_blocks
+from jaxle.artifacts import fingerprint
 from jaxle.data.duplicates import picture_hashes
 from jaxle.data.recorded import Recorded
 from jaxle.data.sources import Source, has_pictures, recorded_of
 from jaxle.models.recorded import NAME, LinearSuffix, RecordedModel, Rows
-from jaxle.pipeline.cache import derived_key
 from jaxle.pipeline.config import Config, Encoder
 from jaxle.pipeline.reading import GIVEN
 
@@ -32,7 +32,7 @@ def recorded_model(source: Source) -> RecordedModel:
         head = (recorded.head.tap, LinearSuffix(recorded.head.weights, recorded.head.bias))
         n_classes = recorded.head.weights.shape[1]
         names = source.class_names if len(source.class_names) == n_classes else ()
-    key = derived_key("recorded", 1, [], source.fingerprint_fields())
+    key = fingerprint(source.fingerprint_fields())
     shown = Rows("shorter_side", getattr(source, "side", 224))
     return RecordedModel(recorded.activations, head, names, key, shown)
 
