@@ -45,6 +45,12 @@ def dense(tensor: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
     return tensor.transpose(1, 0)
 
 
+def pointwise(tensor: Shaped[np.ndarray, "outputs *inputs"]) -> Shaped[np.ndarray, "_ outputs"]:
+    """Returns a linear weight (out, in), or a 1×1 convolution's (out, in, 1, 1), as Flax's dense
+    kernel (in, out)."""
+    return dense(tensor.reshape(tensor.shape[0], -1))
+
+
 class Rename(NamedTuple):
     """One row of a layout.
 
