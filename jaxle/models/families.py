@@ -15,6 +15,7 @@ from jaxle.models import (
     convnext,
     dinov2,
     dinov3,
+    pe,
     resnet,
     siglip,
     vgg,
@@ -265,5 +266,24 @@ def dinov3_entry(config: dinov3.DINOv3Config, weights: str, parameters: int) -> 
         parameters=parameters,
         layouts=dinov3.layouts(config),
         aliases=dinov3.aliases(config.depth),
+        adapt=adapt,
+    )
+
+
+def pe_entry(config: pe.PEConfig, size: int, repository: str, parameters: int) -> Entry:
+    """Returns PE-Core, preprocessing as in open_clip/pretrained.py."""
+    hub = pinned(repository)
+
+    def adapt(declared: Declared) -> Entry:
+        return pe_entry(pe.adapted(config, declared, size), size, repository, parameters)
+
+    return Entry(
+        module=partial(pe.PE, config),
+        preprocess=Preprocess("squash", size),
+        weights=hub,
+        parameters=parameters,
+        layouts=pe.layouts(config),
+        aliases=pe.aliases(config),
+        text=Text(hub, "clip", config.text.length),
         adapt=adapt,
     )

@@ -18,7 +18,8 @@ from jaxtyping import Float, Shaped
 from jaxle.models.checkpoints import WRAPPERS, Tensors, unwrapped
 
 # Names under which a training program's own class holds the network, beside torch's wrappers.
-_HOLDERS = (*WRAPPERS, "model.", "net.", "network.", "backbone.")
+# transformers' TimmWrapper has one too.
+_HOLDERS = (*WRAPPERS, "model.", "net.", "network.", "backbone.", "timm_model.")
 _EXAMPLES = 10  # mismatches named in an error
 
 

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jaxle.arrays import checks_input
 from jaxle.compilation import use_compilation_cache
 from jaxle.images import Preprocess
-from jaxle.models import clip, convnext, dinov2, dinov3, resnet, siglip, vgg, vit
+from jaxle.models import clip, convnext, dinov2, dinov3, pe, resnet, siglip, vgg, vit
 from jaxle.models.checkpoints import Tensors, flatten, read, tensors_hash, weights_hash
 from jaxle.models.cifar_resnet import resnet20, resnet32, resnet44, resnet56, resnet110
 from jaxle.models.declared import Declared, config_json
@@ -27,6 +27,7 @@ from jaxle.models.families import (
     convnext_entry,
     dinov2_entry,
     dinov3_entry,
+    pe_entry,
     resnet_entry,
     scenes_resnet_entry,
     scenes_siglip_entry,
@@ -301,6 +302,10 @@ ZOO: dict[str, Entry] = {
     "clip_vit_h_14_laion2b": clip_entry(
         clip.of_size("H", 14, "gelu"), 224, "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", 986_109_441
     ),
+    "pe_core_t_16_384": pe_entry(pe.of_size("T"), 384, "timm/PE-Core-T-16-384", 69_546_113),
+    "pe_core_s_16_384": pe_entry(pe.of_size("S"), 384, "timm/PE-Core-S-16-384", 87_188_225),
+    "pe_core_b_16_224": pe_entry(pe.of_size("B"), 224, "timm/PE-Core-B-16", 447_660_545),
+    "pe_core_l_14_336": pe_entry(pe.of_size("L"), 336, "timm/PE-Core-L-14-336", 671_138_817),
 }
 
 

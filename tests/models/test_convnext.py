@@ -167,25 +167,6 @@ def small(monkeypatch):
         monkeypatch.setitem(zoo.ZOO, name, convnext_entry(config, f"org/{name}", 0))
 
 
-@pytest.mark.parametrize("name", ["convnext", "convnextv2"])
-def test_a_fine_tuned_classifier_loads_as_it_is(parity, torch, monkeypatch, tmp_path, name):
-    """Ten classes, their names and the last epsilon of its config.json: with transformers' default
-    shape, which its config.json leaves out."""
-    config = convnext.of_size("tiny", name == "convnextv2")
-    monkeypatch.setitem(zoo.ZOO, name, convnext_entry(config, f"org/{name}", 0))
-    labels = {i: f"class {i}" for i in range(10)}
-    config = zoo.dataclasses.replace(config, last_epsilon=1e-3)
-    net = parity.randomise(torch, hub(config, num_labels=10, id2label=labels))
-    net.save_pretrained(tmp_path)
-    model = zoo.load_model(name, tmp_path)
-    assert model.class_names == tuple(labels.values())
-    assert model.module.config.last_epsilon == 1e-3
-    x = model.preprocess.normalise(np.stack([model.preprocess.fit(p) for p in PICTURES[:1]]))
-    with torch.no_grad():
-        expected = net(torch.tensor(np.array(x)).permute(0, 3, 1, 2)).logits.numpy()
-    parity.close(model.logits(PICTURES[:1]), expected, 1e-5)
-
-
 def test_ten_classes_of_timms_names(small, tmp_path):
     source = drawn(zoo.dataclasses.replace(SMALL, num_classes=10))
     model = zoo.load_model("convnext", source)

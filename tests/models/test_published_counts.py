@@ -4,11 +4,13 @@ counts the network's own parameters.
 torchvision  `num_params` of the weights (torchvision/models/*.py),
              https://docs.pytorch.org/vision/stable/models.html
 timm         `param_count`, M, results/results-imagenet.csv of
-             https://github.com/huggingface/pytorch-image-models
+             https://github.com/huggingface/pytorch-image-models; of DINOv3, `numel` of the
+             parameters of `timm.create_model("vit_…_dinov3_qkvb")`, version 1.0.31
 mteb         `n_parameters` of the hub's files, SigLIP 2 included,
              mteb/models/model_implementations/siglip_models.py and dino_models.py of
              https://github.com/embeddings-benchmark/mteb
-open_clip    `mparams`, docs/model_profile.csv of https://github.com/mlfoundations/open_clip
+open_clip    `mparams`, docs/model_profile.csv of https://github.com/mlfoundations/open_clip;
+             of PE-Core, `numel` of its parameters, `open_clip.create_model` of version 3.3.0
 akamaster    the table of https://github.com/akamaster/pytorch_resnet_cifar10
 chenyaofo    https://github.com/chenyaofo/pytorch-cifar-models#cifar-100
 big_vision   no count: the shape of big_vision/configs/vit_s16_i1k.py in
@@ -19,7 +21,7 @@ import pytest
 
 from jaxle.models import zoo
 
-EXACT = {  # torchvision; mteb
+EXACT = {  # torchvision; mteb; timm; open_clip
     "resnet18_imagenet": 11_689_512,
     "resnet34_imagenet": 21_797_672,
     "resnet50_imagenet": 25_557_032,
@@ -45,6 +47,15 @@ EXACT = {  # torchvision; mteb
     "dinov2_b_14": 86_580_480,
     "dinov2_l_14": 304_368_640,
     "dinov2_g_14": 1_136_480_768,
+    "dinov3_s_16": 21_596_160,
+    "dinov3_s_plus_16": 28_692_480,
+    "dinov3_b_16": 85_659_648,
+    "dinov3_l_16": 303_128_576,
+    "dinov3_h_plus_16": 840_591_360,
+    "pe_core_t_16_384": 69_546_113,
+    "pe_core_s_16_384": 87_188_225,
+    "pe_core_b_16_224": 447_660_545,
+    "pe_core_l_14_336": 671_138_817,
     "siglip_b_16_224": 203_155_970,
     "siglip_b_16_256": 203_202_050,
     "siglip_b_16_384": 203_447_810,
@@ -107,25 +118,9 @@ MILLIONS = {
     "vgg16_bn_cifar100": "15.30",
     "vgg19_bn_cifar100": "20.61",
 }
-# patches, blocks (two norms, two scales, four projections of which the key's has no bias, mlp,
-# gate), class token and registers, last norm
-DINOV3 = {
-    f"dinov3_{name}_16": 769 * w
-    + n * (6 * w + 4 * w * w + 3 * w + (1 + gated) * (w + 1) * h + (h + 1) * w)
-    + 5 * w
-    + 2 * w
-    for name, w, n, h, gated in (
-        ("s", 384, 12, 1536, 0),
-        ("s_plus", 384, 12, 1536, 1),
-        ("b", 768, 12, 3072, 0),
-        ("l", 1024, 24, 4096, 0),
-        ("h_plus", 1280, 32, 5120, 1),
-    )
-}
 # with registers: four more tokens
 REGISTERS = {f"{name}_reg": n for name, n in EXACT.items() if name.startswith("dinov2_")}
 DERIVED = {
-    **DINOV3,
     **{
         name: n + 4 * w
         for (name, n), w in zip(REGISTERS.items(), (384, 768, 1024, 1536), strict=True)

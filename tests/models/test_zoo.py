@@ -2,6 +2,7 @@
 dtypes, meshes."""
 
 import dataclasses
+import importlib.util
 import re
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from jaxle.mesh import make_mesh
-from jaxle.models import convnext, siglip, taps, vit, zoo
+from jaxle.models import convnext, download, siglip, taps, vit, zoo
+from jaxle.models.needs import lacking
 from jaxle.models.revisions import REVISIONS
 from jaxle.scenes import render
 
@@ -242,6 +244,24 @@ def test_every_pinned_commit_is_an_entrys():
             assert entry.text.source == entry.weights
 
 
+def test_torchvisions_resnets_and_vggs_need_no_torch(monkeypatch):
+    """What a machine without torch and without a network is told: one file to bring, of the hub."""
+    monkeypatch.setattr(download, "reachable", lambda address: False)
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n == "torch" else real(n))
+    names = [name for name in zoo.ZOO if re.fullmatch(r"(resnet|vgg)\d+(_bn)?_imagenet", name)]
+    assert len(names) == 13
+    for name in names:
+        (sentence,) = lacking(name)
+        hub = f"timm/{name.removesuffix('_imagenet')}.tv_in1k"
+        assert f"bring model.safetensors from https://huggingface.co/{hub} and" in sentence
+    assert str(zoo.ZOO["resnet50_imagenet"].weights).endswith(
+        "@" + REVISIONS["timm/resnet50.tv_in1k"]
+    )
+    (sentence,) = lacking("vit_b_16_imagenet", "w.pth")
+    assert "weights w.pth do not exist" in sentence
+
+
 class Tiny(nn.Module):
     """Your own network: it contains no code for taps."""
 
@@ -325,7 +345,9 @@ def test_your_own_networks_mistakes_are_one_sentence():
     with pytest.raises(ValueError, match="has no 'Absent', which model .*:Absent' names"):
         zoo.load_model(f"{__name__}:Absent", random_init_seed=0, preprocess=PREPROCESS)
     with pytest.raises(
-        ValueError, match="is dict; expected a flax.linen.Module class or a jaxle.models.zoo.Entry"
+        ValueError,
+        match="is dict; expected a flax.linen.Module class, a flax.nnx.Module .class or object., "
+        "or a jaxle.models.zoo.Entry",
     ):
         zoo.load_model(f"{__name__}:SMALL", random_init_seed=0, preprocess=PREPROCESS)
     with pytest.raises(ValueError, match="model 'my:nets:Net' is not a reference"):
