@@ -71,7 +71,7 @@ class Graph(NamedTuple):
         def value(leaf: Leaf):
             if not issubclass(leaf.kind, nnx.RngState):
                 return flat[leaf.collection][_text(leaf.path)]
-            if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
                 return jnp.broadcast_to(jax.random.key(0), leaf.shape)
             return jnp.zeros(leaf.shape, leaf.dtype)
 

@@ -19,6 +19,7 @@ import dataclasses
 import functools
 import math
 import re
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -188,7 +189,7 @@ def patches(
 
 
 def with_tokens(
-    tokens: list[Array], x: Float[Array, "images positions width"]
+    tokens: Sequence[Array], x: Float[Array, "images positions width"]
 ) -> Float[Array, "images tokens width"]:
     """Returns learnt tokens (1, …, width), then the positions."""
     first = [jnp.broadcast_to(t.astype(x.dtype), (len(x), *t.shape[1:])) for t in tokens]

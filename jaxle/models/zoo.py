@@ -309,6 +309,38 @@ ZOO: dict[str, Entry] = {
 }
 
 
+# Other repositories of the same networks: their ids work as names, with the preprocessing of these.
+_SAME = {
+    **{
+        f"timm/vit_{long}_patch14{timm}dinov2.lvd142m": f"dinov2_{short}_14{ours}"
+        for long, short in (("small", "s"), ("base", "b"), ("large", "l"), ("giant", "g"))
+        for timm, ours in (("_", ""), ("_reg4_", "_reg"))
+    },
+    **{
+        f"facebook/dinov2-{long}-imagenet1k-1-layer": f"dinov2_{short}_14"
+        for long, short in (("small", "s"), ("base", "b"), ("large", "l"), ("giant", "g"))
+    },
+    **{
+        f"timm/vit_{timm}_patch16_dinov3.lvd1689m": f"dinov3_{ours}_16"
+        for timm, ours in (
+            ("small", "s"),
+            ("small_plus", "s_plus"),
+            ("base", "b"),
+            ("large", "l"),
+            ("huge_plus", "h_plus"),
+        )
+    },
+    **{
+        f"facebook/convnext-{size}-224": f"convnext_{size}_imagenet"
+        for size in ("tiny", "small", "base", "large")
+    },
+    **{
+        f"facebook/convnextv2-{size}-1k-224": f"convnextv2_{size}_imagenet"
+        for size in ("nano", "tiny", "base", "large")
+    },
+}
+
+
 @checks_input
 def load_model(
     name: str,
@@ -330,7 +362,8 @@ def load_model(
 
     Args:
       name: a key of `ZOO`, or the hub id of its weights ("openai/clip-vit-base-patch32"); or
-        "package.module:name" of any importable Linen class, or of an `Entry` for one.
+        "package.module:name" of any importable Linen class, of a flax.nnx class or object, or of
+        an `Entry` for one.
       weights: a file, a folder, a URL, a hub id ("org/name@revision") or a tree of variables; None
         takes the zoo's default. Of a network of the zoo, the number of classes and a vision
         transformer's image size are the checkpoint's, and so are the activation, epsilon and heads
@@ -414,6 +447,8 @@ def by_hub_id(
     """Returns a model's name in the zoo where it is the hub id of its weights; then, the weights
     that it means."""
     repository = name.partition("@")[0]
+    if repository in _SAME:
+        return _SAME[repository], (name if weights is None else weights)
     for known, entry in ZOO.items():
         if str(entry.weights).partition("@")[0] == repository:
             return known, (name if weights is None and "@" in name else weights)

@@ -256,6 +256,12 @@ def test_a_hub_id_works_as_a_name(small, monkeypatch, tmp_path):
     assert zoo.load_model("org/vit").name == zoo.load_model("org/vit@abc").name == "vit"
     assert asked == ["org/vit", "org/vit@abc"]
     assert zoo.by_hub_id("google/siglip-base-patch16-224", None) == ("siglip_b_16_224", None)
+    for repository, known in zoo._SAME.items():
+        assert known in zoo.ZOO and zoo.by_hub_id(f"{repository}@x", None) == (
+            known,
+            f"{repository}@x",
+        )
+    assert zoo.by_hub_id("timm/vit_base_patch14_dinov2.lvd142m", path) == ("dinov2_b_14", path)
     with pytest.raises(ValueError, match="unknown model 'org/bit'"):
         zoo.load_model("org/bit")
 
