@@ -386,7 +386,7 @@ def load_model(
         `preprocess`.
 
     Returns:
-      Model; TwoTower for SigLIP and CLIP.
+      Model; TwoTower for SigLIP, CLIP and PE-Core.
 
     Raises:
       ValueError: unknown name (the valid ones are listed), or weights that are absent, damaged, not
