@@ -2,7 +2,6 @@
 the authors' names; positions of another image size; a fine-tuned classifier."""
 
 import functools
-import json
 
 import jax
 import jax.numpy as jnp
@@ -86,6 +85,13 @@ def test_transformers_layout_stage_by_stage(parity, torch, tmp_path, config):
         jax.tree.map(np.testing.assert_array_equal, again, variables)
 
 
+def drawn(config):
+    """Variables of unit scale."""
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(dinov2.DINOv2(config).init, jax.random.key(0), IMAGES)
+    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes)
+
+
 def of_timm(source, config, authors=False):
     """transformers' names on disk → timm's, whose files with registers merge the token's position;
     or the authors'."""
@@ -124,10 +130,8 @@ def of_timm(source, config, authors=False):
 @pytest.mark.parametrize("authors", [False, True])
 @pytest.mark.parametrize("config", [SMALL, GATED], ids=["plain", "registers_gated"])
 def test_timms_and_the_authors_names(config, authors):
-    module = dinov2.DINOv2(config)
-    drawn = module.init(jax.random.key(0), IMAGES)
-    layouts = dinov2.layouts(config)
-    source = published(jax.device_get(drawn), layouts["transformers"])
+    variables, layouts = drawn(config), dinov2.layouts(config)
+    source = published(variables, layouts["transformers"])
     token = np.full((1, 1, config.width), 0.5, np.float32)
     source["embeddings.position_embeddings"] = np.concatenate(
         [token, source["embeddings.position_embeddings"].reshape(1, -1, config.width)], axis=1
@@ -141,8 +145,8 @@ def test_timms_and_the_authors_names(config, authors):
         for name in [name for name in source if "down_proj" in name]:
             source[name.replace("down_proj", "weights_out")] = source.pop(name)
     for given in (source, of_timm(source, config, authors)):
-        found = convert(given, jax.eval_shape(lambda: drawn), layouts, "test")
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, dict(drawn))
+        found = convert(given, variables, layouts, "test")
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, variables)
 
 
 def test_positions_are_interpolated_as_torch_does(torch):
@@ -201,14 +205,13 @@ def test_a_fine_tuned_classifier_loads_as_it_is(parity, torch, small, tmp_path, 
     parity.close(model.logits(PICTURES), expected, 1e-5)
 
 
-def test_a_head_on_the_class_token_alone_is_timms(small, tmp_path):
-    plain = zoo.load_model("dinov2", random_init_seed=0)
+def test_a_head_on_the_class_token_alone_is_timms(small):
+    plain = zoo.load_model("dinov2", drawn(SMALL))
     assert plain.logits(PICTURES).shape == (2, 24) and plain.class_names == ()
-    config = zoo.dataclasses.replace(SMALL, num_classes=10, pooled=False)
-    variables = jax.device_get(dinov2.DINOv2(config).init(jax.random.key(0), IMAGES))
-    model = zoo.load_model("dinov2", variables)
-    assert model.logits(PICTURES).shape == (2, 10) and not model.module.config.pooled
-    assert positions.grid(model.taps["Transformer"]) == (4, 4)
+    assert positions.grid(plain.taps["Transformer"]) == (4, 4)
+    for pooled in (False, True):
+        config = zoo.dataclasses.replace(SMALL, num_classes=10, pooled=pooled)
+        assert zoo.load_model("dinov2", drawn(config)).module.config == config
 
 
 @pytest.mark.parametrize(
@@ -221,25 +224,14 @@ def test_a_head_on_the_class_token_alone_is_timms(small, tmp_path):
         ("dinov2_reg", {"num_register_tokens": 8}, "num_register_tokens 8, and the network has 4"),
     ],
 )
-def test_a_config_json_that_cannot_be_followed_is_refused(small, tmp_path, name, changes, message):
-    random = zoo.load_model(name, random_init_seed=0)
-    np.savez(
-        tmp_path / "w.npz",
-        **{
-            "/".join(key.key for key in path): np.asarray(leaf)
-            for path, leaf in jax.tree_util.tree_leaves_with_path(random.variables)
-        },
-    )
+def test_a_config_json_that_cannot_be_followed_is_refused(name, changes, message):
     kind = "dinov2_with_registers" if name.endswith("reg") else "dinov2"
+    config = GATED if name.endswith("reg") else SMALL
     held = {"model_type": kind, "patch_size": 8, "num_attention_heads": 3}
-    if name.endswith("reg"):
-        held["use_swiglu_ffn"] = True
-    (tmp_path / "config.json").write_text(json.dumps(held))
-    assert zoo.load_model(name, tmp_path / "w.npz").module == random.module
-    (tmp_path / "config.json").write_text(json.dumps(held | changes))
-    with pytest.raises(ValueError, match=f"config.json beside weights .* has {message}") as caught:
-        zoo.load_model(name, tmp_path / "w.npz")
-    assert "\n" not in str(caught.value)
+    held["use_swiglu_ffn"] = config.gated
+    assert dinov2.adapted(config, Declared("w", config=held)) == config
+    with pytest.raises(ValueError, match=f"config.json beside weights w has {message}"):
+        dinov2.adapted(config, Declared("w", config=held | changes))
 
 
 def test_an_image_size_that_the_patch_does_not_divide_is_refused():

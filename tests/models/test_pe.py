@@ -11,6 +11,7 @@ import pytest
 from jaxle.models import pe, zoo
 from jaxle.models.declared import Declared
 from jaxle.models.families import pe_entry
+from jaxle.models.generated import generate
 from jaxle.models.siglip import TextConfig
 from jaxle.models.weights import convert
 
@@ -185,16 +186,8 @@ def test_angles_stretch_with_the_image_and_count_from_one():
     np.testing.assert_allclose(half[0, 0, 0, 0], np.cos(2), rtol=1e-6)
 
 
-@pytest.fixture
-def small(monkeypatch):
-    """PE-Core of test size in the zoo, and its variables."""
+def test_it_embeds_images_and_is_a_two_tower_model(monkeypatch, tmp_path):
     monkeypatch.setitem(zoo.ZOO, "pe", pe_entry(SMALL, 32, "org/pe", 0))
-    return zoo.load_model("pe", random_init_seed=0).variables
-
-
-def test_it_embeds_images_and_is_a_two_tower_model(small, tmp_path):
-    from jaxle.models.generated import generate
-
     pictures = np.random.default_rng(0).integers(0, 256, (3, 40, 50, 3), dtype=np.uint8)
     path = generate("pe", tmp_path)
     model = zoo.load_model("pe", path)
@@ -202,7 +195,7 @@ def test_it_embeds_images_and_is_a_two_tower_model(small, tmp_path):
     np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1, rtol=1e-5)
     assert model.shift == 0 and model.preprocess.resize == "squash" and model.taps["img/head"]
     larger = zoo.load_model("pe", path, image_size=64, resample_positions=True)
-    assert larger.embed_images(pictures).shape == (3, 16)
+    assert larger.taps["img/Transformer"] == (65, 24)
     with pytest.raises(ValueError, match="pos_embedding"):
         zoo.load_model("pe", path, image_size=64)
 
