@@ -37,6 +37,7 @@ _NESTED = ("state_dict", "model_state_dict", "model", "net", "network", "module"
 _HUB_FILES = (
     "model.safetensors",
     "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
     "pytorch_model.bin",
     "open_clip_pytorch_model.bin",
 )

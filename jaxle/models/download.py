@@ -27,6 +27,7 @@ _HUB_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
     "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
     "pytorch_model.bin",
     "open_clip_pytorch_model.bin",
 )

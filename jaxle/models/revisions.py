@@ -1,9 +1,9 @@
 """Commits of hub repositories, so that default weights stay the ones that were read.
 
 Source: public code that names them; after CLIP's, embeddings-benchmark/mteb (DINOv2, LAION's and
-DataComp's CLIP), open-edge-platform/geti-prompt (registers, DINOv3) and rktorch (timm's copies of
-torchvision's). A repository that is not listed is taken as it is today: `hub-id@commit` as weights
-pins it.
+DataComp's CLIP), open-edge-platform/geti-prompt (registers, DINOv3), rktorch (timm's copies of
+torchvision's) and LibreYOLO (PE-Core). A repository that is not listed is taken as it is today:
+`hub-id@commit` as weights pins it.
 """
 
 REVISIONS = {
@@ -52,11 +52,16 @@ REVISIONS = {
     "facebook/dinov3-vitl16-pretrain-lvd1689m": "ea8dc2863c51be0a264bab82070e3e8836b02d51",
     "facebook/dinov3-vith16plus-pretrain-lvd1689m": "c807c9eeea853df70aec4069e6f56b28ddc82acc",
     "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K": "f0e2ffa09cbadab3db6a261ec1ec56407ce42912",
-    "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K": "d110532e8d4ff91c574ee60a342323f28468b287",
+    # refs/pr/2: the main branch's tensors as .safetensors, which that branch lacks
+    "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K": "05fa70d888b3dcddcaeb5906c71e35e736bc8d42",
     "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K": "84c9828e63dc9a9351d1fe637c346d4c1c4db341",
     "laion/CLIP-ViT-B-32-laion2B-s34B-b79K": "08f73555f1b2fb7c82058aebbd492887a94968ef",
     "laion/CLIP-ViT-L-14-laion2B-s32B-b82K": "1627032197142fbe2a7cfec626f4ced3ae60d07a",
     "laion/CLIP-ViT-H-14-laion2B-s32B-b79K": "de081ac0a0ca8dc9d1533eed1ae884bb8ae1404b",
+    "timm/PE-Core-T-16-384": "7fe539ed578ac49a1c2b4f946e4b0747704c825a",
+    "timm/PE-Core-S-16-384": "3249a38eb1c432ec19231c6fe1774acb6a4e4efe",
+    "timm/PE-Core-B-16": "0038414f37721c5eafc1a5e0da802d291c909de3",
+    "timm/PE-Core-L-14-336": "8eff41b3f687e50a323662c2dda5eb3588c6dd35",
 }
 
 
