@@ -271,8 +271,7 @@ def dinov3_entry(config: dinov3.DINOv3Config, weights: str, parameters: int) -> 
 
 
 def pe_entry(config: pe.PEConfig, size: int, repository: str, parameters: int) -> Entry:
-    """Returns PE-Core, preprocessing as in open_clip/pretrained.py."""
-    hub = pinned(repository)
+    """Returns PE-Core, preprocessing as in open_clip/pretrained.py; its vocabulary is CLIP's."""
 
     def adapt(declared: Declared) -> Entry:
         return pe_entry(pe.adapted(config, declared, size), size, repository, parameters)
@@ -280,10 +279,10 @@ def pe_entry(config: pe.PEConfig, size: int, repository: str, parameters: int) -
     return Entry(
         module=partial(pe.PE, config),
         preprocess=Preprocess("squash", size),
-        weights=hub,
+        weights=pinned(repository),
         parameters=parameters,
         layouts=pe.layouts(config),
         aliases=pe.aliases(config),
-        text=Text(hub, "clip", config.text.length),
+        text=Text(pinned("openai/clip-vit-base-patch32"), "clip", config.text.length),
         adapt=adapt,
     )
