@@ -13,8 +13,9 @@ Its other layers (`:layers`), Label / SigLIP: layer1 .1008 / .2313, layer2 .1037
 .1308 / .2652.
 
 The paper's code took about 4 s a neuron on a V100 and 30 minutes for SigLIP. Weights: torchvision's
-(IMAGENET1K_V1) and the hub's SigLIPs; images: tensorflow-datasets' imagenet2012, which asks for
-ImageNet's own archive. `:dry` rehearses the run without either.
+(IMAGENET1K_V1, as safetensors from the hub: no torch is needed) and the hub's SigLIPs; images:
+tensorflow-datasets' imagenet2012, which asks for ImageNet's own archive. `:dry` rehearses the run
+without either.
 
 Variants of its own: `layers` (layer1 to layer4 in one pass), `conv1` (adds what leaves the stem's
 pool); the rest in configs/paper.py.

@@ -137,7 +137,7 @@ def batch_statistics(
       The tree `batch_stats`: mean and variance over all images of the batches.
 
     Raises:
-      ValueError: no batch.
+      ValueError: no batch, or statistics that are of no flax.linen.BatchNorm.
     """
     step = jax.jit(lambda variables, images: _measure(module, variables, images, call))
     total, n = None, 0
@@ -154,6 +154,12 @@ def batch_statistics(
     both = {(*path, "mean"): m for path, m in total["mean"].items()} | {
         (*path, "var"): v for path, v in variances.items()
     }
+    known = flatten_dict(variables.get("batch_stats", {}))
+    if other := sorted(path for path in known if path not in both):
+        raise ValueError(
+            f"the statistics {'/'.join(other[0])} cannot be measured anew: expected layers that "
+            "are flax.linen.BatchNorm; leave evaluation.shuffled out."
+        )
     return unflatten_dict(both)
 
 

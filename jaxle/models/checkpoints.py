@@ -34,7 +34,13 @@ SUFFIXES = (".npz", ".safetensors", ".msgpack", *TORCH_SUFFIXES)
 WRAPPERS = ("module.", "_orig_mod.")
 # Keys under which training programs put a state_dict.
 _NESTED = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights")
-_HUB_FILES = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin")
+_HUB_FILES = (
+    "model.safetensors",
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "pytorch_model.bin",
+    "open_clip_pytorch_model.bin",
+)
 _NAMED = 5  # names in a message
 
 Tensors = dict[str, Shaped[np.ndarray, "..."]]

@@ -1,13 +1,15 @@
-"""CLIP with vision transformers (ViT-B/32, B/16, L/14, L/14-336): two towers compared by cosine.
+"""CLIP with vision transformers (ViT-B/32, B/16, L/14, L/14-336, H/14): two towers compared by
+cosine.
 
-    image tower: norm before the blocks, quick-GELU, projection of the class token's last state
+    image tower: norm before the blocks, projection of the class token's last state
     text tower:  causal attention, projection of the state at the end-of-text token (the largest
                  token number)
+    activation:  quick-GELU in OpenAI's, GELU in those of LAION and DataComp
     similarity = exp(t)·⟨z_image, z_text⟩
 
 Source: Radford et al., ICML 2021 (arXiv 2103.00020); tensor names of transformers' `CLIPModel` and
-of open_clip (also OpenAI's own). Modules are named as in the other two-tower networks of this
-folder.
+of open_clip (also OpenAI's own); shapes of open_clip's model_configs/ViT-*.json. Modules are named
+as in the other two-tower networks of this folder.
 """
 
 from __future__ import annotations
@@ -137,13 +139,22 @@ class CLIP(nn.Module):
         return normalise(self.txt(tokens))
 
 
-def of_size(size: str, patch: int) -> CLIPConfig:
-    """Returns CLIP ViT-B or -L, as OpenAI trained them."""
-    width, depth, heads, text = {"B": (768, 12, 12, 512), "L": (1024, 24, 16, 768)}[size]
+def of_size(size: str, patch: int, activation: str = "quick_gelu") -> CLIPConfig:
+    """Returns CLIP ViT-B or -L, as OpenAI trained them, or LAION's ViT-H."""
+    width, depth, heads, text, text_depth = {
+        "B": (768, 12, 12, 512, 12),
+        "L": (1024, 24, 16, 768, 12),
+        "H": (1280, 32, 16, 1024, 24),
+    }[size]
     tower = TextConfig(
-        width=text, depth=12, mlp_dim=4 * text, heads=text // 64, vocabulary=49_408, length=77
+        width=text,
+        depth=text_depth,
+        mlp_dim=4 * text,
+        heads=text // 64,
+        vocabulary=49_408,
+        length=77,
     )
-    return CLIPConfig(patch, width, depth, heads, text, tower)
+    return CLIPConfig(patch, width, depth, heads, text, tower, activation)
 
 
 def adapted(config: CLIPConfig, declared: Declared, size: int) -> CLIPConfig:
@@ -162,6 +173,8 @@ def adapted(config: CLIPConfig, declared: Declared, size: int) -> CLIPConfig:
     if "model_cfg" in declared.config:
         declared.require("model_cfg.vision_cfg.patch_size", config.patch, config.patch)
         declared.require_size("model_cfg.vision_cfg.image_size", size, size)
+        width = config.width // config.heads
+        declared.require("model_cfg.vision_cfg.head_width", width, width)
         quick = declared.get("model_cfg.quick_gelu", False)
         return dataclasses.replace(config, activation="quick_gelu" if quick else "gelu")
     if not declared.is_of("clip"):

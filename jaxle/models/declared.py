@@ -34,18 +34,30 @@ class Declared(NamedTuple):
       shapes: parameter path → shape that the file gives it, of the layout that fits best.
       config: the contents of the config.json beside it; empty where there is none.
       any_size: whether the caller asked for an image size of its own.
+      tensors: name → shape of every tensor, as the file names them.
     """
 
     name: str
     shapes: Mapping[str, tuple[int, ...]] = {}
     config: Mapping[str, Any] = {}
     any_size: bool = False
+    tensors: Mapping[str, tuple[int, ...]] = {}
 
     def outputs(self, layer: str, known: int | None) -> int | None:
         """Returns the number of outputs of a dense layer by its tensors; `known` without them."""
         kernel = self.shapes.get(f"params/{layer}/kernel", ())
         bias = self.shapes.get(f"params/{layer}/bias", ())
         return kernel[1] if len(kernel) == 2 and bias == kernel[1:] else known
+
+    def head(self, names: Sequence[str]) -> tuple[int, int] | None:
+        """Returns outputs and inputs of a dense layer of one of these names, where the file has
+        one, whatever stands before the name: of networks that come with and without a head."""
+        for name, shape in self.tensors.items():
+            *_, layer, kind = ["", *name.replace("/", ".").split(".")]
+            if layer in names and len(shape) == 2 and kind in ("weight", "kernel"):
+                outputs, inputs = shape if kind == "weight" else shape[::-1]
+                return outputs, inputs
+        return None
 
     def size(self, positions: str, patch: int, known: int) -> int:
         """Returns the pixels of the input that position embeddings are made for, a square grid of

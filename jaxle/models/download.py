@@ -27,7 +27,9 @@ _HUB_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
     "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
     "pytorch_model.bin",
+    "open_clip_pytorch_model.bin",
 )
 
 
@@ -173,6 +175,12 @@ def _from_hub(repo: str, revision: str | None, file: str | None, what: str) -> P
             unreachable = error
         except errors.EntryNotFoundError:
             continue
+        except errors.GatedRepoError as error:
+            raise ValueError(
+                f"hub repository {repo!r} is gated: accept its licence at "
+                f"https://huggingface.co/{repo} and log in (hf auth login), or bring {name} from "
+                f"there and pass its path as {what}"
+            ) from error
         except errors.HfHubHTTPError as error:
             raise ValueError(
                 f"hub id {repo!r} at revision {revision or 'main'!r}: {str(error).splitlines()[0]}"

@@ -33,9 +33,9 @@ class Entry(NamedTuple):
     """One model.
 
     Attributes:
-      module: makes the Linen module.
+      module: makes the Linen module; or a flax.nnx module, class or object, of your own.
       preprocess: how its images are resized and normalised.
-      weights: a file, a URL or a hub id.
+      weights: a file, a URL, a hub id or a tree of variables.
       parameters: the published count.
       class_names: one name a logit; none for two towers.
       layouts: checkpoint format → how it names the tensors.
@@ -47,7 +47,7 @@ class Entry(NamedTuple):
 
     module: Callable[..., nn.Module]
     preprocess: Preprocess
-    weights: str | Path | None = None
+    weights: str | Path | Mapping[str, Any] | None = None
     parameters: int = 0
     class_names: tuple[str, ...] = ()
     layouts: Mapping[str, Layout] = {"flax": FLAX}
@@ -77,7 +77,16 @@ class Making(NamedTuple):
         return jax.eval_shape(partial(_initial, self.module, **self._options()), jax.random.key(0))
 
     def draw(self, seed: int) -> dict[str, Any]:
-        """Returns variables drawn by the module's own initialisers, the same for the same seed."""
+        """Returns variables drawn by the module's own initialisers, the same for the same seed.
+
+        Raises:
+          ValueError: a flax.nnx object, which has its arrays already.
+        """
+        if not getattr(self.module, "can_be_drawn", True):
+            raise ValueError(
+                "a flax.nnx object cannot be drawn anew (random_init_seed): expected its class, as "
+                "'package.module:Class', and what it is made with in `arguments`"
+            )
         # threefry takes five times as long to compile
         return _draw(self.module, jax.random.key(seed, impl="rbg"), **self._options())
 
@@ -124,29 +133,42 @@ def own_entry(name: str, preprocess: Preprocess | None) -> Entry:
     """Returns the entry of "package.module:name": made for a class, taken as it is where it is one.
 
     Raises:
-      ValueError: no such object, or neither a Linen class nor an entry.
+      ValueError: no such object, or neither a Linen class, nor of flax.nnx, nor an entry.
     """
     found = load_reference(name, "model")
     if isinstance(found, Entry):
-        return found
-    kind = found if isinstance(found, type) else type(found)
-    if any(base.__module__.startswith("flax.nnx") for base in kind.__mro__):
+        return _bridged(found) if _is_nnx(found.module) else found
+    of_linen = isinstance(found, type) and issubclass(found, nn.Module)
+    if not of_linen and not _is_nnx(found):
         raise ValueError(
-            f"model {name!r} is a flax.nnx module, whose values cannot be read by path; expected a "
-            "flax.linen.Module class: write it in Linen, or bring its activations as an array "
-            "(jaxle.explain)"
-        )
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise ValueError(
-            f"model {name!r} is {type(found).__name__}; "
-            "expected a flax.linen.Module class or a jaxle.models.zoo.Entry"
+            f"model {name!r} is {type(found).__name__}; expected a flax.linen.Module class, "
+            "a flax.nnx.Module (class or object), or a jaxle.models.zoo.Entry"
         )
     if preprocess is None:
         raise ValueError(
             f"your own network {name!r} needs `preprocess`: "
             "how its images are resized and normalised"
         )
-    return Entry(found, preprocess)
+    entry = Entry(found, preprocess)
+    return entry if of_linen else _bridged(entry)
+
+
+def _is_nnx(found: Any) -> bool:
+    """Whether it is a class or an object of flax.nnx, which this asks without importing it."""
+    kind = found if isinstance(found, type) else type(found)
+    return any(base.__module__ == "flax.nnx.module" for base in kind.__mro__)
+
+
+def _bridged(entry: Entry) -> Entry:
+    """The entry of a flax.nnx module, as a Linen one; an object's weights are its own arrays."""
+    from jaxle.models import bridge
+
+    module, own = bridge.as_linen(entry.module)
+    return entry._replace(
+        module=module,
+        weights=own if entry.weights is None else entry.weights,
+        layouts={"nnx": bridge.LAYOUT},
+    )
 
 
 def preprocess_of(fields: Mapping[str, Any]) -> Preprocess:

@@ -2,7 +2,8 @@
 
 With them a run is rehearsed without a download.
 
-    big_vision's .npz  SigLIP, SigLIP 2, ViT; a sentencepiece vocabulary beside the towers'
+    big_vision's .npz  SigLIP, SigLIP 2, ViT; a sentencepiece vocabulary beside the towers'; and, by
+                       jaxle's own names, PE-Core, whose files hold query, key and value as one
     .safetensors       the others, with the tensor names and shapes of torchvision or transformers,
                        by their layout read backwards
 
@@ -58,7 +59,8 @@ def generate(name: str, folder: str | Path, seed: int = 0) -> Path:
             f"valid: {', '.join(zoo.ZOO)}"
         )
     entry, folder = zoo.ZOO[name], Path(folder) / f"{name}-{seed}"
-    path = folder / ("model.npz" if "big_vision" in entry.layouts else "model.safetensors")
+    ours = "big_vision" in entry.layouts or next(iter(entry.layouts)) == "flax"
+    path = folder / ("model.npz" if ours else "model.safetensors")
     if _is_whole(folder, path):
         return path
     shutil.rmtree(folder, ignore_errors=True)

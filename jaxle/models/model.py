@@ -63,7 +63,8 @@ class Model:
         module, call = type(self.module), sorted(self.call.items())
         dtypes = sorted({str(leaf.dtype) for leaf in jax.tree.leaves(self.variables)})
         text = f"{module.__qualname__} {self.module!r} {call!r} {dtypes}"
-        return f"{_ADDRESS.sub('', text)} {source_fingerprint(module)}"
+        own = source_fingerprint(getattr(self.module, "outside", module))
+        return f"{_ADDRESS.sub('', text)} {own}"
 
     @functools.cached_property
     def sites(self) -> dict[Tap, Site]:

@@ -27,6 +27,8 @@ def lacking(
         yield str(error)
         return
     asked = entry.weights if asked is None else asked
+    if isinstance(asked, Mapping):
+        return
     if not isinstance(asked, (str, Path)):
         yield f"model {name!r} has no default weights: expected a file"
         return

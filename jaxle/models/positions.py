@@ -1,7 +1,8 @@
 """Positions: where a tap's values lie in the image, as a grid of rows and columns.
 
 feature map (height, width, neurons)           itself
-tokens (positions, neurons)                    their square; a first one may be of the class
+tokens (positions, neurons)                    their square; before them a class token may stand,
+                                               or one and four registers
 (neurons,)                                     no positions
 """
 
@@ -11,6 +12,9 @@ import math
 
 import jax
 from jaxtyping import Float
+
+# Tokens before the patches: none, a class token, or it and the four registers of DINO.
+_FIRST = (0, 1, 5)
 
 
 def grid(shape: tuple[int, ...]) -> tuple[int, int] | None:
@@ -22,7 +26,7 @@ def grid(shape: tuple[int, ...]) -> tuple[int, int] | None:
     if len(shape) == 3:
         return shape[0], shape[1]
     side = math.isqrt(shape[0]) if len(shape) == 2 else 0
-    return (side, side) if side > 1 and shape[0] - side**2 in (0, 1) else None
+    return (side, side) if side > 1 and shape[0] - side**2 in _FIRST else None
 
 
 def on_grid(

@@ -331,8 +331,14 @@ def _open_clip(config: SigLIPConfig) -> tuple[Rename, ...]:
         "in_proj_bias",
         "out_proj",
     )
-    pool, inner = rf"{trunk}\.attn_pool", f"params/{_HEAD}/{_ATTENTION}"
-    rows += vit.block_rows(pool, _HEAD, ("norm",), (r"mlp\.fc1", r"mlp\.fc2"))
+    return rows + pool_rows(rf"{trunk}\.attn_pool", _HEAD, heads)
+
+
+def pool_rows(pool: str, path: str, heads: int) -> tuple[Rename, ...]:
+    """Returns the rows of timm's attention pooling, whose key and value are one tensor, but for the
+    query that it learns."""
+    inner = f"params/{path}/{_ATTENTION}"
+    rows = vit.block_rows(pool, path, ("norm",), (r"mlp\.fc1", r"mlp\.fc2"))
     for part, name, i, n in (("query", "q", 0, 1), ("key", "kv", 0, 2), ("value", "kv", 1, 2)):
         rows += (
             Rename(

@@ -184,10 +184,10 @@ def resolve(text: str, found: Mapping[Tap, Site], aliases: Mapping[str, str] | N
     """
     valid, aliases = names(found), aliases or {}
     for spelling in (text, _bracketed(text), text.replace(".", "/")):
-        spelling = aliases.get(spelling, spelling)
+        spelling = _aliased(spelling, aliases)
         if spelling in valid:
             return valid[spelling]
-    text = aliases.get(text, text)
+    text = _aliased(text, aliases)
     path, _, side = text.partition(":")
     path, _, number = path.partition("#")
     side = side or "out"
@@ -212,6 +212,14 @@ def resolve(text: str, found: Mapping[Tap, Site], aliases: Mapping[str, str] | N
         f"unknown tap {text!r}{hint}; valid taps: {', '.join(shown)}{rest}; "
         "each also with ':in' for its input"
     )
+
+
+def _aliased(text: str, aliases: Mapping[str, str]) -> str:
+    """What an alias means, or an alias with ":in"."""
+    name, _, side = text.partition(":")
+    if side == "in" and ":" not in aliases.get(name, ":"):
+        return f"{aliases[name]}:in"
+    return aliases.get(text, text)
 
 
 def _bracketed(text: str) -> str:

@@ -30,7 +30,7 @@ from jaxle.models.tokenizers import Tokenizer, unreadable
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TwoTower:
-    """What `load_model` returns for SigLIP and CLIP; what it shares with `Model` is `image`'s.
+    """What `load_model` returns for two towers; what it shares with `Model` is `image`'s.
 
     Attributes:
       image: the whole network as a Model, whose output for images is their embedding: its taps are
@@ -116,8 +116,8 @@ class TwoTower:
 
     @property
     def shift(self) -> float:
-        """b / exp(t): what was added to the cosine before that. 0 for CLIP, whose softmax needs
-        none, so that CLIP's probabilities need a calibration."""
+        """b / exp(t): what was added to the cosine before that. 0 for CLIP and PE-Core, whose
+        softmax needs none, so that their probabilities need a calibration."""
         return float(np.ravel(self.variables["params"].get("b", 0.0))[0]) / self.scale
 
     @checks_input

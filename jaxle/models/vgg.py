@@ -21,7 +21,7 @@ from jaxtyping import Float
 
 from jaxle.arrays import Array
 from jaxle.models.declared import Declared
-from jaxle.models.weights import FLAX, Layout, Rename, batch_norm, conv, dense
+from jaxle.models.weights import FLAX, Layout, Rename, batch_norm, conv, dense, linear, pointwise
 
 _WIDTHS = (64, 128, 256, 512, 512)
 
@@ -182,9 +182,10 @@ def aliases(config: VGGConfig) -> dict[str, str]:
 
 
 def layouts(config: VGGConfig) -> dict[str, Layout]:
-    """Returns torchvision's and pytorch-cifar-models' names.
+    """Returns torchvision's and pytorch-cifar-models' names, and timm's.
 
-    Their first dense layer reads channels first, ours last.
+    Their first dense layer reads channels first, ours last. timm's is a 7×7 convolution, and its
+    second a 1×1 one.
     """
 
     def first_dense(tensor: np.ndarray) -> np.ndarray:
@@ -194,17 +195,28 @@ def layouts(config: VGGConfig) -> dict[str, Layout]:
             )
         ).reshape(-1, tensor.shape[0])
 
+    features = (
+        Rename(r"features\.(\d+)\.weight", r"params/features/\1/kernel", conv),
+        Rename(r"features\.(\d+)\.bias", r"params/features/\1/bias"),
+        *batch_norm(r"features\.(\d+)", r"features/\1"),
+    )
+    torchvision = (
+        Rename(r"classifier\.0\.weight", "params/classifier/0/kernel", first_dense),
+        Rename(r"classifier\.([36])\.weight", r"params/classifier/\1/kernel", dense),
+        Rename(r"classifier\.(\d)\.bias", r"params/classifier/\1/bias"),
+    )
+    timm = (
+        Rename(r"pre_logits\.fc1\.weight", "params/classifier/0/kernel", first_dense),
+        Rename(r"pre_logits\.fc2\.weight", "params/classifier/3/kernel", pointwise),
+        Rename(r"pre_logits\.fc1\.bias", "params/classifier/0/bias"),
+        Rename(r"pre_logits\.fc2\.bias", "params/classifier/3/bias"),
+        *linear(r"head\.fc", "classifier/6"),
+    )
     return {
-        "torchvision": Layout(
-            renames=(
-                Rename(r"features\.(\d+)\.weight", r"params/features/\1/kernel", conv),
-                Rename(r"features\.(\d+)\.bias", r"params/features/\1/bias"),
-                *batch_norm(r"features\.(\d+)", r"features/\1"),
-                Rename(r"classifier\.0\.weight", "params/classifier/0/kernel", first_dense),
-                Rename(r"classifier\.([36])\.weight", r"params/classifier/\1/kernel", dense),
-                Rename(r"classifier\.(\d)\.bias", r"params/classifier/\1/bias"),
-            ),
-            ignored=(r".*\.num_batches_tracked",),
-        ),
+        "torchvision": Layout(features + torchvision, ignored=_COUNTERS),
+        "timm": Layout(features + timm, ignored=_COUNTERS),
         "flax": FLAX,
     }
+
+
+_COUNTERS = (r".*\.num_batches_tracked",)

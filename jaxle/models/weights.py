@@ -18,7 +18,8 @@ from jaxtyping import Float, Shaped
 from jaxle.models.checkpoints import WRAPPERS, Tensors, unwrapped
 
 # Names under which a training program's own class holds the network, beside torch's wrappers.
-_HOLDERS = (*WRAPPERS, "model.", "net.", "network.", "backbone.")
+# transformers' TimmWrapper has one too.
+_HOLDERS = (*WRAPPERS, "model.", "net.", "network.", "backbone.", "timm_model.")
 _EXAMPLES = 10  # mismatches named in an error
 
 
@@ -43,6 +44,12 @@ def dense(tensor: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
       ValueError: another number of axes.
     """
     return tensor.transpose(1, 0)
+
+
+def pointwise(tensor: Shaped[np.ndarray, "outputs *inputs"]) -> Shaped[np.ndarray, "_ outputs"]:
+    """Returns a linear weight (out, in), or a 1×1 convolution's (out, in, 1, 1), as Flax's dense
+    kernel (in, out)."""
+    return dense(tensor.reshape(tensor.shape[0], -1))
 
 
 class Rename(NamedTuple):

@@ -15,297 +15,112 @@ from jax.sharding import Mesh
 from jaxle.arrays import checks_input
 from jaxle.compilation import use_compilation_cache
 from jaxle.images import Preprocess
-from jaxle.models import cifar_resnet, class_names, clip, resnet, siglip, vgg, vit
+from jaxle.models import clip, convnext, dinov2, dinov3, pe, resnet, siglip, vgg, vit
 from jaxle.models.checkpoints import Tensors, flatten, read, tensors_hash, weights_hash
+from jaxle.models.cifar_resnet import resnet20, resnet32, resnet44, resnet56, resnet110
 from jaxle.models.declared import Declared, config_json
 from jaxle.models.download import locate
-from jaxle.models.entry import DTYPES, Entry, Making, Text, cast, make, own_entry, preprocess_of
+from jaxle.models.entry import DTYPES, Entry, Making, cast, make, own_entry, preprocess_of
+from jaxle.models.families import (
+    cifar10_entry,
+    clip_entry,
+    convnext_entry,
+    dinov2_entry,
+    dinov3_entry,
+    pe_entry,
+    resnet_entry,
+    scenes_resnet_entry,
+    scenes_siglip_entry,
+    siglip_entry,
+    vgg_entry,
+    vit_entry,
+)
 from jaxle.models.finite import check_variables
 from jaxle.models.model import Model
 from jaxle.models.placement import place
 from jaxle.models.tokenizers import beside, load_tokenizer
 from jaxle.models.two_tower import TwoTower
 from jaxle.models.weights import convert, shapes
-from jaxle.scenes import CLASS_NAMES as SCENES_CLASSES
 
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_TORCHVISION_PREPROCESS = Preprocess(
-    "shorter_side", 224, crop=224 / 256, mean=_IMAGENET_MEAN, std=_IMAGENET_STD
-)
-_CIFAR10_PREPROCESS = Preprocess("none", 32, mean=_IMAGENET_MEAN, std=_IMAGENET_STD)
-_CIFAR100_PREPROCESS = Preprocess(
-    "none", 32, mean=(0.5070, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2761)
-)
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-_SCENES = Path(__file__).parent.parent / "scenes" / "checkpoints"
-_AKAMASTER = "https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models/"
 _CHENYAOFO = "https://github.com/chenyaofo/pytorch-cifar-models/releases/download/"
 # File names carry the first digits of their sha256; these are the IMAGENET1K_V1.
 _TORCHVISION = "https://download.pytorch.org/models/"
 _PLACES = "http://places2.csail.mit.edu/models_places365/"
 _BIG_VISION = "https://storage.googleapis.com/big_vision/"
 
-
-def _cifar10(config: cifar_resnet.CifarResNetConfig, file: str, parameters: int) -> Entry:
-    def adapt(declared: Declared) -> Entry:
-        adapted = cifar_resnet.adapted(config, declared)
-        names = declared.class_names(adapted.num_classes, class_names.CIFAR10)
-        return _cifar10(adapted, file, parameters)._replace(class_names=names)
-
-    return Entry(
-        module=partial(cifar_resnet.CifarResNet, config),
-        preprocess=_CIFAR10_PREPROCESS,
-        weights=_AKAMASTER + file,
-        parameters=parameters,
-        class_names=class_names.CIFAR10,
-        layouts=cifar_resnet.LAYOUTS,
-        adapt=adapt,
-    )
-
-
-def _resnet(config: resnet.ResNetConfig, weights: str, parameters: int) -> Entry:
-    known = class_names.PLACES365 if config.num_classes == 365 else class_names.IMAGENET
-
-    def adapt(declared: Declared) -> Entry:
-        adapted = resnet.adapted(config, declared)
-        names = declared.class_names(adapted.num_classes, known)
-        return _resnet(adapted, weights, parameters)._replace(class_names=names)
-
-    return Entry(
-        module=partial(resnet.ResNet, config),
-        preprocess=_TORCHVISION_PREPROCESS,
-        weights=weights,
-        parameters=parameters,
-        class_names=known,
-        layouts=resnet.LAYOUTS,
-        aliases=resnet.ALIASES,
-        adapt=adapt,
-    )
-
-
-def _vgg(config: vgg.VGGConfig, file: str, parameters: int) -> Entry:
-    pooled = bool(config.pooled)  # the ImageNet networks; those for CIFAR-100 have no 7×7 pool
-    known = class_names.IMAGENET if pooled else class_names.CIFAR100
-
-    def adapt(declared: Declared) -> Entry:
-        adapted = vgg.adapted(config, declared)
-        names = declared.class_names(adapted.num_classes, known)
-        return _vgg(adapted, file, parameters)._replace(class_names=names)
-
-    return Entry(
-        module=partial(vgg.VGG, config),
-        preprocess=_TORCHVISION_PREPROCESS if pooled else _CIFAR100_PREPROCESS,
-        weights=(_TORCHVISION if pooled else _CHENYAOFO) + file,
-        parameters=parameters,
-        class_names=known,
-        layouts=vgg.layouts(config),
-        aliases=vgg.aliases(config),
-        adapt=adapt,
-    )
-
-
-def _vit(
-    config: vit.ViTConfig,
-    weights: str,
-    parameters: int,
-    preprocess: Preprocess = _TORCHVISION_PREPROCESS,
-) -> Entry:
-    def adapt(declared: Declared) -> Entry:
-        adapted = vit.adapted(config, declared)
-        size = declared.size("params/pos_embedding", config.patch, preprocess.size)
-        resized = dataclasses.replace(preprocess, size=size)
-        names = declared.class_names(adapted.num_classes, class_names.IMAGENET)
-        return _vit(adapted, weights, parameters, resized)._replace(class_names=names)
-
-    return Entry(
-        module=partial(vit.ViT, config),
-        preprocess=preprocess,
-        weights=weights,
-        parameters=parameters,
-        class_names=class_names.IMAGENET,
-        layouts=vit.layouts(config),
-        aliases=vit.aliases(config),
-        adapt=adapt,
-    )
-
-
-# Commits of hub repositories; those not listed are taken as they are today.
-_REVISIONS = {
-    "google/siglip-base-patch16-224": "7fd15f0689c79d79e38b1c2e2e2370a7bf2761ed",
-    "google/siglip-base-patch16-256": "b078df89e446d623010d890864d4207fe6399f61",
-    "google/siglip-base-patch16-384": "41aec1c83b32e0a6fca20ad88ba058aa5b5ea394",
-    "google/siglip-base-patch16-512": "753a949581523b60257d93e18391e8c27f72eb22",
-    "google/siglip-base-patch16-256-multilingual": "8952a4eafcde3cb7ab46b1dd629b33f8784ca9c6",
-    "google/siglip-large-patch16-256": "d0da9f876e7d66b4e250cd2450c3ba2ce735e447",
-    "google/siglip-large-patch16-384": "ce005573a40965dfd21fd937fbdeeebf2439fc35",
-    "google/siglip-so400m-patch14-224": "d04cf29fca7b6374f74d8bea1969314492266b5e",
-    "google/siglip-so400m-patch14-384": "9fdffc58afc957d1a03a25b10dba0329ab15c2a3",
-    "google/siglip2-base-patch16-224": "75de2d55ec2d0b4efc50b3e9ad70dba96a7b2fa2",
-    "google/siglip2-so400m-patch14-384": "e8e487298228002f3d8a82e0cd5c8ea9c567f57f",
-    "google/siglip2-base-patch32-256": "94dffa8cb1179de3e03f091dbc3917e5d5a9ae84",
-    "google/siglip2-base-patch16-256": "3f9f96cb90da5dbc758b01813f2f6f1aee24c1ab",
-    "google/siglip2-base-patch16-384": "f775b65a79762255128c981547af89addcfe0f88",
-    "google/siglip2-base-patch16-512": "a89f5c5093f902bf39d3cd4d81d2c09867f0724b",
-    "google/siglip2-large-patch16-256": "787800c8990e6f058423089178e718139608408c",
-    "google/siglip2-large-patch16-384": "1b426889ea62b5a72bf9839009a1b184bfc9c178",
-    "google/siglip2-large-patch16-512": "49488218e80259885f3be61d7a9455faf833b7a8",
-    "google/siglip2-so400m-patch14-224": "78e403963a4f6a3640d07803284752326fdf4edf",
-    "google/siglip2-so400m-patch16-256": "e8708ab72d125807e45b36fb7d4e0aacbb59f379",
-    "google/siglip2-so400m-patch16-384": "dd658faac399427308559e2c3ac1e99cbe43845d",
-    "google/siglip2-so400m-patch16-512": "ceea1cba8130d8271436da4828633198c176a775",
-    "google/vit-base-patch16-224": "3f49326eb077187dfe1c2a2bb15fbd74e6ab91e3",
-    "openai/clip-vit-base-patch32": "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268",
-    "openai/clip-vit-base-patch16": "57c216476eefef5ab752ec549e440a49ae4ae5f3",
-    "openai/clip-vit-large-patch14": "32bd64288804d66eefd0ccbe215aa642df71cc41",
-    "openai/clip-vit-large-patch14-336": "ce19dc912ca5cd21c8a653c79e251e808ccabcd1",
-}
-
-
-def _pinned(hub: str) -> str:
-    return f"{hub}@{_REVISIONS[hub]}" if hub in _REVISIONS else hub
-
-
-def _siglip(config: siglip.SigLIPConfig, size: int, file: str, parameters: int) -> Entry:
-    """Weights and resize filter as transformers converted them from big_vision's files
-    (convert_siglip_to_hf.py)."""
-    hub, style = _pinned(f"google/{file}"), file.split("-")[0]
-    interpolation = "bicubic" if style == "siglip" else "bilinear"
-
-    def adapt(declared: Declared) -> Entry:
-        return _siglip(siglip.adapted(config, declared, size), size, file, parameters)
-
-    return Entry(
-        module=partial(siglip.SigLIP, config),
-        preprocess=Preprocess("squash", size, interpolation=interpolation),
-        weights=hub,
-        parameters=parameters,
-        layouts=siglip.layouts(config),
-        aliases=siglip.aliases(config),
-        text=Text(hub, style, config.text.length),
-        adapt=adapt,
-    )
-
-
-def _scenes_siglip(image: vit.ViTConfig, text: siglip.TextConfig, file: str, n: int) -> Entry:
-    """One of the two that jaxle carries; tools/train_siglip.py made it."""
-    config = siglip.SigLIPConfig(
-        dataclasses.replace(image, patch=16, pool="map", activation="gelu_tanh", num_classes=None),
-        dataclasses.replace(text, vocabulary=1024, length=20),
-    )
-    return Entry(
-        module=partial(siglip.SigLIP, config),
-        preprocess=Preprocess("none", 64),
-        weights=_SCENES / file,
-        parameters=n,
-        layouts=siglip.layouts(config),
-        aliases=siglip.aliases(config),
-        text=Text(str(_SCENES / "spiece.model"), "siglip", config.text.length),
-    )
-
-
-def _clip(config: clip.CLIPConfig, size: int, repository: str, parameters: int) -> Entry:
-    hub = _pinned(repository)
-
-    def adapt(declared: Declared) -> Entry:
-        return _clip(clip.adapted(config, declared, size), size, repository, parameters)
-
-    return Entry(
-        module=partial(clip.CLIP, config),
-        preprocess=Preprocess(
-            "shorter_side", size, interpolation="bicubic", mean=_CLIP_MEAN, std=_CLIP_STD
-        ),
-        weights=hub,
-        parameters=parameters,
-        layouts=clip.layouts(config),
-        aliases=clip.aliases(config),
-        text=Text(hub, "clip", config.text.length),
-        adapt=adapt,
-    )
-
-
 ZOO: dict[str, Entry] = {
-    "scenes_resnet": Entry(
-        module=partial(cifar_resnet.CifarResNet, cifar_resnet.scenes_resnet(len(SCENES_CLASSES))),
-        layouts=cifar_resnet.LAYOUTS,
-        weights=_SCENES / "target.npz",
-        preprocess=Preprocess("none", 64, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
-        class_names=SCENES_CLASSES,
-        parameters=172_701,
-    ),
-    "scenes_siglip_s": _scenes_siglip(
+    "scenes_resnet": scenes_resnet_entry("target.npz", 172_701),
+    "scenes_siglip_s": scenes_siglip_entry(
         vit.ViTConfig(width=128, depth=3, mlp_dim=384, heads=4),
         siglip.TextConfig(width=64, depth=2, mlp_dim=256, heads=4),
         "siglip_s.npz",
         937_346,
     ),
-    "scenes_siglip_m": _scenes_siglip(
+    "scenes_siglip_m": scenes_siglip_entry(
         vit.ViTConfig(width=160, depth=4, mlp_dim=352, heads=5),
         siglip.TextConfig(width=80, depth=2, mlp_dim=256, heads=4),
         "siglip_m.npz",
         1_441_634,
     ),
-    "resnet20_cifar10": _cifar10(cifar_resnet.resnet20(), "resnet20-12fca82f.th", 269_722),
-    "resnet32_cifar10": _cifar10(cifar_resnet.resnet32(), "resnet32-d509ac18.th", 464_154),
-    "resnet44_cifar10": _cifar10(cifar_resnet.resnet44(), "resnet44-014dd654.th", 658_586),
-    "resnet56_cifar10": _cifar10(cifar_resnet.resnet56(), "resnet56-4bfd9763.th", 853_018),
-    "resnet110_cifar10": _cifar10(cifar_resnet.resnet110(), "resnet110-1d1ed7c2.th", 1_727_962),
-    "resnet18_imagenet": _resnet(
-        resnet.resnet18(), _TORCHVISION + "resnet18-f37072fd.pth", 11_689_512
-    ),
-    "resnet34_imagenet": _resnet(
-        resnet.resnet34(), _TORCHVISION + "resnet34-b627a593.pth", 21_797_672
-    ),
-    "resnet50_imagenet": _resnet(
-        resnet.resnet50(), _TORCHVISION + "resnet50-0676ba61.pth", 25_557_032
-    ),
-    "resnet101_imagenet": _resnet(
-        resnet.resnet101(), _TORCHVISION + "resnet101-63fe2227.pth", 44_549_160
-    ),
-    "resnet152_imagenet": _resnet(
-        resnet.resnet152(), _TORCHVISION + "resnet152-394f9c45.pth", 60_192_808
-    ),
-    "resnet18_places365": _resnet(
+    "resnet20_cifar10": cifar10_entry(resnet20(), "resnet20-12fca82f.th", 269_722),
+    "resnet32_cifar10": cifar10_entry(resnet32(), "resnet32-d509ac18.th", 464_154),
+    "resnet44_cifar10": cifar10_entry(resnet44(), "resnet44-014dd654.th", 658_586),
+    "resnet56_cifar10": cifar10_entry(resnet56(), "resnet56-4bfd9763.th", 853_018),
+    "resnet110_cifar10": cifar10_entry(resnet110(), "resnet110-1d1ed7c2.th", 1_727_962),
+    "resnet18_imagenet": resnet_entry(resnet.resnet18(), "timm/resnet18.tv_in1k", 11_689_512),
+    "resnet34_imagenet": resnet_entry(resnet.resnet34(), "timm/resnet34.tv_in1k", 21_797_672),
+    "resnet50_imagenet": resnet_entry(resnet.resnet50(), "timm/resnet50.tv_in1k", 25_557_032),
+    "resnet101_imagenet": resnet_entry(resnet.resnet101(), "timm/resnet101.tv_in1k", 44_549_160),
+    "resnet152_imagenet": resnet_entry(resnet.resnet152(), "timm/resnet152.tv_in1k", 60_192_808),
+    "resnet18_places365": resnet_entry(
         resnet.resnet18(365), _PLACES + "resnet18_places365.pth.tar", 11_363_757
     ),
-    "vgg11_imagenet": _vgg(vgg.imagenet(11, False), "vgg11-8a719046.pth", 132_863_336),
-    "vgg13_imagenet": _vgg(vgg.imagenet(13, False), "vgg13-19584684.pth", 133_047_848),
-    "vgg16_imagenet": _vgg(vgg.imagenet(16, False), "vgg16-397923af.pth", 138_357_544),
-    "vgg19_imagenet": _vgg(vgg.imagenet(19, False), "vgg19-dcbb9e9d.pth", 143_667_240),
-    "vgg11_bn_imagenet": _vgg(vgg.imagenet(11, True), "vgg11_bn-6002323d.pth", 132_868_840),
-    "vgg13_bn_imagenet": _vgg(vgg.imagenet(13, True), "vgg13_bn-abd245e5.pth", 133_053_736),
-    "vgg16_bn_imagenet": _vgg(vgg.imagenet(16, True), "vgg16_bn-6c64b313.pth", 138_365_992),
-    "vgg19_bn_imagenet": _vgg(vgg.imagenet(19, True), "vgg19_bn-c79401a0.pth", 143_678_248),
-    "vgg11_bn_cifar100": _vgg(vgg.cifar(11), "vgg/cifar100_vgg11_bn-57d0759e.pt", 9_802_596),
-    "vgg13_bn_cifar100": _vgg(vgg.cifar(13), "vgg/cifar100_vgg13_bn-5ebe5778.pt", 9_987_492),
-    "vgg16_bn_cifar100": _vgg(vgg.cifar(16), "vgg/cifar100_vgg16_bn-7d8c4031.pt", 15_299_748),
-    "vgg19_bn_cifar100": _vgg(vgg.cifar(19), "vgg/cifar100_vgg19_bn-b98f7bd7.pt", 20_612_004),
+    "vgg11_imagenet": vgg_entry(vgg.imagenet(11, False), "timm/vgg11.tv_in1k", 132_863_336),
+    "vgg13_imagenet": vgg_entry(vgg.imagenet(13, False), "timm/vgg13.tv_in1k", 133_047_848),
+    "vgg16_imagenet": vgg_entry(vgg.imagenet(16, False), "timm/vgg16.tv_in1k", 138_357_544),
+    "vgg19_imagenet": vgg_entry(vgg.imagenet(19, False), "timm/vgg19.tv_in1k", 143_667_240),
+    "vgg11_bn_imagenet": vgg_entry(vgg.imagenet(11, True), "timm/vgg11_bn.tv_in1k", 132_868_840),
+    "vgg13_bn_imagenet": vgg_entry(vgg.imagenet(13, True), "timm/vgg13_bn.tv_in1k", 133_053_736),
+    "vgg16_bn_imagenet": vgg_entry(vgg.imagenet(16, True), "timm/vgg16_bn.tv_in1k", 138_365_992),
+    "vgg19_bn_imagenet": vgg_entry(vgg.imagenet(19, True), "timm/vgg19_bn.tv_in1k", 143_678_248),
+    "vgg11_bn_cifar100": vgg_entry(
+        vgg.cifar(11), _CHENYAOFO + "vgg/cifar100_vgg11_bn-57d0759e.pt", 9_802_596
+    ),
+    "vgg13_bn_cifar100": vgg_entry(
+        vgg.cifar(13), _CHENYAOFO + "vgg/cifar100_vgg13_bn-5ebe5778.pt", 9_987_492
+    ),
+    "vgg16_bn_cifar100": vgg_entry(
+        vgg.cifar(16), _CHENYAOFO + "vgg/cifar100_vgg16_bn-7d8c4031.pt", 15_299_748
+    ),
+    "vgg19_bn_cifar100": vgg_entry(
+        vgg.cifar(19), _CHENYAOFO + "vgg/cifar100_vgg19_bn-b98f7bd7.pt", 20_612_004
+    ),
     # the class token's own position is added to the token (models/vit.py), hence one width less
-    "vit_b_16_imagenet": _vit(
+    "vit_b_16_imagenet": vit_entry(
         vit.of_size("B", 16), _TORCHVISION + "vit_b_16-c867db91.pth", 86_567_656 - 768
     ),
-    "vit_b_32_imagenet": _vit(
+    "vit_b_32_imagenet": vit_entry(
         vit.of_size("B", 32), _TORCHVISION + "vit_b_32-d86f8d99.pth", 88_224_232 - 768
     ),
-    "vit_l_16_imagenet": _vit(
+    "vit_l_16_imagenet": vit_entry(
         vit.of_size("L", 16), _TORCHVISION + "vit_l_16-852ce7e3.pth", 304_326_632 - 1024
     ),
-    "vit_l_32_imagenet": _vit(
+    "vit_l_32_imagenet": vit_entry(
         vit.of_size("L", 32), _TORCHVISION + "vit_l_32-c7638314.pth", 306_535_400 - 1024
     ),
-    "vit_small_patch16_224": _vit(
+    "vit_small_patch16_224": vit_entry(
         vit.of_size("S", 16),
         "timm/vit_small_patch16_224.augreg_in21k_ft_in1k",
         22_050_664 - 384,
-        Preprocess("shorter_side", 224, crop=0.9, interpolation="bicubic"),
+        Preprocess("shorter_side", 224, crop=224 / 248, interpolation="bicubic"),
     ),
-    "vit_base_patch16_224": _vit(
+    "vit_base_patch16_224": vit_entry(
         vit.of_size("B", 16, epsilon=1e-12),
-        _pinned("google/vit-base-patch16-224"),
+        "google/vit-base-patch16-224",
         86_567_656 - 768,
         Preprocess("squash", 224),
     ),
-    "vit_s16_i1k": _vit(  # arXiv 2205.01580, 90 epochs
+    "vit_s16_i1k": vit_entry(  # arXiv 2205.01580, 90 epochs
         vit.of_size(
             "S", 16, pool="gap", positions="sincos2d", activation="gelu_tanh", rep_size=True
         ),
@@ -315,80 +130,214 @@ ZOO: dict[str, Entry] = {
             "shorter_side", 224, crop=224 / 256
         ),  # its authors resized by area, which differs by little
     ),
-    "siglip_b_16_224": _siglip(
+    "convnext_tiny_imagenet": convnext_entry(
+        convnext.of_size("tiny"), "timm/convnext_tiny.fb_in1k", 28_589_128
+    ),
+    "convnext_small_imagenet": convnext_entry(
+        convnext.of_size("small"), "timm/convnext_small.fb_in1k", 50_223_688
+    ),
+    "convnext_base_imagenet": convnext_entry(
+        convnext.of_size("base"), "timm/convnext_base.fb_in1k", 88_591_464
+    ),
+    "convnext_large_imagenet": convnext_entry(
+        convnext.of_size("large"), "timm/convnext_large.fb_in1k", 197_767_336
+    ),
+    "convnextv2_nano_imagenet": convnext_entry(
+        convnext.of_size("nano", True), "timm/convnextv2_nano.fcmae_ft_in1k", 15_623_800
+    ),
+    "convnextv2_tiny_imagenet": convnext_entry(
+        convnext.of_size("tiny", True), "timm/convnextv2_tiny.fcmae_ft_in1k", 28_635_496
+    ),
+    "convnextv2_base_imagenet": convnext_entry(
+        convnext.of_size("base", True), "timm/convnextv2_base.fcmae_ft_in1k", 88_717_800
+    ),
+    "convnextv2_large_imagenet": convnext_entry(
+        convnext.of_size("large", True), "timm/convnextv2_large.fcmae_ft_in1k", 197_956_840
+    ),
+    # without the token of masked training; the class token's own position is added to the token
+    "dinov2_s_14": dinov2_entry(dinov2.of_size("S"), "facebook/dinov2-small", 22_056_576 - 2 * 384),
+    "dinov2_b_14": dinov2_entry(dinov2.of_size("B"), "facebook/dinov2-base", 86_580_480 - 2 * 768),
+    "dinov2_l_14": dinov2_entry(
+        dinov2.of_size("L"), "facebook/dinov2-large", 304_368_640 - 2 * 1024
+    ),
+    "dinov2_g_14": dinov2_entry(
+        dinov2.of_size("g"), "facebook/dinov2-giant", 1_136_480_768 - 2 * 1536
+    ),
+    "dinov2_s_14_reg": dinov2_entry(
+        dinov2.of_size("S", 4), "facebook/dinov2-with-registers-small", 22_056_576 + 2 * 384
+    ),
+    "dinov2_b_14_reg": dinov2_entry(
+        dinov2.of_size("B", 4), "facebook/dinov2-with-registers-base", 86_580_480 + 2 * 768
+    ),
+    "dinov2_l_14_reg": dinov2_entry(
+        dinov2.of_size("L", 4), "facebook/dinov2-with-registers-large", 304_368_640 + 2 * 1024
+    ),
+    "dinov2_g_14_reg": dinov2_entry(
+        dinov2.of_size("g", 4), "facebook/dinov2-with-registers-giant", 1_136_480_768 + 2 * 1536
+    ),
+    "dinov3_s_16": dinov3_entry(
+        dinov3.of_size("S"), "facebook/dinov3-vits16-pretrain-lvd1689m", 21_596_160
+    ),
+    "dinov3_s_plus_16": dinov3_entry(
+        dinov3.of_size("S+"), "facebook/dinov3-vits16plus-pretrain-lvd1689m", 28_692_480
+    ),
+    "dinov3_b_16": dinov3_entry(
+        dinov3.of_size("B"), "facebook/dinov3-vitb16-pretrain-lvd1689m", 85_659_648
+    ),
+    "dinov3_l_16": dinov3_entry(
+        dinov3.of_size("L"), "facebook/dinov3-vitl16-pretrain-lvd1689m", 303_128_576
+    ),
+    "dinov3_h_plus_16": dinov3_entry(
+        dinov3.of_size("H+"), "facebook/dinov3-vith16plus-pretrain-lvd1689m", 840_591_360
+    ),
+    "siglip_b_16_224": siglip_entry(
         siglip.of_size("B", 16), 224, "siglip-base-patch16-224", 203_155_970
     ),
-    "siglip_b_16_256": _siglip(
+    "siglip_b_16_256": siglip_entry(
         siglip.of_size("B", 16), 256, "siglip-base-patch16-256", 203_202_050
     ),
-    "siglip_b_16_384": _siglip(
+    "siglip_b_16_384": siglip_entry(
         siglip.of_size("B", 16), 384, "siglip-base-patch16-384", 203_447_810
     ),
-    "siglip_b_16_512": _siglip(
+    "siglip_b_16_512": siglip_entry(
         siglip.of_size("B", 16), 512, "siglip-base-patch16-512", 203_791_874
     ),
-    "siglip_l_16_256": _siglip(
+    "siglip_l_16_256": siglip_entry(
         siglip.of_size("L", 16), 256, "siglip-large-patch16-256", 652_150_786
     ),
-    "siglip_l_16_384": _siglip(
+    "siglip_l_16_384": siglip_entry(
         siglip.of_size("L", 16), 384, "siglip-large-patch16-384", 652_478_466
     ),
-    "siglip_so400m_14_224": _siglip(
+    "siglip_so400m_14_224": siglip_entry(
         siglip.of_size("So400m", 14, length=16), 224, "siglip-so400m-patch14-224", 877_360_306
     ),
-    "siglip_so400m_14_384": _siglip(
+    "siglip_so400m_14_384": siglip_entry(
         siglip.of_size("So400m", 14), 384, "siglip-so400m-patch14-384", 877_960_498
     ),
-    "siglip_b_16_256_i18n": _siglip(
+    "siglip_b_16_256_i18n": siglip_entry(
         siglip.of_size("B", 16, 250_000), 256, "siglip-base-patch16-256-multilingual", 370_626_050
     ),
-    "siglip2_b_32_256": _siglip(
+    "siglip2_b_32_256": siglip_entry(
         siglip.of_size("B", 32, 256_000), 256, "siglip2-base-patch32-256", 376_856_066
     ),
-    "siglip2_b_16_224": _siglip(
+    "siglip2_b_16_224": siglip_entry(
         siglip.of_size("B", 16, 256_000), 224, "siglip2-base-patch16-224", 375_187_970
     ),
-    "siglip2_b_16_256": _siglip(
+    "siglip2_b_16_256": siglip_entry(
         siglip.of_size("B", 16, 256_000), 256, "siglip2-base-patch16-256", 375_234_050
     ),
-    "siglip2_b_16_384": _siglip(
+    "siglip2_b_16_384": siglip_entry(
         siglip.of_size("B", 16, 256_000), 384, "siglip2-base-patch16-384", 375_479_810
     ),
-    "siglip2_b_16_512": _siglip(
+    "siglip2_b_16_512": siglip_entry(
         siglip.of_size("B", 16, 256_000), 512, "siglip2-base-patch16-512", 375_823_874
     ),
-    "siglip2_l_16_256": _siglip(
+    "siglip2_l_16_256": siglip_entry(
         siglip.of_size("L", 16, 256_000), 256, "siglip2-large-patch16-256", 881_526_786
     ),
-    "siglip2_l_16_384": _siglip(
+    "siglip2_l_16_384": siglip_entry(
         siglip.of_size("L", 16, 256_000), 384, "siglip2-large-patch16-384", 881_854_466
     ),
-    "siglip2_l_16_512": _siglip(
+    "siglip2_l_16_512": siglip_entry(
         siglip.of_size("L", 16, 256_000), 512, "siglip2-large-patch16-512", 882_313_218
     ),
-    "siglip2_so400m_14_224": _siglip(
+    "siglip2_so400m_14_224": siglip_entry(
         siglip.of_size("So400m", 14, 256_000), 224, "siglip2-so400m-patch14-224", 1_135_463_602
     ),
-    "siglip2_so400m_14_384": _siglip(
+    "siglip2_so400m_14_384": siglip_entry(
         siglip.of_size("So400m", 14, 256_000), 384, "siglip2-so400m-patch14-384", 1_136_008_498
     ),
-    "siglip2_so400m_16_256": _siglip(
+    "siglip2_so400m_16_256": siglip_entry(
         siglip.of_size("So400m", 16, 256_000), 256, "siglip2-so400m-patch16-256", 1_135_670_962
     ),
-    "siglip2_so400m_16_384": _siglip(
+    "siglip2_so400m_16_384": siglip_entry(
         siglip.of_size("So400m", 16, 256_000), 384, "siglip2-so400m-patch16-384", 1_136_039_602
     ),
-    "siglip2_so400m_16_512": _siglip(
+    "siglip2_so400m_16_512": siglip_entry(
         siglip.of_size("So400m", 16, 256_000), 512, "siglip2-so400m-patch16-512", 1_136_555_698
     ),
-    "clip_vit_b_32": _clip(clip.of_size("B", 32), 224, "openai/clip-vit-base-patch32", 151_277_313),
-    "clip_vit_b_16": _clip(clip.of_size("B", 16), 224, "openai/clip-vit-base-patch16", 149_620_737),
-    "clip_vit_l_14": _clip(
+    "clip_vit_b_32": clip_entry(
+        clip.of_size("B", 32), 224, "openai/clip-vit-base-patch32", 151_277_313
+    ),
+    "clip_vit_b_16": clip_entry(
+        clip.of_size("B", 16), 224, "openai/clip-vit-base-patch16", 149_620_737
+    ),
+    "clip_vit_l_14": clip_entry(
         clip.of_size("L", 14), 224, "openai/clip-vit-large-patch14", 427_616_513
     ),
-    "clip_vit_l_14_336": _clip(
+    "clip_vit_l_14_336": clip_entry(
         clip.of_size("L", 14), 336, "openai/clip-vit-large-patch14-336", 427_944_193
     ),
+    "clip_vit_b_32_datacomp": clip_entry(
+        clip.of_size("B", 32, "gelu"),
+        224,
+        "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K",
+        151_277_313,
+    ),
+    "clip_vit_b_16_datacomp": clip_entry(
+        clip.of_size("B", 16, "gelu"),
+        224,
+        "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K",
+        149_620_737,
+    ),
+    "clip_vit_l_14_datacomp": clip_entry(
+        clip.of_size("L", 14, "gelu"),
+        224,
+        "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K",
+        427_616_513,
+    ),
+    "clip_vit_b_32_laion2b": clip_entry(
+        clip.of_size("B", 32, "gelu"), 224, "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", 151_277_313
+    ),
+    "clip_vit_b_16_laion2b": clip_entry(
+        clip.of_size("B", 16, "gelu"), 224, "laion/CLIP-ViT-B-16-laion2B-s34B-b88K", 149_620_737
+    ),
+    "clip_vit_l_14_laion2b": clip_entry(
+        clip.of_size("L", 14, "gelu"),
+        224,
+        "laion/CLIP-ViT-L-14-laion2B-s32B-b82K",
+        427_616_513,
+        ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    ),
+    "clip_vit_h_14_laion2b": clip_entry(
+        clip.of_size("H", 14, "gelu"), 224, "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", 986_109_441
+    ),
+    "pe_core_t_16_384": pe_entry(pe.of_size("T"), 384, "timm/PE-Core-T-16-384", 69_546_113),
+    "pe_core_s_16_384": pe_entry(pe.of_size("S"), 384, "timm/PE-Core-S-16-384", 87_188_225),
+    "pe_core_b_16_224": pe_entry(pe.of_size("B"), 224, "timm/PE-Core-B-16", 447_660_545),
+    "pe_core_l_14_336": pe_entry(pe.of_size("L"), 336, "timm/PE-Core-L-14-336", 671_138_817),
+}
+
+
+# Other repositories of the same networks: their ids work as names, with the preprocessing of these.
+_SAME = {
+    **{
+        f"timm/vit_{long}_patch14{timm}dinov2.lvd142m": f"dinov2_{short}_14{ours}"
+        for long, short in (("small", "s"), ("base", "b"), ("large", "l"), ("giant", "g"))
+        for timm, ours in (("_", ""), ("_reg4_", "_reg"))
+    },
+    **{
+        f"facebook/dinov2-{long}-imagenet1k-1-layer": f"dinov2_{short}_14"
+        for long, short in (("small", "s"), ("base", "b"), ("large", "l"), ("giant", "g"))
+    },
+    **{
+        f"timm/vit_{timm}_patch16_dinov3.lvd1689m": f"dinov3_{ours}_16"
+        for timm, ours in (
+            ("small", "s"),
+            ("small_plus", "s_plus"),
+            ("base", "b"),
+            ("large", "l"),
+            ("huge_plus", "h_plus"),
+        )
+    },
+    **{
+        f"facebook/convnext-{size}-224": f"convnext_{size}_imagenet"
+        for size in ("tiny", "small", "base", "large")
+    },
+    **{
+        f"facebook/convnextv2-{size}-1k-224": f"convnextv2_{size}_imagenet"
+        for size in ("nano", "tiny", "base", "large")
+    },
 }
 
 
@@ -413,7 +362,8 @@ def load_model(
 
     Args:
       name: a key of `ZOO`, or the hub id of its weights ("openai/clip-vit-base-patch32"); or
-        "package.module:name" of any importable Linen class, or of an `Entry` for one.
+        "package.module:name" of any importable Linen class, of a flax.nnx class or object, or of
+        an `Entry` for one.
       weights: a file, a folder, a URL, a hub id ("org/name@revision") or a tree of variables; None
         takes the zoo's default. Of a network of the zoo, the number of classes and a vision
         transformer's image size are the checkpoint's, and so are the activation, epsilon and heads
@@ -436,7 +386,7 @@ def load_model(
         `preprocess`.
 
     Returns:
-      Model; TwoTower for SigLIP and CLIP.
+      Model; TwoTower for SigLIP, CLIP and PE-Core.
 
     Raises:
       ValueError: unknown name (the valid ones are listed), or weights that are absent, damaged, not
@@ -468,7 +418,8 @@ def load_model(
             found = shapes(tensors, making(entry).expected(), entry.layouts)
             asked = image_size is not None or resample_positions or preprocess is not None
             config = config_json(path) if path else {}
-            entry = entry.adapt(Declared(what, found, config, asked))
+            named = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+            entry = entry.adapt(Declared(what, found, config, asked, named))
         made = making(entry)
         variables = convert(
             tensors, made.expected(), entry.layouts, what, resample=resample_positions
@@ -496,6 +447,8 @@ def by_hub_id(
     """Returns a model's name in the zoo where it is the hub id of its weights; then, the weights
     that it means."""
     repository = name.partition("@")[0]
+    if repository in _SAME:
+        return _SAME[repository], (name if weights is None else weights)
     for known, entry in ZOO.items():
         if str(entry.weights).partition("@")[0] == repository:
             return known, (name if weights is None and "@" in name else weights)

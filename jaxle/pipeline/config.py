@@ -184,7 +184,7 @@ class MeshSizes:
 class Encoder:
     """A two-tower network that explains or simulates."""
 
-    model: str = option("", "SigLIP, SigLIP 2 or CLIP of the zoo, or package.module:name")
+    model: str = option("", "SigLIP, SigLIP 2, CLIP or PE-Core of the zoo, or package.module:name")
     weights: str = option("", "file, folder or hub id; empty = the zoo's own")
     dtype: str = option("float32", "of parameters and arithmetic", choices=DTYPES)
 

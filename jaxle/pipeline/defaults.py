@@ -52,7 +52,7 @@ def siglip(
     """Returns a method that explains with a two-tower encoder's probabilities of words.
 
     Args:
-      model, weights, dtype: the encoder: SigLIP, SigLIP 2 or CLIP of the zoo.
+      model, weights, dtype: the encoder: SigLIP, SigLIP 2, CLIP or PE-Core of the zoo.
       explainer, no_longer_than, options: as in `label`.
     """
     return _method("siglip", explainer, no_longer_than, options, tower(model, weights, dtype))

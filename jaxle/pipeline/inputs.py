@@ -165,7 +165,7 @@ def _tower(encoder: Encoder, weights: str | None, mesh: Mesh) -> Opened[TwoTower
     if not isinstance(opened.network, TwoTower):
         raise ValueError(
             f"model {encoder.model!r} has no text tower; "
-            "explainers and simulators are SigLIP, SigLIP 2 or CLIP."
+            "explainers and simulators are SigLIP, SigLIP 2, CLIP or PE-Core."
         )
     return Opened(opened.key, opened.network)
 

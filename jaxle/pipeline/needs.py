@@ -73,7 +73,7 @@ def _networks(config: Config) -> Iterator[str]:
         if entry.model in ZOO and find_entry(entry.model, None).text is None:
             yield (
                 f"model {entry.model!r} has no text tower; "
-                "explainers and simulators are SigLIP, SigLIP 2 or CLIP"
+                "explainers and simulators are SigLIP, SigLIP 2, CLIP or PE-Core"
             )
 
 

@@ -19,13 +19,14 @@ CONFIG = clip.CLIPConfig(
 )
 
 
-def hub_clip(torch, parity, tmp_path, config, size):
+def hub_clip(torch, parity, config, size):
     from transformers import CLIPConfig, CLIPModel
 
-    text = config.text
+    text, act = config.text, {"hidden_act": config.activation}
     net = CLIPModel(
         CLIPConfig(
-            text_config={
+            text_config=act
+            | {
                 "hidden_size": text.width,
                 "num_hidden_layers": text.depth,
                 "num_attention_heads": text.heads,
@@ -35,7 +36,8 @@ def hub_clip(torch, parity, tmp_path, config, size):
                 "eos_token_id": text.vocabulary - 1,
                 "bos_token_id": text.vocabulary - 2,
             },
-            vision_config={
+            vision_config=act
+            | {
                 "hidden_size": config.width,
                 "num_hidden_layers": config.depth,
                 "num_attention_heads": config.heads,
@@ -46,8 +48,13 @@ def hub_clip(torch, parity, tmp_path, config, size):
             projection_dim=config.out,
         )
     )
-    parity.randomise(torch, net).save_pretrained(tmp_path)
-    return net, checkpoints.read(tmp_path / "model.safetensors")
+    return parity.randomise(torch, net)
+
+
+def saved(net, folder):
+    """What transformers writes of it."""
+    net.save_pretrained(folder)
+    return checkpoints.read(folder / "model.safetensors")
 
 
 def open_clip_names(source):
@@ -121,7 +128,8 @@ EMBED_TEXTS = jax.jit(
 @pytest.fixture(scope="module")
 def hub(torch, parity, tmp_path_factory):
     """transformers' network and file, and the variables read from it."""
-    net, source = hub_clip(torch, parity, tmp_path_factory.mktemp("hub"), CONFIG, 32)
+    net = hub_clip(torch, parity, CONFIG, 32)
+    source = saved(net, tmp_path_factory.mktemp("hub"))
     return net, source, load(MODULE, source, IMAGES, TOKENS)
 
 
@@ -191,6 +199,32 @@ def test_another_depth_names_every_mismatch(hub):
         load(clip.CLIP(shallow), source, IMAGES, TOKENS)
 
 
+def test_datacomps_full_size(parity, torch):
+    """ViT-B/32 with GELU, whole, under transformers' and open_clip's names."""
+    config = clip.of_size("B", 32, "gelu")
+    images = np.random.default_rng(2).normal(size=(1, 224, 224, 3)).astype(np.float32)
+    tokens = np.random.default_rng(3).integers(0, 49_000, (1, 77), dtype=np.int32)
+    tokens[0, 20] = 49_407
+    net, held = hub_clip(torch, parity, config, 224), []
+    for part in (net.vision_model.pre_layrnorm, net.vision_model.encoder.layers[0]):
+        part.register_forward_hook(
+            lambda _, __, out: held.append((out[0] if isinstance(out, tuple) else out).numpy())
+        )
+    z_image, z_text, _ = embeddings(torch, net, images, tokens)
+    source = open_clip_names({name: t.numpy() for name, t in net.state_dict().items()})
+    module = clip.CLIP(config)
+    variables = load(module, source, images, tokens)
+    values, image = parity.recorded(
+        module, variables, images, clip.aliases(config), ["img/pre_norm", "img.blocks[0]"]
+    )
+    text = jax.jit(lambda v, x: module.apply(v, x, method="embed_texts"))(variables, tokens)
+    shares = [
+        parity.close(a, b, 1e-5)
+        for a, b in zip((*values.values(), image, text), (*held, z_image, z_text), strict=True)
+    ]
+    print(f"\nCLIP-B/32 gelu: stem, block, image, text {', '.join(f'{s:.1e}' for s in shares)}")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("size", "patch", "pixels"), [("B", 16, 224), ("L", 14, 336)])
 def test_full_size(parity, torch, tmp_path, size, patch, pixels):
@@ -198,8 +232,8 @@ def test_full_size(parity, torch, tmp_path, size, patch, pixels):
     images = np.random.default_rng(2).normal(size=(1, pixels, pixels, 3)).astype(np.float32)
     tokens = np.random.default_rng(3).integers(0, 49_000, (1, 77), dtype=np.int32)
     tokens[0, 20] = 49_407
-    net, source = hub_clip(torch, parity, tmp_path, config, pixels)
-    module = clip.CLIP(config)
+    net = hub_clip(torch, parity, config, pixels)
+    source, module = saved(net, tmp_path), clip.CLIP(config)
     variables = load(module, source, images, tokens)
     (tmp_path / "model.safetensors").unlink()
     held = []

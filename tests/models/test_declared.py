@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from jaxle.models import clip, resnet, siglip, vgg, vit, zoo
 from jaxle.models.declared import Declared
+from jaxle.models.families import clip_entry, resnet_entry, vgg_entry, vit_entry
 from jaxle.models.generated import published
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)
@@ -30,12 +31,12 @@ def flax_file(path, variables):
 def small(monkeypatch):
     """Networks of the zoo's kinds, small."""
     entries = {
-        "vit": zoo._vit(VIT, "org/vit", 0, zoo.Preprocess("squash", 32)),
-        "clip": zoo._clip(CLIP, 32, "org/clip", 0),
-        "resnet": zoo._resnet(
+        "vit": vit_entry(VIT, "org/vit", 0, zoo.Preprocess("squash", 32)),
+        "clip": clip_entry(CLIP, 32, "org/clip", 0),
+        "resnet": resnet_entry(
             resnet.ResNetConfig((1, 1, 1, 1), bottleneck=False, width=4), "none", 0
         ),
-        "vgg": zoo._vgg(
+        "vgg": vgg_entry(
             vgg.VGGConfig((1, 1), True, widths=(4, 8), pooled=0, dense_width=8, num_classes=100),
             "none",
             0,
@@ -147,6 +148,28 @@ def test_an_open_clip_config_without_quick_gelu_means_gelu(small, tmp_path):
         assert zoo.load_model("clip", tmp_path).module.config.activation == expected
 
 
+def test_laions_and_datacomps_names_have_gelu_and_their_own_colours(small, tmp_path):
+    """Without a config.json too; what an open_clip_config.json says of colours is followed."""
+    for name, entry in zoo.ZOO.items():
+        if name.startswith("clip_vit"):
+            expected = "gelu" if name.endswith(("datacomp", "laion2b")) else "quick_gelu"
+            assert entry.module().config.activation == expected
+    assert zoo.ZOO["clip_vit_l_14_laion2b"].preprocess.mean == (0.5, 0.5, 0.5)
+    assert zoo.ZOO["clip_vit_l_14_datacomp"].preprocess.mean[0] == 0.48145466
+    hub_clip(tmp_path, small, "gelu")
+    (tmp_path / "config.json").unlink()
+    held = {
+        "model_cfg": {"vision_cfg": {"head_width": 8}},
+        "preprocess_cfg": {"mean": [0.5, 0.4, 0.3], "std": [0.1, 0.2, 0.3]},
+    }
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(held))
+    assert zoo.load_model("clip", tmp_path).preprocess.std == (0.1, 0.2, 0.3)
+    held["model_cfg"]["vision_cfg"] = {"head_width": 12}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(held))
+    with pytest.raises(ValueError, match="vision_cfg.head_width 12, and the network has 8"):
+        zoo.load_model("clip", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -233,6 +256,12 @@ def test_a_hub_id_works_as_a_name(small, monkeypatch, tmp_path):
     assert zoo.load_model("org/vit").name == zoo.load_model("org/vit@abc").name == "vit"
     assert asked == ["org/vit", "org/vit@abc"]
     assert zoo.by_hub_id("google/siglip-base-patch16-224", None) == ("siglip_b_16_224", None)
+    for repository, known in zoo._SAME.items():
+        assert known in zoo.ZOO and zoo.by_hub_id(f"{repository}@x", None) == (
+            known,
+            f"{repository}@x",
+        )
+    assert zoo.by_hub_id("timm/vit_base_patch14_dinov2.lvd142m", path) == ("dinov2_b_14", path)
     with pytest.raises(ValueError, match="unknown model 'org/bit'"):
         zoo.load_model("org/bit")
 
@@ -248,16 +277,3 @@ def test_a_tree_of_variables_is_weights(small):
     with pytest.raises(ValueError, match="weights given as a tree for resnet do not fit") as caught:
         zoo.load_model("resnet", random.variables)
     assert len(str(caught.value)) < 2000
-
-
-def test_an_nnx_module_is_named_as_such(monkeypatch):
-    from flax import nnx
-
-    class Net(nnx.Module):
-        pass
-
-    monkeypatch.setitem(globals(), "Net", Net)
-    monkeypatch.setitem(globals(), "NET", Net())
-    for name in ("Net", "NET"):
-        with pytest.raises(ValueError, match="is a flax.nnx module.*expected a flax.linen.Module"):
-            zoo.load_model(f"{__name__}:{name}", random_init_seed=0)

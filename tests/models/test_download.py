@@ -155,6 +155,27 @@ def test_a_hub_id_without_network_names_the_file_to_bring(monkeypatch, tmp_path)
         download.locate("some-org/some-model@abc123")
 
 
+def test_a_gated_repository_says_what_to_accept(monkeypatch):
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    class Gated(errors.GatedRepoError):
+        def __init__(self):
+            pass
+
+    def gated(repo, name, revision=None):
+        raise Gated
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", gated)
+    message = (
+        "hub repository 'facebook/dinov3-vitb16' is gated: accept its licence at "
+        "https://huggingface.co/facebook/dinov3-vitb16 and log in .hf auth login., or bring "
+        "model.safetensors from there and pass its path as weights"
+    )
+    with pytest.raises(ValueError, match=message):
+        download.locate("facebook/dinov3-vitb16@abc")
+
+
 def test_a_local_path_is_taken_as_it_is_and_an_absent_one_is_an_error(tmp_path):
     (tmp_path / "w.npz").write_bytes(b"")
     assert download.locate(tmp_path / "w.npz") == tmp_path / "w.npz"

@@ -12,6 +12,7 @@ import pytest
 from jaxle.images import Preprocess
 from jaxle.models import clip, generated, siglip, vit, zoo
 from jaxle.models.checkpoints import read
+from jaxle.models.entry import Text
 from jaxle.models.weights import Layout, Rename, convert, fused_attention
 
 TINY_VIT = vit.ViTConfig(patch=8, width=24, depth=2, mlp_dim=40, heads=3, num_classes=7)
@@ -43,7 +44,7 @@ def siglip_entry(style):
         partial(siglip.SigLIP, TINY_SIGLIP),
         Preprocess("none", 32),
         layouts=siglip.layouts(TINY_SIGLIP),
-        text=zoo.Text("no/body", style, 12),
+        text=Text("no/body", style, 12),
     )
 
 
@@ -60,7 +61,7 @@ SMALL = {
         partial(clip.CLIP, TINY_CLIP),
         Preprocess("none", 32),
         layouts=clip.layouts(TINY_CLIP),
-        text=zoo.Text("no/body", "clip", 12),
+        text=Text("no/body", "clip", 12),
     ),
 }
 

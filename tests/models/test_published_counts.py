@@ -4,11 +4,13 @@ counts the network's own parameters.
 torchvision  `num_params` of the weights (torchvision/models/*.py),
              https://docs.pytorch.org/vision/stable/models.html
 timm         `param_count`, M, results/results-imagenet.csv of
-             https://github.com/huggingface/pytorch-image-models
+             https://github.com/huggingface/pytorch-image-models; of DINOv3, `numel` of the
+             parameters of `timm.create_model("vit_…_dinov3_qkvb")`, version 1.0.31
 mteb         `n_parameters` of the hub's files, SigLIP 2 included,
-             mteb/models/model_implementations/siglip_models.py of
+             mteb/models/model_implementations/siglip_models.py and dino_models.py of
              https://github.com/embeddings-benchmark/mteb
-open_clip    `mparams`, docs/model_profile.csv of https://github.com/mlfoundations/open_clip
+open_clip    `mparams`, docs/model_profile.csv of https://github.com/mlfoundations/open_clip;
+             of PE-Core, `numel` of its parameters, `open_clip.create_model` of version 3.3.0
 akamaster    the table of https://github.com/akamaster/pytorch_resnet_cifar10
 chenyaofo    https://github.com/chenyaofo/pytorch-cifar-models#cifar-100
 big_vision   no count: the shape of big_vision/configs/vit_s16_i1k.py in
@@ -19,7 +21,7 @@ import pytest
 
 from jaxle.models import zoo
 
-EXACT = {  # torchvision; mteb
+EXACT = {  # torchvision; mteb; timm; open_clip
     "resnet18_imagenet": 11_689_512,
     "resnet34_imagenet": 21_797_672,
     "resnet50_imagenet": 25_557_032,
@@ -37,6 +39,23 @@ EXACT = {  # torchvision; mteb
     "vit_b_32_imagenet": 88_224_232,
     "vit_l_16_imagenet": 304_326_632,
     "vit_l_32_imagenet": 306_535_400,
+    "convnext_tiny_imagenet": 28_589_128,
+    "convnext_small_imagenet": 50_223_688,
+    "convnext_base_imagenet": 88_591_464,
+    "convnext_large_imagenet": 197_767_336,
+    "dinov2_s_14": 22_056_576,
+    "dinov2_b_14": 86_580_480,
+    "dinov2_l_14": 304_368_640,
+    "dinov2_g_14": 1_136_480_768,
+    "dinov3_s_16": 21_596_160,
+    "dinov3_s_plus_16": 28_692_480,
+    "dinov3_b_16": 85_659_648,
+    "dinov3_l_16": 303_128_576,
+    "dinov3_h_plus_16": 840_591_360,
+    "pe_core_t_16_384": 69_546_113,
+    "pe_core_s_16_384": 87_188_225,
+    "pe_core_b_16_224": 447_660_545,
+    "pe_core_l_14_336": 671_138_817,
     "siglip_b_16_224": 203_155_970,
     "siglip_b_16_256": 203_202_050,
     "siglip_b_16_384": 203_447_810,
@@ -76,6 +95,17 @@ MILLIONS = {
     "clip_vit_b_16": "149.62",
     "clip_vit_l_14": "427.62",
     "clip_vit_l_14_336": "427.94",
+    "clip_vit_b_32_datacomp": "151.28",
+    "clip_vit_b_16_datacomp": "149.62",
+    "clip_vit_l_14_datacomp": "427.62",
+    "clip_vit_b_32_laion2b": "151.28",
+    "clip_vit_b_16_laion2b": "149.62",
+    "clip_vit_l_14_laion2b": "427.62",
+    "clip_vit_h_14_laion2b": "986.11",
+    "convnextv2_nano_imagenet": "15.6",
+    "convnextv2_tiny_imagenet": "28.6",
+    "convnextv2_base_imagenet": "89",
+    "convnextv2_large_imagenet": "198",
     "vit_small_patch16_224": "22.05",
     "vit_base_patch16_224": "86.57",
     "resnet20_cifar10": "0.27",
@@ -88,7 +118,13 @@ MILLIONS = {
     "vgg16_bn_cifar100": "15.30",
     "vgg19_bn_cifar100": "20.61",
 }
+# with registers: four more tokens
+REGISTERS = {f"{name}_reg": n for name, n in EXACT.items() if name.startswith("dinov2_")}
 DERIVED = {
+    **{
+        name: n + 4 * w
+        for (name, n), w in zip(REGISTERS.items(), (384, 768, 1024, 1536), strict=True)
+    },
     "resnet18_places365": EXACT["resnet18_imagenet"]
     - (1000 - 365) * (512 + 1),  # the same network, other classes
     # patches, twelve blocks (two norms, four projections, mlp), last norm, `rep_size`, head;
@@ -102,10 +138,12 @@ DERIVED = {
 
 
 def published_form(name: str) -> int:
-    """The class token's own position is added to the token in models/vit.py; published networks
-    keep both."""
+    """The class token's own position is added to the token in models/vit.py and dinov2.py;
+    published networks keep both, and DINOv2 the token of masked training too."""
     entry = zoo.ZOO[name]
     config = getattr(entry.module(), "config", None)
+    if name.startswith("dinov2_"):
+        return entry.parameters + 2 * config.width
     return entry.parameters + (
         config.width if name.startswith("vit_") and config.pool == "tok" else 0
     )
@@ -118,7 +156,7 @@ def test_to_the_last_parameter(name):
 
 @pytest.mark.parametrize("name", MILLIONS)
 def test_to_the_digits_printed(name):
-    digits = len(MILLIONS[name].split(".")[1])
+    digits = len(MILLIONS[name].partition(".")[2])
     assert f"{published_form(name) / 1e6:.{digits}f}" == MILLIONS[name]
 
 

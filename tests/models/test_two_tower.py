@@ -15,6 +15,7 @@ from PIL import Image
 from jaxle.images import Preprocess
 from jaxle.mesh import make_mesh
 from jaxle.models import siglip, vit, zoo
+from jaxle.models.entry import Text
 from jaxle.models.model import Model
 from jaxle.models.tokenizers import Tokenizer
 from jaxle.models.two_tower import TwoTower
@@ -82,7 +83,7 @@ def small_entry():
             Preprocess("none", 64),
             layouts=siglip.layouts(CONFIG),
             aliases=siglip.aliases(CONFIG),
-            text=zoo.Text("nobody/nothing", "siglip", 12),
+            text=Text("nobody/nothing", "siglip", 12),
         )
         patch.setitem(zoo.ZOO, "small", entry)
         yield

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from jaxle.models import taps, vgg
+from jaxle.models.generated import published
+from jaxle.models.weights import convert
 
 
 def torch_vgg(torch, config):
@@ -96,6 +98,29 @@ def test_torchvisions_layout_stage_by_stage(parity, torch, config):
     )
     if config.pooled == 3:
         parity.every_alias(module, variables, images, aliases)
+
+
+def test_timms_names_hold_the_same_network():
+    """Dense layers as convolutions, 7×7 and 1×1: timm/models/vgg.py."""
+    config = vgg.VGGConfig(
+        (1, 1), batch_norm=True, widths=(4, 8), pooled=3, dense_width=20, num_classes=7
+    )
+    images = jax.ShapeDtypeStruct((1, 12, 12, 3), jnp.float32)
+    shapes = jax.eval_shape(vgg.VGG(config).init, jax.random.key(0), images)
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes)
+    layouts = vgg.layouts(config)
+    source = published(variables, layouts["torchvision"])
+    given = {name.replace("classifier.6", "head.fc"): t for name, t in source.items()}
+    for i, axes in ((0, (20, 8, 3, 3)), (3, (20, 20, 1, 1))):
+        given[f"pre_logits.fc{i // 3 + 1}.weight"] = given.pop(f"classifier.{i}.weight").reshape(
+            axes
+        )
+        given[f"pre_logits.fc{i // 3 + 1}.bias"] = given.pop(f"classifier.{i}.bias")
+    found = convert(given, shapes, layouts, "test")
+    jax.tree.map(np.testing.assert_array_equal, found, variables)
+    with pytest.raises(ValueError, match="missing from the file: params/classifier/3/bias"):
+        convert({n: t for n, t in given.items() if "fc2.bias" not in n}, shapes, layouts, "test")
 
 
 def test_the_papers_taps():

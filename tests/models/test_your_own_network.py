@@ -18,11 +18,13 @@ def test_the_page_runs(tmp_path):
     (tmp_path / "installed").mkdir()
     (tmp_path / "installed" / "jaxle").symlink_to(PAGE.parents[1] / "jaxle")
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 8
     names = ("my_nets", "save", "load", "load_class", "my_config", "class_config")
+    names += ("nnx_nets", "load_nnx")
     for name, block in zip(names, blocks, strict=True):
         (tmp_path / f"{name}.py").write_text(block, encoding="utf-8")
-    (tmp_path / "all.py").write_text("import save, load, load_class\n", encoding="utf-8")
+    imports = "import save, load, load_nnx, load_class\n"
+    (tmp_path / "all.py").write_text(imports, encoding="utf-8")
     environment = {
         **os.environ,
         "XLA_FLAGS": " ".join(COMPILED_FAST),
@@ -47,6 +49,8 @@ def test_the_page_runs(tmp_path):
     assert (
         "'stem:in'" in printed
         and "(8, 32) (8, 13)" in printed
+        and "'blocks/0/conv': (16, 16, 16)" in printed
+        and "(8, 16)" in printed
         and printed.rstrip().endswith("body")
     )
     run(

@@ -2,6 +2,7 @@
 dtypes, meshes."""
 
 import dataclasses
+import importlib.util
 import re
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from jaxle.mesh import make_mesh
-from jaxle.models import siglip, taps, vit, zoo
+from jaxle.models import convnext, download, siglip, taps, vit, zoo
+from jaxle.models.needs import lacking
+from jaxle.models.revisions import REVISIONS
 from jaxle.scenes import render
 
 
@@ -133,45 +136,131 @@ def test_weights_hash_is_the_files(test_data, torch):
     assert model.weights_hash.startswith("12fca82f") and len(model.weights_hash) == 64
 
 
-LISTED: dict = {}
+def depths(config):
+    """Paths of a config's numbers of like blocks."""
+    for field in ("depth", "text.depth", "image.depth"):
+        head, _, tail = field.partition(".")
+        if hasattr(config, head) and (not tail or dataclasses.is_dataclass(getattr(config, head))):
+            yield field
+
+
+def with_depths(config, given):
+    for field, depth in given.items():
+        head, _, tail = field.partition(".")
+        value = with_depths(getattr(config, head), {tail: depth}) if tail else depth
+        config = dataclasses.replace(config, **{head: value})
+    return config
+
+
+def depth_of(config, field):
+    for part in field.split("."):
+        config = getattr(config, part)
+    return config
+
+
+TRACED: dict = {}
+
+
+def traced(module, size, length):
+    """A network's taps, parameters and outputs; nothing is computed."""
+    if (module, size, length) not in TRACED:
+        inputs = [jax.ShapeDtypeStruct((1, size, size, 3), np.float32)]
+        tokens = [jax.ShapeDtypeStruct((1, length), np.int32)] if length else []
+        made = jax.eval_shape(module.init_with_output, jax.random.key(0), *inputs, *tokens)
+        outputs, variables = jax.tree.leaves(made[0])[0].shape[-1], made[1]
+        n = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+        TRACED[module, size, length] = variables, n, outputs
+    return TRACED[module, size, length]
+
+
+SITES: dict = {}
+
+
+def sites(module, size, variables):
+    """Its taps; ConvNeXts that differ in widths alone are traced once."""
+    config = getattr(module, "config", None)
+    key = (config.blocks, config.v2) if isinstance(module, convnext.ConvNeXt) else (module, size)
+    if key not in SITES:
+        images = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+        SITES[key] = taps.sites(module, variables, images)
+    return SITES[key]
+
+
+def least(config, size, length):
+    """A SigLIP of one patch, one word and one token a text, which others differ from in numbers of
+    rows alone; its size and length, and the parameters of those rows."""
+    if not isinstance(config, siglip.SigLIPConfig):
+        return config, size, length, 0
+    image, text = config.image, config.text
+    rows = ((size // image.patch) ** 2 - 1) * image.width
+    rows += (text.vocabulary + text.length - 2) * text.width
+    text = dataclasses.replace(text, vocabulary=1, length=1)
+    return dataclasses.replace(config, text=text), image.patch, 1, rows
 
 
 @pytest.mark.parametrize("name", zoo.ZOO)
 def test_every_entrys_aliases_class_names_and_parameter_count(name):
-    """Nothing is computed: shapes only, at full size.
+    """Nothing is computed: shapes only, at full width and size.
 
-    SigLIPs that differ in resolution and vocabulary alone are traced once.
+    Of blocks that are all alike, one and two are traced, and counted on from there.
     """
     entry = zoo.ZOO[name]
-    module, size = entry.module(), entry.preprocess.size
-    key, own = (module, size), 0
-    if isinstance(module, siglip.SigLIP):
-        image, text = module.config.image, module.config.text
-        key = (image, dataclasses.replace(text, vocabulary=0, length=0))
-        own = (size // image.patch) ** 2 * image.width + (
-            text.vocabulary + text.length
-        ) * text.width
-    if key not in LISTED:
-        inputs = [jax.ShapeDtypeStruct((1, size, size, 3), np.float32)]
-        tokens = [jax.ShapeDtypeStruct((1, entry.text.length), np.int32)] if entry.text else []
-        variables = jax.eval_shape(module.init, jax.random.key(0), *inputs, *tokens)
-        found = taps.sites(module, variables, *inputs)
-        assert all(taps.resolve(alias, found, entry.aliases) for alias in entry.aliases)
-        if entry.class_names:
-            assert (
-                len(entry.class_names) == jax.eval_shape(module.apply, variables, *inputs).shape[-1]
-            )
-        LISTED[key] = sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) - own
-    assert LISTED[key] + own == entry.parameters
+    module, size, length = entry.module(), entry.preprocess.size, entry.text and entry.text.length
+    config = getattr(module, "config", None)
+    fields = list(depths(config)) if dataclasses.is_dataclass(config) else []
+    one = dict.fromkeys(fields, 1)
+
+    traced_config, size, length, rows = least(config, size, length)
+
+    def shallow(**more):
+        return type(module)(with_depths(traced_config, one | more))
+
+    first = shallow() if fields else module
+    variables, parameters, outputs = traced(first, size, length)
+    for field in fields:
+        step = traced(shallow(**{field: 2}), size, length)[1] - traced(first, size, length)[1]
+        parameters += (depth_of(config, field) - 1) * step
+    assert parameters + rows == entry.parameters
+    found = sites(first, size, variables)
+    aliases = {
+        alias: re.sub(r"encoderblock_\d+", "encoderblock_0", tap) if fields else tap
+        for alias, tap in entry.aliases.items()
+    }
+    assert all(taps.resolve(alias, found, aliases) for alias in aliases)
+    blocks = {int(n) for n in re.findall(r"encoderblock_(\d+)", " ".join(entry.aliases.values()))}
+    if fields:
+        images = "image.depth" if "image.depth" in fields else "depth"
+        assert blocks == set(range(depth_of(config, images)))
+    if entry.class_names:
+        assert len(entry.class_names) == outputs
 
 
 def test_every_pinned_commit_is_an_entrys():
     weights = {str(entry.weights) for entry in zoo.ZOO.values()}
-    for repository, commit in zoo._REVISIONS.items():
+    for repository, commit in REVISIONS.items():
         assert f"{repository}@{commit}" in weights, repository
     for entry in zoo.ZOO.values():
         if entry.text and "@" in str(entry.weights):
-            assert entry.text.source == entry.weights
+            own = zoo.ZOO["clip_vit_b_32"].weights if "PE-Core" in str(entry.weights) else None
+            assert entry.text.source == (own or entry.weights)
+
+
+def test_torchvisions_resnets_and_vggs_need_no_torch(monkeypatch):
+    """What a machine without torch and without a network is told: one file to bring, of the hub."""
+    monkeypatch.setattr(download, "reachable", lambda address: False)
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n == "torch" else real(n))
+    names = [name for name in zoo.ZOO if re.fullmatch(r"(resnet|vgg)\d+(_bn)?_imagenet", name)]
+    assert len(names) == 13
+    for name in names:
+        (sentence,) = lacking(name)
+        hub = f"timm/{name.removesuffix('_imagenet')}.tv_in1k"
+        assert f"bring model.safetensors from https://huggingface.co/{hub} and" in sentence
+    assert str(zoo.ZOO["resnet50_imagenet"].weights).endswith(
+        "@" + REVISIONS["timm/resnet50.tv_in1k"]
+    )
+    (sentence,) = lacking("vit_b_16_imagenet", "w.pth")
+    assert "weights w.pth do not exist" in sentence
 
 
 class Tiny(nn.Module):
@@ -257,7 +346,9 @@ def test_your_own_networks_mistakes_are_one_sentence():
     with pytest.raises(ValueError, match="has no 'Absent', which model .*:Absent' names"):
         zoo.load_model(f"{__name__}:Absent", random_init_seed=0, preprocess=PREPROCESS)
     with pytest.raises(
-        ValueError, match="is dict; expected a flax.linen.Module class or a jaxle.models.zoo.Entry"
+        ValueError,
+        match="is dict; expected a flax.linen.Module class, a flax.nnx.Module .class or object., "
+        "or a jaxle.models.zoo.Entry",
     ):
         zoo.load_model(f"{__name__}:SMALL", random_init_seed=0, preprocess=PREPROCESS)
     with pytest.raises(ValueError, match="model 'my:nets:Net' is not a reference"):
