@@ -22,7 +22,7 @@ from jaxle.pipeline import defaults
 from jaxle.pipeline.reading import read_config
 from jaxle.pipeline.run import run
 from jaxle.pipeline.stages import STAGES
-from tests import runs
+from tests import forks, runs
 
 QUICKSTART = f"--config={runs.ROOT}/configs/quickstart.py"
 SIGLIP = defaults.siglip("scenes_siglip_s")
@@ -56,23 +56,6 @@ def environment(tmp_path_factory):
     return runs.environment(tmp_path_factory)
 
 
-# one process for each list of arguments, of a parent that has loaded the program
-FORKS = """
-import json, os, sys
-import jaxle.pipeline.run
-from jaxle import launch
-
-for number, arguments in enumerate(json.loads(sys.argv[1])):
-    child = os.fork()
-    if child == 0:
-        os.dup2(os.open(f"{number}.txt", os.O_WRONLY | os.O_CREAT), 2)
-        sys.argv = ["jaxle", *arguments]
-        launch.run()
-        os._exit(0)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
 def test_mistakes_end_with_one_sentence_and_status_2(pictures, tmp_path, environment):
     """The first and the last as a user starts the program, the others forked."""
     cases = [
@@ -94,17 +77,12 @@ def test_mistakes_end_with_one_sentence_and_status_2(pictures, tmp_path, environ
         ),
     ]
 
-    given = [arguments for arguments, _ in cases]
-    results = []
-    for arguments in (given[0], given[-1]):
-        done = runs.python(["-m", "jaxle.launch", *arguments], tmp_path, environment)
-        results.append((done.returncode, done.stderr))
-    forked = runs.python(["-c", FORKS, json.dumps(given[1:-1])], tmp_path, environment)
-    said = [(tmp_path / f"{number}.txt").read_text() for number in range(len(given) - 2)]
-    results[1:1] = zip(map(int, forked.stdout.split()), said, strict=True)
-    for (arguments, words), (status, said) in zip(cases, results, strict=True):
+    for arguments, words in cases:
+        start = runs.python if arguments in (cases[0][0], cases[-1][0]) else forks.python
+        done = start(["-m", "jaxle.launch", *arguments], tmp_path, environment)
+        said = done.stderr
         sentence = [line for line in said.splitlines() if line.startswith("jaxle: ")]
-        assert status == 2 and len(sentence) == 1, (arguments, said)
+        assert done.returncode == 2 and len(sentence) == 1, (arguments, said)
         assert words in sentence[0] and "Traceback" not in said, (arguments, said)
 
 
@@ -247,7 +225,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, environment):
         "pipeline.run = interrupted\n"
         "from jaxle import launch; launch.run()"
     )
-    result = runs.python(["-c", program, QUICKSTART], tmp_path, environment)
+    result = forks.python(["-c", program, QUICKSTART], tmp_path, environment)
     assert result.returncode == 130 and "the same command resumes" in result.stderr
     assert not list(tmp_path.glob("runs/*/.lock"))  # nothing keeps the same command from it
 
@@ -259,7 +237,7 @@ def test_what_the_machine_refuses_is_one_sentence_and_status_1(tmp_path, environ
         "pipeline.run = refused\n"
         "from jaxle import launch; launch.run()"
     )
-    result = runs.python(["-c", program, QUICKSTART], tmp_path, environment)
+    result = forks.python(["-c", program, QUICKSTART], tmp_path, environment)
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert "jaxle: cannot use /x/y: No space left on device; what was computed is" in result.stderr
 
@@ -299,7 +277,7 @@ def test_the_flags_make_the_settings(tmp_path, environment):
         "--config.methods.label.max_concepts=3",
         "--stages=probe,fit",
     ]
-    result = runs.python(command, tmp_path, environment)
+    result = forks.python(command, tmp_path, environment)
     assert result.returncode == 0, result.stderr
     given, stages, mesh = json.loads(result.stdout)
     assert given["workdir"] == os.path.join("runs", "resnet50-layers-top_5")
@@ -344,7 +322,7 @@ def test_two_runs_in_one_workdir_are_refused(tmp_path, environment):
     lock = {"host": socket.gethostname(), "pid": os.getpid()}
     (tmp_path / "run" / ".lock").write_text(json.dumps(lock))
     arguments = ["-m", "jaxle.launch", QUICKSTART, f"--config.workdir={tmp_path}/run"]
-    result = runs.python(arguments, tmp_path, environment)
+    result = forks.python(arguments, tmp_path, environment)
     assert result.returncode == 2
     assert f"another run (process {os.getpid()} on " in result.stderr
     assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jaxle import Explanations
-from tests import runs
+from tests import forks, runs
 
 PAGE = Path(__file__).resolve().parent.parent / "CONTRIBUTING.md"
 # few images and no more than the recipe itself is about
@@ -42,7 +42,7 @@ def run(tmp_path, tmp_path_factory):
         for name, code in files.items():
             (tmp_path / name).write_text(code, encoding="utf-8")
         quick = QUICK if "jaxle.launch" in command else ()
-        done = runs.python([*command, *quick], tmp_path, runs.environment(tmp_path_factory))
+        done = forks.python([*command, *quick], tmp_path, runs.environment(tmp_path_factory))
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 

@@ -2,14 +2,20 @@
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 
+from tests import forks
 from tests.flags import COMPILED_FAST
 
+# explanations and correlations of few images
+QUICK = (
+    "--config.data.limit=600",
+    "--config.evaluation.ceiling=False",
+    "--config.evaluation.draws=0",
+    "--config.evaluation.permutations=0",
+)
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "your_own_network.md"
 
 
@@ -34,14 +40,7 @@ def test_the_page_runs(tmp_path):
     }
 
     def run(*command):
-        done = subprocess.run(
-            [sys.executable, *command],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        done = forks.python([*command], tmp_path, environment)
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 
@@ -57,7 +56,7 @@ def test_the_page_runs(tmp_path):
         "-m",
         "jaxle.launch",
         "--config=my_config.py",
-        "--config.data.limit=600",
+        *QUICK,
         "--config.workdir=run",
     )
     folders = {path.parent.parent.name for path in (tmp_path / "run").glob("*/*/explanations.csv")}
@@ -66,7 +65,7 @@ def test_the_page_runs(tmp_path):
         "-m",
         "jaxle.launch",
         "--config=class_config.py",
-        "--config.data.limit=600",
+        *QUICK,
         "--config.workdir=class_run",
     )
     # The same layer, once beside another one and once alone: other programs, other rounding.

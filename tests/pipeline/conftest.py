@@ -18,7 +18,7 @@ from jaxle.pipeline.simulate import Simulated, Simulator
 from jaxle.pipeline.tables import Row
 from jaxle.solve.measure import Measured
 from jaxle.solve.moments import Moments
-from tests import runs
+from tests import forks, runs
 
 # everything that a run can do, on few images: methods by labels and by an encoder, two searches,
 # two simulators, all controls
@@ -65,11 +65,13 @@ class Place(NamedTuple):
     environment: dict[str, str]
     configs: Path
 
-    def launch(self, workdir: Path, *arguments: str, program=("-m", "jaxle.launch")):
-        """Runs the program on small.py in a process of its own."""
+    def launch(
+        self, workdir: Path, *arguments: str, program=("-m", "jaxle.launch"), start=forks.python
+    ):
+        """Runs the program on small.py in a process of its own, forked unless it is said."""
         config = [f"--config={self.configs}/small.py", f"--config.workdir={workdir}"]
         command = [*program, *config, *arguments]
-        return runs.python(command, workdir.parent, self.environment)
+        return start(command, workdir.parent, self.environment)
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +92,7 @@ def finished(place, tmp_path_factory):
         fcntl.flock(lock, fcntl.LOCK_EX)
         printed = folder / "stdout.txt"
         if not printed.exists():
-            done = place.launch(folder / "run")
+            done = place.launch(folder / "run", start=runs.python)
             assert done.returncode == 0, done.stderr
             printed.write_text(done.stdout)
         return Finished(folder / "run", printed.read_text())
