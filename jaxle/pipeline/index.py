@@ -49,7 +49,7 @@ def index_arrays(
     """Returns where the labels, every network's activations and every method's concepts lie."""
     return {
         "labels": f"{LABELS.name}-{labelled.key}",
-        "networks": {name: f"{PROBE.name}-{probe.key}" for name, probe in probed.items()},
+        "networks": {name: f"{probe.step}-{probe.key}" for name, probe in probed.items()},
         "methods": {name: _matrix(own.concepts) for name, own in fitted.items()},
     }
 

@@ -20,10 +20,12 @@ from jaxle.evaluation.random_network import shuffled_network
 from jaxle.models.generated import generate
 from jaxle.models.model import Model
 from jaxle.models.two_tower import TwoTower
+from jaxle.models.units.unit_map import UnitMap
 from jaxle.models.zoo import load_model
 from jaxle.pipeline.cache import derived_key
 from jaxle.pipeline.config import Config, Data, Encoder, Target
 from jaxle.pipeline.needs import GENERATED, check_needs, encoders
+from jaxle.pipeline.units import attached, made_units, named, unit_facts
 
 TRAINED, UNTRAINED, SHUFFLED = "trained", "untrained", "shuffled"  # kinds of network
 STATISTICS = 512  # training images from which a shuffled network's batch statistics are measured
@@ -67,12 +69,14 @@ class Inputs:
       images, partition: the probe images and their split.
       networks: name → the target: "trained", "untrained-1" and so on, "shuffled".
       encoders: the two-tower networks that explain or simulate.
+      units: tap → what is known of its units; none where taps have neurons.
     """
 
     images: Images
     partition: Partition
     networks: Mapping[str, Opened[Model | TwoTower]]
     encoders: Mapping[Encoder, Opened[TwoTower]]
+    units: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     @property
     def trained(self) -> Model | TwoTower:
@@ -94,19 +98,34 @@ def open_inputs(config: Config, folder: epath.Path, mesh: Mesh) -> Inputs:
     """
     seed, target = config.seed, config.target
     source = check_needs(config, folder / HASHES)
-    trained = _target(target, mesh, _weights(target, folder, seed))
+    bare = _target(target, mesh, _weights(target, folder, seed))
+    units = made_units(bare.network, target, seed)
+    trained = with_units(bare, units)
     _check_taps(trained.network, target)
     images = open_images(config.data, seed, folder, trained.network.class_names, source)
     partition = _partition(config.data, len(images.source), seed)
     networks = {TRAINED: trained}
-    networks |= _untrained(trained, config, mesh)
+    untrained = _untrained(bare, config, mesh)
+    networks |= {name: with_units(of, units) for name, of in untrained.items()}
     if config.evaluation.shuffled:
         networks[SHUFFLED] = _shuffled(trained, images, partition, seed)
     towers: dict[Encoder, Opened[TwoTower]] = {}
     for encoder in encoders(config):
         weights = _weights(encoder, folder, seed + 1 + len(towers))
         towers[encoder] = _tower(encoder, weights, mesh)
-    return Inputs(images, partition, networks, towers)
+    return Inputs(images, partition, networks, towers, unit_facts(units))
+
+
+def with_units(opened: Opened[N], units: Mapping[str, UnitMap]) -> Opened[N]:
+    """Returns a network whose taps have units in place of neurons; the same where there are none.
+
+    Raises:
+      ValueError: units of another width than a tap's.
+    """
+    if not units:
+        return opened
+    key = derived_key("units", 1, [opened], named(units))
+    return dataclasses.replace(opened, key=key, network=attached(opened.network, units))
 
 
 def open_images(

@@ -5,6 +5,7 @@ images → Labelled;   images × network → Probed (activations) or Embedded (e
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from etils import epath
 
 from jaxle.artifacts import fingerprint
 from jaxle.data.sources import changed_files
+from jaxle.models.model import RECONSTRUCTION, Model
 from jaxle.models.two_tower import TwoTower
 from jaxle.pipeline.cache import Cache, Made, Step, Stored, numerics
 from jaxle.pipeline.config import Config, Encoder
@@ -44,7 +46,9 @@ class Labelled:
 class Probed:
     """A target's activations, tap → (images, neurons) float32, and predicted class (images,).
 
-    `pictures` (images,) are equal where the target is given the same pixels.
+    `pictures` (images,) are equal where the target is given the same pixels. `reconstruction` has
+    tap → how well units give its values back (`UnitForm.read`), where they are meant to. `step`
+    names the step whose result holds the arrays.
     """
 
     key: str
@@ -53,6 +57,8 @@ class Probed:
     predicted: np.ndarray
     pictures: np.ndarray
     kind: str = TRAINED
+    reconstruction: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    step: str = "probe"
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,23 +102,36 @@ def probe(
       inputs: images, networks and encoders.
       config: taps and pool of the target; images a step.
     """
-    pools = dict.fromkeys(config.target.taps, config.target.pool)
     readings: dict[str, Reading] = {}
     for opened in inputs.networks.values():
+        pools = _pools(opened.network, config)
         readings[_key(cache, inputs.images, opened, pools)] = Reading(opened.network, pools)
     for opened in inputs.encoders.values():
         readings[_key(cache, inputs.images, opened, {})] = Reading(opened.network)
     _read_missing(cache, inputs.images, readings, Pass(config.data.batch_size, config.data.workers))
     probed, embedded = {}, {}
     for name, opened in inputs.networks.items():
+        pools = _pools(opened.network, config)
         stored = _stored(cache, _key(cache, inputs.images, opened, pools))
-        activations = {tap: stored.arrays[tap_name(tap)] for tap in pools}
+        read = {tap: stored.arrays[tap_name(tap)] for tap in pools}
+        activations = {tap: read.pop(tap) for tap in config.target.taps}
+        measured = {tap.removesuffix(RECONSTRUCTION): value for tap, value in read.items()}
         predicted, pictures = stored.arrays[PREDICTED], stored.arrays[PICTURES]
-        probed[name] = Probed(stored.key, name, activations, predicted, pictures, opened.kind)
+        probed[name] = Probed(
+            stored.key, name, activations, predicted, pictures, opened.kind, measured
+        )
     for encoder, opened in inputs.encoders.items():
         stored = _stored(cache, _key(cache, inputs.images, opened, {}))
         embedded[encoder] = Embedded(stored.key, encoder, opened, stored.arrays[EMBEDDINGS])
     return probed, embedded
+
+
+def _pools(network: Model | TwoTower, config: Config) -> dict[str, str]:
+    """Tap → pool, and the same of how well units reconstruct its values."""
+    pools = dict.fromkeys(config.target.taps, config.target.pool)
+    units = {tap: network.units.get(network.resolve(tap)) for tap in pools}
+    asked = [tap for tap, form in units.items() if form is not None and form.reconstructs]
+    return {**pools, **{tap + RECONSTRUCTION: pools[tap] for tap in asked}}
 
 
 def _key(cache: Cache, images: Images, opened: Opened, pools: Mapping[str, str]) -> str:

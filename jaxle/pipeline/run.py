@@ -30,6 +30,7 @@ from jaxle.pipeline.inputs import TRAINED, open_inputs
 from jaxle.pipeline.intervene import impact_all
 from jaxle.pipeline.journal import Journal
 from jaxle.pipeline.layers import make_layers
+from jaxle.pipeline.learn import check_reconstruction, learn_units
 from jaxle.pipeline.load import load_run
 from jaxle.pipeline.monosemanticity import with_monosemanticity
 from jaxle.pipeline.notes import notes
@@ -43,6 +44,7 @@ from jaxle.pipeline.rows import by_explained, listed, look_beside, make_rows, wi
 from jaxle.pipeline.score import score_all
 from jaxle.pipeline.simulate import able_all, simulate
 from jaxle.pipeline.summary import records, run_facts, top_impact
+from jaxle.pipeline.units import write_units
 from jaxle.pipeline.workdir import CACHE, CONTROLS, close, open_workdir, write_split
 from jaxle.report import listing, outcome
 from jaxle.report.progress import say
@@ -66,7 +68,8 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh, verbose: bool = False
     journal = Journal(workdir / "metrics.jsonl", verbose)
     cache = Cache(workdir / CACHE, tuple(stages), mesh, journal)
     inputs = open_inputs(config, cache.folder / "generated", mesh)
-    partition, target = inputs.partition, wanted_classifier(inputs, config)
+    partition = inputs.partition
+    wanted_classifier(inputs, config)  # refused before any image is read
     check_dissect(inputs, config)
     pairs = open_pairs(inputs, config.evaluation.counterfactual, config)
 
@@ -76,10 +79,14 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh, verbose: bool = False
         check_words(inputs, labelled, config)
         open_workdir(config)  # what is refused leaves another run's tables as they are
         probed, embedded = probe(cache, inputs, config)
+        inputs = check_reconstruction(inputs, probed[TRAINED], config)
+        inputs, probed = learn_units(cache, inputs, probed, config)
+        target = wanted_classifier(inputs, config)
         calibrated = calibrate_all(cache, inputs, labelled, embedded, config)
         paired = probe_pairs(cache, inputs, pairs, calibrated, config)
         facts = run_facts(config, inputs, probed[TRAINED], labelled, calibrated, mesh)
         write_split(workdir, inputs)
+        write_units(workdir, inputs.units)
         for line in listing.probe_lines(facts, class_ends(inputs.images.source), verbose):
             say(line)
     if last == "probe":

@@ -113,6 +113,15 @@ def run_facts(
         "weights_sha256": target.weights_hash,
         "top1_accuracy": top1_accuracy(probed, labelled, target.class_names),
         "encoders": encoders,
+        **({"units": _units(inputs)} if inputs.units else {}),
+    }
+
+
+def _units(inputs: Inputs) -> dict[str, dict[str, Any]]:
+    """Tap → what is told of its units, but for what a table of its own holds."""
+    return {
+        tap: {name: value for name, value in facts.items() if name != "table"}
+        for tap, facts in inputs.units.items()
     }
 
 
