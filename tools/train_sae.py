@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -38,25 +39,27 @@ def values(world: int, n_images: int, seed: int) -> np.ndarray:
     return np.concatenate(found)
 
 
-def encode(sae: dict, x: jax.Array, k: int) -> jax.Array:
+def encode(sae: dict[str, Any], x: jax.Array, k: int) -> jax.Array:
     """Returns features (positions, features), at most k of a position above 0."""
     a = (x - sae["b_dec"]) @ sae["W_enc"] + sae["b_enc"]
     cut = jax.lax.top_k(a, k)[0][:, -1:]
     return jnp.where(a >= cut, jnp.maximum(a, 0), 0)
 
 
-def explained(sae: dict, x: jax.Array, k: int) -> jax.Array:
+def explained(sae: dict[str, Any], x: jax.Array, k: int) -> jax.Array:
     """Returns 1 − the reconstruction's squared error over the variance."""
     off = x - encode(sae, x, k) @ sae["W_dec"] - sae["b_dec"]
     return 1 - jnp.sum(off**2) / jnp.sum((x - jnp.mean(x, axis=0)) ** 2)
 
 
-def train(x: np.ndarray, features: int, k: int, steps: int, batch: int, seed: int) -> dict:
+def train(
+    x: np.ndarray, features: int, k: int, steps: int, batch: int, seed: int
+) -> dict[str, Any]:
     """Returns the autoencoder after so many steps of Adam on drawn batches."""
     random = np.random.default_rng(seed)
     directions = random.standard_normal((features, x.shape[1]))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    sae = {"W_enc": directions.T, "W_dec": directions, "b_enc": np.zeros(features)}
+    sae: dict[str, Any] = {"W_enc": directions.T, "W_dec": directions, "b_enc": np.zeros(features)}
     sae = {name: jnp.asarray(v, jnp.float32) for name, v in sae.items()} | {"b_dec": x.mean(0)}
     optimiser = optax.adam(optax.cosine_decay_schedule(2e-3, steps))
     variance = float(x.var(axis=0).sum())
@@ -68,7 +71,7 @@ def train(x: np.ndarray, features: int, k: int, steps: int, batch: int, seed: in
     @jax.jit
     def step(sae, state, rows):
         updates, state = optimiser.update(jax.grad(loss)(sae, rows), state)
-        sae = optax.apply_updates(sae, updates)
+        sae = cast("dict[str, Any]", optax.apply_updates(sae, updates))
         size = jnp.linalg.norm(sae["W_dec"], axis=1, keepdims=True)
         return {**sae, "W_dec": sae["W_dec"] / size}, state
 
@@ -79,7 +82,7 @@ def train(x: np.ndarray, features: int, k: int, steps: int, batch: int, seed: in
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="train the SAE that ships with jaxle")
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--features", type=int, default=256)

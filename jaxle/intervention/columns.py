@@ -100,7 +100,9 @@ class Columns:
             arrays = self._arrays(variables)
             prepared = self.form.prepare(arrays, value, cut=False)
             more = self._decoded(arrays, added, prepared)
-        return value + jnp.where(covered_by(value, self.pool), more, 0.0).astype(value.dtype)
+        return jnp.asarray(value) + jnp.where(covered_by(value, self.pool), more, 0.0).astype(
+            value.dtype
+        )
 
     def _decoded(self, arrays: Mapping[str, Any], x: jax.Array, prepared: Prepared) -> jax.Array:
         ndim = prepared.x.ndim
@@ -119,6 +121,8 @@ def covered_by(value: Values, pool: str) -> Bool[jax.Array, "..."]:
     return jnp.ones((1,) * value.ndim, bool)
 
 
-def spread(x: Float[jax.Array, "images columns"], ndim: int) -> Float[Array, "images ... columns"]:
+def spread(
+    x: Float[jax.Array, "images columns"], ndim: int
+) -> Float[jax.Array, "images ... columns"]:
     """Returns (images, columns) as (images, 1, …, 1, columns) of `ndim` axes."""
     return x.reshape(x.shape[0], *(1,) * (ndim - 2), x.shape[1])

@@ -60,9 +60,10 @@ def made_units(network: Model | TwoTower, target: Target, seed: int) -> dict[str
 
 def attached(network: N, units: Mapping[str, UnitMap]) -> N:
     """Returns a network whose taps have these units in place of neurons."""
+    own: Any = network
     for tap, of in units.items():
-        network = network.with_units(tap, of)
-    return network
+        own = own.with_units(tap, of)
+    return own
 
 
 def named(units: Mapping[str, UnitMap]) -> dict[str, Any]:

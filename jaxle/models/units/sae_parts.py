@@ -116,8 +116,8 @@ def given_inputs(parts: Parts, path: str, width: int) -> Parts:
     """
     held = checkpoints.read(Path(path).expanduser())
     mean, scale = held.get("mean"), held.get("scale")
-    fits = mean is not None and scale is not None and mean.shape in ((), (width,))
-    if not fits or scale is None or scale.size != 1 or not float(scale.reshape(())) > 0:
+    fits = mean is not None and mean.shape in ((), (width,)) and scale is not None
+    if mean is None or scale is None or not fits or scale.size != 1 or not scale.min() > 0:
         raise ValueError(
             f"target.unit_options.inputs={path!r} holds "
             f"{', '.join(f'{n} {v.shape}' for n, v in held.items()) or 'nothing'}: expected mean "

@@ -213,14 +213,12 @@ class UnitForm:
         a = a + last["bias"]
         if kind == "identity":
             return a
-        if kind in ("signed_top_k", "signed_threshold"):
-            return jnp.where(a >= cut if self.k else a > last["threshold"], a, 0)
-        found = jnp.maximum(a, 0)
+        found = a if kind.startswith("signed") else jnp.maximum(a, 0)
         if kind == "tanh_relu":
             return jnp.tanh(found)
-        if kind == "top_k":
+        if cut is not None:
             return jnp.where(a >= cut, found, 0)
-        return jnp.where(a > last["threshold"], found, 0) if kind == "threshold" else found
+        return jnp.where(a > last["threshold"], found, 0) if kind.endswith("threshold") else found
 
     def _cut(self, arrays: Arrays, prepared: Prepared) -> jax.Array:
         """What parts the k largest of a + bias from the rest at every position, over all tiles."""
