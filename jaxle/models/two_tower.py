@@ -99,6 +99,10 @@ class TwoTower:
         """As `Model.with_units`."""
         return dataclasses.replace(self, image=self.image.with_units(tap, units))
 
+    def unit_arrays(self, tap: str, variables: Mapping[str, Any]) -> Mapping[str, Any]:
+        """As `Model.unit_arrays`."""
+        return self.image.unit_arrays(tap, variables)
+
     def probe(
         self,
         images: UInt8[Array, "images height width 3"],

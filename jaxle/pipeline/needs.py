@@ -18,7 +18,7 @@ from jaxle.data.sources import Source, open_source
 from jaxle.data.splits import load_split
 from jaxle.explainers import find_explainer
 from jaxle.models import needs
-from jaxle.models.units import find_units, lacking
+from jaxle.models.units import read_units, lacking
 from jaxle.models.zoo import ZOO, find_entry
 from jaxle.pipeline.config import Config, Data, Encoder
 from jaxle.pipeline.reading import LABELS
@@ -64,7 +64,7 @@ def _networks(config: Config) -> Iterator[str]:
             continue
         preprocess = getattr(entry, "preprocess", None)
         yield from needs.lacking(entry.model, entry.weights or None, preprocess)
-    units = find_units(config.target.units, config.target.unit_options)
+    units = read_units(config.target.units, config.target.unit_options)
     if units is not None and (sentence := lacking(units)):
         yield sentence
     for entry in encoders(config):

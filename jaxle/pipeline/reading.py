@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 from jaxle.evaluation import find_metrics
 from jaxle.explainers import find_explainer
-from jaxle.models.units import find_units
+from jaxle.models.units import read_units
 from jaxle.options import checked, describe, read, suggest
 from jaxle.pipeline.cache import plain
 from jaxle.pipeline.config import Config, Encoder, Method
@@ -148,7 +148,7 @@ def _check(config: Config) -> None:
             "config fields concepts.hierarchy and concepts.superclasses are both set: "
             "expected one of them."
         )
-    units = find_units(config.target.units, config.target.unit_options)
+    units = read_units(config.target.units, config.target.unit_options)
     if units is not None and units.maker.takes == "FILE" and len(config.target.taps) > 1:
         raise ValueError(
             f"config field target.units={config.target.units!r} is of one tap, and target.taps "

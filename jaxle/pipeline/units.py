@@ -17,7 +17,7 @@ from etils import epath
 from jaxle import artifacts
 from jaxle.models.model import Model
 from jaxle.models.two_tower import TwoTower
-from jaxle.models.units import Wanted, find_units
+from jaxle.models.units import Wanted, read_units
 from jaxle.models.units.metadata import contradiction
 from jaxle.models.units.unit_map import UnitMap
 from jaxle.pipeline.config import Target
@@ -29,7 +29,7 @@ N = TypeVar("N", bound=Model | TwoTower)
 
 def wanted_units(target: Target, seed: int) -> Wanted | None:
     """Returns the units that a target asks for; None for neurons. Raises ValueError."""
-    return find_units(target.units, target.unit_options, seed)
+    return read_units(target.units, target.unit_options, seed)
 
 
 def made_units(network: Model | TwoTower, target: Target, seed: int) -> dict[str, UnitMap]:
@@ -46,6 +46,7 @@ def made_units(network: Model | TwoTower, target: Target, seed: int) -> dict[str
     for tap in target.taps:
         resolved = network.resolve(tap)
         units = wanted.maker.make(wanted, network.taps[resolved][-1])
+        with_them = network.with_units(tap, units)
         if getattr(wanted.options, "check_metadata", False):
             names = f"{target.model} {target.weights}"
             if sentence := contradiction(units.about, names, resolved):
@@ -54,7 +55,9 @@ def made_units(network: Model | TwoTower, target: Target, seed: int) -> dict[str
                     "model that it was trained on; target.unit_options.check_metadata=False reads "
                     "it all the same."
                 )
-        found[tap] = units
+        # on the devices once, whatever number of networks has them
+        placed = with_them.unit_arrays(tap, with_them.variables)
+        found[tap] = units._replace(arrays=placed)
     return found
 
 

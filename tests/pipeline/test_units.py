@@ -12,7 +12,6 @@ import jaxle
 from jaxle.models.units.sae import SHIPPED
 from tests import runs
 
-IMPACT = {"evaluation.impact": True, "target.taps": ("layer3",)}
 OWN = """
 from jaxle.models.units import Maker
 from jaxle.models.units.linear import directions_map
@@ -27,32 +26,34 @@ FIRST = Maker("the first two neurons", "", make=first)
 """
 
 
-def test_units_that_are_the_neurons_give_the_very_tables(tmp_path):
-    np.save(tmp_path / "eye.npy", np.eye(64))
-    given = {"neurons": {}, "units": {"target.units": f"directions:{tmp_path / 'eye.npy'}"}}
-    found, impact = {}, {}
-    for name, fields in given.items():
-        summary = runs.quick(tmp_path / name, IMPACT | fields)
-        found[name] = pd.read_csv(tmp_path / name / "scores.csv")
-        impact[name] = pd.read_csv(tmp_path / name / "impact.csv")
-        assert ("units" in summary) is (name == "units")
-    assert summary["units"]["layer3"]["n_units"] == 64
-    pd.testing.assert_frame_equal(found["units"], found["neurons"], atol=1e-4, rtol=1e-3)
-    pd.testing.assert_frame_equal(impact["units"], impact["neurons"], atol=1e-4, rtol=1e-3)
+def test_directions_of_a_file_are_applied_at_every_position_and_then_pooled(tmp_path):
+    directions = np.random.default_rng(0).standard_normal((16, 5)).astype(np.float32)
+    np.savez(tmp_path / "d.npz", directions=directions, bias=np.full(5, 0.1), relu=1)
+    summary = runs.quick(tmp_path / "run", {"target.units": f"directions:{tmp_path / 'd.npz'}"})
+    assert summary["units"]["layer1"] == {"kind": "directions", "n_units": 5, "file": "d.npz"}
+    run = jaxle.load_run(tmp_path / "run")
+    model = jaxle.load_model("scenes_resnet")
+    maps = model.activations([run.image(i) for i in range(4)], "layer1", "none")
+    wanted = np.maximum(maps @ directions + 0.1, 0).mean(axis=(1, 2))
+    np.testing.assert_allclose(run.activations("layer1")[:4], wanted, atol=1e-4)
+    assert len(pd.read_csv(tmp_path / "run" / "scores.csv")) == 5
 
 
 def test_learned_units_and_their_controls(tmp_path):
-    fields = {"target.units": "pca:4", "evaluation.controls": 1, "report.listing": 1}
+    fields = {"target.units": "pca:4", "target.taps": ("layer3",), "evaluation.controls": 1}
+    fields |= {"evaluation.impact": True}
     summary = runs.quick(tmp_path / "run", fields)
     run = jaxle.load_run(tmp_path / "run")
-    units = run.activations("layer1")
-    assert units.shape == (80, 4) and len(run.explanations("layer1", "label")) == 4
+    units = run.activations("layer3")
+    assert units.shape == (80, 4) and len(run.explanations("layer3", "label")) == 4
+    impact = pd.read_csv(tmp_path / "run" / "impact.csv")
+    assert len(impact) == 4 and summary["top_impact"]["taps"]["layer3"]["path"] == "linear"
     train = np.asarray(units)[run.split.train]
     np.testing.assert_allclose(train.mean(axis=0), 0, atol=1e-4)
     spread = np.cov(train.T)
     np.testing.assert_allclose(spread, np.diag(np.diag(spread)), atol=1e-3 * spread.max())
-    assert run.activations("layer1", "untrained-1").shape == (80, 4)
-    assert 0 < summary["units"]["layer1"]["variance_share"] <= 1
+    assert run.activations("layer3", "untrained-1").shape == (80, 4)
+    assert 0 < summary["units"]["layer3"]["variance_share"] <= 1
     assert runs.quick(tmp_path / "run", fields) == summary
 
 

@@ -129,7 +129,7 @@ UNITS: dict[str, Maker] = {
 }
 
 
-def find_units(text: str, options: Mapping[str, Any], seed: int = 0) -> Wanted | None:
+def read_units(text: str, options: Mapping[str, Any], seed: int = 0) -> Wanted | None:
     """Returns the units that a config asks for; None for the tap's own neurons.
 
     Args:

@@ -266,15 +266,15 @@ class UnitMap(NamedTuple):
 
     Attributes:
       form: what it computes.
-      arrays: `encoder`, `decoder` (units, width) and `bias` (units,), float32; and what the
-        activation and the norm need: `threshold`, `scale`, `gate` (units,), `centre`,
+      arrays: `encoder`, `decoder` (units, width) and `bias` (units,), float32, on the host or on
+        devices; and what the activation and the norm need: `threshold`, `scale`, `gate` (units,), `centre`,
         `decoder_bias`, `input_mean`, `input_scale` (width,).
       facts: what summary.json says of it.
       about: what a file's metadata says of the network and the layer, name → text.
     """
 
     form: UnitForm
-    arrays: dict[str, np.ndarray]
+    arrays: Arrays
     facts: Mapping[str, Any] = {}
     about: Mapping[str, str] = {}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from jaxle.models.units import Learned, find_units
+from jaxle.models.units import Learned, read_units
 from jaxle.models.units.directions import read_directions
 from jaxle.models.units.metadata import contradiction
 from jaxle.models.units.sae import Sae, read_sae
@@ -36,7 +36,7 @@ SPECS = [
 @pytest.mark.parametrize(("text", "options", "sentence"), SPECS)
 def test_what_names_no_units(text, options, sentence):
     with pytest.raises(ValueError) as error:
-        find_units(text, options)
+        read_units(text, options)
     assert sentence in str(error.value) and "\n" not in str(error.value)
 
 
@@ -166,9 +166,9 @@ def test_more_units_than_can_be_learned():
     values = np.random.default_rng(0).random((5, WIDTH)).astype(np.float32)
     of = Learned(values, np.arange(4))
     for name, sentence in (("pca:4", "have 3"), ("semi_nmf:5", "have 4")):
-        wanted = find_units(name, {})
+        wanted = read_units(name, {})
         with pytest.raises(ValueError, match=sentence):
             wanted.maker.learn(wanted, of)
-    wanted = find_units("concept_vectors", {"min_images": 50})
+    wanted = read_units("concept_vectors", {"min_images": 50})
     with pytest.raises(ValueError, match="found no cluster: expected a larger"):
         wanted.maker.learn(wanted, of)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from jaxle.models.units import Learned, find_units
+from jaxle.models.units import Learned, read_units
 from jaxle.models.units.directions import read_directions
 from jaxle.models.units.linear import directions_map
 from jaxle.solve.semi_nmf import semi_nmf
@@ -52,20 +52,20 @@ def test_a_decoder_is_read_or_is_the_smallest_change_that_gives_one_more(tmp_pat
 
 @pytest.mark.parametrize("count", [3, WIDTH, 10])
 def test_random_directions_have_length_1_and_are_orthogonal_where_they_can_be(count):
-    wanted = find_units(f"random:{count}", {}, seed=3)
+    wanted = read_units(f"random:{count}", {}, seed=3)
     units = wanted.maker.make(wanted, WIDTH)
     rows = units.arrays["encoder"]
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-5)
     if count <= WIDTH:
         np.testing.assert_allclose(rows @ rows.T, np.eye(count), atol=1e-5)
-    again = find_units(f"random:{count}", {}, seed=3)
-    other = find_units(f"random:{count}", {}, seed=4)
+    again = read_units(f"random:{count}", {}, seed=3)
+    other = read_units(f"random:{count}", {}, seed=4)
     assert again.maker.make(again, WIDTH).form == units.form
     assert other.maker.make(other, WIDTH).form != units.form
 
 
 def learn(text, values, rows=None, **options):
-    wanted = find_units(text, options, seed=0)
+    wanted = read_units(text, options, seed=0)
     return wanted.maker.learn(wanted, Learned(values, np.arange(len(values))[rows or slice(None)]))
 
 

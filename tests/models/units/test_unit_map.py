@@ -25,6 +25,14 @@ ARRAYS = {
 }
 
 
+POOLED = (
+    ("patches", np.mean, slice(1, None)),  # one token before a grid of four by four
+    ("avg", np.mean, slice(None)),
+    ("max", np.max, slice(None)),
+    ("first", np.mean, slice(0, 1)),
+)
+
+
 def units(activation, **more):
     k = 4 if activation.endswith("top_k") else 0
     return make("sae", ARRAYS, activation=activation, k=k, reconstructs=True, **more)
@@ -42,12 +50,7 @@ def test_tiles_give_what_the_whole_gives(activation, monkeypatch):
     reconstruction = every @ arrays["decoder"] + arrays["decoder_bias"]
     monkeypatch.setattr(unit_map, "TILE", 1)
     monkeypatch.setattr(unit_map, "LEAST", 10)  # three tiles, of which the last two overlap
-    for pool, over, covered in (
-        ("avg", np.mean, slice(None)),
-        ("max", np.max, slice(None)),
-        ("first", np.mean, slice(0, 1)),
-        ("patches", np.mean, slice(1, None)),  # one token before a grid of four by four
-    ):
+    for pool, over, covered in POOLED if activation == "relu" else POOLED[:1]:
         read = jax.jit(lambda a, v, pool=pool: form.read(a, v, pool, True))
         pooled, statistics = read(arrays, VALUES)
         np.testing.assert_allclose(pooled, over(every[:, covered], axis=1), atol=1e-5)
