@@ -29,7 +29,7 @@ WIDTH, TOKENS, BATCH = 768, 197, 8
 def main() -> None:
     parser = argparse.ArgumentParser(description="memory and time of many units")
     parser.add_argument("--units", type=int, default=100_000)
-    parser.add_argument("--concepts", type=int, default=8000)
+    parser.add_argument("--concepts", type=int, default=8000, help="0 leaves explaining out")
     parser.add_argument("--activation", default="top_k", choices=("relu", "top_k"))
     own = parser.parse_args()
     random = np.random.default_rng(0)
@@ -62,6 +62,8 @@ def main() -> None:
             f"    {name:17s} {seconds:7.3f} s an image, peak {peak:.2f} GiB (+{peak - ready:.2f})"
         )
 
+    if own.concepts == 0:
+        return
     features, base = problems.similarity(3500, own.concepts, min(2048, own.units))
     targets = np.empty((len(base), own.units), np.float32)
     for start in range(0, own.units, base.shape[1]):  # pairs of columns, mixed

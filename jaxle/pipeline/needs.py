@@ -18,7 +18,7 @@ from jaxle.data.sources import Source, open_source
 from jaxle.data.splits import load_split
 from jaxle.explainers import find_explainer
 from jaxle.models import needs
-from jaxle.models.units import read_units, lacking
+from jaxle.models.units import lacking, read_units
 from jaxle.models.zoo import ZOO, find_entry
 from jaxle.pipeline.config import Config, Data, Encoder
 from jaxle.pipeline.reading import LABELS

@@ -30,7 +30,7 @@ def test_a_planted_polysemantic_neuron(planted):
     by_word = {part.explanation.concepts[0]: part for part in whole.parts}
     for word, feature in (("dog", dog), ("car", car)):
         assert by_word[word].direction @ feature > 0.98
-        assert by_word[word].correlation > whole.correlation + 0.1
+        assert by_word[word].correlation > whole.correlation + 0.05
         assert by_word[word].cosine == pytest.approx(feature[0], abs=0.05)
     lines = str(whole).splitlines()
     assert lines[0].startswith("neuron 0: ρ 0.") and len(lines) == 3 and "cosine 0.7" in lines[1]

@@ -267,8 +267,8 @@ class UnitMap(NamedTuple):
     Attributes:
       form: what it computes.
       arrays: `encoder`, `decoder` (units, width) and `bias` (units,), float32, on the host or on
-        devices; and what the activation and the norm need: `threshold`, `scale`, `gate` (units,), `centre`,
-        `decoder_bias`, `input_mean`, `input_scale` (width,).
+        devices; and what the activation and the norm need: `threshold`, `scale`, `gate` (units,),
+        `centre`, `decoder_bias`, `input_mean`, `input_scale` (width,).
       facts: what summary.json says of it.
       about: what a file's metadata says of the network and the layer, name → text.
     """
