@@ -62,7 +62,7 @@ def test_each_published_form_goes_through_a_run(write, tmp_path, torch, capsys):
         runs.quick(tmp_path / "run", fields, ("probe",))  # random weights reconstruct nothing
     runs.quick(tmp_path / "run", fields | {"target.min_explained_variance": 0.0}, ("probe",))
     printed = capsys.readouterr().err
-    assert f"layer1: 8 units, sae of {path.name if path.suffix else ''}" in printed
+    assert f"layer1: 8 units, sae of {tmp_path.name}/" in printed
     assert "explained variance -" in printed
 
 

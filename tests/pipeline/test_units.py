@@ -90,6 +90,8 @@ def test_the_shipped_autoencoder_is_explained_and_the_guard_knows_its_tap(tmp_pa
     held_out = about["held_out_explained_variance"]
     assert units["explained_variance"] == pytest.approx(held_out, abs=0.05)
     assert "explained variance" in capsys.readouterr().err
+    note = "Neurons of layer3 are 256 units, sae of sae_layer3/sae_weights.safetensors, explained"
+    assert summary["notes"][0].startswith(note)
     assert summary["results"][0]["n_neurons"] == about["d_sae"]
     wrong = SAE | {"target.taps": ("layer3/0/conv1",)}
     sentence = (

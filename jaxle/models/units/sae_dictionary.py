@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from jaxle.models import checkpoints
-from jaxle.models.units.sae_parts import Parts, tensors
+from jaxle.models.units.sae_parts import Parts, about_file, tensors
 
 # class → tensors that it alone has, for files without a config
 CLASSES = {
@@ -49,7 +49,7 @@ def read(file: Path, config: Mapping[str, Any]) -> Parts:
             f"the SAE {file} is of the class {name or 'unknown'!r}, with "
             f"{', '.join(sorted(held)) or 'nothing'}: expected one of {', '.join(CLASSES)}."
         )
-    about = {"model": str(own.get("lm_name") or ""), "layer": str(own.get("layer", ""))}
+    about = about_file(own.get("lm_name"), own.get("layer"), own.get("submodule_name", ""))
     if name in ("JumpReluAutoEncoder", "MatryoshkaBatchTopKSAE"):
         encoder, bias, decoder, decoder_bias, threshold = tensors(
             held, file, "W_enc", "b_enc", "W_dec", "b_dec", "threshold"

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from jaxle.models import checkpoints
-from jaxle.models.units.sae_parts import Parts, number_of, one_of, tensors
+from jaxle.models.units.sae_parts import Parts, about_file, one_of, tensors
 
 ARCHITECTURES = {
     "standard": "relu",
@@ -70,8 +70,6 @@ def read(file: Path, config: Mapping[str, Any]) -> Parts:
         (scaling,) = tensors(held, file, "scaling_factor")
         decoder = decoder * scaling[:, None]
     about = config.get("metadata") or config.get("meta") or config
-    layer = about.get("hook_layer")
-    hook = about.get("hook_name", "")
     return Parts(
         encoder,
         bias,
@@ -82,8 +80,7 @@ def read(file: Path, config: Mapping[str, Any]) -> Parts:
         norm=norm,
         k=k,
         more=more,
-        about={
-            "model": str(about.get("model_name") or ""),
-            "layer": str(layer) if layer is not None else number_of(hook),
-        },
+        about=about_file(
+            about.get("model_name"), about.get("hook_layer"), about.get("hook_name", "")
+        ),
     )

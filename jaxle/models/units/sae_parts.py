@@ -88,7 +88,7 @@ def sae_map(parts: Parts, file: Path, format: str) -> UnitMap:
         if not np.isfinite(np.asarray(value, np.float64)).all():
             raise ValueError(f"the {name} of the SAE {file} holds NaN or infinity.")
     facts = {
-        "file": file.name,
+        "file": "/".join(file.parts[-2:]),
         "format": format,
         "activation": parts.activation + (f" {parts.k}" if parts.k else ""),
         "norm": parts.norm,
@@ -181,6 +181,12 @@ def one_of(value: Any, known: Mapping[str, str], what: str, file: Path) -> str:
             f"the SAE {file} asks for {what} {value!r}: expected one of {', '.join(known)}."
         )
     return known[text]
+
+
+def about_file(model: Any, layer: Any, hook: Any = "") -> dict[str, str]:
+    """Returns `Parts.about` of a model's name and a layer's number, or its hook's name."""
+    number = str(layer) if isinstance(layer, int) and layer >= 0 else number_of(hook)
+    return {"model": str(model or ""), "layer": number}
 
 
 def number_of(text: Any) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from jaxle.models import checkpoints
-from jaxle.models.units.sae_parts import Parts, number_of, one_of, tensors
+from jaxle.models.units.sae_parts import Parts, about_file, one_of, tensors
 
 KINDS = {"relu": "relu", "tanh-relu": "tanh_relu", "topk": "top_k"}
 NORMS = {
@@ -52,9 +52,8 @@ def read(file: Path, config: Mapping[str, Any]) -> Parts:
                 f"the SAE {file} asks for topk {'behind a gate' if k else 'without k'}: expected "
                 "activation_fn_kwargs.k and the architecture standard."
             )
-    layer = config.get("hook_point_layer")
-    about = {"model": str(config.get("model_name", ""))}
-    about["layer"] = str(layer) if layer is not None else number_of(config.get("hook_point", ""))
+    hook = config.get("hook_point", "")
+    about = about_file(config.get("model_name"), config.get("hook_point_layer"), hook)
     own = {"norm": norm, "k": k, "about": about}
     if not gated:
         (bias,) = tensors(held, file, "b_enc")

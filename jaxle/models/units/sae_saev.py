@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jaxle.models import checkpoints
-from jaxle.models.units.sae_parts import Parts, number_of, one_of, tensors
+from jaxle.models.units.sae_parts import Parts, one_of, tensors
 
 KINDS = {"relu": "relu", "topk": "signed_top_k", "batchtopk": "signed_threshold"}
 LAST_SUBTRACTING = 1  # schema
@@ -56,9 +57,9 @@ def read(file: Path, config: Mapping[str, Any]) -> Parts:
         else:
             kind = "signed_top_k"
     subtract = schema <= LAST_SUBTRACTING
-    about = {"layer": number_of(file.parent.parent.name)}
-    if not about["layer"]:
-        about = {"layer": number_of(file.parent.name)} if "layer" in file.parent.name else {}
+    folders = "/".join(file.parts[-3:-1])  # published as layer_N/RUN/sae.pt
+    layer = re.search(r"layer[_-]?(\d+)", folders)
+    about = {"layer": layer[1]} if layer else {}
     did = "subtracted" if subtract else "did not subtract"
     note = f"saev of schema {schema or 'none'}, whose encoder {did} b_dec"
     size = k if kind == "signed_top_k" else 0
