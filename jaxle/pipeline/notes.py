@@ -16,16 +16,15 @@ LEAST_IMAGES = {"train": 100, "val": 30, "test": 50}
 
 def notes(config: Config, facts: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     """Returns what a reader of the scores must know; `facts` are those of the run."""
-    own = (_units(facts), _few_images(facts), _duplicates(facts), _few_controls(config))
+    own = (_units(config, facts), _few_images(facts), _duplicates(facts), _few_controls(config))
     return [sentence for some in (*own, _notes(config, rows)) for sentence in some]
 
 
-def _units(facts: Mapping[str, Any]) -> Iterator[str]:
+def _units(config: Config, facts: Mapping[str, Any]) -> Iterator[str]:
+    controls = config.evaluation.controls or config.evaluation.shuffled
+    more = "; controls have the same map of their own values" if controls else ""
     for tap, own in facts.get("units", {}).items():
-        yield (
-            f"Neurons of {tap} are {unit_line(own)}; untrained and shuffled networks have the same "
-            "map of their own values."
-        )
+        yield f"Neurons of {tap} are {unit_line(own)}{more}."
 
 
 def _few_images(facts: Mapping[str, Any]) -> Iterator[str]:
