@@ -13,6 +13,9 @@ many neurons are better explained than theirs.
 
     --config configs/quickstart.py:baselines
                  and beside them CLIP-Dissect, Network Dissection and INVERT: six minutes
+    --config configs/quickstart.py:sae
+                 the 256 features of a sparse autoencoder of layer3 that ships with jaxle, in place
+                 of neurons
 """
 
 from configs import paper
@@ -30,10 +33,15 @@ def get_config(variant: str = ""):
     config.simulators.siglip = defaults.tower("scenes_siglip_m")
     config.evaluation.controls = 5
     config.evaluation.counterfactual = 400
-    return paper.apply(config, variant, {"baselines": _baselines})
+    return paper.apply(config, variant, {"baselines": _baselines, "sae": _sae})
 
 
 def _baselines(config):
     config.methods.clip_dissect = defaults.siglip("scenes_siglip_s", explainer="clip_dissect")
     config.methods.netdissect = defaults.label("network_dissection")
     config.methods.invert = defaults.label("invert")
+
+
+def _sae(config):
+    config.target.taps = ("layer3",)
+    config.target.units = "sae:scenes_layer3"

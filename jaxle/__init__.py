@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # what editors and type checkers read
     from jaxle.explanations import Explanations as Explanations
     from jaxle.models.zoo import load_model as load_model
     from jaxle.pipeline.load import load_run as load_run
+    from jaxle.pipeline.split import split as split
     from jaxle.solve.lasso import elastic_net as elastic_net
 
 __version__ = version("jaxle")
@@ -37,6 +38,7 @@ _HOMES = {
     "load_run": "jaxle.pipeline.load",
     "plots": "jaxle.plots",
     "simulate": "jaxle.evaluation.simulation",
+    "split": "jaxle.pipeline.split",
 }
 __all__ = [
     "Explanation",
@@ -51,6 +53,7 @@ __all__ = [
     "load_run",
     "plots",
     "simulate",
+    "split",
 ]
 assert sorted(_HOMES) == __all__
 

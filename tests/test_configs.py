@@ -199,7 +199,11 @@ def test_variants_join_in_any_order_and_unknown_ones_are_refused():
         ("vit_l32", "common_words-dry-class_names", "'common_words' and 'class_names' contradict"),
         ("vit_b16", "residual-block10", "'residual' and 'block10' contradict each other"),
         ("resnet50", "dry-dry", "variant 'dry' is named twice; expected each once"),
-        ("quickstart", "dry", "unknown variant 'dry'; expected one or more of baselines, joined"),
+        (
+            "quickstart",
+            "dry",
+            "unknown variant 'dry'; expected one or more of baselines, sae, joined",
+        ),
         ("resnet20_cifar10", "dri", "unknown variant 'dri'; expected one or more of baselines, dr"),
     ],
 )

@@ -98,7 +98,7 @@ def test_mistakes_end_with_one_sentence_and_status_2(pictures, tmp_path, environ
             STAGES,
             "preprocess has the fields sise; expected resize, size and others of",
         ),
-        ({"target.pool": "mean"}, STAGES, "must be one of avg, max, first, none"),
+        ({"target.pool": "mean"}, STAGES, "must be one of avg, max, first, patches, none"),
         ({"target.pool": "none"}, STAGES, "pool 'none' keeps positions apart"),
         ({"data.source": "imagenet"}, STAGES, "data source is 'imagenet'; expected one of"),
         ({"data.source": "folder:{pictures}/empty"}, STAGES, "empty"),

@@ -1,4 +1,4 @@
-"""Whether the network is linear after a tap, and the edit of one neuron.
+"""Whether the network is linear after a tap.
 
 Where it is linear, setting neuron k to v changes the logits by (v − q_k) · W_k. It counts as linear
 if it passes two checks on a few images, with W the Jacobian of the logits at the first of them:
@@ -8,7 +8,8 @@ if it passes two checks on a few images, with W the Jacobian of the logits at th
 
 q_k is the pooled value. Both checks fail where the logits do not depend on a neuron through its
 pooled value alone (pool "max" before an average, say). They also fail for a network in bfloat16,
-whose round-off is coarser than the test. Then the suffix is run. Source: method.md §6.
+whose round-off is coarser than the test. Then the suffix is run. Neurons stand for the tap's
+columns, units of a map included (`columns`). Source: method.md §6.
 """
 
 from __future__ import annotations
@@ -19,34 +20,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Float32
 
-from jaxle.arrays import Array
-from jaxle.models import taps
+from jaxle.intervention.columns import Columns
 from jaxle.models.recorded import AnySuffix
 from jaxle.models.suffix import Carried
 
 _LINEAR = 1e-4  # of the change: float32's round-off is below, any nonlinearity above
 
 
-def edited(
-    value: Float[Array, "images ... neurons"],
-    neuron: Int[jax.Array, ""] | int,
-    new: Float[jax.Array, " images"],
-    pool: str,
-) -> Float[Array, "images ... neurons"]:
-    """Returns the tapped value with one neuron at `new` wherever `pool` covers it."""
-    chosen = jnp.arange(value.shape[-1]) == neuron
-    shape = (1,) * (value.ndim - 1) + chosen.shape
-    return jnp.where(
-        chosen.reshape(shape) & covered_by(value, pool),
-        spread(new[:, None], value.ndim).astype(value.dtype),
-        value,
-    )
-
-
 def linear_weights(
-    suffix: AnySuffix, variables: Mapping[str, Any], carried: Carried, pool: str, n_classes: int
+    suffix: AnySuffix,
+    variables: Mapping[str, Any],
+    carried: Carried,
+    columns: Columns,
+    n_classes: int,
 ) -> Float32[jax.Array, "neurons classes"] | None:
     """Returns the weights of a linear tail; None where the tail is not linear.
 
@@ -56,35 +44,33 @@ def linear_weights(
     Args:
       suffix: the network cut at the tap; its variables.
       carried: what `suffix.record` gave for a few images.
-      pool: "avg", "max", "first" or "none".
+      columns: of the tap.
       n_classes: number of logits.
 
     Returns:
       W (neurons, classes) float32: the change of the logits when a neuron's value grows by one
       wherever the pool covers it.
     """
-    pooled, draw = taps.pool(jnp.asarray(carried.value), pool), np.random.default_rng(0)
+    pooled, draw = columns.pooled(variables, carried.value), np.random.default_rng(0)
     size = float(jnp.max(jnp.abs(pooled))) or 1.0
     n, neurons = pooled.shape
     random = jnp.asarray(
         size * draw.standard_normal((n, neurons)) * draw.choice([1.0, 4.0], (n, 1)), jnp.float32
     )
-    covered = covered_by(carried.value, pool)
 
     @jax.jit
     def all_at_once(variables, carried, random):
-        values = spread(random, carried.value.ndim).astype(carried.value.dtype)
-        new = carried._replace(value=jnp.where(covered, values, carried.value))
+        new = carried._replace(value=columns.set_all(variables, carried.value, random))
         after, before = (suffix(variables, x).astype(jnp.float32) for x in (new, carried))
         first = jax.tree.map(lambda x: jnp.repeat(x[:1], n, axis=0), carried)
-        grow = _growth(suffix, variables, first, pool)
+        grow = _growth(suffix, variables, first, columns)
         return after - before, jax.jvp(grow, (jnp.zeros_like(pooled),), (random - pooled,))[1]
 
     @jax.jit
     def jacobian(variables, carried):
         first = jax.tree.map(lambda x: x[:1], carried)
         _, back = jax.vjp(
-            _growth(suffix, variables, first, pool), jnp.zeros((1, neurons), jnp.float32)
+            _growth(suffix, variables, first, columns), jnp.zeros((1, neurons), jnp.float32)
         )
         rows = jax.lax.map(lambda row: back(row[None])[0][0], jnp.eye(n_classes), batch_size=32)
         return rows.T
@@ -99,10 +85,12 @@ def linear_weights(
     def one_by_one(variables, carried, weights, random):
         with jax.default_matmul_precision("highest"):
             base = suffix(variables, carried).astype(jnp.float32)
+            prepared = columns.prepare(variables, carried.value)
 
             def edit(part):
                 k, v, before = part
-                new = carried._replace(value=edited(carried.value, k, v[None], pool))
+                value = columns.set_one(variables, carried.value, prepared, k, v[None])
+                new = carried._replace(value=value)
                 moved = suffix(variables, new).astype(jnp.float32) - base
                 return moved[0], (v - before) * weights[k]
 
@@ -111,24 +99,11 @@ def linear_weights(
     return weights if _agree(*one_by_one(variables, one, weights, random)) else None
 
 
-def covered_by(value: Float[Array, "images ... neurons"], pool: str) -> Bool[jax.Array, "1 ... 1"]:
-    """Returns the positions that a pool covers: with "first" the first one, else all."""
-    if pool == "first" and value.ndim == 3:
-        return (jnp.arange(value.shape[1]) == 0)[None, :, None]
-    return jnp.ones((1,) * value.ndim, bool)
-
-
-def spread(x: Float[jax.Array, "images neurons"], ndim: int) -> Float[Array, "images ... neurons"]:
-    """Returns (images, neurons) as (images, 1, …, 1, neurons) of `ndim` axes."""
-    return x.reshape(x.shape[0], *(1,) * (ndim - 2), x.shape[1])
-
-
-def _growth(suffix, variables, carried, pool):
+def _growth(suffix, variables, carried, columns):
     """The suffix's logits as a function of what is added to each neuron, (images, neurons)."""
-    value, covered = carried.value, covered_by(carried.value, pool)
 
     def logits(added):
-        grown = value + jnp.where(covered, spread(added, value.ndim), 0.0).astype(value.dtype)
+        grown = columns.grown(variables, carried.value, added)
         return suffix(variables, carried._replace(value=grown)).astype(jnp.float32)
 
     return logits

@@ -1,8 +1,9 @@
 """The network after one neuron is set to another value: what every score of this room is made of.
 
 A neuron's activation is replaced by a value v at every position that its pool covers ("avg", "max":
-all of them; "first": the first token; "none" or a tap without positions: the value itself). What
-comes out is the change of the loss,
+all of them; "first": the first token; "patches": those of the grid; "none" or a tap without
+positions: the value itself). A unit's contribution is replaced along its decoder direction
+(`columns`). What comes out is the change of the loss,
 
     ΔL = L(f_{k←v}(x), y) − L(f(x), y) = log Σ_j p_j exp(b_j) − b_y
     p = softmax(logits / T),   b = (change of the logits) / T
@@ -30,11 +31,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Real, UInt8
 
 from jaxle.arrays import Array, checks_input
-from jaxle.intervention.linearity import edited, linear_weights
+from jaxle.intervention.columns import Columns
+from jaxle.intervention.linearity import linear_weights
 from jaxle.intervention.temperature import check_labels
-from jaxle.models import taps
 from jaxle.models.recorded import AnyClassifier, AnySuffix
 from jaxle.models.suffix import Carried
+from jaxle.models.units.unit_map import Prepared
 
 Images = Callable[[np.ndarray], np.ndarray]  # row index → fitted uint8 images, size, size, 3
 Want = Literal["loss", "slope", "right"]
@@ -58,6 +60,7 @@ class Recorded(NamedTuple):
     logits: Float32[Array, "images classes"]
     labels: Int[Array, " images"]
     carried: Carried | None  # what the suffix reads; None where the tail is linear
+    prepared: Prepared | None = None  # what edits of units have in common
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,13 +95,20 @@ class Tail:
         return "suffix" if self.weights is None else "linear"
 
     @functools.cached_property
+    def columns(self) -> Columns:
+        """What a neuron is at this tap."""
+        return Columns.of(self.model, self.tap, self.pool)
+
+    @functools.cached_property
     def _record(self):
         def record(variables, images):
             with jax.default_matmul_precision("highest"):
                 carried = self.suffix.record(variables, self.model.preprocess.normalise(images))
                 logits = self.suffix(variables, carried).astype(jnp.float32)
-            pooled = taps.pool(jnp.asarray(carried.value), self.pool)
-            return pooled, logits, None if self.path == "linear" else carried
+            pooled = self.columns.pooled(variables, carried.value)
+            if self.path == "linear":
+                return pooled, logits, None, None
+            return pooled, logits, carried, self.columns.prepare(variables, carried.value)
 
         return jax.jit(record)
 
@@ -121,7 +131,7 @@ def open_tail(
     Args:
       model: a classifier.
       tap: a key of `model.taps` or an alias.
-      pool: "avg", "max", "first"; "none" for a tap of (images, neurons).
+      pool: "avg", "max", "first", "patches"; "none" for a tap of (images, neurons).
       images: uint8 (images, size, size, 3), fitted (`preprocess.fit`); the first four are used.
       memory: bytes that the largest tensor of a step may take; by default 4 MiB on a CPU (its
         cache), 1 GiB elsewhere.
@@ -134,11 +144,12 @@ def open_tail(
         raise ValueError("an edit needs at least one image, got none.")
     memory = memory or _memory()
     suffix, images = model.suffix(tap), jnp.asarray(images[:_CHECKED])
+    columns = Columns.of(model, tap, pool)
     with jax.default_matmul_precision("highest"):
         carried = jax.jit(lambda v, x: suffix.record(v, model.preprocess.normalise(x)))(
             model.variables, images
         )
-        pooled = taps.pool(carried.value, pool)
+        pooled = jax.eval_shape(columns.pooled, model.variables, carried.value)
         if pooled.ndim != 2:
             raise ValueError(
                 f"tap {tap!r} has positions, {tuple(carried.value.shape[1:])} an image: "
@@ -154,7 +165,7 @@ def open_tail(
         largest //= len(images)
     most = _TILE if memory <= CACHE else 16 * _TILE
     tile = model.fit_batch(max(8, min(most, memory // largest)))
-    weights = linear_weights(suffix, model.variables, carried, pool, logits.shape[1])
+    weights = linear_weights(suffix, model.variables, carried, columns, logits.shape[1])
     sizes = pooled.shape[1], logits.shape[1], tile, largest, memory
     return Tail(model, tap, pool, suffix, weights, *sizes)
 
@@ -187,11 +198,11 @@ def record(
         padded = np.concatenate([rows, np.full(size - len(rows), rows[-1])])
         y = None if labels is None else np.asarray(labels)[padded]
         y = check_labels(y, size, tail.n_classes)
-        activations, logits, carried = tail._record(
+        activations, logits, carried, prepared = tail._record(
             tail.model.variables, tail.model.place(np.asarray(images(padded)))
         )
         place = slice(start, start + len(rows))
-        yield place, Recorded(activations, logits, jnp.asarray(y), carried)
+        yield place, Recorded(activations, logits, jnp.asarray(y), carried, prepared)
 
 
 def change(
@@ -287,7 +298,8 @@ def _linear_change(weights, recorded, values, neurons, temperature, want, memory
 def _suffix_change(tail, variables, recorded, values, neurons, temperature, want):
     def shift(neurons, values, logits):
         carried, block = recorded.carried, len(neurons)
-        value = jax.vmap(lambda k, v: edited(carried.value, k, v, tail.pool))(neurons, values)
+        edit = functools.partial(tail.columns.set_one, variables, carried.value, recorded.prepared)
+        value = jax.vmap(edit)(neurons, values)
         around = tuple(_merge(_repeat(x, block)) for x in carried.around)
         with jax.default_matmul_precision("highest"):
             run = tail.suffix(variables, Carried(_merge(value), around))

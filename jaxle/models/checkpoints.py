@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 import json
 import re
 import struct
@@ -77,7 +78,7 @@ def read(path: str | Path) -> Tensors:
     elif suffix == ".msgpack":
         tensors = _read_msgpack(path)
     else:
-        tensors = _read_torch(path)
+        tensors = read_torch(path)
     return unwrapped(tensors, WRAPPERS)
 
 
@@ -282,7 +283,16 @@ def _read_msgpack(path: Path) -> Tensors:
     return flatten(tree)
 
 
-def _read_torch(path: Path) -> Tensors:
+def read_torch(path: Path, file: io.BytesIO | None = None) -> Tensors:
+    """Returns what a torch file holds, by `torch.load(weights_only=True)`.
+
+    Args:
+      path: the file, and what errors call it.
+      file: the bytes to read in its place, where something stands before them.
+
+    Raises:
+      ValueError, ImportError: as `read`.
+    """
     import pickle
 
     try:
@@ -293,7 +303,7 @@ def _read_torch(path: Path) -> Tensors:
         with warnings.catch_warnings():
             # It remarks on the pickle protocol of files that it then reads or refuses.
             warnings.simplefilter("ignore", UserWarning)
-            held = torch.load(path, map_location="cpu", weights_only=True)
+            held = torch.load(file or path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"weights file {path} holds more than tensors (or is damaged), and loading it could "

@@ -25,8 +25,11 @@ from jaxle.models.pixels import Images, listed, pixels
 from jaxle.models.placement import place
 from jaxle.models.suffix import Suffix
 from jaxle.models.taps import Site, Tap
+from jaxle.models.units.unit_map import UnitForm, UnitMap
 from jaxle.references import source_fingerprint
 
+RECONSTRUCTION = ":reconstruction"  # behind a tap: how well its units give its values back
+UNITS = "units"  # among the variables: arrays of unit maps, by tap
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of a function in a module's description
 
 
@@ -45,6 +48,7 @@ class Model:
       weights_hash: sha256 of the weights file (or "random_init:<seed>"), for fingerprints.
       call: further arguments of the module's `__call__`.
       mesh: the mesh its variables are placed on, or None.
+      units: tap → what its columns are, where they are not its neurons (`with_units`).
     """
 
     name: str
@@ -56,6 +60,7 @@ class Model:
     weights_hash: str
     call: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     mesh: Mesh | None = None
+    units: Mapping[str, UnitForm] = dataclasses.field(default_factory=dict)
 
     @property
     def architecture(self) -> str:
@@ -63,6 +68,7 @@ class Model:
         module, call = type(self.module), sorted(self.call.items())
         dtypes = sorted({str(leaf.dtype) for leaf in jax.tree.leaves(self.variables)})
         text = f"{module.__qualname__} {self.module!r} {call!r} {dtypes}"
+        text += "".join(f" {tap}: {form!r}" for tap, form in sorted(self.units.items()))
         own = source_fingerprint(getattr(self.module, "outside", module))
         return f"{_ADDRESS.sub('', text)} {own}"
 
@@ -74,8 +80,16 @@ class Model:
     @functools.cached_property
     def taps(self) -> dict[str, tuple[int, ...]]:
         """Tap → shape of one image's value, in the order of a forward pass: (neurons,),
-        (tokens, neurons) or (height, width, neurons)."""
-        return {text: self.sites[tap].shape for text, tap in taps.names(self.sites).items()}
+        (tokens, neurons) or (height, width, neurons); units in place of neurons where it has some,
+        and then "TAP:reconstruction" behind a tap whose units reconstruct its values."""
+        found = {}
+        for text, tap in taps.names(self.sites).items():
+            found[text], form = self.sites[tap].shape, self.units.get(text)
+            if form is not None:
+                found[text] = (*found[text][:-1], form.n_units)
+                if form.reconstructs:
+                    found[text + RECONSTRUCTION] = (2 + form.width,)
+        return found
 
     @functools.cached_property
     def n_outputs(self) -> int:
@@ -92,8 +106,14 @@ class Model:
         Raises:
           ValueError: an unknown tap; the nearest and the valid ones are listed.
         """
-        found = taps.resolve(tap, self.sites, self.aliases)
-        return next(text for text, other in taps.names(self.sites).items() if other == found)
+        bare = tap.removesuffix(RECONSTRUCTION)
+        found = taps.resolve(bare, self.sites, self.aliases)
+        text = next(text for text, other in taps.names(self.sites).items() if other == found)
+        if bare == tap:
+            return text
+        if text not in self.units or not self.units[text].reconstructs:
+            raise ValueError(f"tap {bare!r} has no units that reconstruct its values")
+        return text + RECONSTRUCTION
 
     def with_variables(self, variables: Mapping[str, Any], weights_hash: str) -> Model:
         """Returns the same network with other variables, placed on its mesh as its own are.
@@ -110,6 +130,36 @@ class Model:
             self, variables=place(variables, self.mesh), weights_hash=weights_hash
         )
 
+    def with_units(self, tap: str, units: UnitMap) -> Model:
+        """Returns the same network with units in place of a tap's neurons.
+
+        `probe`, `taps` and interventions then see a column a unit; the arrays of the map are part
+        of `variables`.
+
+        Args:
+          tap: a key of `taps` or an alias.
+          units: the map.
+
+        Raises:
+          ValueError: an unknown tap, or a map of another width.
+        """
+        text = self.resolve(tap)
+        shape = self.sites[taps.resolve(tap, self.sites, self.aliases)].shape
+        if units.form.width != shape[-1]:
+            raise ValueError(
+                f"units read {units.form.width} values, and tap {tap!r} has {shape[-1]}; expected "
+                "units of that tap"
+            )
+        arrays = place({UNITS: {_key(text): units.arrays}}, self.mesh)[UNITS]
+        variables = {**self.variables, UNITS: {**self.variables.get(UNITS, {}), **arrays}}
+        return dataclasses.replace(
+            self, variables=variables, units={**self.units, text: units.form}
+        )
+
+    def unit_arrays(self, tap: str, variables: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Returns the arrays of a tap's units among some variables of this network."""
+        return variables[UNITS][_key(self.resolve(tap))]
+
     def probe(
         self,
         images: UInt8[Array, "images height width 3"],
@@ -120,7 +170,7 @@ class Model:
 
         Args:
           images: uint8 (images, size, size, 3), 0–255, already fitted (`preprocess.fit`).
-          pools: tap → pool ("avg", "max", "first", "none").
+          pools: tap → pool ("avg", "max", "first", "patches", "none").
           variables: the model's own where None; as an argument of the jitted function, they are
             not compiled in as constants.
 
@@ -131,13 +181,28 @@ class Model:
         Raises:
           ValueError: unknown tap or pool, or a pool that does not suit the tap.
         """
-        found = {text: taps.resolve(text, self.sites, self.aliases) for text in pools}
+        bare = {text: text.removesuffix(RECONSTRUCTION) for text in pools}
+        found = {text: taps.resolve(name, self.sites, self.aliases) for text, name in bare.items()}
         variables = self.variables if variables is None else variables
         inputs = self.preprocess.normalise(jnp.asarray(images))
         output, values = taps.forward(
             self.module, variables, inputs, record=found.values(), **self.call
         )
-        return {text: taps.pool(values[tap], pools[text]) for text, tap in found.items()}, output
+        if not self.units:
+            return {
+                text: taps.pool(values[tap], pools[text]) for text, tap in found.items()
+            }, output
+        read: dict[str, jax.Array] = {}
+        for text, tap in found.items():
+            form = self.units.get(self.resolve(bare[text]))
+            if form is None:
+                read[text] = taps.pool(values[tap], pools[text])
+            elif text not in read:
+                arrays, asked = self.unit_arrays(bare[text], variables), bare[text] + RECONSTRUCTION
+                pooled, stats = form.read(arrays, values[tap], pools[text], asked in pools)
+                both = {bare[text]: pooled, asked: stats}
+                read |= {name: value for name, value in both.items() if name in pools}
+        return read, output
 
     def suffix(self, tap: str) -> Suffix:
         """Returns the network after a tap, to run it on edited values.
@@ -159,7 +224,7 @@ class Model:
             (height, width, 3) arrays of any sizes; or one of these. PIL images are decoded as
             files are (`jaxle.images.decode`): 16 bits, transparency, EXIF rotation.
           tap: a key of `taps` or an alias.
-          pool: "avg", "max", "first" or "none".
+          pool: "avg", "max", "first", "patches" or "none".
           batch_size: images a forward pass.
 
         Returns:
@@ -222,3 +287,8 @@ class Model:
         return jax.device_put(
             batch, split_rows(self.mesh) if len(batch) > 1 else replicated(self.mesh)
         )
+
+
+def _key(tap: str) -> str:
+    """A tap as a name among the variables, whose paths are joined by "/"."""
+    return tap.replace("/", ".")

@@ -76,6 +76,11 @@ class RecordedModel:
     name: str = NAME
 
     @property
+    def units(self) -> Mapping[str, Any]:
+        """None: what was recorded is what is explained."""
+        return {}
+
+    @property
     def variables(self) -> Mapping[str, Any]:
         """None: nothing is run."""
         return {}

@@ -10,6 +10,7 @@ whose tensors have the images as first axis.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from jaxtyping import Float, Num, Shaped
 
 from jaxle.arrays import Array
 
-POOLS = ("avg", "max", "first", "none")
+POOLS = ("avg", "max", "first", "patches", "none")
 _SHOWN = 40  # names in an error message, shallow ones first
 _NEAREST = 5
 # An odd number of images, so that a tensor with another first axis is not taken for a tap.
@@ -232,8 +233,9 @@ def pool(value: Num[jax.Array, "images *positions"], mode: str) -> Float[jax.Arr
 
     Args:
       value: (images, neurons), (images, tokens, neurons) or (images, height, width, neurons).
-      mode: "avg" or "max" over positions, "first" (the first token), "none" (as it is). Two axes
-        need no pooling, whatever the mode.
+      mode: "avg" or "max" over positions, "first" (the first token), "patches" (the mean over
+        tokens of a square grid, without those before it), "none" (as it is). Two axes need no
+        pooling, whatever the mode.
 
     Returns:
       float32 (images, neurons); with "none" the value's own shape.
@@ -246,14 +248,32 @@ def pool(value: Num[jax.Array, "images *positions"], mode: str) -> Float[jax.Arr
     value = value.astype(jnp.float32)
     if mode == "none" or value.ndim == 2:
         return value
-    positions = tuple(range(1, value.ndim - 1))
-    if mode == "avg":
-        return jnp.mean(value, axis=positions)
-    if mode == "max":
-        return jnp.max(value, axis=positions)
+    value = covered(value, mode)
+    over = jnp.max if mode == "max" else jnp.mean
+    return over(value, axis=tuple(range(1, value.ndim - 1)))
+
+
+def covered(value: Num[jax.Array, "images ..."], mode: str) -> Num[jax.Array, "images ..."]:
+    """Returns the tapped values at the positions that a pool covers, all axes kept.
+
+    Args:
+      value: as for `pool`.
+      mode: "avg", "max", "first" or "patches".
+
+    Raises:
+      ValueError: a pool that does not suit the shape.
+    """
+    if mode in ("avg", "max", "none") or value.ndim == 2:
+        return value
     if value.ndim != 3:
+        what = "the first" if mode == "first" else "the patches"
         raise ValueError(
-            "pool 'first' takes the first of (images, tokens, neurons); got shape "
+            f"pool {mode!r} takes {what} of (images, tokens, neurons); got shape "
             f"{value.shape}; use avg or max"
         )
-    return value[:, 0]
+    return value[:, :1] if mode == "first" else value[:, leading(value.shape[1]) :]
+
+
+def leading(tokens: int) -> int:
+    """Returns how many tokens stand before those of a square grid: a class token, registers."""
+    return tokens - math.isqrt(tokens) ** 2

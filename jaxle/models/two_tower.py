@@ -26,6 +26,7 @@ from jaxle.models.network import Probed
 from jaxle.models.pixels import Images
 from jaxle.models.suffix import Suffix
 from jaxle.models.tokenizers import Tokenizer, unreadable
+from jaxle.models.units.unit_map import UnitForm, UnitMap
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,6 +89,19 @@ class TwoTower:
     def with_variables(self, variables: Mapping[str, Any], weights_hash: str) -> TwoTower:
         """As `Model.with_variables`: the same towers and tokenizer with other variables."""
         return dataclasses.replace(self, image=self.image.with_variables(variables, weights_hash))
+
+    @property
+    def units(self) -> Mapping[str, UnitForm]:
+        """As `Model.units`."""
+        return self.image.units
+
+    def with_units(self, tap: str, units: UnitMap) -> TwoTower:
+        """As `Model.with_units`."""
+        return dataclasses.replace(self, image=self.image.with_units(tap, units))
+
+    def unit_arrays(self, tap: str, variables: Mapping[str, Any]) -> Mapping[str, Any]:
+        """As `Model.unit_arrays`."""
+        return self.image.unit_arrays(tap, variables)
 
     def probe(
         self,

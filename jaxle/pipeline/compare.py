@@ -16,7 +16,7 @@ from jaxle.evaluation import intervals
 from jaxle.evaluation.agreement import agreement
 from jaxle.pipeline.cache import Cache, Made, Step
 from jaxle.pipeline.config import Config
-from jaxle.pipeline.inputs import Partition
+from jaxle.pipeline.opened import Partition
 from jaxle.pipeline.score import Scored
 from jaxle.pipeline.simulate import Simulated
 

@@ -18,9 +18,9 @@ from jaxle.evaluation.nulls import nonsense_names
 from jaxle.pipeline.cache import Cache
 from jaxle.pipeline.config import Config, Encoder
 from jaxle.pipeline.encoders import encoder_matrix, merge_words
-from jaxle.pipeline.inputs import Images
 from jaxle.pipeline.labels import given_matrix, label_matrix, words
 from jaxle.pipeline.matrices import Calibrated, ConceptMatrix
+from jaxle.pipeline.opened import Images
 from jaxle.pipeline.probe import Labelled
 from jaxle.pipeline.reading import GIVEN
 

@@ -58,6 +58,13 @@ class Target:
         ("layer3",), "module paths or aliases, read in one pass; of arrays * is all"
     )
     pool: str = option("avg", "over positions", choices=POOLS)
+    units: str = option(
+        "neurons", "or directions:FILE, sae:FILE, random:K, pca:K, semi_nmf:K, concept_vectors"
+    )
+    unit_options: dict[str, Any] = option({}, "of these units: docs/units.md")
+    min_explained_variance: float = option(
+        0.5, "of an SAE's reconstruction on the probe images, else the run stops; 0 = any", low=0
+    )
     dead_threshold: float = option(
         0.01, "behind a rectifier: a neuron whose maximum stays below is flagged dead"
     )

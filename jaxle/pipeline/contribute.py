@@ -21,8 +21,8 @@ from jaxle.evaluation.simulation import over_columns, simulable
 from jaxle.explanations import Explanations
 from jaxle.pipeline.cache import Cache, Made, Several, Step
 from jaxle.pipeline.explain import Explained, search
-from jaxle.pipeline.inputs import Partition
 from jaxle.pipeline.layers import Columns, Layer
+from jaxle.pipeline.opened import Partition
 from jaxle.pipeline.simulate import Simulated, Simulator
 from jaxle.solve import wording
 from jaxle.solve.measure import Measured

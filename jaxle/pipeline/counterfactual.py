@@ -23,8 +23,9 @@ from jaxle.evaluation.simulation import simulable
 from jaxle.pipeline.cache import Cache, Made, Several, Step
 from jaxle.pipeline.config import Config
 from jaxle.pipeline.explain import Explained
-from jaxle.pipeline.inputs import SHUFFLED, TRAINED, UNTRAINED
+from jaxle.pipeline.inputs import SHUFFLED, UNTRAINED
 from jaxle.pipeline.layers import Layer
+from jaxle.pipeline.opened import TRAINED
 from jaxle.pipeline.pairs import PairConcepts, Paired, PairImages, pair_concepts
 from jaxle.pipeline.score import Scored
 from jaxle.pipeline.tables import Row

@@ -10,6 +10,7 @@ histogram and the counts of each neuron. Test images are not read. (`solve.quant
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,13 +30,15 @@ from jaxle.pipeline.cache import Cache, Made, Step, Stored, derived_key, numeric
 from jaxle.pipeline.config import Config
 from jaxle.pipeline.fit import Fitted
 from jaxle.pipeline.image_pass import tap_name
-from jaxle.pipeline.inputs import Images, Inputs, Opened, Partition
+from jaxle.pipeline.inputs import Inputs
 from jaxle.pipeline.layers import Layers
+from jaxle.pipeline.opened import Images, Opened, Partition
 from jaxle.report.progress import Bar
 from jaxle.solve.overlap import Counts, tally
 from jaxle.solve.quantile import PASSES, TopShare
 
-BATCH = 32  # images a step, over all devices
+BATCH = 32  # images a step, over all devices; fewer where a tap has very many columns
+BYTES = 512 << 20  # of the largest tap's values a step
 LOOKED_AT = 64  # images whose masks say how large masks are
 
 
@@ -147,8 +150,10 @@ def _dissect(
 ) -> Made:
     index = np.sort(np.concatenate(partition.split[:2]))
     source, taps = Subset(images.source, index), tuple(options["taps"])
-    network, size = opened.network, round_up(BATCH, mesh.shape["data"])
+    network = opened.network
     shapes = {tap: network.taps[network.resolve(tap)] for tap in taps}
+    most = BYTES // max(4 * math.prod(shape) for shape in shapes.values())
+    size = round_up(max(1, min(BATCH, most)), mesh.shape["data"])
 
     @jax.jit
     def read(variables, pixels):

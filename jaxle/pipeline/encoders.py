@@ -17,9 +17,10 @@ from jaxle.concepts.sets import ConceptSet, Merged, merge_alike
 from jaxle.models.two_tower import TwoTower
 from jaxle.pipeline.cache import Cache, Made, Step, derived_key, numerics
 from jaxle.pipeline.config import Concepts, Config, Encoder
-from jaxle.pipeline.inputs import Inputs, Opened, Partition, encoder_name
+from jaxle.pipeline.inputs import Inputs, encoder_name
 from jaxle.pipeline.labels import label_matrix
 from jaxle.pipeline.matrices import Calibrated, ConceptMatrix, Embeddings, Texts
+from jaxle.pipeline.opened import Opened, Partition
 from jaxle.pipeline.probe import Embedded, Labelled
 from jaxle.report.progress import say
 

@@ -22,8 +22,8 @@ from jaxle.explanations import Explanations
 from jaxle.pipeline.cache import Cache, Made, Step
 from jaxle.pipeline.config import Config
 from jaxle.pipeline.fit import Fitted
-from jaxle.pipeline.inputs import Partition
 from jaxle.pipeline.layers import Layer
+from jaxle.pipeline.opened import Partition
 from jaxle.references import is_reference, source_fingerprint
 
 

@@ -23,9 +23,9 @@ from jaxle.explanations.formula import parse, words
 from jaxle.pipeline.cache import Cache, Made, Step, Stored, derived_key
 from jaxle.pipeline.config import Config, Method
 from jaxle.pipeline.formulas import with_formulas
-from jaxle.pipeline.inputs import Partition
 from jaxle.pipeline.layers import Columns, Layer, Layers
 from jaxle.pipeline.matrices import ConceptMatrix
+from jaxle.pipeline.opened import Partition
 from jaxle.solve.measure import Measured, measure
 from jaxle.solve.moments import Moments, merge
 from jaxle.solve.ridge import Spectrum

@@ -15,8 +15,8 @@ from jaxle.explainers import find_explainer
 from jaxle.explainers.formula_columns import LEAST_IMAGES, Pairs, find_pairs, with_pairs
 from jaxle.pipeline.cache import Cache, Made, Step, derived_key
 from jaxle.pipeline.config import Config
-from jaxle.pipeline.inputs import Partition
 from jaxle.pipeline.matrices import ConceptMatrix
+from jaxle.pipeline.opened import Partition
 from jaxle.report.progress import say
 
 

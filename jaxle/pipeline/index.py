@@ -17,8 +17,8 @@ from jaxle import artifacts
 from jaxle.pipeline.config import Config
 from jaxle.pipeline.encoders import TEXT
 from jaxle.pipeline.fit import Fitted
-from jaxle.pipeline.inputs import Images
 from jaxle.pipeline.matrices import ConceptMatrix
+from jaxle.pipeline.opened import Images
 from jaxle.pipeline.probe import LABELS, PROBE, Labelled, Probed
 from jaxle.pipeline.workdir import RUN, run_key, table_paths
 
@@ -49,7 +49,7 @@ def index_arrays(
     """Returns where the labels, every network's activations and every method's concepts lie."""
     return {
         "labels": f"{LABELS.name}-{labelled.key}",
-        "networks": {name: f"{PROBE.name}-{probe.key}" for name, probe in probed.items()},
+        "networks": {name: f"{probe.step}-{probe.key}" for name, probe in probed.items()},
         "methods": {name: _matrix(own.concepts) for name, own in fitted.items()},
     }
 

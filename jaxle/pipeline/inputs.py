@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -15,52 +15,27 @@ from jax.sharding import Mesh
 from jaxle.artifacts import fingerprint
 from jaxle.data.generated import generate_folder, generated_count
 from jaxle.data.sources import Source, open_source
-from jaxle.data.splits import Split, load_split, make_split
+from jaxle.data.splits import load_split, make_split
 from jaxle.evaluation.random_network import shuffled_network
 from jaxle.models.generated import generate
 from jaxle.models.model import Model
 from jaxle.models.recorded import NAME
 from jaxle.models.two_tower import TwoTower
+from jaxle.models.units.unit_map import UnitMap
 from jaxle.models.zoo import load_model
 from jaxle.pipeline.cache import derived_key
 from jaxle.pipeline.checks import AnyModel, check_target
 from jaxle.pipeline.config import Config, Data, Encoder, Target
 from jaxle.pipeline.left_out import possible
 from jaxle.pipeline.needs import GENERATED, check_needs, encoders
+from jaxle.pipeline.opened import TRAINED, Images, N, Opened, Partition
 from jaxle.pipeline.recorded import recorded_model
+from jaxle.pipeline.units import attached, made_units, named, unit_facts
 
-TRAINED, UNTRAINED, SHUFFLED = "trained", "untrained", "shuffled"  # kinds of network
+UNTRAINED, SHUFFLED = "untrained", "shuffled"  # kinds of network beside the trained one
 STATISTICS = 512  # training images from which a shuffled network's batch statistics are measured
 HASHES = "hashes.json"  # of image files
 OWN = ("arguments", "call", "preprocess", "class_names")  # what your own network may need
-
-
-@dataclass(frozen=True, eq=False)
-class Images:
-    """The probe images; the key is a fingerprint of their content, taken once a run."""
-
-    key: str
-    source: Source
-
-
-@dataclass(frozen=True, eq=False)
-class Partition:
-    """Which images train, choose and score."""
-
-    key: str
-    split: Split
-
-
-N = TypeVar("N", bound=AnyModel, covariant=True)
-
-
-@dataclass(frozen=True, eq=False)
-class Opened(Generic[N]):
-    """A network; the key is of all that decides what it makes of an image."""
-
-    key: str
-    network: N
-    kind: str = TRAINED
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,12 +46,14 @@ class Inputs:
       images, partition: the probe images and their split.
       networks: name → the target: "trained", "untrained-1" and so on, "shuffled".
       encoders: the two-tower networks that explain or simulate.
+      units: tap → what is known of its units; none where taps have neurons.
     """
 
     images: Images
     partition: Partition
     networks: Mapping[str, Opened[AnyModel]]
     encoders: Mapping[Encoder, Opened[TwoTower]]
+    units: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     @property
     def trained(self) -> AnyModel:
@@ -102,21 +79,36 @@ def open_inputs(config: Config, folder: epath.Path, mesh: Mesh) -> Inputs:
         config, _ = possible(config, source)
         target = config.target
     if source is not None and target.model == NAME:
-        trained = _recorded(source)
+        bare = _recorded(source)
     else:
-        trained = _target(target, mesh, _weights(target, folder, seed))
+        bare = _target(target, mesh, _weights(target, folder, seed))
+    units = made_units(bare.network, target, seed)
+    trained = with_units(bare, units)
     check_target(trained.network, target)
     images = open_images(config.data, seed, folder, trained.network.class_names, source)
     partition = _partition(config.data, len(images.source), seed)
     networks = {TRAINED: trained}
-    networks |= _untrained(trained, config, mesh)
+    untrained = _untrained(bare, config, mesh)
+    networks |= {name: with_units(of, units) for name, of in untrained.items()}
     if config.evaluation.shuffled:
         networks[SHUFFLED] = _shuffled(trained, images, partition, seed)
     towers: dict[Encoder, Opened[TwoTower]] = {}
     for encoder in encoders(config):
         weights = _weights(encoder, folder, seed + 1 + len(towers))
         towers[encoder] = _tower(encoder, weights, mesh)
-    return Inputs(images, partition, networks, towers)
+    return Inputs(images, partition, networks, towers, unit_facts(units))
+
+
+def with_units(opened: Opened[N], units: Mapping[str, UnitMap]) -> Opened[N]:
+    """Returns a network whose taps have units in place of neurons; the same where there are none.
+
+    Raises:
+      ValueError: units of another width than a tap's.
+    """
+    if not units:
+        return opened
+    key = derived_key("units", 1, [opened], named(units))
+    return dataclasses.replace(opened, key=key, network=attached(opened.network, units))
 
 
 def open_images(

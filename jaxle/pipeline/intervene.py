@@ -22,8 +22,9 @@ from jaxle.intervention.temperature import fit_temperature
 from jaxle.models.recorded import AnyClassifier, RecordedModel
 from jaxle.pipeline.cache import Cache, Made, Step, derived_key
 from jaxle.pipeline.config import Config
-from jaxle.pipeline.inputs import TRAINED, Inputs, Partition
+from jaxle.pipeline.inputs import Inputs
 from jaxle.pipeline.layers import Layer, Layers
+from jaxle.pipeline.opened import TRAINED, Partition
 from jaxle.pipeline.simulate import Simulated
 
 LOGITS = 256  # images a step

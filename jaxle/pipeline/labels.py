@@ -16,8 +16,8 @@ from jaxle.data.sources import recorded_of
 from jaxle.explainers.protocol import ArrayRows
 from jaxle.pipeline.cache import derived_key
 from jaxle.pipeline.config import Concepts
-from jaxle.pipeline.inputs import Images
 from jaxle.pipeline.matrices import ConceptMatrix
+from jaxle.pipeline.opened import Images
 from jaxle.pipeline.probe import Labelled
 from jaxle.pipeline.reading import GIVEN
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxle.evaluation.nulls import PermutedActivations
 from jaxle.pipeline.cache import derived_key
-from jaxle.pipeline.inputs import TRAINED, Partition
+from jaxle.pipeline.opened import TRAINED, Partition
 from jaxle.pipeline.probe import Probed
 from jaxle.units import InUnits, Units, find_units
 

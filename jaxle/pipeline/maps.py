@@ -7,6 +7,7 @@ The network runs once more over these images alone; a tap without positions has 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,10 +19,12 @@ import numpy as np
 from jaxle.models.positions import grid, on_grid
 from jaxle.pipeline.cache import Cache, Made, Several, Step, Stored, numerics
 from jaxle.pipeline.image_pass import tap_name
-from jaxle.pipeline.inputs import TRAINED, Images, Inputs, Opened, Partition
+from jaxle.pipeline.inputs import Inputs
+from jaxle.pipeline.opened import TRAINED, Images, Opened, Partition
 from jaxle.pipeline.shown import Shown
 
-BATCH = 64  # images a step
+BATCH = 64  # images a step, fewer where a tap has very many columns
+BYTES = 256 << 20  # of the largest tap's values a step
 SIDE = 14  # most positions along a side
 
 
@@ -55,6 +58,8 @@ def _maps(
         values, _ = network.probe(pixels, pools, variables)
         return {tap: _on_grid(value, grids[tap]) for tap, value in values.items()}
 
+    sizes = [4 * math.prod(network.taps[network.resolve(tap)]) for tap in grids]
+    size = max(1, min(BATCH, BYTES // max(sizes)))
     every = np.unique(np.concatenate([one.rows.ravel() for one in wanted]))
     every = every[every >= 0]
     made = {
@@ -62,10 +67,10 @@ def _maps(
         for one in wanted
     }
     order = {one.layer.tap: np.argsort(one.rows, axis=None, kind="stable") for one in wanted}
-    for start in range(0, len(every), BATCH):
-        batch = every[start : start + BATCH]
+    for start in range(0, len(every), size):
+        batch = every[start : start + size]
         pixels = _fitted(images, network.preprocess.fit, partition.split.test[batch])
-        values = read(network.variables, np.resize(pixels, (BATCH, *pixels.shape[1:])))
+        values = read(network.variables, np.resize(pixels, (size, *pixels.shape[1:])))
         for one in wanted:
             tap, flat = one.layer.tap, one.rows.ravel()
             ends = np.searchsorted(flat[order[tap]], [batch[0], batch[-1] + 1])

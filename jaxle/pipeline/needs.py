@@ -19,11 +19,12 @@ from jaxle.data.splits import load_split
 from jaxle.explainers import find_explainer
 from jaxle.models import needs
 from jaxle.models.recorded import NAME as RECORDED
+from jaxle.models.units import lacking, read_units
 from jaxle.models.zoo import ZOO, find_entry
 from jaxle.pipeline.config import Config, Data, Encoder
 from jaxle.pipeline.left_out import possible
 from jaxle.pipeline.reading import LABELS
-from jaxle.pipeline.recorded import lacking
+from jaxle.pipeline.recorded import lacking as lacking_arrays
 from jaxle.references import is_reference, load_reference
 
 GENERATED = "generated"  # as weights: random ones, made now in a published format
@@ -44,7 +45,11 @@ def check_needs(config: Config, memory: epath.Path) -> Source | None:
         config, _ = possible(config, source)
     found = [*_networks(config), *refused, *_words(config), *_files(config), *_simulators(config)]
     if source is not None:
-        found += [*lacking(config, source), *_labels(config, source), *_split(config.data, source)]
+        found += [
+            *lacking_arrays(config, source),
+            *_labels(config, source),
+            *_split(config.data, source),
+        ]
     found = list(dict.fromkeys(sentence.rstrip(".") for sentence in found))
     if len(found) == 1:
         raise ValueError(f"{found[0]}.")
@@ -69,6 +74,9 @@ def _networks(config: Config) -> Iterator[str]:
             continue
         preprocess = getattr(entry, "preprocess", None)
         yield from needs.lacking(entry.model, entry.weights or None, preprocess)
+    units = read_units(config.target.units, config.target.unit_options)
+    if units is not None and (sentence := lacking(units)):
+        yield sentence
     for entry in encoders(config):
         if entry.model in ZOO and find_entry(entry.model, None).text is None:
             yield (

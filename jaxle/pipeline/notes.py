@@ -8,6 +8,7 @@ from typing import Any
 from jaxle.pipeline.config import Config
 from jaxle.pipeline.reading import GIVEN, LABELS
 from jaxle.pipeline.tables import Row
+from jaxle.report.listing import unit_line
 
 LEAST_CONTROLS = 5
 LEAST_IMAGES = {"train": 100, "val": 30, "test": 50}
@@ -15,13 +16,16 @@ LEAST_IMAGES = {"train": 100, "val": 30, "test": 50}
 
 def notes(config: Config, facts: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     """Returns what a reader of the scores must know; `facts` are those of the run."""
-    return [
-        *_few_images(facts),
-        *_duplicates(facts),
-        *_few_controls(config),
-        *_unnamed(rows),
-        *_notes(config, rows),
-    ]
+    own = (_units(config, facts), _few_images(facts), _duplicates(facts), _few_controls(config))
+    every = (*own, _unnamed(rows), _notes(config, rows))
+    return [sentence for some in every for sentence in some]
+
+
+def _units(config: Config, facts: Mapping[str, Any]) -> Iterator[str]:
+    controls = config.evaluation.controls or config.evaluation.shuffled
+    more = "; controls have the same map of their own values" if controls else ""
+    for tap, own in facts.get("units", {}).items():
+        yield f"Neurons of {tap} are {unit_line(own)}{more}."
 
 
 def _few_images(facts: Mapping[str, Any]) -> Iterator[str]:

@@ -19,9 +19,10 @@ from jaxle.explainers.protocol import ConceptRows
 from jaxle.pipeline.cache import Cache, derived_key
 from jaxle.pipeline.config import Config, Encoder
 from jaxle.pipeline.fit import Fitted
-from jaxle.pipeline.inputs import SHUFFLED, Images, Inputs
+from jaxle.pipeline.inputs import SHUFFLED, Inputs
 from jaxle.pipeline.layers import Layer
 from jaxle.pipeline.matrices import Calibrated
+from jaxle.pipeline.opened import Images
 from jaxle.pipeline.probe import Labelled, Probed, probe
 from jaxle.pipeline.reading import LABELS
 from jaxle.pipeline.simulate import simulators

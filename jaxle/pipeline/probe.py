@@ -5,6 +5,7 @@ images → Labelled;   images × network → Probed (activations) or Embedded (e
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,10 +16,12 @@ from etils import epath
 
 from jaxle.artifacts import fingerprint
 from jaxle.data.sources import Source, changed_files
+from jaxle.models.model import RECONSTRUCTION
 from jaxle.models.recorded import RecordedModel
 from jaxle.models.two_tower import TwoTower
 from jaxle.pipeline import recorded
 from jaxle.pipeline.cache import Cache, Made, Step, Stored, numerics
+from jaxle.pipeline.checks import AnyModel
 from jaxle.pipeline.config import Config, Encoder
 from jaxle.pipeline.image_pass import (
     EMBEDDINGS,
@@ -29,7 +32,8 @@ from jaxle.pipeline.image_pass import (
     read_images,
     tap_name,
 )
-from jaxle.pipeline.inputs import TRAINED, Images, Inputs, Opened
+from jaxle.pipeline.inputs import Inputs
+from jaxle.pipeline.opened import TRAINED, Images, Opened
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +50,9 @@ class Labelled:
 class Probed:
     """A target's activations, tap → (images, neurons) float32, and predicted class (images,).
 
-    `pictures` (images,) are equal where the target is given the same pixels.
+    `pictures` (images,) are equal where the target is given the same pixels. `reconstruction` has
+    tap → how well units give its values back (`UnitForm.read`), where they are meant to. `step`
+    names the step whose result holds the arrays.
     """
 
     key: str
@@ -55,6 +61,8 @@ class Probed:
     predicted: np.ndarray
     pictures: np.ndarray
     kind: str = TRAINED
+    reconstruction: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    step: str = "probe"
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +106,9 @@ def probe(
       inputs: images, networks and encoders.
       config: taps and pool of the target; images a step.
     """
-    pools = dict.fromkeys(config.target.taps, config.target.pool)
     readings: dict[str, Reading] = {}
     for opened in inputs.networks.values():
+        pools = _pools(opened.network, config)
         key = _key(cache, inputs.images, opened, pools)
         if isinstance(opened.network, RecordedModel):
             _keep_activations(cache, inputs.images.source, key, pools)
@@ -116,10 +124,15 @@ def probe(
     _read_missing(cache, inputs.images, readings, Pass(config.data.batch_size, config.data.workers))
     probed, embedded = {}, {}
     for name, opened in inputs.networks.items():
+        pools = _pools(opened.network, config)
         stored = _stored(cache, _key(cache, inputs.images, opened, pools))
-        activations = {tap: stored.arrays[tap_name(tap)] for tap in pools}
+        read = {tap: stored.arrays[tap_name(tap)] for tap in pools}
+        activations = {tap: read.pop(tap) for tap in config.target.taps}
+        measured = {tap.removesuffix(RECONSTRUCTION): value for tap, value in read.items()}
         predicted, pictures = stored.arrays[PREDICTED], stored.arrays[PICTURES]
-        probed[name] = Probed(stored.key, name, activations, predicted, pictures, opened.kind)
+        probed[name] = Probed(
+            stored.key, name, activations, predicted, pictures, opened.kind, measured
+        )
     for encoder, opened in inputs.encoders.items():
         stored = _stored(cache, _key(cache, inputs.images, opened, {}))
         embedded[encoder] = Embedded(stored.key, encoder, opened, stored.arrays[EMBEDDINGS])
@@ -133,6 +146,14 @@ def _keep_activations(cache: Cache, source: Source, key: str, taps: Mapping[str,
         arrays = {tap_name(tap): values for tap, values in found.items()}
         arrays |= {PREDICTED: recorded.predicted(source), PICTURES: recorded.pictures(source)}
         cache.keep(PROBE, key, arrays, {})
+
+
+def _pools(network: AnyModel, config: Config) -> dict[str, str]:
+    """Tap → pool, and the same of how well units reconstruct its values."""
+    pools = dict.fromkeys(config.target.taps, config.target.pool)
+    units = {tap: network.units.get(network.resolve(tap)) for tap in pools}
+    asked = [tap for tap, form in units.items() if form is not None and form.reconstructs]
+    return {**pools, **{tap + RECONSTRUCTION: pools[tap] for tap in asked}}
 
 
 def _key(cache: Cache, images: Images, opened: Opened, pools: Mapping[str, str]) -> str:

@@ -16,7 +16,8 @@ from jaxle.models.model import Model
 from jaxle.models.recorded import RecordedModel
 from jaxle.pipeline.cache import Cache, Made, Step, Stored, numerics
 from jaxle.pipeline.config import Config
-from jaxle.pipeline.inputs import TRAINED, Images, Inputs, Opened, Partition
+from jaxle.pipeline.inputs import Inputs
+from jaxle.pipeline.opened import TRAINED, Images, Opened, Partition
 
 CLASSES = 5
 CHECKED = 4  # images on which linearity is tested

@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 
 from jaxle.evaluation import find_metrics
 from jaxle.explainers import find_explainer
+from jaxle.models.units import read_units
 from jaxle.options import checked, describe, read, suggest
 from jaxle.pipeline.cache import plain
 from jaxle.pipeline.config import Config, Encoder, Method
@@ -147,6 +148,12 @@ def _check(config: Config) -> None:
         raise ValueError(
             "config fields concepts.hierarchy and concepts.superclasses are both set: "
             "expected one of them."
+        )
+    units = read_units(config.target.units, config.target.unit_options)
+    if units is not None and units.maker.takes == "FILE" and len(config.target.taps) > 1:
+        raise ValueError(
+            f"config field target.units={config.target.units!r} is of one tap, and target.taps "
+            f"names {len(config.target.taps)}: expected one."
         )
     if config.evaluation.draws == 1:
         raise ValueError("config field evaluation.draws must be 0 (none) or at least 2, got 1.")

@@ -61,6 +61,11 @@ def lacking(config: Config, source: Source) -> Iterator[str]:
             f"target.model={NAME!r} explains recorded activations, and {where} has none: expected "
             "arrays:FOLDER with activations.npy"
         )
+    if config.target.units != "neurons":
+        yield (
+            f"target.units={config.target.units!r} is a map of a network's own values, and "
+            f"target.model={NAME!r} has none: expected neurons, or the units' values as activations"
+        )
     if not has_pictures(source):
         for encoder in _encoders(config):
             if recorded is None or not _embeddings(recorded, encoder, config):

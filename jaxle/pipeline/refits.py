@@ -16,8 +16,8 @@ import numpy as np
 from jaxle.evaluation.nulls import score_refits
 from jaxle.pipeline.cache import Cache, Made, Several, Step
 from jaxle.pipeline.explain import Explained, search
-from jaxle.pipeline.inputs import TRAINED, Partition
 from jaxle.pipeline.layers import Layer, Layers
+from jaxle.pipeline.opened import TRAINED, Partition
 from jaxle.pipeline.simulate import Able, Simulator, simulate_images
 
 

@@ -27,8 +27,8 @@ from jaxle.pipeline.contribute import (
     select_again,
 )
 from jaxle.pipeline.explain import Explained
-from jaxle.pipeline.inputs import TRAINED, Partition
 from jaxle.pipeline.intervene import Classifier, ScaledClassifier, ablate, temperature
+from jaxle.pipeline.opened import TRAINED, Partition
 from jaxle.pipeline.score import Scored, ceiling
 from jaxle.pipeline.simulate import Able
 from jaxle.pipeline.tables import Row

@@ -26,14 +26,16 @@ from jaxle.pipeline.encoders import calibrate_all
 from jaxle.pipeline.explain import explain_all
 from jaxle.pipeline.fit import fit_all
 from jaxle.pipeline.index import index_arrays, write_index
-from jaxle.pipeline.inputs import TRAINED, open_inputs
+from jaxle.pipeline.inputs import open_inputs
 from jaxle.pipeline.intervene import impact_all
 from jaxle.pipeline.journal import Journal
 from jaxle.pipeline.layers import make_layers
+from jaxle.pipeline.learn import check_reconstruction, learn_units
 from jaxle.pipeline.left_out import possible
 from jaxle.pipeline.load import load_run
 from jaxle.pipeline.monosemanticity import with_monosemanticity
 from jaxle.pipeline.notes import notes
+from jaxle.pipeline.opened import TRAINED
 from jaxle.pipeline.pairs import open_pairs, probe_pairs
 from jaxle.pipeline.preflight import check_methods, check_stages, check_words, wanted_classifier
 from jaxle.pipeline.probe import probe, read_labels
@@ -44,6 +46,7 @@ from jaxle.pipeline.rows import by_explained, listed, look_beside, make_rows, wi
 from jaxle.pipeline.score import score_all
 from jaxle.pipeline.simulate import able_all, simulate
 from jaxle.pipeline.summary import records, run_facts, top_impact
+from jaxle.pipeline.units import write_units
 from jaxle.pipeline.workdir import CACHE, CONTROLS, close, open_workdir, write_split
 from jaxle.report import listing, outcome
 from jaxle.report.progress import say
@@ -70,7 +73,8 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh, verbose: bool = False
     config, left_out = possible(config, inputs.images.source)
     for line in left_out:
         say(line)
-    partition, target = inputs.partition, wanted_classifier(inputs, config)
+    partition = inputs.partition
+    wanted_classifier(inputs, config)  # refused before any image is read
     check_dissect(inputs, config)
     check_methods(inputs, config)
     pairs = open_pairs(inputs, config.evaluation.counterfactual, config)
@@ -81,10 +85,14 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh, verbose: bool = False
         check_words(inputs, labelled, config)
         open_workdir(config)  # what is refused leaves another run's tables as they are
         probed, embedded = probe(cache, inputs, config)
+        inputs = check_reconstruction(inputs, probed[TRAINED], config)
+        inputs, probed = learn_units(cache, inputs, probed, config)
+        target = wanted_classifier(inputs, config)
         calibrated = calibrate_all(cache, inputs, labelled, embedded, config)
         paired = probe_pairs(cache, inputs, pairs, calibrated, config)
         facts = run_facts(config, inputs, probed[TRAINED], labelled, calibrated, mesh)
         write_split(workdir, inputs)
+        write_units(workdir, inputs.units)
         for line in listing.probe_lines(facts, class_ends(inputs.images.source), verbose):
             say(line)
     if last == "probe":

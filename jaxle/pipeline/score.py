@@ -19,8 +19,9 @@ from jaxle.pipeline.cache import Cache, Made, Several, Step
 from jaxle.pipeline.config import Config
 from jaxle.pipeline.explain import Explained
 from jaxle.pipeline.fit import Fitted
-from jaxle.pipeline.inputs import TRAINED, UNTRAINED, Partition
+from jaxle.pipeline.inputs import UNTRAINED
 from jaxle.pipeline.layers import Columns, Layer
+from jaxle.pipeline.opened import TRAINED, Partition
 from jaxle.pipeline.simulate import Simulated
 from jaxle.references import source_fingerprint
 

@@ -20,8 +20,8 @@ from jaxle.explainers.protocol import ConceptRows
 from jaxle.explanations import Explanations
 from jaxle.intervention.affine import norm
 from jaxle.pipeline.cache import Cache, Made, Step, Stored
-from jaxle.pipeline.inputs import Partition
 from jaxle.pipeline.layers import Layer
+from jaxle.pipeline.opened import Partition
 from jaxle.pipeline.simulate import Simulated, Simulator
 from jaxle.report.bins import (
     BINS,

@@ -22,9 +22,9 @@ from jaxle.pipeline.config import Config, Encoder
 from jaxle.pipeline.encoders import check_readable, encoder_matrix
 from jaxle.pipeline.explain import Explained
 from jaxle.pipeline.fit import Fitted
-from jaxle.pipeline.inputs import Images, Partition
 from jaxle.pipeline.labels import given_matrix, label_matrix
 from jaxle.pipeline.matrices import Calibrated, ConceptMatrix
+from jaxle.pipeline.opened import Images, Partition
 from jaxle.pipeline.probe import Labelled
 from jaxle.pipeline.reading import GIVEN, LABELS
 from jaxle.references import load_reference, source_fingerprint

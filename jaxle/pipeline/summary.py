@@ -20,9 +20,10 @@ from jaxle.data.sources import names_of
 from jaxle.intervention.impact import BETAS, mean_over_taps
 from jaxle.pipeline.config import Config, Encoder
 from jaxle.pipeline.explain import Explained
-from jaxle.pipeline.inputs import SHUFFLED, TRAINED, UNTRAINED, Inputs, encoder_name
+from jaxle.pipeline.inputs import SHUFFLED, UNTRAINED, Inputs, encoder_name
 from jaxle.pipeline.intervene import Impact
 from jaxle.pipeline.matrices import Calibrated, ConceptMatrix
+from jaxle.pipeline.opened import TRAINED
 from jaxle.pipeline.probe import Labelled, Probed
 from jaxle.pipeline.reading import LABELS
 from jaxle.pipeline.score import Scored
@@ -113,6 +114,15 @@ def run_facts(
         "weights_sha256": target.weights_hash,
         "top1_accuracy": top1_accuracy(probed, labelled, target.class_names),
         "encoders": encoders,
+        **({"units": _units(inputs)} if inputs.units else {}),
+    }
+
+
+def _units(inputs: Inputs) -> dict[str, dict[str, Any]]:
+    """Tap → what is told of its units, but for what a table of its own holds."""
+    return {
+        tap: {name: value for name, value in facts.items() if name != "table"}
+        for tap, facts in inputs.units.items()
     }
 
 

@@ -23,8 +23,8 @@ from jaxle.intervention.impact import BETAS
 from jaxle.pipeline.config import Config
 from jaxle.pipeline.explain import Explained
 from jaxle.pipeline.image_pass import tap_name
-from jaxle.pipeline.inputs import TRAINED
 from jaxle.pipeline.intervene import Impact
+from jaxle.pipeline.opened import TRAINED
 from jaxle.pipeline.score import Scored
 
 LAST = ("selection_frequency", "equivalent")  # of concepts.csv: not by simulator

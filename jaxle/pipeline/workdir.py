@@ -19,6 +19,7 @@ from etils import epath
 from jaxle import artifacts
 from jaxle.artifacts import fingerprint
 from jaxle.data.sources import names_of
+from jaxle.models.units import NEURONS
 from jaxle.pipeline.config import Config
 from jaxle.pipeline.inputs import Inputs
 from jaxle.pipeline.journal import Journal
@@ -30,6 +31,7 @@ CONTROLS, REPORT = "controls.csv", "report"
 TABLES = ("scores.csv", CONTROLS, "impact.csv", "impact_curve.csv")
 TOP_TABLES = (*TABLES, "summary.json", "timing.json")
 LAYER_TABLES = ("explanations.csv", "concepts.csv")
+TAP_TABLES = ("units.csv",)
 
 
 def settings(config: Config) -> dict[str, Any]:
@@ -80,13 +82,19 @@ def _read(path: epath.Path) -> dict[str, Any] | None:
 
 
 def _check_target(workdir: epath.Path, before: dict[str, Any], wanted: dict[str, Any]) -> None:
-    names = ("model", "weights")
-    old, new = (tuple(c.get("target", {}).get(n, "") for n in names) for c in (before, wanted))
+    old, new = (_explained(config) for config in (before, wanted))
     if "target" in before and old != new:
         raise ValueError(
             f"workdir {workdir} holds a run of {' '.join(filter(None, old))}, and this run "
             f"explains {' '.join(filter(None, new))}: give it another folder by --config.workdir."
         )
+
+
+def _explained(config: dict[str, Any]) -> tuple[str, ...]:
+    """Model, weights and units of a config; "" for what is not set."""
+    target = config.get("target", {})
+    units = target.get("units", NEURONS)
+    return target.get("model", ""), target.get("weights", ""), "" if units == NEURONS else units
 
 
 def table_paths(workdir: epath.Path) -> list[epath.Path]:
@@ -97,6 +105,7 @@ def table_paths(workdir: epath.Path) -> list[epath.Path]:
     found += list((workdir / SPLIT).glob("*")) if (workdir / SPLIT).exists() else []
     for tap in workdir.iterdir():
         if tap.is_dir() and tap.name not in (CACHE, SPLIT, REPORT):
+            found += [tap / name for name in TAP_TABLES]
             found += [m / name for m in tap.iterdir() if m.is_dir() for name in LAYER_TABLES]
     return sorted(path for path in found if path.exists())
 

@@ -37,8 +37,20 @@ def probe_lines(facts: Mapping[str, Any], ends: str = "", verbose: bool = True) 
     if facts["top1_accuracy"] is not None:
         accuracy, n = 100 * facts["top1_accuracy"], facts["n_images"]
         yield f"  {facts['model']}: top-1 accuracy {accuracy:.2f} % on {n} images"
+    for tap, own in facts.get("units", {}).items():
+        yield f"  {tap}: {unit_line(own)}"
     if ends:
         yield f"  {ends}"
+
+
+def unit_line(own: Mapping[str, Any]) -> str:
+    """Returns what is known of a tap's units, in words."""
+    more = f" of {own['file']}" if "file" in own else ""
+    if "explained_variance" in own:
+        more += f", explained variance {own['explained_variance']:.3f}"
+    if "note" in own:
+        more += f" ({own['note']})"
+    return f"{own['n_units']:,} units, {own['kind']}{more}"
 
 
 def lines(entries: Sequence[Listed], summary: Mapping[str, Any], n: int) -> Iterator[str]:

@@ -171,7 +171,9 @@ def test_pooling():
     for mode in taps.POOLS:
         np.testing.assert_array_equal(taps.pool(tokens[:, 0], mode), tokens[:, 0])
     assert taps.pool(value.astype(jnp.bfloat16), "none").dtype == jnp.float32
-    with pytest.raises(ValueError, match="unknown pool 'mean'; valid pools: avg, max, first, none"):
+    with pytest.raises(
+        ValueError, match="unknown pool 'mean'; valid pools: avg, max, first, patches, none"
+    ):
         taps.pool(value, "mean")
     with pytest.raises(
         ValueError,

@@ -98,7 +98,9 @@ def test_unknown_names_list_the_valid_ones(model, images):
         "valid taps: conv1, bn1, layer1, layer2, layer3, linear",
     ):
         model.activations(images, "layer4")
-    with pytest.raises(ValueError, match="unknown pool 'mean'; valid pools: avg, max, first, none"):
+    with pytest.raises(
+        ValueError, match="unknown pool 'mean'; valid pools: avg, max, first, patches, none"
+    ):
         model.activations(images, "layer3", "mean")
     with pytest.raises(ValueError, match="no images"):
         model.logits([])

@@ -27,9 +27,10 @@ from jaxle.pipeline.counterfactual import (
 from jaxle.pipeline.encoders import calibrate_all
 from jaxle.pipeline.explain import explain_all
 from jaxle.pipeline.fit import fit_all
-from jaxle.pipeline.inputs import TRAINED, UNTRAINED, Images, Opened, open_inputs
+from jaxle.pipeline.inputs import UNTRAINED, open_inputs
 from jaxle.pipeline.journal import Journal
 from jaxle.pipeline.layers import make_layers
+from jaxle.pipeline.opened import TRAINED, Images, Opened
 from jaxle.pipeline.pairs import open_pairs, pair_concepts, probe_pairs
 from jaxle.pipeline.probe import probe, read_labels
 from jaxle.pipeline.score import score_one

@@ -15,7 +15,7 @@ from jaxle.mesh import make_mesh
 from jaxle.models.model import Model
 from jaxle.models.positions import grid, on_grid
 from jaxle.pipeline.dissect import BATCH, Masked, _dissect
-from jaxle.pipeline.inputs import Images, Opened, Partition
+from jaxle.pipeline.opened import Images, Opened, Partition
 from tests import runs
 
 METHOD = {"methods": {"netdissect": {"explainer": "network_dissection"}}}

@@ -18,10 +18,10 @@ from jaxle.pipeline.cache import Cache
 from jaxle.pipeline.config import Method
 from jaxle.pipeline.explain import Searched, explain, explain_all, mean_length
 from jaxle.pipeline.fit import Screening, fit
-from jaxle.pipeline.inputs import Partition
 from jaxle.pipeline.journal import Journal
 from jaxle.pipeline.layers import make_layers
 from jaxle.pipeline.matrices import ConceptMatrix
+from jaxle.pipeline.opened import Partition
 from jaxle.pipeline.probe import Probed
 from jaxle.pipeline.reading import read_config
 from tests.runs import changed

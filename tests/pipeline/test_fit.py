@@ -10,10 +10,11 @@ from jaxle.mesh import make_mesh
 from jaxle.pipeline import defaults
 from jaxle.pipeline.cache import Cache
 from jaxle.pipeline.fit import Screening, fit
-from jaxle.pipeline.inputs import TRAINED, UNTRAINED, Partition
+from jaxle.pipeline.inputs import UNTRAINED
 from jaxle.pipeline.journal import Journal
 from jaxle.pipeline.layers import Columns, make_layers
 from jaxle.pipeline.matrices import ConceptMatrix
+from jaxle.pipeline.opened import TRAINED, Partition
 from jaxle.pipeline.probe import Probed
 from jaxle.solve import measure, ridge
 from tests import runs

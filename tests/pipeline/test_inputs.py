@@ -10,7 +10,8 @@ from jaxle.data.scenes import ScenesSource
 from jaxle.mesh import make_mesh
 from jaxle.pipeline import defaults
 from jaxle.pipeline.config import Encoder
-from jaxle.pipeline.inputs import SHUFFLED, TRAINED, UNTRAINED, encoder_name, open_inputs
+from jaxle.pipeline.inputs import SHUFFLED, UNTRAINED, encoder_name, open_inputs
+from jaxle.pipeline.opened import TRAINED
 from tests import runs
 
 

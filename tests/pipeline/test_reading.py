@@ -105,7 +105,7 @@ def test_encoders_are_read_where_they_stand():
         ({"target.taps": ("layer1,layer1",)}, "names a tap twice"),
         (
             {"target.pool": "mean"},
-            "config field target.pool must be one of avg, max, first, none, got 'mean'",
+            "config field target.pool must be one of avg, max, first, patches, none, got 'mean'",
         ),
         ({"methods": {}}, "config section 'methods' is empty"),
         ({"simulators": {}}, "config section 'simulators' is empty"),

@@ -16,10 +16,10 @@ from jaxle.mesh import make_mesh
 from jaxle.pipeline.cache import Cache
 from jaxle.pipeline.explain import Searched, explain
 from jaxle.pipeline.fit import Screening, fit
-from jaxle.pipeline.inputs import Partition
 from jaxle.pipeline.journal import Journal
 from jaxle.pipeline.layers import make_layers
 from jaxle.pipeline.matrices import ConceptMatrix
+from jaxle.pipeline.opened import Partition
 from jaxle.pipeline.probe import Probed
 from jaxle.pipeline.refits import refit, refit_all
 from jaxle.pipeline.simulate import Able, Simulator, simulate, simulate_images
