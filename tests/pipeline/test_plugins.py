@@ -10,7 +10,7 @@ import pytest
 
 import jaxle
 from jaxle.pipeline import defaults
-from tests import runs
+from tests import forks, runs
 
 SQUARES = '''
 import numpy as np
@@ -170,6 +170,7 @@ def get_config():
     config.evaluation.draws = 0
     config.evaluation.permutations = 20
     config.evaluation.contributions = False
+    config.evaluation.ceiling = False
     config.fit.min_top5 = 0.0
     return config
 """
@@ -190,7 +191,7 @@ def outside(tmp_path_factory):
 
 def launch(folder, tmp_path_factory):
     arguments = ["-m", "jaxle.launch", "--config=configs/own.py", "--config.workdir=run"]
-    return runs.python(arguments, folder, runs.environment(tmp_path_factory))
+    return forks.python(arguments, folder, runs.environment(tmp_path_factory))
 
 
 def test_their_results_are_in_the_tables(outside):

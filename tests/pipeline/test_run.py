@@ -10,6 +10,7 @@ import pytest
 
 import jaxle
 from jaxle.pipeline.stages import STAGES
+from tests import runs
 from tests.runs import files, notes
 
 # The program with its saves every 128 images, which ends by SIGKILL half way through the n-th file
@@ -52,7 +53,12 @@ COLUMNS = (
     "ceiling"
 ).split()
 # what some tests are not about
-LESS = ("--config.evaluation.ablation=", "--config.evaluation.impact=False")
+LESS = (
+    "--config.evaluation.ablation=",
+    "--config.evaluation.impact=False",
+    "--config.evaluation.ceiling=False",
+    f"--stages={','.join(runs.SCORED)}",
+)
 
 
 @pytest.fixture
