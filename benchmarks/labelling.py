@@ -14,8 +14,9 @@ else known. "Worth" is the estimate's own effective_n.
 Claims: (1) 95 % intervals cover 93–97 %. (2) The error is at most a third of uniform drawing's in
 the published setting (arXiv 2506.07985: one concept a neuron, 13 times fewer images, a ratio of
 .28), with the quickstart's own simulator as guide: .30. With several concepts a neuron the guide
-decides: .51 with that simulator, which is its floor, .35 with a guide of AUC .995, .20 at .999, and .32 with labels of
-which 2 % are wrong. A poor guide brings the ratio nearer to 1, and the intervals still cover.
+decides: .51 with that simulator, which is its floor, .35 with a guide of AUC .995, .20 at .999, and
+.32 with labels of which 2 % are wrong. A poor guide brings the ratio nearer to 1, and the intervals
+still cover.
 """
 
 from __future__ import annotations
