@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # what editors and type checkers read
     from jaxle.explanations import Explanation as Explanation
     from jaxle.explanations import Explanations as Explanations
     from jaxle.models.zoo import load_model as load_model
+    from jaxle.pipeline.find import find as find
     from jaxle.pipeline.load import load_run as load_run
     from jaxle.pipeline.split import split as split
     from jaxle.solve.lasso import elastic_net as elastic_net
@@ -34,6 +35,7 @@ _HOMES = {
     "elastic_net": "jaxle.solve.lasso",
     "evaluate": "jaxle.evaluation.evaluate",
     "explain": "jaxle.explainers.explain",
+    "find": "jaxle.pipeline.find",
     "load_model": "jaxle.models.zoo",
     "load_run": "jaxle.pipeline.load",
     "plots": "jaxle.plots",
@@ -49,6 +51,7 @@ __all__ = [
     "elastic_net",
     "evaluate",
     "explain",
+    "find",
     "load_model",
     "load_run",
     "plots",
