@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol, overload, runtime_checkable
+from typing import Any, NamedTuple, Protocol, overload, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -127,7 +127,8 @@ def batch_statistics(
     Each layer is fed what the layers before it give when they normalise by the batch itself.
 
     Args:
-      module: a Linen module, its BatchNorms running on stored statistics or not.
+      module: a Linen module (or an nnx one as such, models/bridge.py), its BatchNorms running on
+        stored statistics or not.
       variables: its parameters; stored statistics are not read.
       batches: normalised images (images, h, w, 3), batches of one size; a few hundred images are
         enough.
@@ -137,7 +138,7 @@ def batch_statistics(
       The tree `batch_stats`: mean and variance over all images of the batches.
 
     Raises:
-      ValueError: no batch, or statistics that are of no flax.linen.BatchNorm.
+      ValueError: no batch, or statistics that are of no BatchNorm of Flax.
     """
     step = jax.jit(lambda variables, images: _measure(module, variables, images, call))
     total, n = None, 0
@@ -157,8 +158,8 @@ def batch_statistics(
     known = flatten_dict(variables.get("batch_stats", {}))
     if other := sorted(path for path in known if path not in both):
         raise ValueError(
-            f"the statistics {'/'.join(other[0])} cannot be measured anew: expected layers that "
-            "are flax.linen.BatchNorm; leave evaluation.shuffled out."
+            f"the statistics {'/'.join(other[0])} cannot be measured anew: expected those of "
+            "Flax's BatchNorm; leave evaluation.shuffled out."
         )
     return unflatten_dict(both)
 
@@ -168,26 +169,53 @@ def _measure(module: nn.Module, variables, images, call):
     means, variances = {}, {}
 
     def by_batch(next_function, args, kwargs, context):
-        layer = context.module
-        if not isinstance(layer, nn.BatchNorm) or context.method_name != "__call__":
+        norm = _norm(context, kwargs)
+        if norm is None:
             return next_function(*args, **kwargs)
-        if layer.axis != -1:
+        if norm.layer.axis != -1:
             raise ValueError(
-                f"BatchNorm {'/'.join(layer.path)} keeps axis {layer.axis}: expected the last."
+                f"BatchNorm {'/'.join(norm.path)} keeps axis {norm.layer.axis}: expected the last."
             )
         x = args[0].astype(jnp.float32)
         axes = tuple(range(x.ndim - 1))
         mean, variance = jnp.mean(x, axis=axes, keepdims=True), jnp.var(x, axis=axes, keepdims=True)
-        means[layer.path], variances[layer.path] = jnp.ravel(mean), jnp.ravel(variance)
-        shape = mean.shape
-        scale = layer.get_variable("params", "scale").reshape(shape) if layer.use_scale else 1.0
-        bias = layer.get_variable("params", "bias").reshape(shape) if layer.use_bias else 0.0
-        normal = (x - mean) * jax.lax.rsqrt(variance + layer.epsilon)
+        means[norm.path], variances[norm.path] = jnp.ravel(mean), jnp.ravel(variance)
+        scale, bias = (
+            value if isinstance(value, float) else value.reshape(mean.shape)
+            for value in (norm.scale, norm.bias)
+        )
+        normal = (x - mean) * jax.lax.rsqrt(variance + norm.layer.epsilon)
         return (normal * scale + bias).astype(args[0].dtype)
 
     with nn.intercept_methods(by_batch):
         module.apply(variables, images, **call)
     return means, variances
+
+
+class _Norm(NamedTuple):
+    """A BatchNorm that is called: its place in the variables, and its factors."""
+
+    layer: Any
+    path: tuple[str, ...]
+    scale: Any
+    bias: Any
+
+
+def _norm(context, kwargs) -> _Norm | None:
+    """The BatchNorm whose call this is, of Linen, or of nnx (models/bridge.py); None for others."""
+    layer = context.module
+    if context.method_name != "__call__":
+        return None
+    if isinstance(layer, nn.BatchNorm):
+        scale = layer.get_variable("params", "scale") if layer.use_scale else 1.0
+        bias = layer.get_variable("params", "bias") if layer.use_bias else 0.0
+        return _Norm(layer, layer.path, scale, bias)
+    own: Any = getattr(kwargs.get("function"), "args", (None,))[0]
+    if not any(base.__qualname__ == "BatchNorm" for base in type(own).__mro__):
+        return None
+    scale = own.scale[...] if own.use_scale else 1.0
+    bias = own.bias[...] if own.use_bias else 0.0
+    return _Norm(own, tuple(layer.path[0].split("/")), scale, bias)
 
 
 def _permute(values, seed: int, number: int):

@@ -29,6 +29,7 @@ from jaxtyping import Float
 
 from jaxle.arrays import Array
 from jaxle.models import vit
+from jaxle.models.bicubic import resampled
 from jaxle.models.declared import Declared
 from jaxle.models.weights import (
     FLAX,
@@ -194,46 +195,6 @@ def with_tokens(
     """Returns learnt tokens (1, …, width), then the positions."""
     first = [jnp.broadcast_to(t.astype(x.dtype), (len(x), *t.shape[1:])) for t in tokens]
     return jnp.concatenate([*first, x], axis=1)
-
-
-def resampled(
-    table: Float[Array, "1 positions width"], grid: int, shape: tuple[int, int], antialias: bool
-) -> Float[Array, "1 rows_columns width"]:
-    """Returns a square table of positions brought to another grid, as torch's bicubic
-    `interpolate(…, align_corners=False)` does."""
-    if shape == (grid, grid):
-        return table
-    down, across = (jnp.asarray(bicubic(grid, n, antialias), table.dtype) for n in shape)
-    square = table.reshape(grid, grid, -1)
-    return jnp.einsum("ya,xb,abw->yxw", down, across, square).reshape(1, -1, table.shape[-1])
-
-
-@functools.cache
-def bicubic(old: int, new: int, antialias: bool) -> np.ndarray:
-    """Returns the weights (new, old) of bicubic resampling along one axis, pixel centres at half.
-
-    Keys' kernel with a = −.75 and repeated borders; antialiased, a = −.5, widened where it shrinks,
-    and normalised within the borders (torch, aten/src/ATen/native/UpSample.h).
-    """
-    scale = old / new
-    centres = (np.arange(new) + 0.5) * scale - 0.5
-    if antialias:
-        distance = (np.arange(old) - centres[:, None]) / max(scale, 1.0)
-        found = _keys(distance, -0.5)
-        return (found / found.sum(axis=1, keepdims=True)).astype(np.float32)
-    found = np.zeros((new, old))
-    for offset in range(-1, 3):
-        at = np.floor(centres) + offset
-        column = np.clip(at, 0, old - 1).astype(int)
-        np.add.at(found, (np.arange(new), column), _keys(at - centres, -0.75))
-    return found.astype(np.float32)
-
-
-def _keys(x: np.ndarray, a: float) -> np.ndarray:
-    x = np.abs(x)
-    near = ((a + 2) * x - (a + 3)) * x * x + 1
-    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-    return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
 
 
 _SIZES = {

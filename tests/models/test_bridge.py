@@ -160,10 +160,27 @@ def test_an_unknown_tap_lists_the_submodules():
         model.activations(IMAGES, "blocks/2")
 
 
-def test_statistics_that_cannot_be_measured_anew_are_named():
+class Counting(nnx.Module):
+    """A norm of its own, with statistics."""
+
+    def __init__(self, *, rngs: nnx.Rngs):
+        self.mean = nnx.BatchStat(np.zeros(3, np.float32))
+        self.head = nnx.Linear(3, 4, rngs=rngs)
+
+    def __call__(self, images):
+        return self.head(images.mean((1, 2)) - self.mean[...][None])
+
+
+def test_a_shuffled_networks_statistics_are_measured_anew():
     model = zoo.load_model(f"{__name__}:NET", preprocess=PREPROCESS)
-    with pytest.raises(ValueError, match="statistics blocks/0/norm/mean cannot be measured anew"):
-        shuffled_network(model, IMAGES, 0)
+    shuffled = shuffled_network(model, IMAGES, 0)
+    stats = shuffled.variables["batch_stats"]["blocks"]["1"]["norm"]
+    x = shuffled.activations(IMAGES, "blocks/1/dense", "none")
+    np.testing.assert_allclose(stats["mean"], x.mean((0, 1, 2)), atol=1e-5)
+    np.testing.assert_allclose(stats["var"], x.var((0, 1, 2)), rtol=1e-4)
+    own = zoo.load_model(f"{__name__}:Counting", random_init_seed=0, preprocess=PREPROCESS)
+    with pytest.raises(ValueError, match="the statistics mean cannot be measured anew: expected"):
+        shuffled_network(own, IMAGES, 0)
 
 
 def test_a_file_for_arrays_that_the_network_lacks_is_refused(tmp_path):

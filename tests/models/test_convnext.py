@@ -169,6 +169,9 @@ def test_ten_classes_of_timms_names(small, tmp_path):
     source = drawn(zoo.dataclasses.replace(SMALL, num_classes=10))
     model = zoo.load_model("convnext", source)
     assert model.logits(PICTURES).shape == (2, 10) and model.class_names == ()
+    wrapped = {f"timm_model.{name}": tensor for name, tensor in source.items()}  # transformers'
+    again = zoo.load_model("convnext", wrapped)
+    jax.tree.map(np.testing.assert_array_equal, again.variables, model.variables)
     assert model.resolve("stages.3.blocks.0.mlp.act") == "stage4/0/mlp/act"
     assert model.taps["stage4"] == (7, 7, 20) and model.preprocess.resized(100, 200) == (256, 512)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxle.models import checkpoints, dinov2, positions, zoo
+from jaxle.models import bicubic, checkpoints, dinov2, positions, zoo
 from jaxle.models.declared import Declared
 from jaxle.models.families import dinov2_entry
 from jaxle.models.generated import published
@@ -157,18 +157,18 @@ def test_positions_are_interpolated_as_torch_does(torch):
             expected = torch.nn.functional.interpolate(
                 square, size=shape, mode="bicubic", align_corners=False, antialias=antialias
             )
-            got = dinov2.resampled(jnp.asarray(table), 7, shape, antialias)
+            got = bicubic.resampled(jnp.asarray(table), 7, shape, antialias)
             expected = expected.permute(0, 2, 3, 1).reshape(1, -1, 3).numpy()
             np.testing.assert_allclose(got, expected, atol=2e-6)
-    assert dinov2.resampled(table, 7, (7, 7), False) is table
+    assert bicubic.resampled(table, 7, (7, 7), False) is table
 
 
 def test_interpolation_keeps_a_constant_and_shrinks_as_jax_does():
     for antialias in (False, True):
-        np.testing.assert_allclose(dinov2.bicubic(37, 16, antialias).sum(1), 1, atol=1e-6)
+        np.testing.assert_allclose(bicubic.matrix(37, 16, antialias).sum(1), 1, atol=1e-6)
     line = np.random.default_rng(0).normal(size=37).astype(np.float32)
     expected = jax.image.resize(line, (16,), "cubic", antialias=True)
-    np.testing.assert_allclose(dinov2.bicubic(37, 16, True) @ line, expected, atol=1e-5)
+    np.testing.assert_allclose(bicubic.matrix(37, 16, True) @ line, expected, atol=1e-5)
 
 
 @pytest.fixture

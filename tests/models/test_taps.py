@@ -123,6 +123,7 @@ def test_resolving_names_numbers_and_aliases(twice):
     assert taps.resolve("mlp[1]", found, {"mlp[1]": "head:in"}) == Tap("head", "in")
     assert taps.resolve("mlp.1", found, {"mlp[1]": "head:in"}) == Tap("head", "in")
     assert taps.resolve("a.3.b", found, {"a[3].b": "norm"}) == Tap("norm")
+    assert taps.resolve("a.3.b:in", found, {"a[3].b": "norm"}) == Tap("norm", "in")
     with pytest.raises(
         ValueError, match="tap 'shared' is called 2 times; say which: shared#0, shared#1"
     ):
