@@ -105,7 +105,10 @@ def test_the_shipped_autoencoder_reconstructs_its_tap_and_the_guard_knows_anothe
 
 BAD = [
     ({"target.units": "pca"}, "must be 'pca:K', got 'pca'"),
-    ({"target.units": "sae:no.pt"}, "target.units reads 'no.pt', which does not exist"),
+    (
+        {"target.units": "sae:no.pt"},
+        "the SAE no.pt does not exist; expected a file or folder, an https",
+    ),
     ({"target.units": "directions:no.npy"}, "reads 'no.npy', which does not exist"),
     (SAE | {"target.taps": ("layer2", "layer3")}, "is of one tap, and target.taps names 2"),
     (SAE | {"target.taps": ("layer2",)}, "reads 64 values, and the tap has 32"),

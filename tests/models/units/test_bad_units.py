@@ -105,7 +105,7 @@ def header(path):
 
 HALF = {"hook_point_layer": 3}
 SAES = [
-    (lambda path: path / "no.pt", "no.pt does not exist"),
+    (lambda path: path / "no.pt", "no.pt does not exist; expected a file or folder, an https"),
     (lambda path: path, "holds no weights: expected sae.pt"),
     (unknown, "is of no known format: expected saev"),
     (broken, "cfg.json is no JSON"),
