@@ -41,15 +41,15 @@ def values(world: int, n_images: int, seed: int) -> np.ndarray:
 
 def encode(sae: dict[str, Any], x: jax.Array, k: int) -> jax.Array:
     """Returns features (positions, features), at most k of a position above 0."""
-    a = (x - sae["b_dec"]) @ sae["W_enc"] + sae["b_enc"]
+    a = (x - sae["b_dec"][None]) @ sae["W_enc"] + sae["b_enc"][None]
     cut = jax.lax.top_k(a, k)[0][:, -1:]
     return jnp.where(a >= cut, jnp.maximum(a, 0), 0)
 
 
 def explained(sae: dict[str, Any], x: jax.Array, k: int) -> jax.Array:
     """Returns 1 − the reconstruction's squared error over the variance."""
-    off = x - encode(sae, x, k) @ sae["W_dec"] - sae["b_dec"]
-    return 1 - jnp.sum(off**2) / jnp.sum((x - jnp.mean(x, axis=0)) ** 2)
+    off = x - encode(sae, x, k) @ sae["W_dec"] - sae["b_dec"][None]
+    return 1 - jnp.sum(off**2) / jnp.sum((x - jnp.mean(x, axis=0, keepdims=True)) ** 2)
 
 
 def train(
@@ -65,7 +65,7 @@ def train(
     variance = float(x.var(axis=0).sum())
 
     def loss(sae, rows):
-        off = rows - encode(sae, rows, k) @ sae["W_dec"] - sae["b_dec"]
+        off = rows - encode(sae, rows, k) @ sae["W_dec"] - sae["b_dec"][None]
         return jnp.mean(jnp.sum(off**2, axis=1)) / variance
 
     @jax.jit

@@ -14,6 +14,7 @@ import re
 import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 from jaxle.hosts import reachable
@@ -33,13 +34,14 @@ _HUB_FILES = (
 )
 
 
-def locate(weights: str | Path, what: str = "weights") -> Path:
+def locate(weights: str | Path, what: str = "weights", beside: Sequence[str] = ()) -> Path:
     """Returns the local path of what a config names as weights, downloaded where needed.
 
     Args:
       weights: a file or folder; "https://…" (optionally with "#sha256=<hex>");
         "org/name[@revision][:file]" on the hub.
       what: what an error calls it.
+      beside: names of files to fetch with a file of the hub, those that its folder has.
 
     Raises:
       ValueError: it does not exist, or its hash differs.
@@ -52,7 +54,7 @@ def locate(weights: str | Path, what: str = "weights") -> Path:
     if path.exists():
         return path
     if match := _hub_id(text):
-        return _from_hub(**match.groupdict(), what=what)
+        return _from_hub(**match.groupdict(), what=what, beside=beside)
     raise ValueError(_nowhere(text, what))
 
 
@@ -156,16 +158,19 @@ def _check(path: Path, digest: str, name: str) -> None:
         )
 
 
-def _from_hub(repo: str, revision: str | None, file: str | None, what: str) -> Path:
+def _from_hub(
+    repo: str, revision: str | None, file: str | None, what: str, beside: Sequence[str]
+) -> Path:
     from huggingface_hub import errors, hf_hub_download
 
     wanted, unreachable = (file,) if file else _HUB_FILES, None
     for name in wanted:
         try:
             path = Path(hf_hub_download(repo, name, revision=revision))
-            for config in CONFIG_FILES if not file else ():
+            folder, slash, _ = name.rpartition("/")
+            for config in beside if file else CONFIG_FILES:
                 with contextlib.suppress(errors.EntryNotFoundError, errors.LocalEntryNotFoundError):
-                    hf_hub_download(repo, config, revision=revision)
+                    hf_hub_download(repo, folder + slash + config, revision=revision)
             if name.endswith(".index.json"):  # the tensors lie in shards beside it
                 for shard in shard_names(path):
                     hf_hub_download(repo, shard, revision=revision)

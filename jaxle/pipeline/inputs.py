@@ -100,11 +100,7 @@ def open_inputs(config: Config, folder: epath.Path, mesh: Mesh) -> Inputs:
 
 
 def with_units(opened: Opened[N], units: Mapping[str, UnitMap]) -> Opened[N]:
-    """Returns a network whose taps have units in place of neurons; the same where there are none.
-
-    Raises:
-      ValueError: units of another width than a tap's.
-    """
+    """Returns a network with units in place of its taps' neurons; the same where there are none."""
     if not units:
         return opened
     key = derived_key("units", 1, [opened], named(units))

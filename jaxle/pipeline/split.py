@@ -85,8 +85,8 @@ def split(
       concept_probs: (images, concepts), 0–1.
       concepts: the columns' names.
       neurons: which neurons to take apart; a number or several.
-      vectors: options of `concept_vectors`: images (100), distance (15), spread (15), min_images
-        (5). The distance is in the units of the activations.
+      vectors: options of `concept_vectors`: images (100), distance and spread (0: by the scale of
+        the activations), min_images (5). The distance says how finely to split.
       options: of `jaxle.explain`: `split`, `seed`, `search` and so on.
 
     Returns:

@@ -17,11 +17,12 @@ import numpy as np
 
 from jaxle.arrays import Rows
 from jaxle.models.checkpoints import unreadable
+from jaxle.models.download import absent
 from jaxle.models.units.concept_vectors import ConceptVectors, concept_units
 from jaxle.models.units.directions import read_directions
 from jaxle.models.units.pca import principal_components
 from jaxle.models.units.random_directions import random_directions
-from jaxle.models.units.sae import SHIPPED, Sae, read_sae
+from jaxle.models.units.sae import SHIPPED, WHAT, Sae, read_sae
 from jaxle.models.units.semi_nmf import SemiNmf, factor_directions
 from jaxle.models.units.unit_map import UnitMap
 from jaxle.options import read, suggest
@@ -173,9 +174,13 @@ def lacking(wanted: Wanted) -> str:
     if wanted.maker.takes != "FILE" or wanted.argument in SHIPPED:
         return ""
     path = Path(wanted.argument).expanduser()
-    if not path.exists():
+    if wanted.name == "sae" and (sentence := absent(wanted.argument, WHAT)):
+        return sentence
+    if wanted.name != "sae" and not path.exists():
         return f"{FIELD} reads {wanted.argument!r}, which does not exist"
-    return "" if path.suffix == ".npy" or path.is_dir() else unreadable(path) or ""
+    # of an address or a hub id the suffix tells as well
+    name = wanted.argument.partition("#")[0]
+    return "" if path.suffix == ".npy" or path.is_dir() else unreadable(name) or ""
 
 
 def _maker(name: str) -> Maker:

@@ -6,8 +6,9 @@
     → the mean of each cluster, of length 1
 
 A unit is the projection on such a vector. Source: O'Mahony, Andrearczyk, Müller & Graziani,
-CVPR-W 2023 (arXiv 2304.09707); method.md §9. Their distance is 15, for Inception's Mixed_7b: it is
-the dial that says how finely to split, in the units of the tap's values.
+CVPR-W 2023 (arXiv 2304.09707). Their distance and spread are 15, for Inception's Mixed_7b; in other
+layers values have another scale, so that jaxle takes it from the images themselves
+(`typical_spread`). The distance is the dial that says how finely to split.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from jaxle.solve.clustering import k_means, ward
 
 _BLOCK_BYTES = 128 << 20  # of neurons × images × columns
 _STEPS = 100  # of k-means, at most
+_TYPICAL = 64  # neurons from which a scale is taken
+_ROOTS = 7  # the distance, in roots of the typical spread
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,14 @@ class ConceptVectors:
     """Options of `concept_vectors`."""
 
     images: int = option(100, "how many of the most activating images", low=2)
-    distance: float = option(15.0, "clusters at least so far apart stay apart", above=0)
-    spread: float = option(15.0, "largest squared distance of an image to its centre", above=0)
+    distance: float = option(
+        0.0,
+        "clusters at least so far apart stay apart; 0 = 7 times the root of the typical spread",
+        low=0,
+    )
+    spread: float = option(
+        0.0, "largest squared distance of an image to its centre; 0 = the typical spread", low=0
+    )
     min_images: int = option(5, "of a cluster that counts", low=1)
 
 
@@ -63,13 +72,15 @@ def concept_vectors(
       options: see `ConceptVectors`.
       neurons: which; None for all.
     """
+    typical = typical_spread(values, rows, options.images)
     x = np.asarray(values[np.sort(rows)], np.float32)
     neurons = np.arange(x.shape[1]) if neurons is None else np.asarray(neurons)
     neurons = neurons[np.ptp(x[:, neurons], axis=0) > 0]
     n = min(options.images, len(x))
     most = max(1, n // options.min_images)
     block = max(1, min(64, _BLOCK_BYTES // (4 * n * x.shape[1]), len(neurons)))
-    numbers = options.distance, options.spread, float(options.min_images)
+    distance = options.distance or _ROOTS * typical**0.5
+    numbers = distance, options.spread or typical, float(options.min_images)
     placed, found = jnp.asarray(x), []
     for start in range(0, len(neurons), block):
         some = neurons[start : start + block]
@@ -91,10 +102,12 @@ def concept_units(values: Rows, rows: np.ndarray, options: ConceptVectors) -> Un
       ValueError: no neuron has any.
     """
     found = concept_vectors(values, rows, options)
+    typical = typical_spread(values, rows, options.images)
     if not len(found.directions):
         raise ValueError(
             "target.units=concept_vectors found no cluster: expected a larger "
-            f"target.unit_options.spread than {options.spread:g}, or fewer min_images than "
+            f"target.unit_options.spread than {options.spread or typical:.3g} (images lie at a "
+            f"squared distance of {typical:.3g} from their mean), or fewer min_images than "
             f"{options.min_images}."
         )
     own = found.directions[np.arange(len(found.neurons)), found.neurons]
@@ -103,8 +116,24 @@ def concept_units(values: Rows, rows: np.ndarray, options: ConceptVectors) -> Un
         ("n_images", found.n_images.tolist()),
         ("cosine_to_neuron", [round(float(c), 6) for c in own]),
     ]
-    facts = {"n_neurons_split": len(np.unique(found.neurons)), "table": table}
+    facts = {"n_neurons_split": len(np.unique(found.neurons)), "typical_spread": typical}
+    facts |= {"table": table}
     return directions_map("concept_vectors", found.directions, found.directions, facts=facts)
+
+
+def typical_spread(values: Rows, rows: Int[np.ndarray, " images"], images: int) -> float:
+    """Returns the median, over some neurons, of the mean squared distance of a neuron's most
+    activating images to their mean: the scale of `spread`, and the square of that of `distance`.
+
+    Args:
+      values, rows: as of `concept_vectors`.
+      images: how many of the most activating ones.
+    """
+    x = np.asarray(values[np.sort(rows)], np.float32)
+    some = np.unique(np.linspace(0, x.shape[1] - 1, _TYPICAL).astype(int))
+    top = np.argsort(-x[:, some], axis=0, kind="stable")[:images]
+    own = [x[index] - x[index].mean(axis=0) for index in top.T]
+    return float(np.median([np.sum(part**2, axis=1).mean() for part in own]))
 
 
 @functools.partial(jax.jit, static_argnames=("n", "most"))

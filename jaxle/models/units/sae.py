@@ -16,13 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from jaxle.models.download import locate
 from jaxle.models.units import sae_dictionary, sae_lens, sae_prisma, sae_saev
-from jaxle.models.units.sae_parts import Parts, found_in, given_inputs, sae_map
+from jaxle.models.units.sae_parts import CONFIGS, Parts, found_in, given_inputs, sae_map
 from jaxle.models.units.unit_map import UnitMap
 from jaxle.options import option
 
 _OURS = Path(__file__).parents[2] / "scenes" / "checkpoints"
 SHIPPED = {"scenes_layer3": _OURS / "sae_layer3"}  # of scenes_resnet; tools/train_sae.py
+WHAT = "the SAE"
 # in this order: the first that knows a file reads it
 FORMATS: dict[str, ModuleType] = {
     "saev": sae_saev,
@@ -50,7 +52,8 @@ def read_sae(path: str | Path, width: int, options: Sae) -> UnitMap:
     """Returns the features of a sparse autoencoder.
 
     Args:
-      path: a file, the folder that holds it and its config, or a name of `SHIPPED`.
+      path: a file, the folder that holds it and its config, a name of `SHIPPED`, an address, or
+        "org/name[@revision]:file" of the hub, whose config is fetched with it.
       width: columns of the tap.
       options: see `Sae`.
 
@@ -58,10 +61,9 @@ def read_sae(path: str | Path, width: int, options: Sae) -> UnitMap:
       ValueError: no file, a format that is not known, a damaged file, tensors that are missing or
         of another shape, a config that asks for what is not known, another width than the tap's.
       ImportError: torch is needed and absent; the extra is named.
+      ConnectionError: it cannot be fetched.
     """
-    path = SHIPPED.get(str(path), Path(path).expanduser())
-    if not path.exists():
-        raise ValueError(f"the SAE {path} does not exist.")
+    path = SHIPPED.get(str(path)) or locate(path, WHAT, CONFIGS)
     file, config = found_in(path)
     name = options.format or next(
         (name for name, format in FORMATS.items() if format.knows(file, config)), ""

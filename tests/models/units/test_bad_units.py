@@ -27,7 +27,7 @@ SPECS = [
     ("neurons", {"steps": 3}, "unit_options holds steps, and neurons have no options"),
     ("pca:3", {"steps": 3}, "unknown config field target.unit_options.steps"),
     ("semi_nmf:3", {"steps": 0}, "unit_options.steps must be a whole number of at least 1"),
-    ("concept_vectors", {"distance": -1.0}, "unit_options.distance must be a number above 0"),
+    ("concept_vectors", {"distance": -1.0}, "unit_options.distance must be a number of at least 0"),
     ("sae:x.pt", {"subtract_decoder_bias": "maybe"}, "must be one of auto, yes, no, got 'maybe'"),
     ("os.path:join", {}, "target.units 'os.path:join' is a function: expected a "),
 ]
@@ -105,7 +105,7 @@ def header(path):
 
 HALF = {"hook_point_layer": 3}
 SAES = [
-    (lambda path: path / "no.pt", "no.pt does not exist"),
+    (lambda path: path / "no.pt", "no.pt does not exist; expected a file or folder, an https"),
     (lambda path: path, "holds no weights: expected sae.pt"),
     (unknown, "is of no known format: expected saev"),
     (broken, "cfg.json is no JSON"),

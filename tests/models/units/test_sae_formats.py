@@ -261,6 +261,25 @@ LENS = [
 ]
 
 
+def test_a_file_of_the_hub_comes_with_its_config(tmp_path, monkeypatch):
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    (tmp_path / "layer_9").mkdir()
+    config = {"d_in": WIDTH, "d_sae": UNITS, "metadata": {"hook_name": "blocks.9.hook"}}
+    (tmp_path / "layer_9" / "cfg.json").write_text(json.dumps(config))
+    save_file(weights(), tmp_path / "layer_9" / "sae_weights.safetensors")
+
+    def answer(repo, name, revision=None):
+        if (repo, revision) != ("org/saes", "v1") or not (tmp_path / name).exists():
+            raise errors.LocalEntryNotFoundError(name)
+        return str(tmp_path / name)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", answer)
+    units = read("org/saes@v1:layer_9/sae_weights.safetensors")
+    assert units.about["layer"] == "9" and units.form.n_units == UNITS
+
+
 @pytest.mark.parametrize(("architecture", "more"), LENS)
 def test_saelens(architecture, more, tmp_path, torch):
     tensors = weights(b_gate="s", r_mag="s", b_mag="s", threshold="s", scaling_factor="s")
