@@ -25,6 +25,7 @@ from jaxle.pipeline.stages import STAGES
 from tests.flags import COMPILED_FAST
 
 ROOT = Path(__file__).resolve().parent.parent
+FOREIGN = f"file:{ROOT}/tests/pipeline/foreign.txt"  # 99 of the 396 foreign words
 # all that depends on when and how fast a run was
 CLOCK = ("timing.json", "metrics.jsonl", "timing.js")
 SCORED = STAGES[: STAGES.index("report")]  # without the report

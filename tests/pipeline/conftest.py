@@ -22,7 +22,7 @@ from tests import forks, runs
 
 # everything that a run can do, on few images: methods by labels and by an encoder, two searches,
 # two simulators, all controls
-SMALL = """
+SMALL = f"""
 from jaxle.pipeline import defaults
 
 
@@ -31,7 +31,7 @@ def get_config():
     config.data.limit = 300
     config.data.batch_size = 64
     config.target.taps = ("layer3",)
-    config.concepts.sets = ("annotations", "foreign")
+    config.concepts.sets = ("annotations", {runs.FOREIGN!r})
     config.methods.ours = defaults.label("preconditioned", "label")
     config.methods.siglip = defaults.siglip("scenes_siglip_s")
     config.methods.nonsense = defaults.nonsense("scenes_siglip_s")

@@ -37,13 +37,13 @@ from jaxle.pipeline.score import score_one
 from jaxle.pipeline.simulate import able_all, simulate
 from jaxle.pipeline.stages import STAGES
 from jaxle.pipeline.tables import Row
-from tests.runs import settings
+from tests.runs import FOREIGN, settings
 
 PAIRS = 120
 FIELDS = {
     "data.limit": 400,
     "target.taps": ("layer3",),
-    "concepts.sets": ("annotations", "foreign"),
+    "concepts.sets": ("annotations", FOREIGN),
     "evaluation.metrics": ("correlation",),
     "methods.siglip": defaults.siglip("scenes_siglip_s"),
     "methods.nonsense": defaults.nonsense("scenes_siglip_s"),
@@ -81,7 +81,7 @@ def scene(tmp_path_factory):
     labelled = read_labels(cache, inputs.images)
     probed, embedded = probe(cache, inputs, config)
     calibrated = calibrate_all(cache, inputs, labelled, embedded, config)
-    matrices = method_matrices(cache, labelled, calibrated, config)
+    matrices = method_matrices(cache, inputs.images, labelled, calibrated, config)
     layers = make_layers(probed, partition, 0, config.seed)
     fitted = fit_all(cache, matrices, layers, partition, config)
     explained = explain_all(cache, fitted, layers.real, partition, config)

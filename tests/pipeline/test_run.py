@@ -112,7 +112,7 @@ def test_files_of_a_run(finished):
         assert record["ablation_path"] == "linear"
     by = {(record["method"], record["simulator"]): record for record in summary["results"]}
     assert by["ours", "labels"]["mean_length"] <= by["label", "labels"]["mean_length"]
-    assert by["siglip", "siglip"]["screened_out_foreign"] >= 0.9
+    assert by["siglip", "siglip"][f"screened_out_{runs.FOREIGN}"] >= 0.9
     nonsense, siglip = (by[name, "siglip"]["mean_correlation"] for name in ("nonsense", "siglip"))
     assert nonsense < siglip / 2
     assert summary["top_impact"]["all"]["0.5"] > 0.5
