@@ -149,7 +149,7 @@ def test_resnet_56_by_torch_is_jaxles_own(torch, test_data, tmp_path, monkeypatc
     folder, weights = tmp_path / "pictures", test_data / "cifar10/resnet56-4bfd9763.th"
     for name in CIFAR10:
         (folder / name).mkdir(parents=True)
-        for path in sorted((test_data / "cifar10/test" / name).iterdir())[:40]:
+        for path in sorted((test_data / "cifar10/test" / name).iterdir())[:12]:
             shutil.copy(path, folder / name)
     source = FolderSource(folder)
     pictures = np.stack([source[i][0] for i in range(len(source))])
@@ -160,7 +160,7 @@ def test_resnet_56_by_torch_is_jaxles_own(torch, test_data, tmp_path, monkeypatc
     (dump / "classes.txt").write_text("\n".join(source.class_names))
     monkeypatch.chdir(dump)
     net = resnet56(torch, weights, [CIFAR10.index(name) for name in source.class_names])
-    loader = torch.utils.data.DataLoader(normalised(torch, pictures), batch_size=100)
+    loader = torch.utils.data.DataLoader(normalised(torch, pictures), batch_size=50)
     text = (Path(runs.ROOT) / "docs/from_pytorch.md").read_text()
     block = re.search(r"<!-- run: from_pytorch -->\n```python\n(.*?)```", text, re.DOTALL)[1]
     exec(compile(block, "docs/from_pytorch.md", "exec"), {"net": net, "loader": loader})
