@@ -394,14 +394,15 @@ def test_units_of_the_simulation_do_not_matter(small_resnet, small_images):
 
 def test_memory_subset_and_devices_change_nothing(small_resnet, small_images):
     s, _ = simulation(small_resnet, "layer2", "avg", small_images)
-    plain = scores(small_resnet, "layer2", "avg", small_images, s)
+    few = {"val": VAL[:20], "test": TEST[:12]}  # no multiple of the devices
+    plain = scores(small_resnet, "layer2", "avg", small_images, s, **few)
     mesh = make_mesh()
     spread = dataclasses.replace(
         small_resnet, mesh=mesh, variables=jax.device_put(small_resnet.variables, replicated(mesh))
     )
-    tight = scores(small_resnet, "layer2", "avg", small_images, s, memory=20_000)
-    some = scores(small_resnet, "layer2", "avg", small_images, s, neurons=np.array([4, 2]))
-    eight = scores(spread, "layer2", "avg", small_images, s)
+    tight = scores(small_resnet, "layer2", "avg", small_images, s, memory=20_000, **few)
+    some = scores(small_resnet, "layer2", "avg", small_images, s, neurons=np.array([4, 2]), **few)
+    eight = scores(spread, "layer2", "avg", small_images, s, **few)
     for other, chosen in ((tight, slice(None)), (some, [4, 2]), (eight, slice(None))):
         np.testing.assert_allclose(other.optim, plain.optim[chosen], atol=2e-4)
         np.testing.assert_allclose(other.norm, plain.norm[chosen], atol=1e-5)

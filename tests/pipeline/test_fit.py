@@ -134,6 +134,7 @@ def test_screening_gram_and_spectrum_are_made_once_in_a_run(tmp_path, monkeypatc
     monkeypatch.setattr(ridge, "spectrum", counted("spectrum", ridge.spectrum))
     fields = {
         "target.taps": ("layer1", "layer2"),
+        "concepts.sets": ("classes",),
         "methods.ours": defaults.label("preconditioned", no_longer_than="label"),
         "evaluation.controls": 2,
         "evaluation.refits": 2,
