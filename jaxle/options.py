@@ -197,7 +197,7 @@ def suggest(name: str, valid: Sequence[str] | Mapping[str, Any]) -> str:
     Of more than `LISTED` names the first are listed.
     """
     names = [str(other) for other in valid]
-    near = difflib.get_close_matches(name, names, 1, 0.6)
+    near = difflib.get_close_matches(str(name), names, 1, 0.6)
     listed = f"valid: {', '.join(names[:LISTED]) or 'none'}"
     if len(names) > LISTED:
         listed += f", … ({len(names)} in all)"
