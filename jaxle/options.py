@@ -191,13 +191,13 @@ def seed(value: Any, name: str = "seed") -> int:
         raise ValueError(f"{name} is {value!r}; expected an integer from 0 to 2**64 − 1") from None
 
 
-def suggest(name: str, valid: Sequence[str] | Mapping[str, Any]) -> str:
+def suggest(name: object, valid: Sequence[str] | Mapping[str, Any]) -> str:
     """Returns what to write in place of an unknown name: the nearest valid one, and all of them.
 
     Of more than `LISTED` names the first are listed.
     """
     names = [str(other) for other in valid]
-    near = difflib.get_close_matches(name, names, 1, 0.6)
+    near = difflib.get_close_matches(str(name), names, 1, 0.6)
     listed = f"valid: {', '.join(names[:LISTED]) or 'none'}"
     if len(names) > LISTED:
         listed += f", … ({len(names)} in all)"

@@ -15,6 +15,8 @@ from jaxle.data import content
 from jaxle.data.names import read_names
 from jaxle.data.recorded import read_recorded
 
+MOST_UNNAMED = 1_000_000  # classes that are called by their number: more is no class number
+
 
 class ArraysSource:
     """Images of one size in `images.npy`, memory mapped, or none where activations are recorded.
@@ -119,12 +121,17 @@ class ArraysSource:
     def _read_labels(self, folder: Path) -> tuple[np.ndarray, tuple[str, ...]]:
         path, expected = (
             folder / "labels.npy",
-            f"whole numbers ({len(self)},), one for each image of images.npy",
+            f"whole numbers ({len(self)},), one for each image",
         )
         labels = _load(path, expected)
         if labels.shape != (len(self),) or not np.issubdtype(labels.dtype, np.integer):
             raise ValueError(_got(path, labels, expected))
         names_file = folder / "classes.txt"
+        if not names_file.exists() and labels.max() >= MOST_UNNAMED:
+            raise ValueError(
+                f"{path} holds {labels.max()}; expected classes numbered from 0 to less than "
+                f"{MOST_UNNAMED}, or their names in classes.txt"
+            )
         names = (
             read_names(names_file)
             if names_file.exists()

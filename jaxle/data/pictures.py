@@ -124,6 +124,8 @@ def open_pictures(
         for end in (".tar", ".parquet", ".arrow")
     }
     forms = [end for end, own in found.items() if own]
+    if forms and any(file.name.lower().endswith(EXTENSIONS) for file in files):
+        forms.append("image")
     if len(forms) > 1:
         raise ValueError(
             f"pictures:{path}: holds {' and '.join(forms)} files; expected one kind of them"
@@ -133,6 +135,11 @@ def open_pictures(
             raise ValueError(
                 f"pictures:{path}: is a file of no known kind; expected a folder of pictures, or a "
                 ".tar (not compressed) or .parquet file"
+            )
+        if (root / "dataset_dict.json").is_file():
+            raise ValueError(
+                f"pictures:{path}: holds the splits of a DatasetDict; expected one of them, such "
+                f"as pictures:{path}/train"
             )
         return PictureFolder(path, memory)
     if forms == [".tar"]:

@@ -117,7 +117,7 @@ def _check_counts(folder: Path, found: Recorded, n_images: int | None) -> None:
     if n_images is None:
         wanted, first = found.n_images, "the first array is of"
     counted = {f"activations of {tap!r}": len(x) for tap, x in found.activations.items()}
-    counted |= {f"embeddings {name!r}": len(x) for name, x in found.embeddings.items()}
+    counted |= {_called("embeddings", name): len(x) for name, x in found.embeddings.items()}
     if found.concept_probs is not None:
         counted["concept_probs"] = len(found.concept_probs[1])
     for what, n in counted.items():
@@ -145,9 +145,13 @@ def _arrays(folder: Path, stem: str, alone: str) -> tuple[dict[str, np.ndarray],
     else:
         return {}, []
     axes = ("images", "neurons" if stem == "activations" else "numbers")
-    named = {name: f"{stem} of {name!r}" if name else stem for name in found}
-    checked = {name: _matrix(x, named[name], folder, axes) for name, x in found.items()}
+    checked = {name: _matrix(x, _called(stem, name), folder, axes) for name, x in found.items()}
     return checked, parts or files
+
+
+def _called(stem: str, name: str) -> str:
+    """What an array is called in a message."""
+    return f"{stem} of {name!r}" if name else stem
 
 
 def _matrix(x: Any, what: str, folder: Path, axes: tuple[str, str]) -> np.ndarray:
@@ -174,8 +178,7 @@ def _head(path: Path, activations: Mapping[str, np.ndarray]) -> Head:
             f"{path}: weights of shape {weights.shape} (neurons, classes) and a bias of shape "
             f"{bias.shape} do not fit; expected one number a class"
         )
-    if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
-        raise ValueError(f"{path} holds a value that is not finite")
+    weights, bias = (_float32(x, path) for x in (weights, bias))
     named = path.name.removesuffix(path.suffix).partition(".")[2]
     taps = [tap for tap, x in activations.items() if x.shape[1] == len(weights)]
     wanted = [tap for tap in taps if not named or tap.replace("/", ".") == named]
@@ -185,7 +188,18 @@ def _head(path: Path, activations: Mapping[str, np.ndarray]) -> Head:
             f"{path} is of {len(weights)} neurons, and the taps are {fit}; expected it to fit one, "
             "or head.TAP.npz, named by its tap"
         )
-    return Head(wanted[0], np.asarray(weights, np.float32), np.asarray(bias, np.float32))
+    return Head(wanted[0], weights, bias)
+
+
+def _float32(x: np.ndarray, path: Path) -> np.ndarray:
+    """Real numbers as float32, or a ValueError."""
+    if x.dtype.kind not in "biuf" and x.dtype.name != "bfloat16":
+        raise ValueError(f"{path} holds {x.dtype}; expected real numbers")
+    with np.errstate(over="ignore"):
+        x = np.asarray(x, np.float32)
+    if not np.isfinite(x).all():
+        raise ValueError(f"{path} holds a value that is not finite, or too large for float32")
+    return x
 
 
 def _load(path: Path) -> np.ndarray:

@@ -106,10 +106,13 @@ class RecordedModel:
     def suffix(self, tap: str) -> LinearSuffix:
         """Returns what is behind a tap. Raises a ValueError where that was not recorded."""
         if self.head is None or self.resolve(tap) != self.head[0]:
-            known = "none is there" if self.head is None else f"that of {self.head[0]!r} is there"
+            known, wanted = "none is there", "its linear layer, head.npz with weight and bias, "
+            wanted += "beside the activations"
+            if self.head is not None:
+                known = f"that of {self.head[0]!r} is there"
+                wanted = f"target.taps={self.head[0]!r} alone, or neither ablation nor impact"
             raise ValueError(
-                f"what follows tap {tap!r} is not recorded ({known}): expected its linear layer, "
-                "head.npz with weight and bias, beside the activations."
+                f"what follows tap {tap!r} is not recorded ({known}): expected {wanted}."
             )
         return self.head[1]
 

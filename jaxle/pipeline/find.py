@@ -14,6 +14,7 @@ the first two moments of the permutation distribution, which for so many images 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,12 +65,21 @@ def find(
 
     Raises:
       ValueError: neither text nor image, or both; an unknown tap, method or concept; a picture
-        with a method that has no encoder; a text of which the encoder reads nothing.
+        with a method that has no encoder; a text of which the encoder reads nothing; a text or an
+        image of another type.
     """
     run = run if isinstance(run, FinishedRun) else load_run(run)
     most = number("most", most, int, low=1)
     if (text is None) == (image is None):
         raise ValueError("find looks for a text or for an image: expected one of the two.")
+    if text is not None and not isinstance(text, str):
+        raise ValueError(f"text must be one text, got a {type(text).__name__}.")
+    if isinstance(image, (str, os.PathLike)):
+        raise ValueError(
+            "image must be a picture, not a file's name: expected PIL.Image.open of it."
+        )
+    if tap is not None and tap not in run.taps:
+        raise ValueError(f"the run has no tap {tap!r}: {suggest(tap, list(run.taps))}.")
     method = _method(run, method)
     taps = run.taps if tap is None else (tap,)
     matrix = run.concept_matrix(method)

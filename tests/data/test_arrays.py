@@ -103,6 +103,13 @@ def test_unusable_arrays(folder, name, array, message):
         ArraysSource(folder)
 
 
+def test_a_number_that_is_no_class_is_no_million_of_classes(folder):
+    (folder / "classes.txt").unlink()
+    np.save(folder / "labels.npy", np.where(LABELS == 0, 2 * 10**6, LABELS))
+    with pytest.raises(ValueError, match="labels.npy holds 2000000; expected classes numbered"):
+        ArraysSource(folder)
+
+
 def test_unusable_files(folder, tmp_path):
     def refused(path, message):
         with pytest.raises(ValueError, match=message) as caught:

@@ -141,6 +141,14 @@ BAD = [
     (write("a.tar", b"\0" * 10240), "no member is an image"),
     (write("a.parquet"), "expected a parquet file"),
     (write("a.arrow"), ".arrow files without state.json"),
+    (
+        lambda root: (in_tars(root), (root / "a.PNG").write_bytes(b"")),
+        "holds .tar and image files; expected one kind",
+    ),
+    (
+        lambda root: (root / "dataset_dict.json").write_text("{}"),
+        "holds the splits of a DatasetDict; expected one of them, such as pictures:",
+    ),
     (lambda root: (in_tars(root), in_parquet(root)), "holds .tar and .parquet files; expected one"),
     (lambda root: (in_arrow(root), write("state.json", b"{}")(root)), "lists no data files"),
     (

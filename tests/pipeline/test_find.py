@@ -77,6 +77,10 @@ def test_by_labels_a_concept_is_found(run):
         ({"text": "zebra crossing", "method": "label"}, "knows no concept 'zebra crossing'"),
         ({"image": np.zeros((4, 4, 3), np.uint8), "method": "label"}, "which a picture needs"),
         ({"text": "犬"}, "knows nothing of the text '犬'"),
+        ({"text": 5}, "text must be one text, got a int"),
+        ({"text": ["red"]}, "text must be one text, got a list"),
+        ({"image": "x.png"}, "image must be a picture, not a file's name"),
+        ({"text": "red", "tap": 5}, "the run has no tap 5: valid: layer1"),
         ({"text": "red", "most": 0}, "most must be a whole number of at least 1, got 0"),
     ],
 )

@@ -9,12 +9,14 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
+from jaxle.data.arrays import ArraysSource
 from jaxle.data.folder import FolderSource
 from jaxle.data.recorded import read_recorded
 from jaxle.data.sources import open_source
 from jaxle.models.class_names import CIFAR10
 from jaxle.pipeline import defaults
 from jaxle.pipeline.load import load_run
+from jaxle.pipeline.recorded import recorded_model
 from jaxle.pipeline.stages import STAGES
 from tests import runs
 from tests.models.test_cifar_resnet import normalised, torch_features
@@ -289,6 +291,9 @@ def test_bad_arrays_are_one_sentence(tmp_path, arrays, fields, sentence):
 
 HEADS = [
     ({"weight": np.zeros((3, K))}, "head.npz", "holds weight; expected weight (classes, neurons)"),
+    ({"weight": np.full((3, K), "a"), "bias": np.zeros(3)}, "head.npz", "expected real numbers"),
+    ({"weight": np.zeros((3, K)), "bias": np.zeros(3) + 1j}, "head.npz", "holds complex128; expec"),
+    ({"weight": np.full((3, K), 1e300), "bias": np.zeros(3)}, "head.npz", "too large for float32"),
     ({"weight": np.zeros((3, K)), "bias": np.zeros(2)}, "head.npz", "do not fit; expected one num"),
     ({"weight": np.full((3, K), np.nan), "bias": np.zeros(3)}, "head.npz", "value that is not fin"),
     (
@@ -307,6 +312,22 @@ def test_bad_heads_are_one_sentence(tmp_path, arrays, name, sentence):
     with pytest.raises(ValueError) as error:
         read_recorded(folder, None)
     assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_head_is_behind_one_tap_and_no_other(tmp_path):
+    both = {"a": ACTIVATIONS, "b": ACTIVATIONS[:, :2]}
+    (folder := tmp_path / "dump").mkdir()
+    np.savez(folder / "activations.npz", **both)
+    np.savez(folder / "head.npz", weight=np.zeros((3, K)), bias=np.zeros(3))
+    with pytest.raises(ValueError, match="that of 'a' is there.: expected target.taps='a' alone"):
+        recorded_model(ArraysSource(folder)).suffix("b")
+
+
+def test_counts_of_the_only_embeddings_are_told_by_their_file(tmp_path):
+    folder = dumped(tmp_path / "dump", activations=ACTIVATIONS)
+    np.save(folder / "embeddings.npy", ACTIVATIONS[1:])
+    with pytest.raises(ValueError, match="dump: embeddings are of"):
+        read_recorded(folder, None)
 
 
 def test_one_form_and_one_head(tmp_path):

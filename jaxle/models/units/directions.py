@@ -20,6 +20,7 @@ from jaxle.models.units.linear import directions_map
 from jaxle.models.units.unit_map import UnitMap
 
 NAMES = ("directions", "bias", "mean", "relu", "decoder")
+SHORTEST = 1e-18  # 1 / length² is a float32 number
 SUFFIXES = (".npy", ".npz", ".safetensors")
 
 
@@ -32,7 +33,7 @@ def read_directions(path: str | Path, width: int) -> UnitMap:
 
     Raises:
       ValueError: another suffix, a damaged file, arrays that are missing, unknown, not numbers, not
-        finite or of another shape, a direction that is 0.
+        finite or of another shape, a direction that is 0 or too short.
     """
     path = Path(path).expanduser()
     held = _read(path)
@@ -52,14 +53,23 @@ def read_directions(path: str | Path, width: int) -> UnitMap:
     for name, value in held.items():
         if value.dtype.kind not in "biuf" and value.dtype.name != "bfloat16":
             raise ValueError(f"{name} of {path} must hold numbers, got dtype {value.dtype}.")
-        if not np.isfinite(value.astype(np.float64)).all():
-            raise ValueError(f"{name} of {path} must be finite, got NaN or infinity.")
+        with np.errstate(over="ignore"):
+            narrow = value.astype(np.float32)
+        if not np.isfinite(narrow).all():
+            far = np.isfinite(value.astype(np.float64)).all()
+            got = "a number that float32 does not hold" if far else "NaN or infinity"
+            raise ValueError(f"{name} of {path} must be finite, got {got}.")
     directions, decoder = (_rows(held, name, path, width) for name in ("directions", "decoder"))
     assert directions is not None, "looked for above"
     units = len(directions)
     if not (lengths := np.linalg.norm(directions, axis=1)).all():
         raise ValueError(
             f"direction {int(np.argmin(lengths))} of {path} is 0 everywhere: expected a direction."
+        )
+    if (shortest := float(lengths.min())) < SHORTEST:
+        raise ValueError(
+            f"direction {int(np.argmin(lengths))} of {path} has length {shortest:.3g}: expected at "
+            f"least {SHORTEST:g}, for its change by 1 to be float32 numbers."
         )
     if decoder is not None and len(decoder) != units:
         raise ValueError(

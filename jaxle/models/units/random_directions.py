@@ -11,6 +11,8 @@ import numpy as np
 from jaxle.models.units.linear import directions_map
 from jaxle.models.units.unit_map import UnitMap
 
+MOST = 1 << 28  # numbers: 2 GB while they are drawn
+
 
 def random_directions(width: int, count: int, seed: int) -> UnitMap:
     """Returns `count` random directions of a tap's space.
@@ -19,7 +21,15 @@ def random_directions(width: int, count: int, seed: int) -> UnitMap:
       width: columns of the tap.
       count: how many.
       seed: of the draw, an integer from 0 to 2⁶⁴ − 1.
+
+    Raises:
+      ValueError: more than `MOST` numbers.
     """
+    if count * width > MOST:
+        raise ValueError(
+            f"target.units=random:{count} asks for {count} directions of {width} columns: expected "
+            f"at most {MOST // width}."
+        )
     drawn = np.random.default_rng(seed).standard_normal((max(count, width), width))
     if count <= width:
         # columns of Q with the signs of R's diagonal are uniform over rotations (Mezzadri 2007)
