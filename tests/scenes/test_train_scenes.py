@@ -54,7 +54,7 @@ def test_network_costs_at_most_60_megaflop_an_image(variables):
 def test_training_learns_and_the_program_writes_what_it_learns(tmp_path):
     few = {
         "steps": 24,
-        "batch": 16,
+        "batch": 8,
         "rate": 3e-3,
         "decay": 0.02,
         "seed": 3,
