@@ -524,8 +524,8 @@ def test_best_is_kept_whatever_the_last_step_does():
 
 @pytest.fixture(scope="module")
 def scenes_arrays():
-    """The scenes network, 80 of its images, and its last layer and activations as arrays."""
-    images, labels, _ = render(np.arange(80), 5)
+    """The scenes network, 40 of its images, and its last layer and activations as arrays."""
+    images, labels, _ = render(np.arange(40), 5)
     model = zoo.load_model("scenes_resnet")
     dense = model.variables["params"]["linear"]
     q = model.activations(images, "layer3", "avg")
@@ -537,7 +537,7 @@ def test_a_linear_tail_from_arrays_scores_as_the_network(options, scenes_arrays,
     """The same numbers, given the same logits: Adam's path would magnify their round-off."""
     model, data, (q, weights, bias) = scenes_arrays
     s, _ = simulation(model, "layer3", "avg", data)
-    val, test = np.arange(50), np.arange(50, 80)
+    val, test = np.arange(25), np.arange(25, 40)
     plain = scores(model, "layer3", "avg", data, s, val, test, **options)
 
     def same_logits(*args):
@@ -554,7 +554,7 @@ def test_a_linear_tail_from_arrays_scores_as_the_network(options, scenes_arrays,
         q, weights, bias, data[1], s[val], s[test], val, test, **options
     )
     assert plain.path == network.path == arrays.path == "linear"
-    assert (arrays.n_val, arrays.n_test) == (50, 30)
+    assert (arrays.n_val, arrays.n_test) == (25, 15)
     assert arrays.n_without_effect == network.n_without_effect
     np.testing.assert_allclose(arrays.temperature, network.temperature, rtol=1e-6)
     for name in ("optim", "norm", "val_optim", "val_norm", "neurons", "norm_scale", "norm_shift"):
