@@ -1,6 +1,7 @@
 """The counterfactual test as steps of a run: what it reads, what it gives, and what is cached."""
 
 import dataclasses
+import functools
 import json
 from typing import NamedTuple
 
@@ -110,9 +111,15 @@ def rows_of(scene):
     return [Row(entry, dict(entry.columns), dict(entry.facts), {}) for entry in trained]
 
 
+@functools.cache
+def source_pairs():
+    """The pairs as the source gives them, drawn once."""
+    return ScenesSource(400, 0).pairs(PAIRS, 0)
+
+
 def by_hand(scene, entry):
     """The test from arrays: labels of the edits, and the network itself on both pictures."""
-    pairs = ScenesSource(400, 0).pairs(PAIRS, 0)
+    pairs = source_pairs()
     explained = entry.simulated.explained
     network = scene.inputs.networks[explained.layer.network].network
     sides = [network.activations(x, "layer3", "avg") for x in (pairs.images_a, pairs.images_b)]
@@ -246,7 +253,7 @@ def test_data_that_have_no_pairs_say_so(scene, tmp_path):
 
 
 def test_labels_that_lack_a_concept_are_named(scene, paired):
-    pairs = ScenesSource(400, 0).pairs(PAIRS, 0)
+    pairs = source_pairs()
     few = pairs._replace(
         concepts=pairs.concepts[:5], labels_a=pairs.labels_a[:, :5], labels_b=pairs.labels_b[:, :5]
     )
