@@ -16,7 +16,7 @@ def run(tmp_path_factory):
     fields = {
         "data.limit": 200,
         "methods.siglip": defaults.siglip("scenes_siglip_s"),
-        "simulators.m": defaults.tower("scenes_siglip_m"),
+        "simulators": {"m": defaults.tower("scenes_siglip_s").to_dict()},
         "concepts.sets": ("colours", "annotations"),
     }
     runs.quick(folder, fields)

@@ -111,7 +111,7 @@ def test_encoders_are_read_where_they_stand():
         ({"simulators": {}}, "config section 'simulators' is empty"),
         (
             {"methods": {"label": {**GREEDY, "concepts": "lable"}}},
-            "methods.label.concepts must be one of label, siglip, nonsense, got 'lable'",
+            "methods.label.concepts must be one of label, siglip, nonsense, given, got 'lable'",
         ),
         (
             {"methods": {"label": {**GREEDY, "explainer": "gredy"}}},
@@ -159,8 +159,8 @@ def test_encoders_are_read_where_they_stand():
         ),
         (
             {"simulators": {"labels": "label"}},
-            "config field simulators.labels must be 'labels', package.module:name, "
-            "or hold model, weights, dtype, got 'label'",
+            "config field simulators.labels must be 'labels', 'given', "
+            "package.module:name, or hold model, weights, dtype, got 'label'",
         ),
         (
             {"simulators": {"s": {"model": "x", "weights": None, "dtype": "float32"}}},

@@ -35,7 +35,7 @@ def fields(folder):
         "methods.short": defaults.siglip(
             "scenes_siglip_s", explainer="preconditioned", no_longer_than="label"
         ),
-        "simulators.m": defaults.tower("scenes_siglip_m"),
+        "simulators.m": defaults.tower("scenes_siglip_s"),
     }
 
 
@@ -57,7 +57,7 @@ def test_a_flat_folder_runs_to_the_report(photographs, tmp_path, capfd):
         ("siglip", "m"),
         ("short", "m"),
     }
-    source = summary["encoders"]["scenes_siglip_m"]["source"]
+    source = summary["encoders"]["scenes_siglip_s"]["source"]
     assert "trained with" in source  # how scale and shift were chosen
     run = load_run(tmp_path / "run")
     assert np.isfinite(run.scores["correlation"]).all() and run.names[0] == "000.png"
