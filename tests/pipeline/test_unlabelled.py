@@ -1,6 +1,11 @@
 """Runs on pictures without labels: what an encoder can say is said, and the rest is left out."""
 
+import shutil
+import tarfile
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -64,6 +69,49 @@ def test_a_flat_folder_runs_to_the_report(photographs, tmp_path, capfd):
     assert (tmp_path / "run" / "report" / "index.html").exists()
     again = runs.quick(tmp_path / "run", fields(photographs), STAGES)
     assert again == summary
+
+
+def as_tar(files, folder):
+    with tarfile.open(folder / "0.tar", "w") as tar:
+        for file in files:
+            tar.add(file, file.name)
+
+
+def as_parquet(files, folder):
+    values = [{"bytes": file.read_bytes(), "path": file.name} for file in files]
+    pq.write_table(pa.table({"image": values}), folder / "0.parquet")
+
+
+def as_saved(files, folder):
+    table = pa.table({"image": [file.read_bytes() for file in files]})
+    with (
+        pa.OSFile(str(folder / "data-0.arrow"), "wb") as file,
+        pa.ipc.new_stream(file, table.schema) as writer,
+    ):
+        writer.write_table(table)
+    (folder / "state.json").write_text('{"_data_files": [{"filename": "data-0.arrow"}]}')
+
+
+def as_folders(files, folder):
+    (folder / "a" / "b").mkdir(parents=True)
+    for file in files:
+        shutil.copy(file, folder / "a" / "b" / file.name)
+
+
+def test_every_form_is_the_same_run(photographs, tmp_path):
+    files, scores = sorted(photographs.glob("*.png")), []
+    for form in (None, as_tar, as_parquet, as_saved, as_folders):
+        place = photographs
+        if form is not None:
+            place = tmp_path / form.__name__
+            place.mkdir()
+            form(files, place)
+        given = {**fields(photographs), "data.source": f"pictures:{place}"}
+        del given["methods.short"], given["evaluation.impact"]
+        runs.quick(tmp_path / "run" / place.name, given)
+        run = load_run(tmp_path / "run" / place.name)
+        scores.append(run.scores["correlation"].to_numpy())
+    assert len(scores) == 5 and all((one == scores[0]).all() for one in scores)
 
 
 def test_what_is_left_of_nothing_is_refused(photographs, tmp_path):
