@@ -230,3 +230,9 @@ class Config:
     mesh: MeshSizes
     seed: int = option(0, "of splits, subsets, generated images and controls", low=0)
     workdir: str = option("", "empty = runs/<config file's name>[-<variant>]")
+
+    @property
+    def encoders(self) -> tuple[Encoder, ...]:
+        """Those of methods and simulators, each once, in order of first use."""
+        used = [method.encoder for method in self.methods.values()] + list(self.simulators.values())
+        return tuple(dict.fromkeys(entry for entry in used if isinstance(entry, Encoder)))

@@ -15,7 +15,6 @@ the first two moments of the permutation distribution, which for so many images 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,12 +26,12 @@ from scipy.stats import norm
 from jaxle.arrays import checks_input
 from jaxle.concepts.contrastive import ContrastiveConcepts, embed_prompts
 from jaxle.evaluation.discoveries import benjamini_hochberg
+from jaxle.explainers.protocol import ArrayRows
 from jaxle.models.two_tower import TwoTower
 from jaxle.models.zoo import load_model
 from jaxle.options import number, suggest
 from jaxle.pipeline.image_pass import EMBEDDINGS
 from jaxle.pipeline.load import FinishedRun, load_run
-from jaxle.pipeline.matrices import ConceptMatrix
 from jaxle.pipeline.simulate import simulate_images
 
 COLUMNS = ("tap", "unit", "score", "p", "q", "explanation")
@@ -165,9 +164,9 @@ def _score_picture(
     run: FinishedRun, tap: str, method: str, matrix: Any, probs: np.ndarray
 ) -> pd.DataFrame:
     simulated, size = _simulated(run, tap, method, matrix)
-    one = _Rows(tuple(matrix.concepts), probs)
+    one = ArrayRows(probs, matrix.concepts)
     table = run.explanations(tap, method)
-    own = simulate_images(table, ConceptMatrix("", "picture", one), np.arange(1))[0]
+    own = simulate_images(table, one, np.arange(1))[0]
     above = 1 + np.sum(simulated >= own[None], axis=0)
     varies = simulated.min(axis=0) < simulated.max(axis=0)
     p = np.where(varies, above / (1 + len(simulated)), 1.0)
@@ -175,24 +174,12 @@ def _score_picture(
     return _rows(run, tap, method, away / size, p)
 
 
-class _Rows:
-    """Probabilities at hand, as `ConceptRows`."""
-
-    def __init__(self, concepts: Sequence[str], probs: np.ndarray):
-        self.concepts, self._probs = tuple(concepts), probs
-
-    def rows(self, index: np.ndarray, columns: Any = None) -> np.ndarray:
-        """Some rows and columns; where an index is beyond the last row, that one."""
-        found = self._probs[np.minimum(np.asarray(index), len(self._probs) - 1)]
-        return found if columns is None else found[:, columns]
-
-
 def _simulated(
     run: FinishedRun, tap: str, method: str, matrix: Any
 ) -> tuple[Float64[np.ndarray, "images units"], Float64[np.ndarray, " units"]]:
     """What explanations predict for the test images, and the activations' standard deviations."""
     table, test = run.explanations(tap, method), np.asarray(run.split.test)
-    found = simulate_images(table, ConceptMatrix("", "run", matrix), test)
+    found = simulate_images(table, matrix, test)
     size = np.asarray(run.activations(tap)[test], np.float64).std(axis=0)
     return found.astype(np.float64), np.where(size > 0, size, 1.0)
 

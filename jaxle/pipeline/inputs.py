@@ -27,7 +27,7 @@ from jaxle.pipeline.cache import derived_key
 from jaxle.pipeline.checks import AnyModel, check_target
 from jaxle.pipeline.config import Config, Data, Encoder, Target
 from jaxle.pipeline.left_out import possible
-from jaxle.pipeline.needs import GENERATED, check_needs, encoders
+from jaxle.pipeline.needs import GENERATED, check_needs
 from jaxle.pipeline.opened import TRAINED, Images, N, Opened, Partition
 from jaxle.pipeline.recorded import recorded_model
 from jaxle.pipeline.units import attached, made_units, named, unit_facts
@@ -93,7 +93,7 @@ def open_inputs(config: Config, folder: epath.Path, mesh: Mesh) -> Inputs:
     if config.evaluation.shuffled:
         networks[SHUFFLED] = _shuffled(trained, images, partition, seed)
     towers: dict[Encoder, Opened[TwoTower]] = {}
-    for encoder in encoders(config):
+    for encoder in config.encoders:
         weights = _weights(encoder, folder, seed + 1 + len(towers))
         towers[encoder] = _tower(encoder, weights, mesh)
     return Inputs(images, partition, networks, towers, unit_facts(units))

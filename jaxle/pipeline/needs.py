@@ -21,7 +21,7 @@ from jaxle.models import needs
 from jaxle.models.recorded import NAME as RECORDED
 from jaxle.models.units import lacking, read_units
 from jaxle.models.zoo import ZOO, find_entry
-from jaxle.pipeline.config import Config, Data, Encoder
+from jaxle.pipeline.config import Config, Data
 from jaxle.pipeline.left_out import possible
 from jaxle.pipeline.reading import LABELS
 from jaxle.pipeline.recorded import lacking as lacking_arrays
@@ -59,15 +59,9 @@ def check_needs(config: Config, memory: epath.Path) -> Source | None:
     return source
 
 
-def encoders(config: Config) -> dict[Encoder, None]:
-    """Returns the encoders of methods and simulators, each once, in order of first use."""
-    used = [method.encoder for method in config.methods.values()] + list(config.simulators.values())
-    return dict.fromkeys(entry for entry in used if isinstance(entry, Encoder))
-
-
 def _networks(config: Config) -> Iterator[str]:
     targets = () if config.target.model == RECORDED else (config.target,)
-    for entry in (*targets, *encoders(config)):
+    for entry in (*targets, *config.encoders):
         if entry.weights == GENERATED:
             if entry.model not in ZOO:
                 yield f"weights can be generated for models of the zoo only, got {entry.model!r}"
@@ -77,7 +71,7 @@ def _networks(config: Config) -> Iterator[str]:
     units = read_units(config.target.units, config.target.unit_options)
     if units is not None and (sentence := lacking(units)):
         yield sentence
-    for entry in encoders(config):
+    for entry in config.encoders:
         if entry.model in ZOO and find_entry(entry.model, None).text is None:
             yield (
                 f"model {entry.model!r} has no text tower; "

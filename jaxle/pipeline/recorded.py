@@ -67,7 +67,7 @@ def lacking(config: Config, source: Source) -> Iterator[str]:
             f"target.model={NAME!r} has none: expected neurons, or the units' values as activations"
         )
     if not has_pictures(source):
-        for encoder in _encoders(config):
+        for encoder in config.encoders:
             if recorded is None or not _embeddings(recorded, encoder, config):
                 yield (
                     f"encoder {encoder.model!r} needs pictures or its embeddings, and {where} has "
@@ -127,15 +127,10 @@ def _recorded(source: Source) -> Recorded:
     return recorded
 
 
-def _encoders(config: Config) -> list[Encoder]:
-    used = [method.encoder for method in config.methods.values()] + list(config.simulators.values())
-    return list(dict.fromkeys(entry for entry in used if isinstance(entry, Encoder)))
-
-
 def _embeddings(recorded: Recorded, encoder: Encoder, config: Config) -> tuple[str] | None:
     """The name of an encoder's embeddings; those without a name are of the only encoder."""
     if encoder.model in recorded.embeddings:
         return (encoder.model,)
-    if "" in recorded.embeddings and _encoders(config) == [encoder]:
+    if "" in recorded.embeddings and config.encoders == (encoder,):
         return ("",)
     return None

@@ -64,7 +64,7 @@ def _refit(
     real, facts = np.asarray(explained.layer.values[test]), {}
     for simulator in simulators:
         got = score_refits(
-            found, lambda e, by=simulator: simulate_images(e, by.concepts, test), real
+            found, lambda e, by=simulator: simulate_images(e, by.concepts.matrix, test), real
         )
         facts[simulator.name] = {
             f"permuted_{name}": float(values[:, live].mean()) if live.any() else 0.0

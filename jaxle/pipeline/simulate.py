@@ -220,15 +220,15 @@ def simulate(
 
 
 def simulate_images(
-    explanations: Explanations, concepts: ConceptMatrix, index: np.ndarray
+    explanations: Explanations, concepts: ConceptRows, index: np.ndarray
 ) -> np.ndarray:
     """Returns simulated activations (images, neurons) float32 of some images.
 
     A formula that cannot be made of the concepts is simulated as nothing: its neuron counts as
     unexplained.
     """
-    able = simulable(explanations, concepts.names)
-    explanations, matrix = over_columns(able, concepts.matrix)
+    able = simulable(explanations, tuple(concepts.concepts))
+    explanations, matrix = over_columns(able, concepts)
     concept_names = tuple(matrix.concepts)
     place = {name: j for j, name in enumerate(concept_names)}
     columns = np.array([place[name] for name in names(explanations) if name in place], np.int64)
@@ -241,7 +241,8 @@ def _simulate(
     parts = {"val": partition.split.val, "test": partition.split.test}
     found = explained.explanations
     made = {
-        name: simulate_images(found, simulator.concepts, index) for name, index in parts.items()
+        name: simulate_images(found, simulator.concepts.matrix, index)
+        for name, index in parts.items()
     }
     return made, {}
 

@@ -96,12 +96,12 @@ def test_a_formula_is_simulated_by_its_concepts_or_by_a_column_of_its_name():
         Explanation(2, ("c1 & c2",), (1.0,), 0.0, None, "", "formula"),
     )
     table, test = Explanations(rows), SEEN[SPLIT.test]
-    found = simulate_images(table, SIMULATOR.concepts, SPLIT.test)
+    found = simulate_images(table, SIMULATOR.concepts.matrix, SPLIT.test)
     np.testing.assert_allclose(found[:, 0], 2 * test[:, 1] + 0.5, rtol=1e-6)
     np.testing.assert_allclose(found[:, 1], test[:, 1] * (1 - test[:, 2]), rtol=1e-5)
     assert not found[:, 2].any()  # a neuron that counts as unexplained
     both = np.column_stack([SEEN, SEEN[:, 1] * SEEN[:, 2]])
     concepts = ConceptMatrix("more", "outside", ArrayRows(both, (*NAMES, "c1 & c2")))
-    more = simulate_images(table, concepts, SPLIT.test)
+    more = simulate_images(table, concepts.matrix, SPLIT.test)
     np.testing.assert_array_equal(more[:, :2], found[:, :2])
     np.testing.assert_allclose(more[:, 2], both[SPLIT.test, -1], rtol=1e-6)
