@@ -100,3 +100,17 @@ def test_a_disk_that_refuses_is_named_with_the_file(tmp_path, error, reason):
     with pytest.raises(OSError) as found:
         artifacts.write_file(tmp_path / "x.npy", write)
     assert found.value.filename == str(tmp_path / "x.npy") and found.value.strerror == reason
+
+
+def test_rows_in_blocks_are_the_array(tmp_path):
+    array = np.arange(42, dtype=np.float32).reshape(7, 2, 3)
+    rows = artifacts.Rows((7, 2, 3), array.dtype, lambda: iter([array[:4], array[4:4], array[4:]]))
+    none = artifacts.Rows((0, 3), np.dtype(np.int32), lambda: iter(()))
+    found = artifacts.write(tmp_path / "x", {"a": rows, "none": none}, {})
+    artifacts.write(tmp_path / "y", {"a": array, "none": np.zeros((0, 3), np.int32)}, {})
+    np.testing.assert_array_equal(found.arrays["a"], array)
+    for path in (tmp_path / "x").iterdir():
+        assert path.read_bytes() == (tmp_path / "y" / path.name).read_bytes()
+    assert artifacts.names(tmp_path / "x") == {"a", "none"}
+    (tmp_path / "x" / "a.npy").unlink()
+    assert artifacts.names(tmp_path / "x") == artifacts.names(tmp_path / "z") == frozenset()

@@ -5,114 +5,200 @@ What Grain handles as one record is a run of images of one batch: with one image
 them would cost a second copy of every image. Runs are read by threads (decoding and resizing leave
 Python's lock free) or by worker processes, which also spread the Python between the images over the
 cores, but take seconds to start. An error travels as data, so that all images before it are
-delivered.
+delivered. Images are resized on the host, by the code that their networks' authors used (Pillow),
+since no resize of a device gives Pillow's bytes (it rounds between its two passes).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Generator, Iterator, Mapping
+import time
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
 from jaxtyping import Int64, UInt8
 
 from jaxle.data import processes
-from jaxle.data.sources import Source
+from jaxle.data.sources import Source, names_of
 from jaxle.images import Preprocess
 
 _RUN = 32
 _MAX_THREADS = 16
 
 
+class UnreadableImage(ValueError):
+    """An image that cannot be decoded or fitted.
+
+    Attributes:
+      image: its number in the source.
+    """
+
+    def __init__(self, message: str, image: int):
+        super().__init__(message, image)
+        self.image = image
+
+    def __str__(self) -> str:
+        return self.args[0]
+
+
+class Batch(NamedTuple):
+    """Some images, fitted for every network.
+
+    Attributes:
+      index: int64 (images,), which they are, without gaps.
+      images: network name → uint8 (batch_size, size, size, 3), 0–255; rows beyond `index` are 0.
+      seconds: that decoding and fitting took, of all threads or processes together.
+    """
+
+    index: Int64[np.ndarray, " images"]
+    images: dict[str, UInt8[np.ndarray, "batch_size _ _ 3"]]
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """How images are decoded.
+
+    Attributes:
+      workers: processes that decode; 0 decodes in threads of this process. Processes are worth
+        their start for many large images and many cores.
+      timeout: seconds for which 32 images are waited for; 0: for ever.
+    """
+
+    workers: int = 0
+    timeout: float = 0
+
+    @property
+    def at_once(self) -> int:
+        """How many images are decoded at the same time."""
+        return self.workers or min(_MAX_THREADS, os.cpu_count() or 1)
+
+
 def batches(
     source: Source,
     fits: Mapping[str, Preprocess],
     batch_size: int,
-    start: int = 0,
-    stop: int | None = None,
-    workers: int = 0,
-) -> Iterator[tuple[Int64[np.ndarray, "images"], dict[str, UInt8[np.ndarray, "images _ _ 3"]]]]:
+    ranges: Sequence[tuple[int, int]] | None = None,
+    how: Decoding = Decoding(),
+) -> Generator[Batch]:
     """Yields the images of a source in batches, fitted for every network.
 
-    An interrupted pass goes on with `start`; several hosts read each their own `start` to `stop`.
+    An interrupted pass goes on with the ranges that are left; several hosts read each their own.
 
     Args:
       source: the images.
       fits: network name → how its images are preprocessed. Networks that differ in mean and std
         only share one array.
       batch_size: images in a batch.
-      start, stop: first image, and the one after the last; None for the source's end.
-      workers: processes that decode; 0 decodes in threads of this process. Worth their start for
-        many large images and many cores.
+      ranges: (first image, the one after the last) of what is read, in this order; None: all. No
+        batch has images of two ranges.
+      how: threads or processes, and how long an image is waited for.
 
     Yields:
-      (index, images): index int64 (images,), without gaps; images dict of network name → uint8
-      (images, size, size, 3), 0–255. Only the last batch is shorter, and the one before an error.
+      Batches; only the last one of a range is not full, and the one before an error.
 
     Raises:
-      ValueError: an image that cannot be decoded (its file is named), after all images before it
-        were yielded; start, stop, batch_size or workers out of range.
+      UnreadableImage: an image that cannot be decoded (its file is named), after all images before
+        it were yielded.
+      TimeoutError: images that took too long (they are named).
+      ValueError: ranges, batch_size or workers out of range.
     """
     n = len(source)
-    stop = n if stop is None else stop
-    if not 0 <= start <= stop <= n:
-        raise ValueError(f"asked for images {start} to {stop}; expected a range within 0 to {n}")
-    if batch_size < 1 or workers < 0:
+    for start, stop in ranges or ():
+        if not 0 <= start <= stop <= n:
+            raise ValueError(
+                f"asked for images {start} to {stop}; expected a range within 0 to {n}"
+            )
+    if batch_size < 1 or how.workers < 0:
         raise ValueError(
-            f"batch_size is {batch_size}, workers {workers}; expected at least 1 and at least 0"
+            f"batch_size is {batch_size}, workers {how.workers}; expected at least 1 and at least 0"
         )
-    return _batches(source, fits, batch_size, start, stop, workers)
+    asked = ((0, n),) if ranges is None else tuple(ranges)
+    return _batches(source, fits, batch_size, asked, how)
 
 
-def _batches(source, fits, batch_size, start, stop, workers):
+def _batches(source, fits, batch_size, ranges, how):
     resize_of = {
         name: dataclasses.replace(fit, mean=(0, 0, 0), std=(1, 1, 1)) for name, fit in fits.items()
     }
     resizes = list(dict.fromkeys(resize_of.values()))
-    runs_per_batch = -(-batch_size // _RUN)
-    runs = _runs(_ReadRun(source, resizes, batch_size, runs_per_batch, start, stop), workers)
+    read_run = _ReadRun(source, resizes, batch_size, ranges)
+    runs = _runs(read_run, how)
     try:
-        for first in range(start, stop, batch_size):
-            n, parts, error = 0, [], None
-            while len(parts) < runs_per_batch and error is None:
-                count, part, error = next(runs)
-                n += count
-                parts.append(part)
-            if n:
-                fitted = dict(
-                    zip(
-                        resizes,
-                        (np.concatenate(arrays) for arrays in zip(*parts, strict=True)),
-                        strict=True,
-                    )
-                )
-                yield (
-                    np.arange(first, first + n),
-                    {name: fitted[resize] for name, resize in resize_of.items()},
-                )
-            if error is not None:
-                raise ValueError(error)
+        for start, stop in ranges:
+            for first in range(start, stop, batch_size):
+                whole = [np.zeros((batch_size, r.size, r.size, 3), np.uint8) for r in resizes]
+                n, seconds, error = 0, 0.0, None
+                for _ in range(read_run.runs_per_batch):
+                    run = next(runs)
+                    for out, images in zip(whole, run.images, strict=True):
+                        out[n : n + run.count] = images
+                    n, seconds, error = n + run.count, seconds + run.seconds, run.error
+                    if error is not None:
+                        break
+                fitted = dict(zip(resizes, whole, strict=True))
+                if n:
+                    images = {name: fitted[resize] for name, resize in resize_of.items()}
+                    yield Batch(np.arange(first, first + n), images, seconds)
+                if error is not None:
+                    raise UnreadableImage(error, first + n)
     finally:
         runs.close()
 
 
-def _runs(read_run: _ReadRun, workers: int) -> Generator[tuple]:
+class _Run(NamedTuple):
+    """What a run of images gave: how many before an error, fitted for every resize."""
+
+    count: int
+    images: list[np.ndarray]
+    seconds: float
+    error: str | None
+
+
+def _runs(read_run: _ReadRun, how: Decoding) -> Generator[_Run]:
     """All runs, in order, read ahead by two batches: one on its way to the device, one in the
     making."""
-    threads = min(_MAX_THREADS, os.cpu_count() or 1)
-    ahead = max(threads, 2 * read_run.runs_per_batch)
-    if workers:
-        yield from processes.read(read_run, len(read_run), workers, -(-ahead // workers))
+    ahead, n = max(how.at_once, 2 * read_run.runs_per_batch), len(read_run)
+    patience = _Patience(read_run, how.timeout)
+    if how.workers:
+        yield from processes.read(read_run, n, how.workers, -(-ahead // how.workers), patience)
         return
-    runs = grain.MapDataset.range(len(read_run)).map(read_run)
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
+    runs = grain.MapDataset.range(n).map(read_run)
+    options = grain.ReadOptions(num_threads=how.at_once, prefetch_buffer_size=ahead)
     found = iter(runs.to_iter_dataset(options))
+    thread = ThreadPoolExecutor(1, "jaxle-runs")
     try:
-        yield from found
+        for k in range(n):
+            yield patience(thread.submit(next, found), k)
     finally:
-        found.close()
+        thread.submit(found.close)  # not waited for: one that hangs would never come
+        thread.shutdown(wait=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Patience:
+    """Waits for a run of images, and says which they are where they do not come."""
+
+    read_run: _ReadRun
+    seconds: float
+
+    def __call__(self, future: Future, k: int) -> Any:
+        try:
+            return future.result(self.seconds or None)
+        except TimeoutError:
+            if future.done():  # an error of the source itself
+                raise
+        first, n = self.read_run.place(k)
+        names = names_of(self.read_run.source)
+        raise TimeoutError(
+            f"images {first} to {first + n - 1} ({names[first]} to {names[first + n - 1]}) were "
+            f"not decoded within data.timeout={self.seconds:g} seconds: expected files that can "
+            "be read, or a longer data.timeout; what was computed is kept"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,18 +211,32 @@ class _ReadRun:
     source: Source
     resizes: list[Preprocess]
     batch_size: int
-    runs_per_batch: int
-    start: int
-    stop: int
+    ranges: tuple[tuple[int, int], ...]
+    runs_per_batch: int = dataclasses.field(init=False)
+    ends: Int64[np.ndarray, " ranges"] = dataclasses.field(init=False)  # runs before and in each
+
+    def __post_init__(self):
+        per_batch = -(-self.batch_size // _RUN)
+        counts = [-(-(stop - start) // self.batch_size) * per_batch for start, stop in self.ranges]
+        object.__setattr__(self, "runs_per_batch", per_batch)
+        object.__setattr__(self, "ends", np.cumsum(counts, dtype=np.int64))
 
     def __len__(self):
-        return -(-(self.stop - self.start) // self.batch_size) * self.runs_per_batch
+        return int(self.ends[-1]) if self.ranges else 0
+
+    def place(self, k: int) -> tuple[int, int]:
+        """First image of the k-th run, and how many it has."""
+        of = int(np.searchsorted(self.ends, k, side="right"))
+        start, stop = self.ranges[of]
+        batch, part = divmod(k - (int(self.ends[of - 1]) if of else 0), self.runs_per_batch)
+        first = start + batch * self.batch_size + part * _RUN
+        return first, max(0, min(_RUN, self.batch_size - part * _RUN, stop - first))
 
     def __call__(self, k):
-        batch, part = divmod(k, self.runs_per_batch)
-        first = self.start + batch * self.batch_size + part * _RUN
-        n = max(0, min(_RUN, self.batch_size - part * _RUN, self.stop - first))
+        began = time.perf_counter()
+        first, n = self.place(k)
         fitted = [np.empty((n, resize.size, resize.size, 3), np.uint8) for resize in self.resizes]
+        count, error = n, None
         for i in range(n):
             what = ""
             try:
@@ -144,6 +244,7 @@ class _ReadRun:
                 what = f"image {first + i}: "
                 for out, resize in zip(fitted, self.resizes, strict=True):
                     out[i] = resize.fit(image)
-            except ValueError as error:
-                return i, [out[:i] for out in fitted], f"{what}{error}"
-        return n, fitted, None
+            except ValueError as found:
+                count, error = i, f"{what}{found}"
+                break
+        return _Run(count, [out[:count] for out in fitted], time.perf_counter() - began, error)

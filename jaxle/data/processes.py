@@ -1,9 +1,10 @@
 """Worker processes of the loader, started by Grain, that a terminal's Ctrl-C does not disturb.
 
-Ctrl-C goes to every process of a terminal. Workers that got it would each print a traceback, and
-the main process would wait for them. Here one thread, in which the signal is blocked, starts the
-workers and waits for what they read: they inherit the block, and the main thread, which waits for
-that thread, is interrupted at once. However reading ends, the workers are ended, not waited for.
+Ctrl-C goes to every process of a terminal, SIGTERM of a scheduler to every process of a job.
+Workers that got one would each print a traceback, and the main process would wait for them. Here
+one thread, in which the signals are blocked, starts the workers and waits for what they read: they
+inherit the block, and the main thread, which waits for that thread, is interrupted at once. However
+reading ends, the workers are ended, not waited for; they also end when their run was killed.
 
 Workers do not import the program's main module: they need nothing of it, and a script without
 `if __name__ == "__main__":` would run again in each.
@@ -19,9 +20,10 @@ import pickle
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -35,7 +37,9 @@ _PATIENCE = 1.5  # seconds in which workers may still be on their way when all a
 _QUIET = "ignore:resource_tracker"  # of the memory of those that were ended
 
 
-def read(make: Callable[[int], Any], n: int, workers: int, ahead: int) -> Iterator[Any]:
+def read(
+    make: Callable[[int], Any], n: int, workers: int, ahead: int, wait: Callable[[Future, int], Any]
+) -> Iterator[Any]:
     """Yields make(0), make(1), …, make(n − 1), each made in one of several processes.
 
     Args:
@@ -43,6 +47,7 @@ def read(make: Callable[[int], Any], n: int, workers: int, ahead: int) -> Iterat
       n: how many.
       workers: how many processes.
       ahead: elements that each makes before they are asked for.
+      wait: of an element on its way and its number: waits for it as long as may be.
 
     Raises:
       ChildProcessError: a process ended by itself, such as one killed for its memory.
@@ -61,7 +66,7 @@ def read(make: Callable[[int], Any], n: int, workers: int, ahead: int) -> Iterat
         others = set(multiprocessing.active_children())
         starting = closing.enter_context(contextlib.ExitStack())
         starting.enter_context(_without_main())
-        thread = ThreadPoolExecutor(1, "jaxle-workers", _block_interrupts)
+        thread = ThreadPoolExecutor(1, "jaxle-workers", _block_signals)
         closing.callback(thread.shutdown, wait=False)
         try:
             iterator = thread.submit(iter, dataset).result()
@@ -70,7 +75,7 @@ def read(make: Callable[[int], Any], n: int, workers: int, ahead: int) -> Iterat
             for number in range(n):
                 if number == workers:  # each has sent one
                     starting.close()
-                yield thread.submit(next, iterator).result()
+                yield wait(thread.submit(next, iterator), number)
         except RuntimeError as error:
             if "terminated unexpectedly" not in str(error):
                 raise
@@ -91,14 +96,23 @@ def _load(path: str) -> Callable[[int], Any]:
     A message would do as well, but the start of a worker waits until it has read a long one.
     Python's processes exchange pickles either way; nothing from outside is read as one.
     """
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with open(path, "rb") as file:
         return pickle.load(file)
 
 
-def _block_interrupts() -> None:
+def _end_with_parent() -> None:
+    """A worker whose run was killed would wait for ever for its results to be taken."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _block_signals() -> None:
     if hasattr(signal, "pthread_sigmask"):  # not on Windows
         resource_tracker.ensure_running()  # its start would end the block
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
 
 
 @contextlib.contextmanager

@@ -163,11 +163,10 @@ def _dissect(
     def maps(what: str) -> Iterator[tuple[int, dict[str, jax.Array]]]:
         """(Images, tap → maps) of each batch, the last one padded."""
         with Bar(what, len(source)) as bar:
-            for numbers, fitted in batches(source, {"": network.preprocess}, size):
-                pixels = np.resize(fitted[""], (size, *fitted[""].shape[1:]))
-                placed = jax.device_put(pixels, split_rows(mesh))
-                yield len(numbers), read(network.variables, placed)
-                bar.advance(by=len(numbers))
+            for batch in batches(source, {"": network.preprocess}, size):
+                placed = jax.device_put(batch.images[""], split_rows(mesh))
+                yield len(batch.index), read(network.variables, placed)
+                bar.advance(by=len(batch.index))
 
     chosen = {tap: TopShare(shapes[tap][-1], options["share"]) for tap in taps}
     for number in range(PASSES):

@@ -3,14 +3,19 @@
     images → activations of each tap (images, neurons) and predicted class of a target;
              embeddings (images, numbers) of an encoder
 
-Batches have one padded shape and are split over the mesh's axis `data`; the next one is decoded
-while this one computes. Each PART of the images is an artifact of its own until the pass is over,
-so an interrupted pass goes on where it stopped.
+    missing_parts → share_of → read_images: computes and writes parts → whole_arrays
+
+Batches have one padded shape and are split over the mesh's axis `data`. While one is computed the
+next are decoded and copied to the devices, and what the one before gave is copied from them. Each
+part of the images (`pipeline.parts`) is an artifact of its own until the pass is over: an
+interruption loses no more than the part in progress, and several processes compute each some parts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -22,19 +27,19 @@ from jax.sharding import Mesh
 
 from jaxle import artifacts
 from jaxle.arrays import check_matrix
-from jaxle.data.duplicates import picture_hashes
-from jaxle.data.loader import batches
 from jaxle.data.sources import Source, names_of
 from jaxle.mesh import round_up, split_rows
 from jaxle.models.finite import check_finite, probe_finite
 from jaxle.models.network import Network
+from jaxle.pipeline.images_ahead import Clock, Pass, Placed, Rates, Shape, read_ahead, step_size
+from jaxle.pipeline.parts import part_folder, part_range, part_size, whole_array
 from jaxle.report.progress import Bar
 
-PART = 2048  # images between two saves
 EMBEDDINGS = "embeddings"
 PREDICTED = "predicted"
 PICTURES = "pictures"  # (images,): what a target sees of each, hashed
 FINITE = "finite"  # (images, modules): checked, and not kept
+_IN_FLIGHT = 2  # batches that the devices compute while a part is written
 
 
 class Reading(NamedTuple):
@@ -44,55 +49,87 @@ class Reading(NamedTuple):
     pools: Mapping[str, str] = {}
 
 
-class Pass(NamedTuple):
-    """How images are read: how many a step over all devices, and by how many processes."""
+class _Step(NamedTuple):
+    """A batch on the devices: its images, and name → array (batch_size, …) of each network."""
 
-    batch_size: int
-    workers: int
+    index: np.ndarray
+    values: dict[str, Any]
 
 
 def read_images(
-    readings: Mapping[str, Reading], source: Source, mesh: Mesh, folder: epath.Path, how: Pass
-) -> dict[str, dict[str, np.ndarray]]:
-    """Runs networks over all images of a source; parts that an interrupted call left are used.
+    readings: Mapping[str, Reading],
+    source: Source,
+    mesh: Mesh,
+    folder: epath.Path,
+    how: Pass,
+    parts: Sequence[int],
+) -> Rates:
+    """Runs networks over some parts of the images, and writes what each part gives.
 
     Args:
       readings: name → network, and what to read of it.
       source: the images.
       mesh: batches are split over its axis `data`.
-      folder: for the parts of an unfinished pass; the caller removes it at the end.
-      how: images a step, and decoding processes (0 decodes in threads).
+      folder: for the parts; the caller removes it when `whole_arrays` has been kept.
+      how: images a step, and how they are decoded.
+      parts: those that this process computes: its share of the missing ones.
+
+    Raises:
+      UnreadableImage: an image that cannot be decoded.
+      ValueError: a value that is not finite in a network (network, image and module are named).
+      TimeoutError: images that take too long to decode.
+    """
+    n, left = len(source), deque(parts)
+    ranges = [part_range(number, n) for number in parts]
+    size = round_up(step_size(how.batch_size, part_size(n)), mesh.shape["data"])
+    fits = {name: reading.network.preprocess for name, reading in readings.items()}
+    what = ", ".join(dict.fromkeys(reading.network.name for reading in readings.values()))
+    total = sum(stop - start for start, stop in ranges)
+    readers, gathered = _readers(readings, size, mesh) if parts else {}, []
+    clock = Clock()
+    ahead = read_ahead(source, fits, ranges, Shape(size, mesh), how.decoding, clock)
+    with Bar(f"probing {what}", n, n - total) as bar, contextlib.closing(ahead) as placed:
+        for index, values in _computed(readings, readers, placed):
+            batch = {name: np.asarray(value)[: len(index)] for name, value in values.items()}
+            _check(readings, batch, source, size, int(index[0]))
+            gathered.append(batch)
+            bar.advance(by=len(index))
+            if index[-1] + 1 == part_range(left[0], n)[1]:
+                arrays = {name: np.concatenate([b[name] for b in gathered]) for name in batch}
+                artifacts.write(part_folder(folder, left.popleft()), arrays, {})
+                gathered = []
+    return clock.rates(total, how.decoding.at_once)
+
+
+def whole_arrays(
+    readings: Mapping[str, Reading], folder: epath.Path, n: int
+) -> dict[str, dict[str, artifacts.Rows]]:
+    """Returns what all parts together hold, to be written a part at a time.
+
+    Args:
+      readings: as of `read_images`.
+      folder: of the parts, which must all be there.
+      n: images.
 
     Returns:
       Name → arrays: each tap's activations (images, neurons) float32, `predicted` (images,) int32
       and `pictures` (images,) uint64 of a network with taps; `embeddings` (images, numbers)
       float32 of one without.
-
-    Raises:
-      ValueError: an image that cannot be decoded, or a value that is not finite in a network
-        (network, image and module are named).
     """
-    n, parts = len(source), []
-    while len(parts) * PART < n and (part := artifacts.read(_part(folder, len(parts)))) is not None:
-        parts.append(part)
-    for arrays in _forward(readings, source, mesh, how, start=len(parts) * PART):
-        parts.append(artifacts.write(_part(folder, len(parts)), arrays, {}))
-    whole = {
-        name: np.concatenate([part.arrays[name] for part in parts]) for name in parts[0].arrays
-    }
     return {
-        name: {key: whole[_place(name, key)] for key in _keys(reading)}
+        name: {key: whole_array(folder, n, _place(name, key)) for key in _keys(reading)}
         for name, reading in readings.items()
     }
+
+
+def arrays_of(readings: Mapping[str, Reading]) -> list[str]:
+    """Returns the names of the arrays that a part has."""
+    return [_place(name, key) for name, reading in readings.items() for key in _keys(reading)]
 
 
 def tap_name(tap: str) -> str:
     """Returns a tap as the name of a file or folder: `/` becomes `.`."""
     return tap.replace("/", ".")
-
-
-def _part(folder: epath.Path, number: int) -> epath.Path:
-    return folder / f"{number:06d}"
 
 
 def _keys(reading: Reading) -> tuple[str, ...]:
@@ -137,57 +174,31 @@ def _readers(readings: Mapping[str, Reading], size: int, mesh: Mesh) -> dict[str
     return {name: made[program] for name, program in programs.items()}
 
 
-def _forward(
-    readings: Mapping[str, Reading], source: Source, mesh: Mesh, how: Pass, start: int
-) -> Iterator[dict[str, np.ndarray]]:
-    """Arrays of each PART of the images from `start` on, in order."""
-    n, gathered, first = len(source), [], start
-    size = round_up(how.batch_size, mesh.shape["data"])
-    what = ", ".join(dict.fromkeys(reading.network.name for reading in readings.values()))
-    computed = _computed(readings, source, mesh, size, how.workers, start)
-    with Bar(f"probing {what}", n, start) as bar:
-        for count, values in computed:
-            batch = {name: np.asarray(value[:count]) for name, value in values.items()}
-            _check(readings, batch, source, size, first)
-            gathered.append(batch)
-            first += count
-            bar.advance(by=count)
-            held = sum(len(next(iter(batch.values()))) for batch in gathered)
-            while held >= PART or (held and first == n):
-                whole = {name: np.concatenate([b[name] for b in gathered]) for name in gathered[0]}
-                yield {name: value[:PART] for name, value in whole.items()}
-                gathered = [{name: value[PART:] for name, value in whole.items()}]
-                held = max(0, held - PART)
-
-
-def _computed(readings, source, mesh, size, workers, start):
-    """(images, arrays on the devices) of every batch; one computes while the next is decoded."""
-    readers = _readers(readings, size, mesh)
-    fits = {name: reading.network.preprocess for name, reading in readings.items()}
-    waiting = None
-    for index, images in batches(source, fits, size, start, len(source), workers):
-        values, placed, hashed = {}, {}, {}
+def _computed(
+    readings: Mapping[str, Reading], readers: Mapping[str, Callable], placed: Iterator[Placed]
+) -> Iterator[_Step]:
+    """Every batch in order, `_IN_FLIGHT` of them behind what the devices were given last."""
+    ahead: deque[_Step] = deque()
+    while True:
+        try:
+            batch = next(placed, None)
+        except (ValueError, OSError):
+            yield from ahead  # what was computed before the error is not lost
+            raise
+        if batch is None:
+            break
+        values = {}
         for name, reading in readings.items():
-            shared = id(images[name])  # networks that fit their pictures alike share one array
-            if shared not in placed:
-                placed[shared] = _padded(images[name], size, mesh)
-            got = readers[name](reading.network.variables, placed[shared])
-            values |= {_place(name, key): value for key, value in got.items()}
+            got = readers[name](reading.network.variables, batch.images[name])
+            for key, value in got.items():
+                value.copy_to_host_async()
+                values[_place(name, key)] = value
             if reading.pools:
-                if shared not in hashed:
-                    hashed[shared] = picture_hashes(images[name])
-                values[_place(name, PICTURES)] = hashed[shared]
-        if waiting is not None:
-            yield waiting
-        waiting = len(index), values
-    if waiting is not None:
-        yield waiting
-
-
-def _padded(images: np.ndarray, size: int, mesh: Mesh) -> jax.Array:
-    batch = np.zeros((size, *images.shape[1:]), np.uint8)
-    batch[: len(images)] = images
-    return jax.device_put(batch, split_rows(mesh))
+                values[_place(name, PICTURES)] = batch.pictures[name]
+        ahead.append(_Step(batch.index, values))
+        if len(ahead) > _IN_FLIGHT:
+            yield ahead.popleft()
+    yield from ahead
 
 
 def _check(

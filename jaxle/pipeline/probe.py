@@ -15,6 +15,7 @@ import numpy as np
 from etils import epath
 
 from jaxle.artifacts import fingerprint
+from jaxle.data.loader import Decoding
 from jaxle.data.sources import Source, changed_files
 from jaxle.models.model import RECONSTRUCTION
 from jaxle.models.recorded import RecordedModel
@@ -27,13 +28,16 @@ from jaxle.pipeline.image_pass import (
     EMBEDDINGS,
     PICTURES,
     PREDICTED,
-    Pass,
     Reading,
+    arrays_of,
     read_images,
     tap_name,
+    whole_arrays,
 )
+from jaxle.pipeline.images_ahead import Pass
 from jaxle.pipeline.inputs import Inputs
 from jaxle.pipeline.opened import TRAINED, Images, Opened
+from jaxle.pipeline.parts import missing_parts
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +125,8 @@ def probe(
             readings[key] = Reading(opened.network)
         elif not cache.has(PROBE, key):
             cache.keep(PROBE, key, {EMBEDDINGS: found}, {})
-    _read_missing(cache, inputs.images, readings, Pass(config.data.batch_size, config.data.workers))
+    decoding = Decoding(config.data.workers)
+    _read_missing(cache, inputs.images, readings, Pass(config.data.batch_size, decoding))
     probed, embedded = {}, {}
     for name, opened in inputs.networks.items():
         pools = _pools(opened.network, config)
@@ -168,10 +173,13 @@ def _read_missing(cache: Cache, images: Images, readings: Mapping[str, Reading],
     missing = {key: r for key, r in readings.items() if not cache.has(PROBE, key)}
     if missing:
         cache.require(PROBE, what)
-        parts = cache.folder / f"probe-parts-{fingerprint({'keys': sorted(missing)})}"
-        made = read_images(missing, images.source, cache.mesh, parts, how)
+        # named by all readings: a run that ends while these are kept finds its parts again
+        parts = cache.folder / f"probe-parts-{fingerprint({'keys': sorted(readings)})}"
+        n = len(images.source)
+        numbers = missing_parts(parts, n, arrays_of(missing))
+        read_images(missing, images.source, cache.mesh, parts, how, numbers)
         _check_unchanged(images, parts)
-        for key, arrays in made.items():
+        for key, arrays in whole_arrays(missing, parts, n).items():
             cache.keep(PROBE, key, {tap_name(name): a for name, a in arrays.items()}, {})
         parts.rmtree(missing_ok=True)
     for key, reading in readings.items():

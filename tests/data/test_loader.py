@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxle.data.folder import FolderSource
-from jaxle.data.loader import batches
+from jaxle.data.loader import Decoding, UnreadableImage, batches
 from jaxle.images import Preprocess
 
 
@@ -40,33 +40,37 @@ FITS = {"small": Preprocess("squash", 2), "large": Preprocess("shorter_side", 5,
 @pytest.mark.parametrize("batch_size", [1, 7, 32, 64, 100])
 def test_every_image_once_in_order(n, batch_size):
     source, index = Numbers(n), []
-    for rows, images in batches(source, FITS, batch_size):
+    for rows, images, seconds in batches(source, FITS, batch_size):
         assert len(rows) == batch_size or rows[-1] == n - 1
-        assert list(images) == ["small", "large"]
+        assert list(images) == ["small", "large"] and seconds > 0
         for name, fit in FITS.items():
-            assert (
-                images[name].shape == (len(rows), fit.size, fit.size, 3)
-                and images[name].dtype == np.uint8
-            )
-            assert (images[name] == rows[:, None, None, None]).all()
+            assert images[name].shape == (batch_size, fit.size, fit.size, 3)
+            assert images[name].dtype == np.uint8
+            assert (images[name][: len(rows)] == rows[:, None, None, None]).all()
+            assert not images[name][len(rows) :].any()
         index.extend(rows.tolist())
     assert index == sorted(source.read) == list(range(n))
 
 
 @pytest.mark.parametrize(
-    ("start", "stop"), [(0, 50), (13, 50), (13, None), (90, 100), (100, 100), (99, None), (0, 0)]
+    "ranges",
+    [
+        [(0, 50)],
+        [(13, 50)],
+        [(90, 100)],
+        [(100, 100)],
+        [],
+        [(70, 100), (0, 5), (5, 22), (40, 40), (60, 61)],
+    ],
 )
-def test_any_range(start, stop):
-    index = [int(i) for rows, _ in batches(Numbers(100), FITS, 16, start, stop) for i in rows]
-    assert index == list(range(start, 100 if stop is None else stop))
-
-
-def test_interrupted_pass_goes_on():
-    whole = list(batches(Numbers(100), FITS, 16))
-    first = next(iter(batches(Numbers(100), FITS, 16)))
-    rest = list(batches(Numbers(100), FITS, 16, start=16))
-    for (a, b), (c, d) in zip(whole, [first, *rest], strict=True):
-        assert np.array_equal(a, c) and all(np.array_equal(b[name], d[name]) for name in FITS)
+@pytest.mark.parametrize("batch_size", [16, 40])
+def test_any_ranges(ranges, batch_size):
+    index = []
+    for rows, images, _ in batches(Numbers(100), FITS, batch_size, ranges):
+        assert any(start <= rows[0] and rows[-1] < stop for start, stop in ranges)  # of one range
+        assert (images["small"][: len(rows)] == rows[:, None, None, None]).all()
+        index += rows.tolist()
+    assert index == [i for start, stop in ranges for i in range(start, stop)]
 
 
 @pytest.mark.parametrize("broken", [0, 1, 15, 16, 40, 99])
@@ -76,15 +80,16 @@ def test_error_comes_after_all_images_before_it(broken, batch_size):
     with pytest.raises(
         ValueError, match=f"^cannot decode image {broken}.jpg: it is broken$"
     ) as caught:
-        for rows, images in batches(Numbers(101, {broken, 100}), FITS, batch_size):
-            assert (images["small"] == rows[:, None, None, None]).all()
+        for rows, images, _ in batches(Numbers(101, {broken, 100}), FITS, batch_size):
+            assert (images["small"][: len(rows)] == rows[:, None, None, None]).all()
             index.extend(rows.tolist())
     assert index == list(range(broken)) and caught.value.__cause__ is None
+    assert isinstance(caught.value, UnreadableImage) and caught.value.image == broken
     assert threading.active_count() < 100
 
 
 def test_error_outside_the_range_is_not_met():
-    assert sum(len(rows) for rows, _ in batches(Numbers(100, {3, 60}), FITS, 16, 4, 60)) == 56
+    assert sum(len(rows) for rows, *_ in batches(Numbers(100, {3, 60}), FITS, 16, [(4, 60)])) == 56
 
 
 def test_image_that_cannot_be_fitted_is_an_error_too():
@@ -107,12 +112,12 @@ def test_same_resize_is_done_once():
         "b": Preprocess("squash", 3, mean=(0, 0, 0)),
         "c": Preprocess("squash", 3, interpolation="bicubic"),
     }
-    for _, images in batches(Numbers(5), fits, 2):
+    for _, images, _ in batches(Numbers(5), fits, 2):
         assert images["a"] is images["b"] and images["a"] is not images["c"]
 
 
 def test_no_network_still_gives_the_index():
-    assert [rows.tolist() for rows, images in batches(Numbers(5), {}, 2) if images == {}] == [
+    assert [rows.tolist() for rows, images, _ in batches(Numbers(5), {}, 2) if images == {}] == [
         [0, 1],
         [2, 3],
         [4],
@@ -130,11 +135,11 @@ def test_reading_stays_a_few_batches_ahead():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"start": -1}, "asked for images -1 to 10; expected a range within 0 to 10"),
-        ({"stop": 11}, "asked for images 0 to 11"),
-        ({"start": 6, "stop": 5}, "asked for images 6 to 5"),
+        ({"ranges": [(-1, 10)]}, "asked for images -1 to 10; expected a range within 0 to 10"),
+        ({"ranges": [(0, 5), (5, 11)]}, "asked for images 5 to 11"),
+        ({"ranges": [(6, 5)]}, "asked for images 6 to 5"),
         ({"batch_size": 0}, "batch_size is 0"),
-        ({"workers": -1}, "workers -1"),
+        ({"how": Decoding(workers=-1)}, "workers -1"),
     ],
 )
 def test_mistakes_are_named_at_the_call(options, message):
@@ -152,7 +157,7 @@ def test_worker_processes_give_the_same(test_data):
     for workers in (0, 2):
         got[workers] = []
         with pytest.raises(ValueError, match="cannot read image .*/absent.jpg: No such file"):
-            for rows, images in batches(source, fits, 48, 0, 100, workers):
+            for rows, images, _ in batches(source, fits, 48, [(0, 100)], Decoding(workers)):
                 got[workers].append((rows.tolist(), images["a"]))
     assert [rows for rows, _ in got[0]] == [list(range(48)), list(range(48, 70))]
     for (a, b), (c, d) in zip(got[0], got[2], strict=True):

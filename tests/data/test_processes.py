@@ -28,14 +28,15 @@ class Numbers:
     def fingerprint_fields(self): return {"n": self.n}
 """
 READ = """
-from jaxle.data.loader import batches
+from jaxle.data.loader import Decoding, batches
 from jaxle.images import Preprocess
 
 print("starting", flush=True)
 """
 LOOP = """
-for rows, images in batches(Numbers(COUNT), {"net": Preprocess("squash", 32)}, 64, workers=2):
-    assert (images["net"] == (rows % 256)[:, None, None, None]).all()
+FITS = {"net": Preprocess("squash", 32)}
+for rows, images, _ in batches(Numbers(COUNT), FITS, 64, how=Decoding(workers=2)):
+    assert (images["net"][: len(rows)] == (rows % 256)[:, None, None, None]).all()
     print(rows[-1], flush=True)
 """
 

@@ -101,8 +101,8 @@ def test_your_own_source_end_to_end(name):
     own = name in ("Named", "make")
     assert names_of(source)[7] == ("n7.jpg" if own else "image 7")
     fits = {"net": Preprocess("squash", 2)}
-    read = [images["net"][:, 0, 0, 0].tolist() for _, images in batches(source, fits, 4)]
-    assert read == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    read = [batch.images["net"][:, 0, 0, 0].tolist() for batch in batches(source, fits, 4)]
+    assert read == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 0]]
     few = open_source(f"{__name__}:{name}", limit=4, seed=1)
     index = [int(few[i][0][0, 0, 0]) for i in range(4)]
     assert sorted(index) == index and few.labels.tolist() == [i % 2 for i in index]

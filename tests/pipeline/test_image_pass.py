@@ -14,8 +14,16 @@ from jaxle.data.sources import open_source
 from jaxle.images import Preprocess
 from jaxle.mesh import make_mesh
 from jaxle.models.model import Model
-from jaxle.pipeline import image_pass
-from jaxle.pipeline.image_pass import Pass, Reading, read_images, tap_name
+from jaxle.pipeline import images_ahead, parts
+from jaxle.pipeline.image_pass import (
+    Reading,
+    arrays_of,
+    read_images,
+    tap_name,
+    whole_arrays,
+)
+from jaxle.pipeline.images_ahead import Pass
+from jaxle.pipeline.parts import missing_parts, part_range, part_size, share_of
 
 
 class Tiny(nn.Module):
@@ -51,8 +59,17 @@ def model(breaks=False):
 
 
 def passed(folder, source, readings, mesh=None, batch_size=7):
-    mesh, how = mesh or make_mesh(1), Pass(batch_size, workers=0)
-    return read_images(readings, source, mesh, epath.Path(folder), how)
+    mesh, folder, n = mesh or make_mesh(1), epath.Path(folder), len(source)
+    missing = missing_parts(folder, n, arrays_of(readings))
+    read_images(readings, source, mesh, folder, Pass(batch_size), missing)
+    return whole(readings, folder, n)
+
+
+def whole(readings, folder, n):
+    return {
+        name: {key: np.concatenate(list(rows.blocks())) for key, rows in arrays.items()}
+        for name, arrays in whole_arrays(readings, folder, n).items()
+    }
 
 
 def probe(folder, source, network, mesh=None, batch_size=7):
@@ -113,24 +130,86 @@ def test_batches_and_devices_change_nothing(source, tmp_path, batch_size, n_devi
         np.testing.assert_allclose(got[name], expected[name], atol=1e-6)
 
 
-def test_parts_that_are_there_are_not_made_again(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(image_pass, "PART", 10)
+@pytest.fixture
+def small_parts(monkeypatch):
+    """Fifty images are five parts."""
+    monkeypatch.setattr(parts, "SMALLEST", 10)
+
+
+def test_parts_that_are_there_are_not_made_again(source, tmp_path, monkeypatch, small_parts):
     expected = probe(tmp_path / "parts", source, model())
-    assert len(list((tmp_path / "parts").iterdir())) == 5
-    for number in (3, 4):
-        (tmp_path / "parts" / f"{number:06d}" / "manifest.json").unlink()
-    seen, real = [], image_pass.batches
+    before = {path: path.read_bytes() for path in (tmp_path / "parts").rglob("*.npy")}
+    assert len(before) == 5 * 4
+    (tmp_path / "parts" / "000001" / "manifest.json").unlink()
+    damaged = tmp_path / "parts" / "000004" / "tiny.conv.npy"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    seen, real = [], images_ahead.batches
     monkeypatch.setattr(
-        image_pass,
+        images_ahead,
         "batches",
-        lambda source, fits, size, start, *rest: (
-            seen.append(start) or real(source, fits, size, start, *rest)
+        lambda source, fits, size, ranges, how: (
+            seen.append(ranges) or real(source, fits, size, ranges, how)
         ),
     )
     got = probe(tmp_path / "parts", source, model())
-    assert seen == [30]
+    assert seen == [[(10, 20), (40, 50)]]
     for name in expected:
         np.testing.assert_array_equal(got[name], expected[name])
+    assert before == {path: path.read_bytes() for path in (tmp_path / "parts").rglob("*.npy")}
+
+
+def test_several_processes_compute_each_a_share(source, tmp_path, small_parts):
+    readings = {"tiny": Reading(model(), {"conv": "avg", "head": "none"})}
+    expected = passed(tmp_path / "one", source, readings)["tiny"]
+    folder = epath.Path(tmp_path / "several")
+    missing = missing_parts(folder, 50, arrays_of(readings))
+    for process in (2, 0, 1):
+        own = share_of(missing, process, 3)
+        rates = read_images(readings, source, make_mesh(1), folder, Pass(7), own)
+        assert rates.images == 10 * len(own) and 0 <= rates.wait_share <= 1
+        assert rates.decode_rate > 0
+    got = whole(readings, folder, 50)["tiny"]
+    for name in expected:
+        np.testing.assert_array_equal(got[name], expected[name])
+
+
+@pytest.mark.parametrize(
+    ("n", "size"), [(1, 256), (300, 256), (6000, 512), (20_000, 1024), (1_281_167, 2048)]
+)
+def test_parts_depend_on_the_number_of_images_alone(tmp_path, n, size):
+    assert part_size(n) == size
+    missing = missing_parts(epath.Path(tmp_path), n, ["a"]) if n < 10_000 else range(-(-n // size))
+    ranges = [part_range(number, n) for number in missing]
+    assert ranges[0][0] == 0 and ranges[-1][1] == n
+    assert all(one[1] == other[0] for one, other in zip(ranges, ranges[1:], strict=False))
+    for of in (1, 3, 8):
+        shares = [share_of(missing, process, of) for process in range(of)]
+        assert sum(shares, []) == list(missing)
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_what_was_computed_before_an_error_is_kept(source, tmp_path, small_parts):
+    class Broken:
+        """Image 20, the first of a part, cannot be decoded."""
+
+        class_names, labels, annotations = source.class_names, source.labels, None
+
+        def __len__(self):
+            return 50
+
+        def __getitem__(self, i):
+            if i == 20:
+                raise ValueError("cannot decode it")
+            return source[i]
+
+        def fingerprint_fields(self):
+            return {}
+
+    with pytest.raises(ValueError, match="^cannot decode it$") as caught:
+        probe(tmp_path / "parts", Broken(), model())
+    assert caught.value.image == 20
+    readings = {"tiny": Reading(model(), {"conv": "avg", "head": "none"})}
+    assert missing_parts(epath.Path(tmp_path / "parts"), 50, arrays_of(readings)) == [2, 3, 4]
 
 
 def test_a_value_that_is_not_finite_is_named(source, tmp_path):

@@ -18,10 +18,10 @@ from tests.runs import files, notes
 KILLER = """
 import os, signal, sys
 from jaxle import artifacts
-from jaxle.pipeline import image_pass
+from jaxle.pipeline import parts
 from etils import epath
 
-image_pass.PART = 128
+parts.SMALLEST = 128
 step, nth = sys.argv.pop(1), int(sys.argv.pop(1))
 whole, seen = artifacts.write_file, 0
 

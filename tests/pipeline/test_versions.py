@@ -55,7 +55,7 @@ def test_every_step_and_every_explainer_is_recorded(as_it_is):
     "result, parts",
     [
         ("step fit", {"jaxle.solve.screen", "jaxle.solve.moments", "jaxle.pipeline.fit:_unpack"}),
-        ("step probe", {"jaxle.pipeline.image_pass:_padded", "jaxle.data.loader"}),
+        ("step probe", {"jaxle.pipeline.image_pass:_computed", "jaxle.data.loader"}),
         ("step score", {"jaxle.evaluation.intervals", "jaxle.evaluation.detection", "jaxle.stats"}),
         ("step refits", {"jaxle.pipeline.explain:search", "jaxle.evaluation.simulation"}),
         ("step ablate", {"jaxle.intervention.affine", "jaxle.models.suffix"}),
@@ -90,10 +90,10 @@ def test_a_changed_formula_is_named_with_its_results(now, as_it_is):
 
 
 def test_a_changed_definition_of_the_pipeline_is_named(now, as_it_is):
-    code = edited(now, "jaxle.pipeline.image_pass", "PART = 2048", "PART = 1024")
+    code = edited(now, "jaxle.pipeline.image_pass", "_IN_FLIGHT = 2", "_IN_FLIGHT = 3")
     found = complaints(as_it_is, code)
     assert [text for text in found if text.startswith("step probe, version ")]
-    assert all("(jaxle.pipeline.image_pass:PART)" in text for text in found)
+    assert all("(jaxle.pipeline.image_pass:_IN_FLIGHT)" in text for text in found)
     assert not [text for text in found if text.startswith(("step fit,", "step explain,"))]
 
 
