@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxle import hosts
+from jaxle import multihost
 
 _AXES = ("data", "model")
 _TYPES = (AxisType.Auto, AxisType.Auto)
@@ -37,7 +37,7 @@ def make_mesh(data: int | None = None, model: int = 1) -> Mesh:
     Raises:
       ValueError: a size below 1, or more devices than there are.
     """
-    n, n_hosts = len(jax.devices()), hosts.count()
+    n, n_hosts = len(jax.devices()), multihost.count()
     if model < 1 or (data is not None and data < 1):
         raise ValueError(f"mesh sizes must be at least 1, got data={data}, model={model}.")
     data = n // model if data is None else data
@@ -64,17 +64,16 @@ def make_mesh(data: int | None = None, model: int = 1) -> Mesh:
     return Mesh(np.array(own).reshape(data, model), _AXES, axis_types=_TYPES)
 
 
-@functools.cache
 def local(mesh: Mesh) -> Mesh:
     """Returns the part of a mesh whose devices are this process's own."""
-    if hosts.count() == 1:
+    if not spans(mesh):
         return mesh
-    return Mesh(mesh.devices[hosts.share(mesh.shape["data"])], _AXES, axis_types=_TYPES)
+    return Mesh(mesh.devices[multihost.share(mesh.shape["data"])], _AXES, axis_types=_TYPES)
 
 
 def spans(mesh: Mesh | None) -> bool:
     """Returns whether a mesh has devices of several processes."""
-    return mesh is not None and hosts.count() > 1 and mesh is not local(mesh)
+    return mesh is not None and mesh.is_multi_process
 
 
 def own_rows(mesh: Mesh | None, x: Any) -> Any:
@@ -84,12 +83,12 @@ def own_rows(mesh: Mesh | None, x: Any) -> Any:
       mesh: the devices of all.
       x: (rows, …), a multiple of the processes; the same in each.
     """
-    return x[hosts.share(len(x))] if spans(mesh) else x
+    return x[multihost.share(len(x))] if spans(mesh) else x
 
 
 def all_rows(mesh: Mesh | None, x: Any) -> Any:
     """Returns the rows that the processes computed, put together: the reverse of `own_rows`."""
-    return hosts.gather(x) if spans(mesh) else x
+    return multihost.gather(x) if spans(mesh) else x
 
 
 def whole_sum(mesh: Mesh | None, finish: Callable[..., Any], state: Any, *others: Any) -> Any:
@@ -108,14 +107,15 @@ def whole_sum(mesh: Mesh | None, finish: Callable[..., Any], state: Any, *others
 
     def across(x):
         shape = (n_devices, *x.shape[1:])
-        return jax.make_array_from_process_local_data(split, x, shape)
+        return jax.make_array_from_process_local_data(split, np.asarray(x), shape)
 
     def here(x):
         parts = [shard.data for shard in x.addressable_shards]
         return jax.make_array_from_single_device_arrays(x.shape, own, parts)
 
     given = jax.tree.map(across, state), *jax.tree.map(np.asarray, others)
-    return jax.tree.map(here, _whole_program(finish, whole)(*given))
+    found = _whole_program(finish, whole)(*given)
+    return jax.tree.map(here, jax.block_until_ready(found))  # nothing runs beside what waits
 
 
 @functools.cache

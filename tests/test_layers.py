@@ -29,6 +29,7 @@ FLOORS = [
         "columns",
         "compilation",
         "hosts",
+        "multihost",
     ],
     ["solve", "scenes"],
     ["models", "data", "concepts", "explanations"],

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from jaxle import multihost
 from jaxle.artifacts import fingerprint
 from jaxle.data.loader import Decoding
 from jaxle.data.sources import Source, changed_files
+from jaxle.mesh import local
 from jaxle.models.model import RECONSTRUCTION
 from jaxle.models.recorded import RecordedModel
 from jaxle.models.two_tower import TwoTower
@@ -37,7 +39,7 @@ from jaxle.pipeline.image_pass import (
 from jaxle.pipeline.images_ahead import Pass
 from jaxle.pipeline.inputs import Inputs
 from jaxle.pipeline.opened import TRAINED, Images, Opened
-from jaxle.pipeline.parts import missing_parts
+from jaxle.pipeline.parts import missing_parts, share_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,12 +178,16 @@ def _read_missing(cache: Cache, images: Images, readings: Mapping[str, Reading],
         # named by all readings: a run that ends while these are kept finds its parts again
         parts = cache.folder / f"probe-parts-{fingerprint({'keys': sorted(readings)})}"
         n = len(images.source)
-        numbers = missing_parts(parts, n, arrays_of(missing))
-        read_images(missing, images.source, cache.mesh, parts, how, numbers)
-        _check_unchanged(images, parts)
+        numbers = multihost.agree(missing_parts(parts, n, arrays_of(missing)))
+        own = share_of(numbers, multihost.index(), multihost.count())
+        read_images(missing, images.source, local(cache.mesh), parts, how, own)
+        multihost.wait(f"parts of {what}")
+        if multihost.first():
+            _check_unchanged(images, parts)
         for key, arrays in whole_arrays(missing, parts, n).items():
             cache.keep(PROBE, key, {tap_name(name): a for name, a in arrays.items()}, {})
-        parts.rmtree(missing_ok=True)
+        if multihost.first():
+            parts.rmtree(missing_ok=True)
     for key, reading in readings.items():
         about = f"{reading.network.name} on {what}"
         cache.journal.note(PROBE, about, key not in missing, time.monotonic() - began)
@@ -208,5 +214,5 @@ def _never(*inputs: Any, options: Any, mesh: Any) -> Made:
     raise AssertionError("the pass over the images keeps what this step gives")
 
 
-LABELS = Step("labels", "probe", 1, _read_labels)
+LABELS = Step("labels", "probe", 1, _read_labels, alone=True)
 PROBE = Step("probe", "probe", 2, _never)

@@ -24,7 +24,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Bool, Float, Int
 
-from jaxle import hosts
+from jaxle import multihost
 from jaxle.arrays import Array, Rows
 from jaxle.mesh import all_rows, data_size, local, own_rows, round_up, spans, whole_sum
 from jaxle.solve import tiles
@@ -147,7 +147,7 @@ def padded_moments(
         width = (features(_numbers(first)) if callable(features) else features).shape[1]
         tile_rows = tiles.tile_rows([n], width + n_neurons, n_devices)
     rows = round_up(tile_rows, n_devices)
-    own = hosts.share(rows) if spans(mesh) else slice(0, rows)  # of each tile
+    own = multihost.share(rows) if spans(mesh) else slice(0, rows)  # of each tile
     here = None if mesh is None else local(mesh)
 
     def tile(start: int, part: slice):
@@ -216,7 +216,7 @@ def block_size(n_concepts: int, n_devices: int = 1) -> int:
         if "bytes_limit" in stats
         else os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     )
-    most = hosts.agree(free // 4 // (ROW_BYTES * max(1, n_concepts)))
+    most = multihost.agree(free // 4 // (ROW_BYTES * max(1, n_concepts)))
     return n_devices * int(np.clip(1 << (most.bit_length() - 1 if most else 0), 256, tiles.MOST))
 
 
