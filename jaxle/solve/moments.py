@@ -14,6 +14,7 @@ pass.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -32,7 +33,7 @@ from jaxle.stats import is_constant
 
 HIGHEST = jax.lax.Precision.HIGHEST
 BLOCKS = 8  # columns of blocks in the triangle: the diagonal ones waste one part in eight
-ROWS, WHOLE = PartitionSpec("data"), PartitionSpec()
+ROWS, COLUMNS, WHOLE = PartitionSpec("data"), PartitionSpec(None, "data"), PartitionSpec()
 # Per neuron and concept while a block is fitted: cross moments, weights, gradient, their
 # transposes, one spare.
 ROW_BYTES = 40
@@ -296,11 +297,13 @@ def split_jit(
         assert mesh is not None and out_specs == ROWS, "what is summed goes by `whole_sum`"
         own = split_jit(function, local(mesh), in_specs, out_specs, donate)
 
+        def share(x: Any, spec: Any) -> Any:
+            if spec == COLUMNS:
+                return own_rows(mesh, x.T).T
+            return own_rows(mesh, x) if spec == ROWS else x
+
         def run(*arguments: Any) -> Any:
-            given = (
-                own_rows(mesh, x) if spec == ROWS else x
-                for x, spec in zip(arguments, in_specs, strict=True)
-            )
+            given = itertools.starmap(share, zip(arguments, in_specs, strict=True))
             return jax.tree.map(functools.partial(all_rows, mesh), own(*given))
 
         return run
