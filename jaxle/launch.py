@@ -9,7 +9,9 @@ some explanations (`pipeline/label_sheet.py`). Exit status:
     0    every requested stage is complete
     1    the machine refused: disk, rights, network, or an error in the code; the same resumes
     2    the command, its config or its data are wrong: one sentence says what and what to do
-    130  interrupted; the same command resumes
+    75   stopped by SIGTERM, as before a machine is taken away, after the step or the part of the
+         images in progress was saved; the same command resumes
+    130  interrupted (Ctrl-C); the same command resumes
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from etils import epath
 from ml_collections import config_flags
 
 from jaxle.pipeline.stages import STAGES
+from jaxle.stopping import STATUS, Stopped, stops_on_sigterm
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Path of the experiment's config, with an optional :variant.", lock_config=True
@@ -78,12 +81,21 @@ def main(argv: list[str]) -> int:
         workdir = os.path.expanduser(config.workdir or _default_workdir())
         config = dataclasses.replace(config, workdir=workdir)
         mesh = make_mesh(config.mesh.data or None, config.mesh.model)
-        with locked(epath.Path(config.workdir)):
+        with locked(epath.Path(config.workdir)), stops_on_sigterm():
             pipeline.run(config, _STAGES.value, mesh, _VERBOSE.value)
     except ValueError as error:  # bad input, found at a boundary: one sentence
         return _failed(error, str(error), 2)
+    except TimeoutError as error:
+        if error.errno is not None:
+            return _failed(error, _os_sentence(error), 1)
+        _failed(error, str(error), 1)
+        _end(1)  # a thread that hangs would be waited for
     except OSError as error:  # a disk that is full, a folder without rights, no network
         return _failed(error, _os_sentence(error), 1)
+    except Stopped as stopped:
+        said = f"stopped by SIGTERM after saving {stopped}; the same command resumes."
+        print(f"jaxle: {said}", file=sys.stderr)
+        return STATUS
     except KeyboardInterrupt:
         _interrupted()
     return 0
@@ -244,12 +256,16 @@ def _os_sentence(error: OSError) -> str:
 
 
 def _interrupted() -> NoReturn:
-    """Ends at once: processes that decode images are stopped, not waited for."""
     print("\njaxle: interrupted; the same command resumes.", file=sys.stderr, flush=True)
+    _end(130)
+
+
+def _end(status: int) -> NoReturn:
+    """Ends at once: threads and processes that decode images are stopped, not waited for."""
     for child in multiprocessing.active_children():
         child.kill()
     sys.stdout.flush()
-    os._exit(130)  # threads of a data loader would be waited for
+    os._exit(status)
 
 
 def _plainer(error: UnicodeError) -> tuple[str, int]:

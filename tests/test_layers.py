@@ -29,6 +29,7 @@ FLOORS = [
         "columns",
         "compilation",
         "hosts",
+        "stopping",
     ],
     ["solve", "scenes"],
     ["models", "data", "concepts", "explanations"],

@@ -20,7 +20,7 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
-from jaxle import artifacts
+from jaxle import artifacts, stopping
 from jaxle.artifacts import fingerprint
 from jaxle.pipeline.journal import Journal
 from jaxle.pipeline.stages import STAGES
@@ -91,6 +91,7 @@ class Cache:
 
         Raises:
           ValueError: it is not there, and its stage was not requested.
+          Stopped: the process was asked to stop; the result is kept.
         """
         began, key = time.monotonic(), self.key(step, inputs, options)
         found = self.find(step, key)
@@ -100,6 +101,7 @@ class Cache:
             made = step.make(*inputs, options=options, mesh=self.mesh)
             stored = self.keep(step, key, *made)
         self.journal.note(step, what, found is not None, time.monotonic() - began)
+        stopping.check(f"{step.name} of {what}")
         return stored
 
     def key(self, step: Step, inputs: Sequence[Keyed], options: Any = None) -> str:

@@ -78,6 +78,7 @@ def read_images(
       UnreadableImage: an image that cannot be decoded.
       ValueError: a value that is not finite in a network (network, image and module are named).
       TimeoutError: images that take too long to decode.
+      Whatever `how.saved` raises, after the part is written.
     """
     n, left = len(source), deque(parts)
     ranges = [part_range(number, n) for number in parts]
@@ -96,8 +97,9 @@ def read_images(
             bar.advance(by=len(index))
             if index[-1] + 1 == part_range(left[0], n)[1]:
                 arrays = {name: np.concatenate([b[name] for b in gathered]) for name in batch}
-                artifacts.write(part_folder(folder, left.popleft()), arrays, {})
+                artifacts.write(part_folder(folder, left[0]), arrays, {})
                 gathered = []
+                how.saved(left.popleft())
     return clock.rates(total, how.decoding.at_once)
 
 

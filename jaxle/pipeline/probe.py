@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from jaxle import stopping
 from jaxle.artifacts import fingerprint
-from jaxle.data.loader import Decoding
+from jaxle.data.loader import Decoding, UnreadableImage
 from jaxle.data.sources import Source, changed_files
 from jaxle.models.model import RECONSTRUCTION
 from jaxle.models.recorded import RecordedModel
@@ -38,6 +39,7 @@ from jaxle.pipeline.images_ahead import Pass
 from jaxle.pipeline.inputs import Inputs
 from jaxle.pipeline.opened import TRAINED, Images, Opened
 from jaxle.pipeline.parts import missing_parts
+from jaxle.pipeline.skipped import BeginAgain, leave_out
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +127,7 @@ def probe(
             readings[key] = Reading(opened.network)
         elif not cache.has(PROBE, key):
             cache.keep(PROBE, key, {EMBEDDINGS: found}, {})
-    decoding = Decoding(config.data.workers)
+    decoding = Decoding(config.data.workers, config.data.timeout)
     _read_missing(cache, inputs.images, readings, Pass(config.data.batch_size, decoding))
     probed, embedded = {}, {}
     for name, opened in inputs.networks.items():
@@ -177,7 +179,14 @@ def _read_missing(cache: Cache, images: Images, readings: Mapping[str, Reading],
         parts = cache.folder / f"probe-parts-{fingerprint({'keys': sorted(readings)})}"
         n = len(images.source)
         numbers = missing_parts(parts, n, arrays_of(missing))
-        read_images(missing, images.source, cache.mesh, parts, how, numbers)
+        how = how._replace(saved=lambda number: _saved(cache, number))
+        try:
+            rates = read_images(missing, images.source, cache.mesh, parts, how, numbers)
+        except UnreadableImage as error:
+            leave_out(images.source, images.skipped, error, how.decoding)
+            parts.rmtree(missing_ok=True)
+            raise BeginAgain("images that cannot be decoded were found") from error
+        cache.journal.measure(PROBE, "pass", {"reused": False, **rates.facts()})
         _check_unchanged(images, parts)
         for key, arrays in whole_arrays(missing, parts, n).items():
             cache.keep(PROBE, key, {tap_name(name): a for name, a in arrays.items()}, {})
@@ -185,6 +194,11 @@ def _read_missing(cache: Cache, images: Images, readings: Mapping[str, Reading],
     for key, reading in readings.items():
         about = f"{reading.network.name} on {what}"
         cache.journal.note(PROBE, about, key not in missing, time.monotonic() - began)
+
+
+def _saved(cache: Cache, number: int) -> None:
+    cache.journal.measure(PROBE, f"part {number}", {"reused": False})
+    stopping.check(f"part {number} of the probe pass")
 
 
 def _check_unchanged(images: Images, parts: epath.Path) -> None:

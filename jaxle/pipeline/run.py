@@ -45,6 +45,7 @@ from jaxle.pipeline.report_arrays import make_report_arrays
 from jaxle.pipeline.rows import by_explained, listed, look_beside, make_rows, with_refits
 from jaxle.pipeline.score import score_all
 from jaxle.pipeline.simulate import able_all, simulate
+from jaxle.pipeline.skipped import begins_again, write_skipped
 from jaxle.pipeline.summary import records, run_facts, top_impact
 from jaxle.pipeline.units import write_units
 from jaxle.pipeline.workdir import CACHE, CONTROLS, close, open_workdir, write_split
@@ -52,6 +53,7 @@ from jaxle.report import listing, outcome
 from jaxle.report.progress import say
 
 
+@begins_again
 def run(config: Config, stages: Sequence[str], mesh: Mesh, verbose: bool = False) -> None:
     """Runs the requested stages in order, and writes the files of the workdir.
 
@@ -92,6 +94,7 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh, verbose: bool = False
         paired = probe_pairs(cache, inputs, pairs, calibrated, config)
         facts = run_facts(config, inputs, probed[TRAINED], labelled, calibrated, mesh)
         write_split(workdir, inputs)
+        write_skipped(workdir, inputs.images.skipped)
         write_units(workdir, inputs.units)
         for line in listing.probe_lines(facts, class_ends(inputs.images.source), verbose):
             say(line)
