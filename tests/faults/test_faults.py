@@ -4,7 +4,9 @@ One run of 80 pictures, read in five parts, meets one fault after the other in o
 end it has made the files of a run that met none, each part and each step once.
 """
 
+import json
 import os
+import shutil
 from collections import Counter
 from typing import NamedTuple
 
@@ -153,3 +155,87 @@ def test_one_run_meets_one_fault_after_the_other(place, undisturbed, tmp_path, m
     assert runs.files(run) == runs.files(undisturbed)
     assert made(run) == made(undisturbed)
     assert set(made(run).values()) == {1} and ("probe", "part 4") in made(run)
+
+
+def test_cut_and_changed_results_are_made_again(place, undisturbed, tmp_path):
+    """A part of the pass is cut, and what the fit gave has another byte."""
+    run = tmp_path / "run"
+    assert place.launch(run, fault="SIGTERM", at="/000003/").returncode == 75
+    (part,) = (run / "cache").glob("probe-parts-*/000001")
+    cut = next(part.glob("*layer1*"))
+    cut.write_bytes(cut.read_bytes()[:-100])
+    done = place.launch(run, fault="SIGTERM", at="cache/explain-")
+    assert done.returncode == 75
+    assert "cached result 000001 is damaged" in done.stderr and "made again" in done.stderr
+    changed = next((run / "cache").glob("fit-*/*.npy"))
+    changed.write_bytes(changed.read_bytes()[:-1] + b"\x9b")
+    done = place.launch(run)
+    assert done.returncode == 0 and "cached result fit-" in done.stderr
+    assert runs.files(run) == runs.files(undisturbed)
+    again = made(run) - made(undisturbed)
+    assert {step for step, _ in again} == {"probe", "fit"} and set(again.values()) == {1}
+    assert ("probe", "part 1") in again and ("probe", "part 0") not in again
+
+
+@pytest.fixture
+def damaged(place, tmp_path):
+    """The pictures, of which one is half a file, one is empty and one is text."""
+    shutil.copytree(place.pictures, tmp_path / "pictures")
+    files = sorted((tmp_path / "pictures").rglob("*.png"))
+    broken = [files[i] for i in (41, 55, 79)]
+    for path, data in zip(broken, (broken[0].read_bytes()[:200], b"", b"no picture"), strict=True):
+        path.write_bytes(data)
+    return tmp_path / "pictures", broken
+
+
+def test_a_damaged_image_stops_the_run_or_is_skipped(place, damaged, tmp_path):
+    pictures, broken = damaged
+    names = [str(path.relative_to(pictures)) for path in broken]
+    run = tmp_path / "run"
+    done = place.launch(run, pictures=pictures)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"cannot decode image {broken[0]}: " in last_line(done)
+    assert "mend it, or set data.on_error=skip to leave it out" in last_line(done)
+    assert [what for _, what in made(run) if "part" in what] == ["part 0", "part 1"]  # kept
+
+    done = place.launch(run, "--config.data.on_error=skip", pictures=pictures)
+    assert done.returncode == 0, done.stderr
+    lines = (run / "skipped.csv").read_text().splitlines()
+    assert lines[0] == "image,reason" and len(lines) == 4
+    for line, name, reason in zip(lines[1:], names, ("cannot", "empty", "not a pict"), strict=True):
+        assert line.startswith(f"{name},") and reason in line
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["n_skipped"], summary["n_images"]) == (3, 77)
+    assert "3 images of 80 could not be decoded and are left out; skipped.csv" in done.stdout
+
+    for path in broken:
+        path.unlink()
+    other = place.launch(tmp_path / "other", pictures=pictures)
+    assert other.returncode == 0, other.stderr
+    for name in ("scores.csv", "layer1/label/explanations.csv", "split/names.txt"):
+        assert (run / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
+    # the same images are the same images: nothing of the other run is computed here
+    again = place.launch(run, pictures=pictures)
+    assert again.returncode == 0 and not (run / "skipped.csv").exists()
+    assert set(made(run).values()) == {1, 2} and made(run)["probe", "part 2"] == 1
+    assert made(run)["probe", "part 0"] == 2
+
+
+def test_an_image_that_hangs_is_named(place, tmp_path):
+    done = place.launch(
+        tmp_path / "run", "--config.data.timeout=1", source="faulty_sources:Hanging"
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert last_line(done).startswith("jaxle: images 32 to 47 (")
+    assert "were not decoded within data.timeout=1 seconds" in last_line(done)
+    assert "part 0" in [what for _, what in made(tmp_path / "run")]
+
+
+def test_a_process_that_the_system_ends_is_one_sentence(place, undisturbed, tmp_path):
+    own = ("--config.data.workers=1", "--config.data.batch_size=16")
+    run = tmp_path / "run"
+    done = place.launch(run, *own, source="faulty_sources:Killed")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "a process that decodes images ended by itself" in last_line(done)
+    assert "expected fewer data.workers, or 0 for threads" in last_line(done)
+    assert not (run / ".lock").exists()
