@@ -182,8 +182,8 @@ def test_a_hub_that_hangs_up_is_one_sentence(monkeypatch, tmp_path):
         monkeypatch.setattr(huggingface_hub, "hf_hub_download", download_file)
 
     message = (
-        r"the download of model.safetensors from the hub's org/name broke \(peer hung up\): run the "
-        "same command again, .*, or bring model.safetensors from https://huggingface.co/org/name"
+        r"the download of model.safetensors from the hub's org/name broke \(peer hung up\): run "
+        "the same command again, .*, or bring model.safetensors from https://huggingface.co/org/name"
     )
     for error in (errors.HfHubHTTPError.__bases__[0]("peer hung up"), OSError("peer hung up")):
         refuse(error)
