@@ -9,8 +9,8 @@ A run that nothing disturbs comes first. Then runs are killed at moments drawn e
 length, and the same command is given again, until there were `--kills` of them (30) and the last
 run has ended. Each time that a run ends it must have left the bytes of the first in every file but
 those of the clock, and have saved each part of the images and each step once: what a kill costs is
-the one part or step that was in progress. `short` in tests/faults/test_kills.py is the same of a
-small run. Ends with status 1 where something differs.
+the one part or step that was in progress. tests/faults/test_faults.py has the same of a small run.
+Ends with status 1 where something differs.
 """
 
 from __future__ import annotations
@@ -28,9 +28,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.runs import ROOT, files, notes
+from tests import runs
+from tests.runs import ROOT, notes
 
-Start = Callable[[Path], subprocess.Popen]
+HASHES = "cache/generated/hashes.json"  # of files that were old enough when they were hashed
+
+# runs in a workdir, killed after so many seconds or never → exit status; None: it was killed
+Run = Callable[[Path, float | None], int | None]
 
 
 class Seen(NamedTuple):
@@ -56,13 +60,18 @@ def made(workdir: Path) -> Counter[tuple[str, str]]:
     return Counter((note["step"], note["what"]) for note in every)
 
 
+def files(workdir: Path) -> dict[str, bytes]:
+    """The files of a workdir by name, without those that depend on the clock."""
+    return {name: data for name, data in runs.files(workdir).items() if name != HASHES}
+
+
 def kill_at_random(
-    start: Start, folder: Path, whole: Path, seconds: float, kills: int, seed: int
+    run: Run, folder: Path, whole: Path, seconds: float, kills: int, seed: int
 ) -> Seen:
     """Kills runs and starts them again, until there were so many kills and the last run ended.
 
     Args:
-      start: starts the run in a workdir.
+      run: the program.
       folder: for the workdirs.
       whole: the workdir of a run that nothing disturbed.
       seconds: that one took.
@@ -73,13 +82,8 @@ def kill_at_random(
     killed, ends, lost, wrong, since = 0, 0, [], [], 0
     workdir = folder / "run-0"
     while killed < kills or since:
-        process = start(workdir)
-        try:
-            limit = moments.uniform(0, seconds) if killed < kills else None
-            status = process.wait(limit)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        status = run(workdir, moments.uniform(0, seconds) if killed < kills else None)
+        if status is None:
             killed, since = killed + 1, since + 1
             saved = workdir / "metrics.jsonl"
             if saved.exists():
@@ -119,21 +123,27 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0)
     own, rest = parser.parse_known_args(arguments)
 
-    def start(workdir: Path) -> subprocess.Popen:
+    def run(workdir: Path, limit: float | None) -> int | None:
         command = [sys.executable, "-m", "jaxle.launch", *rest, f"--config.workdir={workdir}"]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return subprocess.Popen(command, cwd=ROOT, start_new_session=True, **quiet)
+        process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, **quiet)
+        try:
+            return process.wait(limit)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return None
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         for name in ("cold", "whole"):  # the second finds its programs compiled, as the others do
             began = time.monotonic()
-            if status := start(folder / name).wait():
+            if status := run(folder / name, None):
                 print(f"the run by itself ended with status {status}")
                 return 1
             seconds = time.monotonic() - began
         print(f"undisturbed: {seconds:.0f} s, {made(folder / 'whole').total()} parts and steps")
-        seen = kill_at_random(start, folder, folder / "whole", seconds, own.kills, own.seed)
+        seen = kill_at_random(run, folder, folder / "whole", seconds, own.kills, own.seed)
         if files(folder / "cold") != files(folder / "whole"):
             seen = seen._replace(wrong=(*seen.wrong, "two undisturbed runs differ"))
     print(f"{seen.kills} kills, {seen.ends} runs ended, {len(seen.wrong)} differences")

@@ -7,7 +7,7 @@ end it has made the files of a run that met none, each part and each step once.
 import json
 import os
 import shutil
-from collections import Counter
+import signal
 from typing import NamedTuple
 
 import pytest
@@ -15,6 +15,7 @@ from PIL import Image
 
 from jaxle.data.scenes import ScenesSource
 from tests import forks, runs
+from tests.faults.kills import files, kill_at_random, made
 
 CONFIG = """
 from jaxle.pipeline import defaults
@@ -57,6 +58,9 @@ def refuse(path, *mode, **more):
 artifacts.write_file = write_file
 if fault == "read-only":
     lock.open = refuse
+if fault == "killed":  # by an alarm that nothing catches: as abrupt as SIGKILL
+    signal.setitimer(signal.ITIMER_REAL, float(place))
+    place = ""
 from jaxle import launch
 launch.run()
 """
@@ -123,20 +127,11 @@ def undisturbed(place):
     return place.folder / "undisturbed"
 
 
-def made(workdir):
-    """How often each part and each step was made."""
-    return Counter(
-        (note["step"], note["what"])
-        for note in runs.notes(workdir)
-        if not note["reused"] and note["what"] != "pass"
-    )
-
-
 def last_line(done):
     return done.stderr.splitlines()[-1]
 
 
-def test_one_run_meets_one_fault_after_the_other(place, undisturbed, tmp_path, monkeypatch):
+def test_one_run_meets_one_fault_after_the_other(place, undisturbed, tmp_path):
     run = tmp_path / "run"
     for fault, at, status, words in (
         ("full disk", "/000002/", 1, ("No space left on device", "the same command resumes")),
@@ -152,9 +147,23 @@ def test_one_run_meets_one_fault_after_the_other(place, undisturbed, tmp_path, m
         assert done.returncode == status, (fault, at, done.stderr)
         assert all(word in last_line(done) for word in words), (fault, at, done.stderr)
         assert "Traceback" not in done.stderr and not (run / ".lock").exists()
-    assert runs.files(run) == runs.files(undisturbed)
+    assert files(run) == files(undisturbed)
     assert made(run) == made(undisturbed)
     assert set(made(run).values()) == {1} and ("probe", "part 4") in made(run)
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_files(place, undisturbed, tmp_path):
+    """The short form of `tests.faults.kills`."""
+
+    def run(workdir, limit):
+        own = {} if limit is None else {"fault": "killed", "at": str(limit)}
+        status = place.launch(workdir, **own).returncode
+        return None if status == -signal.SIGALRM else status
+
+    timing = json.loads((undisturbed / "timing.json").read_text())
+    seconds = timing["total_seconds"] - timing["compile_seconds"]  # those of a warm run
+    seen = kill_at_random(run, tmp_path, undisturbed, seconds, kills=4, seed=0)
+    assert seen.kills == 4 and seen.ends >= 1 and not seen.wrong, seen.wrong
 
 
 def test_cut_and_changed_results_are_made_again(place, undisturbed, tmp_path):
@@ -171,7 +180,7 @@ def test_cut_and_changed_results_are_made_again(place, undisturbed, tmp_path):
     changed.write_bytes(changed.read_bytes()[:-1] + b"\x9b")
     done = place.launch(run)
     assert done.returncode == 0 and "cached result fit-" in done.stderr
-    assert runs.files(run) == runs.files(undisturbed)
+    assert files(run) == files(undisturbed)
     again = made(run) - made(undisturbed)
     assert {step for step, _ in again} == {"probe", "fit"} and set(again.values()) == {1}
     assert ("probe", "part 1") in again and ("probe", "part 0") not in again
@@ -231,7 +240,7 @@ def test_an_image_that_hangs_is_named(place, tmp_path):
     assert "part 0" in [what for _, what in made(tmp_path / "run")]
 
 
-def test_a_process_that_the_system_ends_is_one_sentence(place, undisturbed, tmp_path):
+def test_a_process_that_the_system_ends_is_one_sentence(place, tmp_path):
     own = ("--config.data.workers=1", "--config.data.batch_size=16")
     run = tmp_path / "run"
     done = place.launch(run, *own, source="faulty_sources:Killed")
