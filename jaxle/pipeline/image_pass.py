@@ -143,7 +143,9 @@ def _place(name: str, key: str) -> str:
     return f"{tap_name(name)}.{tap_name(key)}"
 
 
-def _reader(reading: Reading) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
+def reader(reading: Reading) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
+    """Returns what the pass runs of a network: (variables, images) → array name → array."""
+
     @jax.jit
     def read(variables, images):
         values, output, finite = probe_finite(reading.network, images, reading.pools, variables)
@@ -169,7 +171,7 @@ def _readers(readings: Mapping[str, Reading], size: int, mesh: Mesh) -> dict[str
     def compiled(reading: Reading) -> Callable:
         side = reading.network.preprocess.size
         images = jax.ShapeDtypeStruct((size, side, side, 3), jnp.uint8, sharding=split_rows(mesh))
-        return _reader(reading).lower(reading.network.variables, images).compile()
+        return reader(reading).lower(reading.network.variables, images).compile()
 
     with ThreadPoolExecutor() as threads:
         made = dict(zip(shared, threads.map(compiled, shared.values()), strict=True))
