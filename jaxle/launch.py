@@ -9,7 +9,9 @@ some explanations (`pipeline/label_sheet.py`). Exit status:
     0    every requested stage is complete
     1    the machine refused: disk, rights, network, or an error in the code; the same resumes
     2    the command, its config or its data are wrong: one sentence says what and what to do
-    130  interrupted; the same command resumes
+    75   stopped by SIGTERM, as before a machine is taken away, after the step or the part of the
+         images in progress was saved; the same command resumes
+    130  interrupted (Ctrl-C); the same command resumes
 
 Several processes make one run together. On a TPU pod, under SLURM's `srun` and Open MPI's `mpirun`
 they find one another; elsewhere each is started with the same command and
@@ -21,13 +23,13 @@ is gone with 1; the same command resumes, with as many processes as there are th
 from __future__ import annotations
 
 import codecs
-import contextlib
 import dataclasses
 import io
 import multiprocessing
 import os
 import sys
 import traceback
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
@@ -37,11 +39,13 @@ from etils import epath
 from ml_collections import config_flags
 
 from jaxle.pipeline.stages import STAGES
+from jaxle.stopping import STATUS, Stopped, stops_on_sigterm
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Path of the experiment's config, with an optional :variant.", lock_config=True
 )
 _STAGES = flags.DEFINE_list("stages", list(STAGES), f"Which stages to run, of {', '.join(STAGES)}.")
+RESUMES = "the same command resumes."
 _PLAIN = {"ρ": "rho", "×": "*", "−": "-", "·": "|", "±": "+-", "…": "...", "σ": "sigmoid"}
 _NO_FUNCTION = (
     "has no function get_config: expected one that returns the settings, such as "
@@ -95,14 +99,22 @@ def main(argv: list[str]) -> int:
         workdir = os.path.expanduser(config.workdir or _default_workdir())
         config = dataclasses.replace(config, workdir=workdir)
         mesh = make_mesh(config.mesh.data or None, config.mesh.model)
-        with locked(epath.Path(config.workdir)) if multihost.first() else contextlib.nullcontext():
+        holds = locked(epath.Path(config.workdir)) if multihost.first() else nullcontext()
+        with holds, stops_on_sigterm():
             multihost.wait("hold the workdir")
             pipeline.run(config, _STAGES.value, mesh, _VERBOSE.value)
             multihost.finish()
     except ValueError as error:  # bad input, found at a boundary: one sentence
         return _failed(error, str(error), 2)
+    except TimeoutError as error:
+        if error.errno is not None:
+            return _failed(error, _os_sentence(error), 1)
+        _failed(error, str(error), 1)
+        _end(1)  # a thread that hangs would be waited for
     except OSError as error:  # a disk that is full, a folder without rights, no network
         return _failed(error, _os_sentence(error), 1)
+    except Stopped as stopped:
+        return _failed(stopped, f"stopped by SIGTERM after saving {stopped}; {RESUMES}", STATUS)
     except RuntimeError as error:  # of JAX, where another process of this run is gone
         _end_with_others(error)
         raise
@@ -275,14 +287,18 @@ def _os_sentence(error: OSError) -> str:
 
 
 def _interrupted() -> NoReturn:
-    """Ends at once: processes that decode images are stopped, not waited for."""
-    print("\njaxle: interrupted; the same command resumes.", file=sys.stderr, flush=True)
+    print(f"\njaxle: interrupted; {RESUMES}", file=sys.stderr, flush=True)
     if "jaxle.multihost" in sys.modules:
-        sys.modules["jaxle.multihost"].stopped("interrupted; the same command resumes.", 130)
+        sys.modules["jaxle.multihost"].stopped(f"interrupted; {RESUMES}", 130)
+    _end(130)
+
+
+def _end(status: int) -> NoReturn:
+    """Ends at once: threads and processes that decode images are stopped, not waited for."""
     for child in multiprocessing.active_children():
         child.kill()
     sys.stdout.flush()
-    os._exit(130)  # threads of a data loader would be waited for
+    os._exit(status)
 
 
 def _plainer(error: UnicodeError) -> tuple[str, int]:

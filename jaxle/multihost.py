@@ -161,6 +161,23 @@ def agree(value: Any) -> Any:
         _late(_run, [0], error)
 
 
+def each(value: Any) -> list[Any]:
+    """Returns the values of all processes, to all; JSON values, small."""
+    if _run is None or _alone:
+        return [value]
+    key = f"{_SAID}{next(_run.number)}"
+    _run.client.key_value_set(f"{key}/{_run.index}", json.dumps(value))
+    try:
+        found = [
+            _run.client.blocking_key_value_get(f"{key}/{number}", _milliseconds(_run))
+            for number in range(_run.count)
+        ]
+    except jax.errors.JaxRuntimeError as error:
+        said = {int(k.rpartition("/")[2]) for k, _ in _run.client.key_value_dir_get(f"{key}/")}
+        _late(_run, sorted(set(range(_run.count)) - said), error)
+    return [json.loads(one) for one in found]
+
+
 def same(value: Any, what: str) -> None:
     """Raises a ValueError where this process has another value than process 0."""
     if agree(value) != value:

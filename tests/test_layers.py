@@ -30,6 +30,7 @@ FLOORS = [
         "compilation",
         "hosts",
         "multihost",
+        "stopping",
     ],
     ["solve", "scenes"],
     ["models", "data", "concepts", "explanations"],

@@ -11,6 +11,7 @@ since no resize of a device gives Pillow's bytes (it rounds between its two pass
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
@@ -31,14 +32,14 @@ _MAX_THREADS = 16
 
 
 class UnreadableImage(ValueError):
-    """An image that cannot be decoded or fitted.
+    """An image that its source cannot give: its file is missing, damaged, or no picture.
 
     Attributes:
       image: its number in the source.
     """
 
     def __init__(self, message: str, image: int):
-        super().__init__(message, image)
+        super().__init__(message, image)  # as it is pickled
         self.image = image
 
     def __str__(self) -> str:
@@ -103,7 +104,7 @@ def batches(
 
     Raises:
       UnreadableImage: an image that cannot be decoded (its file is named), after all images before
-        it were yielded.
+        it were yielded; a ValueError for one that cannot be fitted.
       TimeoutError: images that took too long (they are named).
       ValueError: ranges, batch_size or workers out of range.
     """
@@ -137,7 +138,8 @@ def _batches(source, fits, batch_size, ranges, how):
                     run = next(runs)
                     for out, images in zip(whole, run.images, strict=True):
                         out[n : n + run.count] = images
-                    n, seconds, error = n + run.count, seconds + run.seconds, run.error
+                    n, seconds = n + run.count, seconds + run.seconds
+                    error = next(iter(run.errors), None)
                     if error is not None:
                         break
                 fitted = dict(zip(resizes, whole, strict=True))
@@ -145,9 +147,41 @@ def _batches(source, fits, batch_size, ranges, how):
                     images = {name: fitted[resize] for name, resize in resize_of.items()}
                     yield Batch(np.arange(first, first + n), images, seconds)
                 if error is not None:
-                    raise UnreadableImage(error, first + n)
+                    raise error
     finally:
         runs.close()
+
+
+def unreadable(source: Source, start: int, how: Decoding = Decoding()) -> dict[int, str]:
+    """Returns the images that cannot be decoded, from one on: number → what is wrong.
+
+    Every image is decoded, and none is kept.
+
+    Args:
+      source: the images.
+      start: the first image that is looked at.
+      how: threads or processes, and how long an image is waited for.
+
+    Raises:
+      TimeoutError: images that took too long (they are named).
+    """
+    look = _ReadRun(source, [], _RUN, ((start, len(source)),), every=True)
+    with contextlib.closing(_runs(look, how)) as runs:
+        errors = [error for run in runs for error in run.errors]
+    return {error.image: str(error) for error in errors if isinstance(error, UnreadableImage)}
+
+
+def read_image(source: Source, i: int) -> UInt8[np.ndarray, "height width 3"]:
+    """Returns one image of a source.
+
+    Raises:
+      UnreadableImage: it cannot be decoded.
+    """
+    try:
+        image, _ = source[i]
+    except ValueError as error:
+        raise UnreadableImage(str(error), i) from None
+    return image
 
 
 class _Run(NamedTuple):
@@ -156,7 +190,7 @@ class _Run(NamedTuple):
     count: int
     images: list[np.ndarray]
     seconds: float
-    error: str | None
+    errors: Sequence[ValueError]
 
 
 def _runs(read_run: _ReadRun, how: Decoding) -> Generator[_Run]:
@@ -212,6 +246,7 @@ class _ReadRun:
     resizes: list[Preprocess]
     batch_size: int
     ranges: tuple[tuple[int, int], ...]
+    every: bool = False  # images after one that cannot be decoded are read too
     runs_per_batch: int = dataclasses.field(init=False)
     ends: Int64[np.ndarray, " ranges"] = dataclasses.field(init=False)  # runs before and in each
 
@@ -236,15 +271,21 @@ class _ReadRun:
         began = time.perf_counter()
         first, n = self.place(k)
         fitted = [np.empty((n, resize.size, resize.size, 3), np.uint8) for resize in self.resizes]
-        count, error = n, None
+        count, errors = n, []
         for i in range(n):
-            what = ""
             try:
-                image, _ = self.source[first + i]  # names its file in an error
-                what = f"image {first + i}: "
-                for out, resize in zip(fitted, self.resizes, strict=True):
-                    out[i] = resize.fit(image)
-            except ValueError as found:
-                count, error = i, f"{what}{found}"
-                break
-        return _Run(count, [out[:count] for out in fitted], time.perf_counter() - began, error)
+                image = read_image(self.source, first + i)
+                self._fit(image, fitted, i, first)
+            except ValueError as error:
+                count = min(count, i)
+                errors.append(error)
+                if not self.every:
+                    break
+        return _Run(count, [out[:count] for out in fitted], time.perf_counter() - began, errors)
+
+    def _fit(self, image, fitted, i, first):
+        for out, resize in zip(fitted, self.resizes, strict=True):
+            try:
+                out[i] = resize.fit(image)
+            except ValueError as error:
+                raise ValueError(f"image {first + i}: {error}") from None

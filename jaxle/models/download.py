@@ -9,13 +9,18 @@ follow) and is checked. `HF_HUB_OFFLINE=1` forbids every download, from URLs too
 from __future__ import annotations
 
 import contextlib
+import errno
+import http
+import http.client
 import os
 import re
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from jaxle.hosts import reachable
 from jaxle.models.checkpoints import SUFFIXES, shard_names, weights_hash
@@ -24,6 +29,7 @@ from jaxle.models.declared import CONFIG_FILES
 _HUB_ID = re.compile(
     r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<file>[\w./-]+))?"
 )
+ATTEMPTS, PAUSE = 4, 1.0  # connections of one download; seconds more between them each time
 _HUB_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -130,24 +136,54 @@ def _from_url(url: str, what: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".")
     try:
-        with (
-            os.fdopen(descriptor, "wb") as file,
-            urllib.request.urlopen(address, timeout=60) as answer,
-        ):
-            while chunk := answer.read(1 << 20):
-                file.write(chunk)
-            length = answer.headers.get("Content-Length")
-            if length is not None and file.tell() != int(length):
-                raise ConnectionError(f"the connection broke after {file.tell()} of {length} bytes")
+        with os.fdopen(descriptor, "wb") as file:
+            _fetch(address, file)
             file.flush()
             os.fsync(file.fileno())
         _check(Path(temporary), digest, address)
         os.replace(temporary, path)
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise ConnectionError(f"cannot download {address} ({error}): {advice}") from error
+        raise ConnectionError(
+            f"cannot download {address} ({error}): run the same command again, or {advice}"
+        ) from error
     finally:
         Path(temporary).unlink(missing_ok=True)
     return path
+
+
+def _fetch(address: str, file: IO[bytes]) -> None:
+    """Writes what lies at an address; where a connection breaks, the next goes on from there."""
+    failure: OSError | None = None
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(PAUSE * attempt)
+        request = urllib.request.Request(address)
+        if at := file.tell():
+            request.add_header("Range", f"bytes={at}-")
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                if at and answer.status != http.HTTPStatus.PARTIAL_CONTENT:
+                    file.seek(0)  # a server that gives no ranges begins again
+                    file.truncate()
+                left = answer.headers.get("Content-Length")
+                whole = None if left is None else file.tell() + int(left)
+                while chunk := answer.read(1 << 20):
+                    file.write(chunk)
+            if whole is None or file.tell() == whole:
+                return
+            failure = ConnectionError(
+                f"the connection broke after {file.tell()} of {whole} bytes, {ATTEMPTS} times"
+            )
+        except urllib.error.HTTPError:
+            raise  # an answer: the next would be the same
+        except http.client.HTTPException as error:
+            failure = ConnectionError(f"the connection broke after {file.tell()} bytes ({error!r})")
+        except (TimeoutError, ConnectionError, urllib.error.URLError) as error:
+            if not file.tell():
+                raise  # nothing came
+            failure = error
+    assert failure is not None, "an attempt that does not fail returns"
+    raise failure
 
 
 def _check(path: Path, digest: str, name: str) -> None:
@@ -190,19 +226,34 @@ def _from_hub(
             raise ValueError(
                 f"hub id {repo!r} at revision {revision or 'main'!r}: {str(error).splitlines()[0]}"
             ) from error
+        except (_of_http(), OSError) as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise
+            raise ConnectionError(
+                f"the download of {name} from the hub's {repo} broke ({error}): run the same "
+                f"command again, which goes on from there, or {_bring(repo, name, what)}"
+            ) from error
     if unreachable:
         raise ConnectionError(_unreachable(repo, wanted[0], what)) from unreachable
     raise ValueError(f"hub repository {repo!r} holds none of {', '.join(wanted)}")
 
 
+def _of_http() -> type[Exception]:
+    """What the hub's library for HTTP raises; which library that is changes between versions."""
+    from huggingface_hub import errors
+
+    return errors.HfHubHTTPError.__bases__[0]
+
+
 def _unreachable(repo: str, file: str, what: str) -> str:
     from huggingface_hub import constants
 
+    why = "offline" if constants.HF_HUB_OFFLINE else "no network"
+    return f"cannot reach the hub for {repo} ({why}): {_bring(repo, file, what)}"
+
+
+def _bring(repo: str, file: str, what: str) -> str:
     use = f"pass its path as {what}"
     if what == "tokenizer":  # a config has no field for it
         use = "put it into the folder of the weights"
-    return (
-        f"cannot reach the hub for {repo} "
-        f"({'offline' if constants.HF_HUB_OFFLINE else 'no network'}): "
-        f"bring {file} from https://huggingface.co/{repo} and {use}"
-    )
+    return f"bring {file} from https://huggingface.co/{repo} and {use}"

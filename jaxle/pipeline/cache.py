@@ -23,7 +23,7 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
-from jaxle import artifacts, multihost
+from jaxle import artifacts, multihost, stopping
 from jaxle.artifacts import fingerprint
 from jaxle.mesh import local
 from jaxle.pipeline.journal import Journal
@@ -98,6 +98,7 @@ class Cache:
 
         Raises:
           ValueError: it is not there, and its stage was not requested.
+          Stopped: the process was asked to stop; the result is kept.
         """
         began, key = time.monotonic(), self.key(step, inputs, options)
         found = self.find(step, key)
@@ -113,6 +114,7 @@ class Cache:
                     made = step.make(*inputs, options=options, mesh=own)
             stored = self.keep(step, key, *made)
         self.journal.note(step, what, found is not None, time.monotonic() - began)
+        stopping.check(f"{step.name} of {what}")
         return stored
 
     def key(self, step: Step, inputs: Sequence[Keyed], options: Any = None) -> str:

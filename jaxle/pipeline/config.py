@@ -20,6 +20,7 @@ from jaxle.options import describe, option
 ABLATIONS = ("", "best", "reference")
 DTYPES = ("float32", "bfloat16")
 CONCEPTS = ("label", "siglip", "nonsense", "given")
+ON_ERROR = ("stop", "skip")
 IMAGES = ("all", "thumbnails", "none")
 
 
@@ -36,6 +37,15 @@ class Data:
     limit: int = option(0, "at most so many images, a seeded subset; 0 = all", low=0)
     batch_size: int = option(256, "images a step of the probe pass, over all devices", low=1)
     workers: int = option(0, "decoding processes; 0 decodes in threads", low=0)
+    timeout: float = option(
+        300.0, "seconds for which 32 images are waited for, else the run stops; 0 = for ever", low=0
+    )
+    on_error: str = option(
+        "stop",
+        "an image that cannot be decoded stops the run, or is skipped: left out as if the data "
+        "lacked it, and listed in skipped.csv",
+        choices=ON_ERROR,
+    )
     split_fractions: tuple[float, ...] = option((0.7, 0.1, 0.2), "shares of train, val and test")
     split_files: str = option("", "folder with train, val and test index files (.npy or .txt)")
 

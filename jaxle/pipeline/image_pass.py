@@ -78,6 +78,7 @@ def read_images(
       UnreadableImage: an image that cannot be decoded.
       ValueError: a value that is not finite in a network (network, image and module are named).
       TimeoutError: images that take too long to decode.
+      Whatever `how.saved` raises, after the part is written.
     """
     n, left = len(source), deque(parts)
     ranges = [part_range(number, n) for number in parts]
@@ -96,8 +97,9 @@ def read_images(
             bar.advance(by=len(index))
             if index[-1] + 1 == part_range(left[0], n)[1]:
                 arrays = {name: np.concatenate([b[name] for b in gathered]) for name in batch}
-                artifacts.write(part_folder(folder, left.popleft()), arrays, {})
+                artifacts.write(part_folder(folder, left[0]), arrays, {})
                 gathered = []
+                how.saved(left.popleft())
     return clock.rates(total, how.decoding.at_once)
 
 
@@ -141,7 +143,9 @@ def _place(name: str, key: str) -> str:
     return f"{tap_name(name)}.{tap_name(key)}"
 
 
-def _reader(reading: Reading) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
+def reader(reading: Reading) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
+    """Returns what the pass runs of a network: (variables, images) → array name → array."""
+
     @jax.jit
     def read(variables, images):
         values, output, finite = probe_finite(reading.network, images, reading.pools, variables)
@@ -167,7 +171,7 @@ def _readers(readings: Mapping[str, Reading], size: int, mesh: Mesh) -> dict[str
     def compiled(reading: Reading) -> Callable:
         side = reading.network.preprocess.size
         images = jax.ShapeDtypeStruct((size, side, side, 3), jnp.uint8, sharding=split_rows(mesh))
-        return _reader(reading).lower(reading.network.variables, images).compile()
+        return reader(reading).lower(reading.network.variables, images).compile()
 
     with ThreadPoolExecutor() as threads:
         made = dict(zip(shared, threads.map(compiled, shared.values()), strict=True))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -23,10 +23,17 @@ from jaxle.mesh import split_rows
 
 
 class Pass(NamedTuple):
-    """How images are read: how many a step over all devices, and how they are decoded."""
+    """How images are read.
+
+    Attributes:
+      batch_size: at most so many a step, over all devices.
+      decoding: by threads or processes.
+      saved: called with the number of each part that was written.
+    """
 
     batch_size: int
     decoding: Decoding = Decoding()
+    saved: Callable[[int], None] = lambda number: None
 
 
 class Rates(NamedTuple):
@@ -36,13 +43,18 @@ class Rates(NamedTuple):
       images: that this process read.
       seconds: that it took, compilation left out.
       wait_share: share of them in which the devices' next images were waited for.
-      decode_rate: images a second that decoding and fitting alone would have given.
+      decode_rate: images a second that decoding and fitting alone would have given, of all threads
+        or processes together.
     """
 
     images: int
     seconds: float
     wait_share: float
     decode_rate: float
+
+    def facts(self) -> dict[str, float]:
+        """Returns them, and the images a second, for metrics.jsonl."""
+        return {**self._asdict(), "rate": self.images / max(self.seconds, 1e-9)}
 
 
 class Shape(NamedTuple):

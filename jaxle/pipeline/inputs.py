@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from jaxle.artifacts import fingerprint
 from jaxle.data.generated import generate_folder, generated_count
+from jaxle.data.loader import read_image
 from jaxle.data.sources import Source, open_source
 from jaxle.data.splits import load_split, make_split
 from jaxle.evaluation.random_network import shuffled_network
@@ -30,6 +31,7 @@ from jaxle.pipeline.left_out import possible
 from jaxle.pipeline.needs import GENERATED, check_needs
 from jaxle.pipeline.opened import TRAINED, Images, N, Opened, Partition
 from jaxle.pipeline.recorded import recorded_model
+from jaxle.pipeline.skipped import find_skipped, split_without, without
 from jaxle.pipeline.units import attached, made_units, named, unit_facts
 
 UNTRAINED, SHUFFLED = "untrained", "shuffled"  # kinds of network beside the trained one
@@ -86,7 +88,7 @@ def open_inputs(config: Config, folder: epath.Path, mesh: Mesh) -> Inputs:
     trained = with_units(bare, units)
     check_target(trained.network, target)
     images = open_images(config.data, seed, folder, trained.network.class_names, source)
-    partition = _partition(config.data, len(images.source), seed)
+    partition = _partition(config.data, images, seed)
     networks = {TRAINED: trained}
     untrained = _untrained(bare, config, mesh)
     networks |= {name: with_units(of, units) for name, of in untrained.items()}
@@ -132,7 +134,10 @@ def open_images(
     memory = folder / HASHES
     if source is None:
         source = open_source(spec, data.split or None, data.limit or None, seed, memory)
-    return Images(derived_key("images", 2, [], source.fingerprint_fields()), source)
+    skipped = find_skipped(source, folder) if data.on_error == "skip" else None
+    if skipped is not None:
+        source = without(source, skipped)
+    return Images(derived_key("images", 2, [], source.fingerprint_fields()), source, skipped)
 
 
 def encoder_name(encoder: Encoder) -> str:
@@ -179,7 +184,7 @@ def _shuffled(
     """The network with shuffled parameters, its batch statistics measured on images of train."""
     assert isinstance(trained.network, (Model, TwoTower)), "left out of recorded activations"
     rows, preprocess = partition.split.train[:STATISTICS], trained.network.preprocess
-    fitted = np.stack([preprocess.fit(images.source[int(i)][0]) for i in rows])
+    fitted = np.stack([preprocess.fit(read_image(images.source, int(i))) for i in rows])
     key = derived_key("shuffled", 1, [trained, images, partition], {"seed": seed})
     return Opened(key, shuffled_network(trained.network, fitted, seed), SHUFFLED)
 
@@ -215,9 +220,11 @@ def _weights(entry: Target | Encoder, folder: epath.Path, seed: int) -> str | No
     return str(generate(entry.model, str(folder / entry.model), seed))
 
 
-def _partition(data: Data, n: int, seed: int) -> Partition:
-    if data.split_files:
-        split = load_split(data.split_files, n)
+def _partition(data: Data, images: Images, seed: int) -> Partition:
+    n = len(images.source)
+    if data.split_files:  # of the whole source
+        left_out = 0 if images.skipped is None else len(images.skipped.index)
+        split = split_without(load_split(data.split_files, n + left_out), images.skipped)
     else:
         split = make_split(n, seed, data.split_fractions)
     rows = split._asdict().items()

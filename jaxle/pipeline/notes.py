@@ -16,9 +16,23 @@ LEAST_IMAGES = {"train": 100, "val": 30, "test": 50}
 
 def notes(config: Config, facts: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     """Returns what a reader of the scores must know; `facts` are those of the run."""
-    own = (_units(config, facts), _few_images(facts), _duplicates(facts), _few_controls(config))
+    own = (
+        _skipped(facts),
+        _units(config, facts),
+        _few_images(facts),
+        _duplicates(facts),
+        _few_controls(config),
+    )
     every = (*own, _unnamed(rows), _notes(config, rows))
     return [sentence for some in every for sentence in some]
+
+
+def _skipped(facts: Mapping[str, Any]) -> Iterator[str]:
+    if n := facts["n_skipped"]:
+        yield (
+            f"{n} image{'s' if n > 1 else ''} of {facts['n_images'] + n} could not be decoded and "
+            f"{'are' if n > 1 else 'is'} left out; skipped.csv names {'them' if n > 1 else 'it'}."
+        )
 
 
 def _units(config: Config, facts: Mapping[str, Any]) -> Iterator[str]:

@@ -8,16 +8,22 @@ from typing import Generic, TypeVar
 from jaxle.data.sources import Source
 from jaxle.data.splits import Split
 from jaxle.pipeline.checks import AnyModel
+from jaxle.pipeline.skipped import Skipped
 
 TRAINED = "trained"  # the network that is explained
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """The probe images; the key is a fingerprint of their content, taken once a run."""
+    """The probe images; the key is a fingerprint of their content, taken once a run.
+
+    `skipped` says what is left out of the whole source; None where an image that cannot be decoded
+    stops the run.
+    """
 
     key: str
     source: Source
+    skipped: Skipped | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from jaxle import multihost
+from jaxle import multihost, stopping
 from jaxle.artifacts import fingerprint
-from jaxle.data.loader import Decoding
+from jaxle.data.loader import Decoding, UnreadableImage
 from jaxle.data.sources import Source, changed_files
 from jaxle.mesh import local
 from jaxle.models.model import RECONSTRUCTION
@@ -40,6 +40,7 @@ from jaxle.pipeline.images_ahead import Pass
 from jaxle.pipeline.inputs import Inputs
 from jaxle.pipeline.opened import TRAINED, Images, Opened
 from jaxle.pipeline.parts import missing_parts, share_of
+from jaxle.pipeline.skipped import BeginAgain, leave_out
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +128,7 @@ def probe(
             readings[key] = Reading(opened.network)
         elif not cache.has(PROBE, key):
             cache.keep(PROBE, key, {EMBEDDINGS: found}, {})
-    decoding = Decoding(config.data.workers)
+    decoding = Decoding(config.data.workers, config.data.timeout)
     _read_missing(cache, inputs.images, readings, Pass(config.data.batch_size, decoding))
     probed, embedded = {}, {}
     for name, opened in inputs.networks.items():
@@ -180,8 +181,14 @@ def _read_missing(cache: Cache, images: Images, readings: Mapping[str, Reading],
         n = len(images.source)
         numbers = multihost.agree(missing_parts(parts, n, arrays_of(missing)))
         own = share_of(numbers, multihost.index(), multihost.count())
-        read_images(missing, images.source, local(cache.mesh), parts, how, own)
-        multihost.wait(f"parts of {what}")
+        how = how._replace(saved=lambda number: _saved(cache, number))
+        unreadable = None
+        try:
+            rates = read_images(missing, images.source, local(cache.mesh), parts, how, own)
+            cache.journal.measure(PROBE, "pass", {"reused": False, **rates.facts()})
+        except UnreadableImage as error:
+            unreadable = error
+        _leave_out(images, unreadable, parts, how)
         if multihost.first():
             _check_unchanged(images, parts)
         for key, arrays in whole_arrays(missing, parts, n).items():
@@ -191,6 +198,30 @@ def _read_missing(cache: Cache, images: Images, readings: Mapping[str, Reading],
     for key, reading in readings.items():
         about = f"{reading.network.name} on {what}"
         cache.journal.note(PROBE, about, key not in missing, time.monotonic() - began)
+
+
+def _saved(cache: Cache, number: int) -> None:
+    cache.journal.measure(PROBE, f"part {number}", {"reused": False})
+    stopping.check(f"part {number} of the probe pass")
+
+
+def _leave_out(images: Images, error: UnreadableImage | None, parts: epath.Path, how: Pass) -> None:
+    """Lists the images that cannot be decoded, where any process found one, and begins again.
+
+    The process that found the first of them lists those after it.
+    """
+    if error is not None and images.skipped is None:
+        leave_out(images.source, None, error, how.decoding)  # which stops the run
+    found = multihost.each(None if error is None else error.image)
+    bad = [number for number in found if number is not None]
+    if not bad:
+        return
+    if error is not None and error.image == min(bad):
+        leave_out(images.source, images.skipped, error, how.decoding)
+    multihost.wait("the images that are left out")
+    if multihost.first():
+        parts.rmtree(missing_ok=True)
+    raise BeginAgain("images that cannot be decoded were found")
 
 
 def _check_unchanged(images: Images, parts: epath.Path) -> None:

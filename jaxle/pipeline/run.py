@@ -47,6 +47,7 @@ from jaxle.pipeline.report_arrays import make_report_arrays
 from jaxle.pipeline.rows import by_explained, listed, look_beside, make_rows, with_refits
 from jaxle.pipeline.score import score_all
 from jaxle.pipeline.simulate import able_all, simulate
+from jaxle.pipeline.skipped import begins_again, write_skipped
 from jaxle.pipeline.summary import records, run_facts, top_impact
 from jaxle.pipeline.units import write_units
 from jaxle.pipeline.workdir import CACHE, CONTROLS, close, open_workdir, settings, write_split
@@ -54,6 +55,7 @@ from jaxle.report import listing, outcome
 from jaxle.report.progress import say
 
 
+@begins_again
 def run(config: Config, stages: Sequence[str], mesh: Mesh, verbose: bool = False) -> None:
     """Runs the requested stages in order, and writes the files of the workdir.
 
@@ -72,9 +74,7 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh, verbose: bool = False
     journal = Journal(workdir / "metrics.jsonl" if multihost.first() else None, verbose)
     cache = Cache(workdir / CACHE, tuple(stages), mesh, journal)
     multihost.same(settings(config), "config")
-    with multihost.first_before_others(
-        "open the inputs"
-    ):  # what one makes or hashes, the others find
+    with multihost.first_before_others("open the inputs"):  # what it makes, the others find
         inputs = open_inputs(config, cache.folder / "generated", local(mesh))
     config, left_out = possible(config, inputs.images.source)
     for line in left_out:
@@ -100,6 +100,7 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh, verbose: bool = False
         facts = run_facts(config, inputs, probed[TRAINED], labelled, calibrated, mesh)
         if multihost.first():
             write_split(workdir, inputs)
+            write_skipped(workdir, inputs.images.skipped)
             write_units(workdir, inputs.units)
         for line in listing.probe_lines(facts, class_ends(inputs.images.source), verbose):
             say(line)

@@ -86,7 +86,7 @@ def run_facts(
     mesh: Mesh,
 ) -> dict[str, Any]:
     """Returns the run-level part of summary.json."""
-    split, target = inputs.partition.split, inputs.trained
+    split, target, skipped = inputs.partition.split, inputs.trained, inputs.images.skipped
     again = duplicates(np.asarray(probed.pictures), split)
     names = names_of(inputs.images.source) if again.first else []
     encoders = {
@@ -104,6 +104,7 @@ def run_facts(
         "n_devices": mesh.size,
         "source": config.data.source,
         "n_images": len(inputs.images.source),
+        "n_skipped": 0 if skipped is None else len(skipped.index),
         "n_train": len(split.train),
         "n_val": len(split.val),
         "n_test": len(split.test),

@@ -24,11 +24,12 @@ from jaxle.pipeline.config import Config
 from jaxle.pipeline.inputs import Inputs
 from jaxle.pipeline.journal import Journal
 from jaxle.pipeline.reading import write_config
+from jaxle.pipeline.skipped import TABLE as SKIPPED
 from jaxle.report.progress import say
 
 CONFIG, RUN, CACHE, SPLIT = "config.json", "run.json", "cache", "split"
 CONTROLS, REPORT = "controls.csv", "report"
-TABLES = ("scores.csv", CONTROLS, "impact.csv", "impact_curve.csv")
+TABLES = ("scores.csv", CONTROLS, "impact.csv", "impact_curve.csv", SKIPPED)
 TOP_TABLES = (*TABLES, "summary.json", "timing.json")
 LAYER_TABLES = ("explanations.csv", "concepts.csv")
 TAP_TABLES = ("units.csv",)

@@ -18,12 +18,15 @@ import numpy as np
 class Numbers:
     "Pictures of one colour; some end their process."
     class_names, labels, annotations = (), None, None
-    def __init__(self, n, fatal=-1): self.n, self.fatal = n, fatal
+    def __init__(self, n, fatal=-1, slow=-1): self.n, self.fatal, self.slow = n, fatal, slow
     def __len__(self): return self.n
     def __getitem__(self, i):
         if i == self.fatal:
             import os
             os._exit(9)
+        if i == self.slow:
+            import time
+            time.sleep(600)
         return np.full((64, 64, 3), i % 256, np.uint8), -1
     def fingerprint_fields(self): return {"n": self.n}
 """
@@ -95,6 +98,29 @@ def test_a_process_that_ends_by_itself_is_one_sentence(start):
     assert out.splitlines()[-1].endswith("code 9): expected fewer data.workers, or 0 for threads")
 
 
+def ended(process):
+    """Waits until no process of the group is left."""
+    with pytest.raises(ProcessLookupError):
+        for _ in range(100):
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
+    return True
+
+
+def test_a_process_that_hangs_is_ended_and_its_images_are_named(start):
+    loop = LOOP.replace("COUNT", "200, -1, 150").replace("workers=2", "workers=2, timeout=6")
+    caught = f"try:\n{loop}\n".replace("\n", "\n    ")
+    caught += "\nexcept TimeoutError as error:\n    print(error, flush=True)"
+    process = start(SOURCE + READ + caught)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    assert out.split("\n")[:3] == ["starting", "63", "127"]
+    assert out.splitlines()[-1].startswith(
+        "images 128 to 159 (image 128 to image 159) were not decoded within data.timeout=6 seconds"
+    )
+    assert ended(process)
+
+
 @pytest.mark.parametrize("lines", [1, 3])  # while they start; while they run
 def test_an_interrupt_ends_all_at_once_and_prints_nothing(start, lines):
     caught = f"try:\n{LOOP.replace('COUNT', '10**7')}\n".replace("\n", "\n    ")
@@ -106,10 +132,17 @@ def test_an_interrupt_ends_all_at_once_and_prints_nothing(start, lines):
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 130 and out.splitlines()[-1] == "interrupted" and err == ""
-    with pytest.raises(ProcessLookupError):  # no process is left
-        for _ in range(100):
-            os.killpg(process.pid, 0)
-            time.sleep(0.1)
+    assert ended(process)
+
+
+def test_processes_end_with_the_one_that_was_killed(start):
+    process = start(SOURCE + READ + LOOP.replace("COUNT", "10**7"))
+    for _ in range(2):
+        assert process.stdout.readline()
+    process.kill()
+    process.stdout.close()
+    process.wait(20)
+    assert ended(process)
 
 
 CONFIG = """
@@ -124,7 +157,19 @@ def get_config():
 """
 
 
-def test_a_run_by_processes_is_interrupted_with_one_sentence(tmp_path, launch):
+@pytest.mark.parametrize(
+    "number, status, words",
+    [
+        (signal.SIGINT, 130, "jaxle: interrupted; the same command resumes."),
+        (
+            signal.SIGTERM,
+            75,
+            "jaxle: stopped by SIGTERM after saving part 0 of the probe pass; the ",
+        ),
+    ],
+)
+def test_a_run_by_processes_ends_with_one_sentence(tmp_path, launch, number, status, words):
+    """Every process of a terminal gets Ctrl-C, and every one of a job SIGTERM."""
     np.save(tmp_path / "images.npy", np.zeros((2000, 64, 64, 3), np.uint8))
     np.save(tmp_path / "labels.npy", np.arange(2000) % 2)
     (tmp_path / "config.py").write_text(CONFIG.replace("FOLDER", str(tmp_path)))
@@ -141,7 +186,8 @@ def test_a_run_by_processes_is_interrupted_with_one_sentence(tmp_path, launch):
         lines.append(line)
         assert line, lines
     time.sleep(1)
-    os.killpg(process.pid, signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
-    assert process.returncode == 130 and "Traceback" not in out, out
-    assert out.splitlines()[-1] == "jaxle: interrupted; the same command resumes."
+    os.killpg(process.pid, number)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == status and "Traceback" not in out, out
+    assert out.splitlines()[-1].startswith(words)
+    assert ended(process)

@@ -14,17 +14,37 @@ DATA = b"weights" * 1000
 DIGEST = hashlib.sha256(DATA).hexdigest()
 
 
+class Server(str):
+    """Its address, and the range that each request for what breaks asked for."""
+
+    asked: list
+
+
 @pytest.fixture
 def server(monkeypatch, tmp_path):
     """An HTTP server on this machine that answers DATA to every path but /absent."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
+            if self.path.startswith("/breaks"):
+                return self.breaks()
             self.send_response(404 if self.path == "/absent" else 200)
             if self.path == "/cut.pth":
                 self.send_header("Content-Length", str(len(DATA) + 1))
             self.end_headers()
             self.wfile.write(b"" if self.path == "/absent" else DATA)
+
+        def breaks(self):
+            """Sends half of what is left, and hangs up; /breaks-ranges goes on where it stopped."""
+            ranges, at = "ranges" in self.path, self.headers.get("Range")
+            asked.append(at)
+            first = int(at[len("bytes=") :].rstrip("-")) if at and ranges else 0
+            data = DATA[first:]
+            self.send_response(206 if first else 200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            last = len(asked) == 3
+            self.wfile.write(data if last else data[: len(data) // 2])
 
         def log_message(self, *args):
             pass
@@ -32,10 +52,14 @@ def server(monkeypatch, tmp_path):
     monkeypatch.setenv("JAXLE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(download, "PAUSE", 0)
+    asked = []
     with http.server.HTTPServer(("127.0.0.1", 0), Handler) as running:
         thread = threading.Thread(target=running.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{running.server_port}/"
+        address = Server(f"http://127.0.0.1:{running.server_port}/")
+        address.asked = asked
+        yield address
         running.shutdown()
         thread.join()
 
@@ -79,10 +103,24 @@ def test_offline_or_absent_names_the_file_to_bring(server, tmp_path, monkeypatch
 def test_a_broken_connection_leaves_nothing_behind(server, tmp_path):
     with pytest.raises(
         ConnectionError,
-        match=f"broke after {len(DATA)} of {len(DATA) + 1} bytes.*bring the file from .*cut.pth",
+        match=f"broke after {len(DATA)} of {len(DATA) + 1} bytes, 4 times.: run the same command "
+        "again, or bring the file from .*cut.pth",
     ):
         download.locate(f"{server}cut.pth")
     assert cached(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "name, asked",
+    [
+        ("breaks-ranges.pth", [None, "bytes=3500-", "bytes=5250-"]),
+        ("breaks.pth", [None, "bytes=3500-", "bytes=3500-"]),
+    ],
+)
+def test_a_broken_download_goes_on(server, name, asked):
+    """From where it stopped, or from the beginning where the server gives no ranges."""
+    assert download.locate(f"{server}{name}#sha256={DIGEST}").read_bytes() == DATA
+    assert server.asked == asked
 
 
 def a_hub(monkeypatch, tmp_path, files, offline=()):
@@ -130,6 +168,31 @@ def test_hub_ids_with_dots_revisions_files_and_shards(monkeypatch, tmp_path):
     a_hub(monkeypatch, tmp_path, {})
     with pytest.raises(ValueError, match="'org/empty' holds none of model.safetensors, "):
         download.locate("org/empty")
+
+
+def test_a_hub_that_hangs_up_is_one_sentence(monkeypatch, tmp_path):
+    """As its library for HTTP says it, and as the system does; a full disk is no broken network."""
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    def refuse(error):
+        def download_file(*_, **__):
+            raise error
+
+        monkeypatch.setattr(huggingface_hub, "hf_hub_download", download_file)
+
+    message = (
+        r"the download of model.safetensors from the hub's org/name broke \(peer hung up\): run "
+        "the same command again, .*, or bring model.safetensors from https://huggingface.co/org/name"
+    )
+    for error in (errors.HfHubHTTPError.__bases__[0]("peer hung up"), OSError("peer hung up")):
+        refuse(error)
+        with pytest.raises(ConnectionError, match=message):
+            download.locate("org/name")
+    refuse(OSError(28, "No space left on device", "/x"))
+    with pytest.raises(OSError, match="No space left") as found:
+        download.locate("org/name")
+    assert not isinstance(found.value, ConnectionError)
 
 
 def test_offline_takes_whichever_file_is_in_the_cache(monkeypatch, tmp_path):

@@ -103,7 +103,7 @@ def test_nested_facts_have_joined_names():
 
 def test_a_reader_is_warned_of_labels_that_simulate_and_of_few_images(make_row):
     enough = {"n_train": 100, "n_val": 30, "n_test": 50}
-    enough |= {"n_duplicate_val": 0, "n_duplicate_test": 0, "duplicate": []}
+    enough |= {"n_skipped": 0, "n_duplicate_val": 0, "n_duplicate_test": 0, "duplicate": []}
     assert notes(CONFIG, enough, [make_row()])[0].startswith("No untrained network stands beside")
     config = read_config(changed({"evaluation.controls": 5}))
     (note,) = notes(config, enough, [make_row()])
