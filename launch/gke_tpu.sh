@@ -5,7 +5,7 @@
 #   launch/gke_tpu.sh NAME --image=IMAGE --accelerator=tpu-v5p-slice --topology=2x4x4 [OPTIONS] \
 #       --config configs/resnet50.py --config.workdir=gs://BUCKET/RUN [--config.a.b=value …]
 #
-# The image has jaxle ('.[tpu]') and the config; the account may write to the bucket. Options,
+# The image has jaxle ('.[tpu,gcs]') and the config; the account may write to the bucket. Options,
 # before the launcher's:
 #   --accelerator=NAME   tpu-v5-lite-podslice, tpu-v5p-slice, tpu-v6e-slice
 #   --topology=AxB[xC]   of the slice, as its node pool has it

@@ -123,7 +123,7 @@ ready() {
 install="rm -rf jaxle/jaxle jaxle/configs && tar xzf jaxle.tar.gz && cd jaxle"
 install+=" && PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install -q --user uv"
 install+=" && ~/.local/bin/uv venv -q --allow-existing --python 3.12 ../venv"
-install+=" && ~/.local/bin/uv pip install -q --python ../venv/bin/python '.[tpu]'"
+install+=" && ~/.local/bin/uv pip install -q --python ../venv/bin/python '.[tpu,gcs]'"
 # The lock: where a connection broke, the run goes on; the next attempt waits for it, then resumes.
 start="cd jaxle && flock -o ../jaxle.lock ../venv/bin/python -m jaxle.launch $(quoted "$@")"
 # shellcheck disable=SC2016 # the worker's shell expands it
