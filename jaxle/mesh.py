@@ -71,6 +71,19 @@ def local(mesh: Mesh) -> Mesh:
     return Mesh(mesh.devices[multihost.share(mesh.shape["data"])], _AXES, axis_types=_TYPES)
 
 
+def network_mesh(mesh: Mesh) -> Mesh:
+    """Returns the devices on which this process runs networks: its own part of a mesh.
+
+    On CPUs of several processes it is one device, which has all cores. There XLA sends sums over
+    devices through sockets, also between those of one process, and each waits in a thread of a pool
+    that has no more threads than cores.
+    """
+    own = local(mesh)
+    if own is mesh or jax.default_backend() != "cpu":
+        return own
+    return Mesh(own.devices[:1, :1], _AXES, axis_types=_TYPES)
+
+
 def spans(mesh: Mesh | None) -> bool:
     """Returns whether a mesh has devices of several processes."""
     return mesh is not None and mesh.is_multi_process

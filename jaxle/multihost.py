@@ -92,6 +92,8 @@ def start(
         explicit |= {"process_id": process, "cluster_detection_method": "deactivate"}
     jax.config.update("jax_enable_recoverability", True)  # it is for us to say who is missing
     jax.config.update("jax_enable_preemption_service", False)  # and to end where asked to
+    # on CPUs, a program that waits for another device must not wait for a thread as well
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     try:
         jax.distributed.initialize(
             **explicit,

@@ -25,7 +25,7 @@ from jax.sharding import Mesh
 
 from jaxle import artifacts, multihost, stopping
 from jaxle.artifacts import fingerprint
-from jaxle.mesh import local
+from jaxle.mesh import network_mesh
 from jaxle.pipeline.journal import Journal
 from jaxle.pipeline.stages import STAGES
 
@@ -109,7 +109,7 @@ class Cache:
             if not step.alone:
                 made = step.make(*inputs, options=options, mesh=self.mesh)
             elif multihost.first():
-                own = local(self.mesh)
+                own = network_mesh(self.mesh)
                 with multihost.alone():
                     made = step.make(*inputs, options=options, mesh=own)
             stored = self.keep(step, key, *made)

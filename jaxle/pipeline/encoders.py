@@ -14,7 +14,7 @@ import numpy as np
 from jaxle.concepts import calibration
 from jaxle.concepts.contrastive import ContrastiveConcepts, embed_prompts, fill
 from jaxle.concepts.sets import ConceptSet, Merged, merge_alike
-from jaxle.mesh import local
+from jaxle.mesh import network_mesh
 from jaxle.models.two_tower import TwoTower
 from jaxle.pipeline.cache import Cache, Made, Step, derived_key, numerics
 from jaxle.pipeline.config import Concepts, Config, Encoder
@@ -83,7 +83,7 @@ def calibrate(
 def _calibrate(embedded, texts, labels, partition, options: None, mesh: Any) -> Made:
     tower = embedded.opened.network
     arrays = (embedded.embeddings, texts.embeddings)
-    scaled = (tower.scale, tower.shift, local(mesh))
+    scaled = (tower.scale, tower.shift, network_mesh(mesh))
     matrix = ContrastiveConcepts.make(texts.names, *arrays, *scaled)
     found = calibration.calibrate(matrix.cosines, labels.matrix.rows, partition.split.train)
     names = ("predicted", "observed", "count")
@@ -165,7 +165,7 @@ def encoder_matrix(
     """Returns an encoder's probabilities of some words; arguments as of `embed_words`."""
     embedded = calibrated.embedded.embeddings
     words = embed_words(cache, calibrated.embedded, names, templates, texts)
-    scaled = (calibrated.scale, calibrated.shift, local(cache.mesh))
+    scaled = (calibrated.scale, calibrated.shift, network_mesh(cache.mesh))
     matrix = ContrastiveConcepts.make(words.names, embedded, words.embeddings, *scaled)
     key = derived_key("encoder_matrix", 1, [calibrated, words], kind)
     by = Embeddings(calibrated, words)

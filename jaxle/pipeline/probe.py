@@ -18,7 +18,7 @@ from jaxle import multihost, stopping
 from jaxle.artifacts import fingerprint
 from jaxle.data.loader import Decoding, UnreadableImage
 from jaxle.data.sources import Source, changed_files
-from jaxle.mesh import local
+from jaxle.mesh import network_mesh
 from jaxle.models.model import RECONSTRUCTION
 from jaxle.models.recorded import RecordedModel
 from jaxle.models.two_tower import TwoTower
@@ -184,7 +184,7 @@ def _read_missing(cache: Cache, images: Images, readings: Mapping[str, Reading],
         how = how._replace(saved=lambda number: _saved(cache, number))
         unreadable = None
         try:
-            rates = read_images(missing, images.source, local(cache.mesh), parts, how, own)
+            rates = read_images(missing, images.source, network_mesh(cache.mesh), parts, how, own)
             cache.journal.measure(PROBE, "pass", {"reused": False, **rates.facts()})
         except UnreadableImage as error:
             unreadable = error

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from jaxle import artifacts, multihost
 from jaxle.data.sources import class_ends
-from jaxle.mesh import local
+from jaxle.mesh import network_mesh
 from jaxle.pipeline import tables
 from jaxle.pipeline.cache import Cache
 from jaxle.pipeline.compare import agreements, compare_all
@@ -75,7 +75,7 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh, verbose: bool = False
     cache = Cache(workdir / CACHE, tuple(stages), mesh, journal)
     multihost.same(settings(config), "config")
     with multihost.first_before_others("open the inputs"):  # what it makes, the others find
-        inputs = open_inputs(config, cache.folder / "generated", local(mesh))
+        inputs = open_inputs(config, cache.folder / "generated", network_mesh(mesh))
     config, left_out = possible(config, inputs.images.source)
     for line in left_out:
         say(line)

@@ -160,7 +160,8 @@ def padded_moments(
     state, shift = None, None
     if own.start:  # all processes shift by the mean of the same rows
         first = tile(0, slice(0, own.stop - own.start))
-        shift = _tile_mean(*(part[:SHIFT_ROWS] for part in first), np.int32(min(rows, n)))
+        mean = _tile_mean(*(part[:SHIFT_ROWS] for part in first), np.int32(min(rows, n)))
+        shift = tuple(np.asarray(part) for part in mean)
     for start in range(0, n, rows):
         x, y = tile(start, own)
         # at most two tiles at a time: calls run ahead of the device, and each would hold its own
