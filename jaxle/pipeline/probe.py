@@ -186,7 +186,8 @@ def _read_missing(cache: Cache, images: Images, readings: Mapping[str, Reading],
             leave_out(images.source, images.skipped, error, how.decoding)
             parts.rmtree(missing_ok=True)
             raise BeginAgain("images that cannot be decoded were found") from error
-        cache.journal.measure(PROBE, "pass", {"reused": False, **rates.facts()})
+        if rates.images:
+            cache.journal.measure(PROBE, "pass", {"reused": False, **rates.facts()})
         _check_unchanged(images, parts)
         for key, arrays in whole_arrays(missing, parts, n).items():
             cache.keep(PROBE, key, {tap_name(name): a for name, a in arrays.items()}, {})

@@ -100,6 +100,7 @@ def kill_at_random(
             for name in sorted(own.keys() | whole_files.keys())
             if own.get(name) != whole_files.get(name)
         ]
+        print(f"{where}, ended: {len(wrong)} differences so far", flush=True)
         workdir, since = folder / f"run-{ends}", 0
     return Seen(killed, ends, tuple(lost), tuple(wrong))
 
@@ -142,7 +143,10 @@ def main(arguments: Sequence[str]) -> int:
                 print(f"the run by itself ended with status {status}")
                 return 1
             seconds = time.monotonic() - began
-        print(f"undisturbed: {seconds:.0f} s, {made(folder / 'whole').total()} parts and steps")
+        print(
+            f"undisturbed: {seconds:.0f} s, {made(folder / 'whole').total()} parts and steps",
+            flush=True,
+        )
         seen = kill_at_random(run, folder, folder / "whole", seconds, own.kills, own.seed)
         if files(folder / "cold") != files(folder / "whole"):
             seen = seen._replace(wrong=(*seen.wrong, "two undisturbed runs differ"))

@@ -131,6 +131,13 @@ def last_line(done):
     return done.stderr.splitlines()[-1]
 
 
+def test_a_pass_says_how_fast_it_was(undisturbed):
+    (line,) = (note for note in runs.notes(undisturbed) if note["what"] == "pass")
+    assert line["step"] == "probe" and line["images"] == 80 and line["seconds"] > 0
+    assert 0 <= line["wait_share"] <= 1
+    assert line["rate"] == pytest.approx(80 / line["seconds"], rel=0.01) and line["decode_rate"] > 0
+
+
 def test_one_run_meets_one_fault_after_the_other(place, undisturbed, tmp_path):
     run = tmp_path / "run"
     for fault, at, status, words in (
