@@ -1,7 +1,7 @@
 """Generated problems like the real ones: a tree of classes, concepts on its nodes, and neurons.
 
 one_hot     0/1 memberships of classes and of superclasses that are their exact sums (LE(Label))
-similarity  σ(60 (cos(image, text) − 0.09)) with near-synonyms, as of a calibrated SigLIP
+similarity  σ(SCALE (cos(image, text) + SHIFT)) with near-synonyms, as of a calibrated SigLIP
             (LE(SigLIP))
 
 A neuron follows a few of the concepts.
@@ -9,9 +9,12 @@ A neuron follows a few of the concepts.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 CHUNK = 5000  # images made at a time
+SCALE, SHIFT = 16.8, -0.11 / 0.28  # cosines of real towers reach .28, and centre about .09 there
 
 
 def one_hot(
@@ -48,10 +51,18 @@ def one_hot(
     return member[classes], np.maximum(targets, 0, out=targets)
 
 
-def similarity(
+class Embedded(NamedTuple):
+    """Embeddings of images and texts, rows of length 1, and activations; float32."""
+
+    images: np.ndarray  # (images, dim)
+    texts: np.ndarray  # (concepts, dim)
+    targets: np.ndarray  # (images, neurons), rectified
+
+
+def embedded(
     n: int, n_concepts: int, n_neurons: int, seed: int = 0, dim: int = 192, n_classes: int = 1000
-):
-    """Features (n, n_concepts) float32 in (0, 1); targets (n, n_neurons) float32, rectified."""
+) -> Embedded:
+    """What `similarity` makes its features of: σ(SCALE (cos + SHIFT)) of these embeddings."""
     rng = np.random.default_rng(seed)
     nodes, level = [], np.zeros((1, dim), np.float32)
     for size in (12, 60, 250, n_classes):
@@ -61,28 +72,38 @@ def similarity(
         nodes.append(level)
     nodes = _unit(np.concatenate(nodes))
     spread = rng.uniform(0.3, 1.0, (n_concepts, 1)).astype(np.float32)
-    text = _unit(
+    texts = _unit(
         nodes[rng.integers(0, len(nodes), n_concepts)]
         + spread * _unit(rng.standard_normal((n_concepts, dim), np.float32))
     )
     drive = np.stack(
         [nodes[rng.integers(0, len(nodes), m)].sum(0) for m in rng.integers(1, 6, n_neurons)], 1
     )
-    features, targets = np.empty((n, n_concepts), np.float32), np.empty((n, n_neurons), np.float32)
+    images, targets = np.empty((n, dim), np.float32), np.empty((n, n_neurons), np.float32)
     for start in range(0, n, CHUNK):
         stop = min(n, start + CHUNK)
-        image = _unit(
+        images[start:stop] = _unit(
             level[rng.integers(0, n_classes, stop - start)]
             + 1.2 * rng.standard_normal((stop - start, dim), np.float32)
         )
-        cos = 0.28 * (image @ text.T) - 0.02
-        features[start:stop] = 1 / (1 + np.exp(-60 * (cos - 0.09)))
-        targets[start:stop] = image @ drive + 0.25 * rng.standard_normal(
+        targets[start:stop] = images[start:stop] @ drive + 0.25 * rng.standard_normal(
             (stop - start, n_neurons), np.float32
         )
     targets -= targets.mean(0)
     targets /= targets.std(0)
-    return features, np.maximum(targets - 0.5, 0, out=targets)
+    return Embedded(images, texts, np.maximum(targets - 0.5, 0, out=targets))
+
+
+def similarity(
+    n: int, n_concepts: int, n_neurons: int, seed: int = 0, dim: int = 192, n_classes: int = 1000
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features (n, n_concepts) float32 in (0, 1); targets (n, n_neurons) float32, rectified."""
+    images, texts, targets = embedded(n, n_concepts, n_neurons, seed, dim, n_classes)
+    features = np.empty((n, n_concepts), np.float32)
+    for start in range(0, n, CHUNK):
+        cos = images[start : start + CHUNK] @ texts.T
+        features[start : start + CHUNK] = 1 / (1 + np.exp(-SCALE * (cos + SHIFT)))
+    return features, targets
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

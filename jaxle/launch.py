@@ -12,6 +12,12 @@ some explanations (`pipeline/label_sheet.py`). Exit status:
     75   stopped by SIGTERM, as before a machine is taken away, after the step or the part of the
          images in progress was saved; the same command resumes
     130  interrupted (Ctrl-C); the same command resumes
+
+Several processes make one run together. On a TPU pod, under SLURM's `srun` and Open MPI's `mpirun`
+they find one another; elsewhere each is started with the same command and
+--coordinator=HOST:PORT --processes=N --process=I. The workdir must be on storage that all share
+(docs/clusters.md). Where one of them ends early, the others end with its exit status, and where one
+is gone with 1; the same command resumes, with as many processes as there are then.
 """
 
 from __future__ import annotations
@@ -23,6 +29,7 @@ import multiprocessing
 import os
 import sys
 import traceback
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
@@ -38,11 +45,19 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Path of the experiment's config, with an optional :variant.", lock_config=True
 )
 _STAGES = flags.DEFINE_list("stages", list(STAGES), f"Which stages to run, of {', '.join(STAGES)}.")
+RESUMES = "the same command resumes."
 _PLAIN = {"ρ": "rho", "×": "*", "−": "-", "·": "|", "±": "+-", "…": "...", "σ": "sigmoid"}
 _NO_FUNCTION = (
     "has no function get_config: expected one that returns the settings, such as "
     "jaxle.pipeline.defaults.get_config()."
 )
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", "", "HOST:PORT of process 0, where the environment does not say it."
+)
+_PROCESSES = flags.DEFINE_integer(
+    "processes", 0, "How many processes make this run; 1: this one alone, whatever is around it."
+)
+_PROCESS = flags.DEFINE_integer("process", -1, "Which of them this is, from 0.")
 _VERBOSE = flags.DEFINE_bool(
     "verbose", False, "Show every step, every score and the best, median and worst neurons."
 )
@@ -70,6 +85,7 @@ def main(argv: list[str]) -> int:
         logging.set_verbosity(logging.WARNING)  # --verbosity=0 adds what JAX has to say
     try:
         # with JAX, seconds to load: after the first line, and after flags that are refused
+        from jaxle import multihost
         from jaxle.compilation import use_compilation_cache
         from jaxle.mesh import make_mesh
         from jaxle.pipeline import run as pipeline
@@ -78,11 +94,16 @@ def main(argv: list[str]) -> int:
 
         use_compilation_cache()
         config = read_config(_CONFIG.value.to_dict())
+        patience = {"silence": config.mesh.silence, "patience": config.mesh.patience}
+        multihost.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, **patience)
         workdir = os.path.expanduser(config.workdir or _default_workdir())
         config = dataclasses.replace(config, workdir=workdir)
         mesh = make_mesh(config.mesh.data or None, config.mesh.model)
-        with locked(epath.Path(config.workdir)), stops_on_sigterm():
+        holds = locked(epath.Path(config.workdir)) if multihost.first() else nullcontext()
+        with holds, stops_on_sigterm():
+            multihost.wait("hold the workdir")
             pipeline.run(config, _STAGES.value, mesh, _VERBOSE.value)
+            multihost.finish()
     except ValueError as error:  # bad input, found at a boundary: one sentence
         return _failed(error, str(error), 2)
     except TimeoutError as error:
@@ -93,9 +114,10 @@ def main(argv: list[str]) -> int:
     except OSError as error:  # a disk that is full, a folder without rights, no network
         return _failed(error, _os_sentence(error), 1)
     except Stopped as stopped:
-        said = f"stopped by SIGTERM after saving {stopped}; the same command resumes."
-        print(f"jaxle: {said}", file=sys.stderr)
-        return STATUS
+        return _failed(stopped, f"stopped by SIGTERM after saving {stopped}; {RESUMES}", STATUS)
+    except RuntimeError as error:  # of JAX, where another process of this run is gone
+        _end_with_others(error)
+        raise
     except KeyboardInterrupt:
         _interrupted()
     return 0
@@ -241,7 +263,16 @@ def _failed(error: Exception, sentence: str, status: int) -> int:
     if _TRACEBACK.value:
         traceback.print_exception(error)
     _refuse(sentence)
+    if "jaxle.multihost" in sys.modules:
+        sys.modules["jaxle.multihost"].stopped(sentence, status)
     return status
+
+
+def _end_with_others(error: RuntimeError) -> None:
+    """Waits until it is known which other process is gone, which ends this one; returns if none."""
+    from jaxle import multihost
+
+    multihost.lost(error)
 
 
 def _os_sentence(error: OSError) -> str:
@@ -256,7 +287,9 @@ def _os_sentence(error: OSError) -> str:
 
 
 def _interrupted() -> NoReturn:
-    print("\njaxle: interrupted; the same command resumes.", file=sys.stderr, flush=True)
+    print(f"\njaxle: interrupted; {RESUMES}", file=sys.stderr, flush=True)
+    if "jaxle.multihost" in sys.modules:
+        sys.modules["jaxle.multihost"].stopped(f"interrupted; {RESUMES}", 130)
     _end(130)
 
 

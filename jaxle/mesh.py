@@ -1,14 +1,30 @@
 """The device mesh: images or neurons over axis `data`, parameters over axis `model`.
 
 One device and many run the same code. `jax.jit` with NamedSharding is what pjit became; axis types
-are named explicitly because JAX's default changed between versions. Source:
+are named explicitly because JAX's default changed between versions.
+
+In a run of several processes the mesh spans the devices of all. Networks, and what is independent
+by neuron, compute on this process's own devices (`local`), on its own images or rows (`own_rows`),
+and the results of all are put together (`all_rows`): no program waits for another process. Sums
+over images alone go over the whole mesh (`whole_sum`). With one process these change nothing.
+Source:
 https://docs.jax.dev/en/latest/notebooks/Distributed_arrays_and_automatic_parallelization.html
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxle import multihost
+
+_AXES = ("data", "model")
+_TYPES = (AxisType.Auto, AxisType.Auto)
 
 
 def make_mesh(data: int | None = None, model: int = 1) -> Mesh:
@@ -21,7 +37,7 @@ def make_mesh(data: int | None = None, model: int = 1) -> Mesh:
     Raises:
       ValueError: a size below 1, or more devices than there are.
     """
-    n = len(jax.devices())
+    n, n_hosts = len(jax.devices()), multihost.count()
     if model < 1 or (data is not None and data < 1):
         raise ValueError(f"mesh sizes must be at least 1, got data={data}, model={model}.")
     data = n // model if data is None else data
@@ -29,10 +45,82 @@ def make_mesh(data: int | None = None, model: int = 1) -> Mesh:
         raise ValueError(
             f"mesh data={data} × model={model} needs {max(1, data) * model} devices, got {n}."
         )
-    devices = jax.devices()[: data * model]
-    return jax.make_mesh(
-        (data, model), ("data", "model"), axis_types=(AxisType.Auto, AxisType.Auto), devices=devices
-    )
+    if data % n_hosts:
+        raise ValueError(
+            f"mesh data={data} × model={model} does not divide over {n_hosts} processes with "
+            f"{n // n_hosts} devices each: expected data to be a multiple of {n_hosts}, and model "
+            f"at most {n // n_hosts}."
+        )
+    if n_hosts == 1:
+        devices = jax.devices()[: data * model]
+        return jax.make_mesh((data, model), _AXES, axis_types=_TYPES, devices=devices)
+    each = data * model // n_hosts
+    own = [jax.local_devices(process_index=number)[:each] for number in range(n_hosts)]
+    if min(len(devices) for devices in own) < each:
+        raise ValueError(
+            f"mesh data={data} × model={model} needs {each} devices in each of {n_hosts} "
+            f"processes, got {min(len(devices) for devices in own)} in one."
+        )
+    return Mesh(np.array(own).reshape(data, model), _AXES, axis_types=_TYPES)
+
+
+def local(mesh: Mesh) -> Mesh:
+    """Returns the part of a mesh whose devices are this process's own."""
+    if not spans(mesh):
+        return mesh
+    return Mesh(mesh.devices[multihost.share(mesh.shape["data"])], _AXES, axis_types=_TYPES)
+
+
+def spans(mesh: Mesh | None) -> bool:
+    """Returns whether a mesh has devices of several processes."""
+    return mesh is not None and mesh.is_multi_process
+
+
+def own_rows(mesh: Mesh | None, x: Any) -> Any:
+    """Returns the rows of an array that this process computes; all, on a mesh of its own.
+
+    Args:
+      mesh: the devices of all.
+      x: (rows, …), a multiple of the processes; the same in each.
+    """
+    return x[multihost.share(len(x))] if spans(mesh) else x
+
+
+def all_rows(mesh: Mesh | None, x: Any) -> Any:
+    """Returns the rows that the processes computed, put together: the reverse of `own_rows`."""
+    return multihost.gather(x) if spans(mesh) else x
+
+
+def whole_sum(mesh: Mesh | None, finish: Callable[..., Any], state: Any, *others: Any) -> Any:
+    """Returns finish(state, *others), where the leading axis of `state` is that of all devices.
+
+    Args:
+      mesh: the devices of all.
+      finish: a jitted function that sums over the leading axis of the arrays in `state`.
+      state: arrays (devices of `local(mesh)` along `data`, …).
+      others: arrays that are the same in each process.
+    """
+    if mesh is None or not spans(mesh):
+        return finish(state, *others)
+    split, whole, own = split_rows(mesh), replicated(mesh), replicated(local(mesh))
+    n_devices = mesh.shape["data"]
+
+    def across(x):
+        shape = (n_devices, *x.shape[1:])
+        return jax.make_array_from_process_local_data(split, np.asarray(x), shape)
+
+    def here(x):
+        parts = [shard.data for shard in x.addressable_shards]
+        return jax.make_array_from_single_device_arrays(x.shape, own, parts)
+
+    given = jax.tree.map(across, state), *jax.tree.map(np.asarray, others)
+    found = _whole_program(finish, whole)(*given)
+    return jax.tree.map(here, jax.block_until_ready(found))  # nothing runs beside what waits
+
+
+@functools.cache
+def _whole_program(finish: Callable[..., Any], whole: NamedSharding) -> Any:
+    return jax.jit(finish, out_shardings=whole)
 
 
 def data_size(mesh: Mesh | None) -> int:

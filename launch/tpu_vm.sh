@@ -1,15 +1,27 @@
 #!/usr/bin/env bash
-# One TPU VM (a single host, all its chips): install jaxle there and run a config.
-#   launch/tpu_vm.sh NAME ZONE --config configs/resnet50.py [--config.a.b=value …]
-# NAME is a TPU VM that is up; gcloud must be set up on this machine. The checkout is copied; results stay on the VM, in its runs/.
+# One TPU VM, a single host with all its chips: sends the checkout, installs it, runs a config
+# until it is complete.
+#
+#   launch/tpu_vm.sh NAME ZONE [OPTIONS] --config configs/resnet50.py [--config.a.b=value …]
+#   launch/tpu_vm.sh mine us-west4-a --create=v5litepod-8 --spot --delete \
+#       --config configs/resnet50.py --config.workdir=gs://BUCKET/resnet50
+#
+# Options, before the launcher's:
+#   --create=TYPE     make the VM where there is none: v5litepod-8, v6e-8 (otherwise it must be up)
+#   --version=IMAGE   software of a VM that is made (default: by the type)
+#   --spot            make it cheap and subject to preemption; it is made again, and the run
+#                     resumes, until it is complete
+#   --preemptible     the older kind of --spot, which lives 24 hours at most
+#   --queued          ask for it through the queue (queued resources), and wait
+#   --delete          delete the VM at the end, complete or refused
+#   --failures=N      give up after N failures in a row that were no preemption (default 5)
+#   --pause=SECONDS   between two attempts or questions (default 30)
+#   --print           show every command, run none
+#
+# The last commit is sent (git archive): commit your config. Without --config.workdir results stay
+# on the VM, in jaxle/runs/. What may be preempted needs --config.workdir=gs://BUCKET/RUN, which the
+# next VM reads.
 set -euo pipefail
-name=${1:?name of the TPU VM} zone=${2:?its zone}
-shift 2
 cd "$(dirname "$0")/.."
-git archive --format=tar.gz --prefix=jaxle/ HEAD | gcloud compute tpus tpu-vm ssh "$name" --zone="$zone" --command='tar xz'
-arguments=$(printf ' %q' "$@")
-gcloud compute tpus tpu-vm ssh "$name" --zone="$zone" --command="
-    set -e; cd jaxle
-    [ -d ../venv ] || python3 -m venv ../venv
-    ../venv/bin/pip install -q '.[tpu]'
-    ../venv/bin/python -m jaxle.launch$arguments"
+workers=0
+. launch/tpu.sh

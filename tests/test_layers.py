@@ -29,6 +29,7 @@ FLOORS = [
         "columns",
         "compilation",
         "hosts",
+        "multihost",
         "stopping",
     ],
     ["solve", "scenes"],

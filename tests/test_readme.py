@@ -23,9 +23,3 @@ def test_python_runs_as_it_stands(code, tmp_path):
 def test_its_two_commands_are_marked():
     for name in ("quickstart", "tests"):
         assert re.search(rf"<!-- run: {name} -->\n```bash\npip install ", TEXT)
-
-
-@pytest.mark.parametrize("script", sorted((ROOT / "launch").iterdir()), ids=lambda path: path.name)
-def test_machine_scripts_are_shell_and_parse(script):
-    assert script.suffix == ".sh"
-    assert subprocess.run(["bash", "-n", script], capture_output=True, text=True).stderr == ""

@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float, Float32, Int
 
 from jaxle.arrays import Array, Rows
@@ -63,6 +64,7 @@ def ceiling(
     concepts: Sequence[str] = (),
     found: Sequence[Sequence[Explanation]] = (),
     units: Units | None = None,
+    mesh: Mesh | None = None,
 ) -> Float32[np.ndarray, " neurons"]:
     """Returns the correlation on test images of the best fit of each neuron that is known.
 
@@ -75,8 +77,9 @@ def ceiling(
       found: explanations of these neurons, such as `Explanations`, one row a neuron, in order. A
         row with a concept that is not among `concepts` is passed over.
       units: of all columns that `rows` gives, where they are not as the explanations read them.
+      mesh: neurons are split over its axis `data` for the elastic nets.
     """
-    best = _where_better(measured.val, dense(measured), sparse(measured), ERRORS)
+    best = _where_better(measured.val, dense(measured), sparse(measured, mesh), ERRORS)
     for each in found:
         fit = of_explanations(measured, concepts, each, units)
         best = _where_better(measured.val, best, fit, ERRORS_FOUND)
@@ -93,10 +96,10 @@ def dense(measured: Measured) -> Fit:
     return Fit(*(np.asarray(part) for part in (weights, bias, rho)))
 
 
-def sparse(measured: Measured) -> Fit:
+def sparse(measured: Measured, mesh: Mesh | None = None) -> Fit:
     """Returns the elastic net on all concepts, of the best λ on val neuron by neuron."""
     train = measured.train
-    path = elastic_net.path(train, LAMS, L1_RATIO, tol=TOL)
+    path = elastic_net.path(train, LAMS, L1_RATIO, tol=TOL, mesh=mesh)
     std_x, std_y = (
         np.sqrt(np.maximum(np.asarray(var), 0)) for var in (np.diagonal(train.gram), train.var_y)
     )

@@ -77,6 +77,7 @@ def _compute(evidence: Evidence) -> Computed:
         evidence.simulated,
         evidence.activations,
         draws=evidence.permutations,
+        mesh=evidence.mesh,
         seed=evidence.seed,
     )
     live, q = evidence.live, evidence.q

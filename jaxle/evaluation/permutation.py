@@ -24,6 +24,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float64, Real
 from scipy.special import gammaln
 
@@ -31,9 +32,11 @@ from jaxle.arrays import Array, checks_input
 from jaxle.evaluation.correlation import standardise
 from jaxle.evaluation.pairs import as_pair
 from jaxle.evaluation.scores import DRAWS
+from jaxle.mesh import data_size, round_up
 from jaxle.options import number
 from jaxle.options import seed as read_seed
 from jaxle.solve import tiles
+from jaxle.solve.moments import COLUMNS, ROWS, WHOLE, split_jit
 from jaxle.units import in_units
 
 TIES = 2e-6  # ρ that differ by less are equal: sums in another order
@@ -56,6 +59,7 @@ def permutation_test(
     *,
     draws: int = DRAWS,
     seed: int = 0,
+    mesh: Mesh | None = None,
 ) -> PermutationTest:
     """Returns how often permuted test images correlate at least as well, neuron by neuron.
 
@@ -67,6 +71,7 @@ def permutation_test(
       activations: (images, neurons), the same images and neurons.
       draws: how many permutations.
       seed: integer from 0 to 2⁶⁴ − 1.
+      mesh: neurons are split over its axis `data`.
 
     Returns:
       PermutationTest. Where either side is constant, both are 1.
@@ -80,10 +85,11 @@ def permutation_test(
     n_images, n_neurons = pair.activations.shape
     p, smallest = np.ones(n_neurons), np.ones(n_neurons)
     width = min(_bucket(n_neurons), max(64, BLOCK // n_images // 64 * 64))
+    width = round_up(width, data_size(mesh))
     for start in range(0, n_neurons, width):
         block = slice(start, min(start + width, n_neurons))
         s, a = (standardise(np.asarray(x[:, block]).astype(np.float64)) for x in both)
-        above = _count(_padded(s, width), _padded(a, width), draws, seed)[: s.shape[1]]
+        above = _count(_padded(s, width), _padded(a, width), draws, seed, mesh)[: s.shape[1]]
         varies = s.any(axis=0) & a.any(axis=0)
         p[block] = np.where(varies, (1.0 + above) / (1.0 + draws), 1.0)
         least = (1.0 + draws * _share_of_sorted(s, a)) / (1.0 + draws)
@@ -104,15 +110,15 @@ def _padded(x: np.ndarray, width: int) -> np.ndarray:
     return np.pad(x.astype(np.float32), ((0, 0), (0, width - x.shape[1])))
 
 
-def _count(s: np.ndarray, a: np.ndarray, draws: int, seed: int) -> np.ndarray:
+def _count(s: np.ndarray, a: np.ndarray, draws: int, seed: int, mesh: Mesh | None) -> np.ndarray:
     """(neurons,) number of draws that correlate at least as well as the images as they are."""
     n_images = len(s)
     size = max(1, min(draws, BLOCK // n_images))
     total = np.zeros(s.shape[1], np.int64)
-    both = jnp.asarray(s), jnp.asarray(a)
+    both, program = (jnp.asarray(s), jnp.asarray(a)), _program(mesh)
     for start in range(0, draws, size):
         orders = _orders(n_images, size, seed, start)
-        total += np.asarray(_above(*both, orders, min(size, draws - start)))
+        total += np.asarray(program(*both, orders, np.int32(min(size, draws - start))))
     return total
 
 
@@ -124,7 +130,11 @@ def _orders(n_images: int, size: int, seed: int, start: int) -> jax.Array:
     return jnp.asarray(rng.permuted(orders, axis=1, out=orders))
 
 
-@jax.jit
+@functools.cache
+def _program(mesh: Mesh | None):
+    return split_jit(_above, mesh, (COLUMNS, COLUMNS, WHOLE, WHOLE), ROWS)
+
+
 def _above(s, a, orders, count):
     """Number of the first `count` orders of the images at which ρ is at least the observed."""
     least = jnp.mean(s * a, axis=0) - TIES

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Real
 
 from jaxle.arrays import Array
@@ -42,6 +43,7 @@ class Evidence:
       draws: bootstrap draws; 0 for no intervals.
       q: false discovery rate.
       seed: of every draw.
+      mesh: neurons may be split over its axis `data`.
     """
 
     simulated_val: Real[Array, "val_images neurons"]
@@ -54,6 +56,7 @@ class Evidence:
     draws: int = 1000
     q: float = 0.05
     seed: int = 0
+    mesh: Mesh | None = None
 
 
 Computed = tuple[Mapping[str, np.ndarray], Mapping[str, Any]]  # columns (neurons,), facts

@@ -74,7 +74,7 @@ class Tail:
         not linear.
       n_neurons, n_classes: the tap's and the network's widths.
       tile: images that are run at once.
-      bytes_an_image: of the largest tensor that the suffix makes.
+      bytes_an_image: of the largest tensor that an edit makes.
       memory: bytes that tensor may take for a tile of images × a block of neurons.
     """
 
@@ -161,10 +161,15 @@ def open_tail(
                 f"losses need a network with one row of logits an image; {model.name!r} gives none."
             )
         run = functools.partial(suffix, model.variables)
-        largest = max(_bytes(jax.make_jaxpr(run)(carried).jaxpr), carried.value.nbytes)
-        largest //= len(images)
+        jaxpr = jax.make_jaxpr(run)(carried).jaxpr
+    held = carried.value.nbytes // len(images)
+    largest = max(_bytes(jaxpr), 4 * logits.size) // len(images)
+    # a neuron is edited where that is read: a suffix that reads one token edits no other
+    read = (eqn for eqn in jaxpr.eqns if jaxpr.invars[0] in eqn.invars)
+    if columns.form is not None or any(eqn.primitive.name != "slice" for eqn in read):
+        largest = max(largest, held)
     most = _TILE if memory <= CACHE else 16 * _TILE
-    tile = model.fit_batch(max(8, min(most, memory // largest)))
+    tile = model.fit_batch(max(8, min(most, memory // max(largest, held))))
     weights = linear_weights(suffix, model.variables, carried, columns, logits.shape[1])
     sizes = pooled.shape[1], logits.shape[1], tile, largest, memory
     return Tail(model, tap, pool, suffix, weights, *sizes)

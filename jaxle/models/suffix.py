@@ -3,8 +3,8 @@
 A forward pass is traced once with the tapped value as one more input. Operations that depend on
 that input are the suffix. Whatever they read that was computed from the images without it (a
 residual path, say) *crosses* the cut and is recorded with the value. Operations on parameters alone
-are repeated in the suffix. Source: the jaxpr, as https://docs.jax.dev/en/latest/jaxpr.html
-describes it.
+are repeated in the suffix. Of each value, the suffix makes what its output reads (`windows`).
+Source: the jaxpr, as https://docs.jax.dev/en/latest/jaxpr.html describes it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from jaxtyping import Shaped
 
 from jaxle.arrays import Array
 from jaxle.models import taps
+from jaxle.models.windows import narrowed
 
 
 class Carried(NamedTuple):
@@ -101,6 +102,13 @@ def _cut(forward: Callable, tap: taps.Tap, variables, args) -> _Halves:
     value = jax.eval_shape(lambda v, a: forward(v, *a, record=[tap])[1][tap], variables, args)
     traced, shapes = jax.make_jaxpr(run, return_shape=True)(variables, args, value)
     jaxpr, function = _parts(traced)
+
+    def whole(eqn) -> Callable[..., list]:
+        """One operation on all its operands; literals among them are not read."""
+        places = {v: i for i, v in enumerate(eqn.invars) if isinstance(v, core.Var)}
+        run = function(list(places), eqn.outvars, [eqn])
+        return lambda *operands: run(*(operands[i] for i in places.values()))
+
     n_variables = len(jax.tree.leaves(variables))
     parameters, given, put = (
         jaxpr.invars[:n_variables],
@@ -123,11 +131,16 @@ def _cut(forward: Callable, tap: taps.Tap, variables, args) -> _Halves:
         read,
     )
     chosen = {id(eqn) for eqn in (*alone, *suffix)}
+    constants = function([], jaxpr.constvars, [])
+    after_tap = narrowed(
+        [*parameters, put, *around, *jaxpr.constvars],
+        outputs,
+        [eqn for eqn in jaxpr.eqns if id(eqn) in chosen],
+        whole,
+    )
     return _Halves(
         prefix=function([*parameters, *given], [met, *around], _needed(jaxpr.eqns, [met, *around])),
-        suffix=function(
-            [*parameters, put, *around], outputs, [eqn for eqn in jaxpr.eqns if id(eqn) in chosen]
-        ),
+        suffix=lambda *given: after_tap(*given, *constants()),
         tree=jax.tree.structure(shapes[0]),
     )
 

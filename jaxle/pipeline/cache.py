@@ -6,6 +6,9 @@
 a function cannot read what its key does not hold. A version is raised when a formula changes; a
 test fails where a step's source has changed and its version has not
 (tests/pipeline/test_versions.py).
+
+Where several processes make one run (`jaxle.multihost`), all look results up in the same order in a
+folder that they share: the first says what is there and writes what is made.
 """
 
 from __future__ import annotations
@@ -20,10 +23,13 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
-from jaxle import artifacts, stopping
+from jaxle import artifacts, multihost, stopping
 from jaxle.artifacts import fingerprint
+from jaxle.mesh import local
 from jaxle.pipeline.journal import Journal
 from jaxle.pipeline.stages import STAGES
+
+_LATE = 60.0  # seconds
 
 Made = tuple[Mapping[str, Any], Mapping[str, Any]]  # arrays, facts (JSON values)
 
@@ -54,6 +60,7 @@ class Step(NamedTuple):
     stage: str  # of STAGES: the one that must be requested for it to be made; "": any
     version: int
     make: Callable[..., Made]
+    alone: bool = False  # of several processes the first makes it, and the others wait
 
 
 class Stored(NamedTuple):
@@ -98,7 +105,13 @@ class Cache:
         stored = found
         if stored is None:
             self.require(step, what)
-            made = step.make(*inputs, options=options, mesh=self.mesh)
+            made: Made = {}, {}
+            if not step.alone:
+                made = step.make(*inputs, options=options, mesh=self.mesh)
+            elif multihost.first():
+                own = local(self.mesh)
+                with multihost.alone():
+                    made = step.make(*inputs, options=options, mesh=own)
             stored = self.keep(step, key, *made)
         self.journal.note(step, what, found is not None, time.monotonic() - began)
         stopping.check(f"{step.name} of {what}")
@@ -114,15 +127,20 @@ class Cache:
 
     def find(self, step: Step, key: str) -> Stored | None:
         """Returns what lies under a key, or None where nothing whole does."""
-        artifact = artifacts.read(self.place(step, key))
-        return None if artifact is None else Stored(key, artifact.arrays, artifact.facts)
+        place = self.place(step, key)
+        artifact = artifacts.read(place) if multihost.first() else None
+        if not multihost.agree(artifact is not None):
+            return None
+        return Stored(key, *(artifact or _seen(place)))
 
     def keep(
         self, step: Step, key: str, arrays: Mapping[str, Any], facts: Mapping[str, Any]
     ) -> Stored:
         """Writes a result under its key, and returns it as `find` would."""
-        artifact = artifacts.write(self.place(step, key), arrays, facts)
-        return Stored(key, artifact.arrays, artifact.facts)
+        place = self.place(step, key)
+        artifact = artifacts.write(place, arrays, facts) if multihost.first() else None
+        multihost.wait(place.name)
+        return Stored(key, *(artifact or _seen(place)))
 
     def require(self, step: Step, what: str) -> None:
         """Raises a ValueError where a step's stage was not requested."""
@@ -137,6 +155,19 @@ class Cache:
     def place(self, step: Step, key: str) -> epath.Path:
         """Returns the folder of a result."""
         return self.folder / f"{step.name}-{key}"
+
+
+def _seen(place: epath.Path) -> artifacts.Artifact:
+    """What the first process wrote, as this one sees it; a shared folder may show it late."""
+    until = time.monotonic() + _LATE
+    while (artifact := artifacts.read(place)) is None:
+        if time.monotonic() > until:
+            raise ValueError(
+                f"process {multihost.index()} of {multihost.count()} does not see {place}, which "
+                "process 0 wrote: expected a workdir on storage that all processes share."
+            )
+        time.sleep(0.5)
+    return artifact
 
 
 def derived_key(name: str, version: int, inputs: Sequence[Keyed], options: Any = None) -> str:

@@ -77,4 +77,4 @@ def agreements(scored: Sequence[Scored]) -> list[dict[str, Any]]:
     return records
 
 
-PAIRED = Step("paired", "score", 3, _paired)
+PAIRED = Step("paired", "score", 3, _paired, alone=True)

@@ -195,6 +195,10 @@ class MeshSizes:
 
     data: int = option(0, "devices along `data`; 0 = all that `model` leaves", low=0)
     model: int = option(1, "devices along `model`", low=1)
+    silence: float = option(
+        60.0, "seconds without an answer after which another process counts as gone", low=1
+    )
+    patience: float = option(3600.0, "seconds that processes wait for one another", low=1)
 
 
 @dataclass(frozen=True)

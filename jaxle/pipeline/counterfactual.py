@@ -199,5 +199,5 @@ def kind_records(scored: Sequence[Scored], judged: Mapping[str, Judged]) -> list
     ]
 
 
-COUNTERFACTUAL = Step("counterfactual", "score", 2, _judge)
-CONTRAST = Step("contrast", "score", 1, _against)
+COUNTERFACTUAL = Step("counterfactual", "score", 2, _judge, alone=True)
+CONTRAST = Step("contrast", "score", 1, _against, alone=True)

@@ -222,4 +222,4 @@ def _labels(read: Callable[[int], np.ndarray], n: int, size: int) -> Iterator[np
             yield whole
 
 
-DISSECT = Step("dissect", "explain", 1, _dissect)
+DISSECT = Step("dissect", "explain", 1, _dissect, alone=True)

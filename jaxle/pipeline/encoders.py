@@ -14,6 +14,7 @@ import numpy as np
 from jaxle.concepts import calibration
 from jaxle.concepts.contrastive import ContrastiveConcepts, embed_prompts, fill
 from jaxle.concepts.sets import ConceptSet, Merged, merge_alike
+from jaxle.mesh import local
 from jaxle.models.two_tower import TwoTower
 from jaxle.pipeline.cache import Cache, Made, Step, derived_key, numerics
 from jaxle.pipeline.config import Concepts, Config, Encoder
@@ -82,7 +83,8 @@ def calibrate(
 def _calibrate(embedded, texts, labels, partition, options: None, mesh: Any) -> Made:
     tower = embedded.opened.network
     arrays = (embedded.embeddings, texts.embeddings)
-    matrix = ContrastiveConcepts.make(texts.names, *arrays, tower.scale, tower.shift, mesh)
+    scaled = (tower.scale, tower.shift, local(mesh))
+    matrix = ContrastiveConcepts.make(texts.names, *arrays, *scaled)
     found = calibration.calibrate(matrix.cosines, labels.matrix.rows, partition.split.train)
     names = ("predicted", "observed", "count")
     curve = {name: np.nan_to_num(getattr(found.quality, name)) for name in names}
@@ -163,7 +165,7 @@ def encoder_matrix(
     """Returns an encoder's probabilities of some words; arguments as of `embed_words`."""
     embedded = calibrated.embedded.embeddings
     words = embed_words(cache, calibrated.embedded, names, templates, texts)
-    scaled = (calibrated.scale, calibrated.shift, cache.mesh)
+    scaled = (calibrated.scale, calibrated.shift, local(cache.mesh))
     matrix = ContrastiveConcepts.make(words.names, embedded, words.embeddings, *scaled)
     key = derived_key("encoder_matrix", 1, [calibrated, words], kind)
     by = Embeddings(calibrated, words)
@@ -180,5 +182,5 @@ def check_readable(network: TwoTower, words: Sequence[str]) -> None:
         )
 
 
-CALIBRATION = Step("calibration", "probe", 1, _calibrate)
-TEXT = Step("texts", "", 1, _embed_words)  # each stage has words of its own
+CALIBRATION = Step("calibration", "probe", 1, _calibrate, alone=True)
+TEXT = Step("texts", "", 1, _embed_words, alone=True)  # each stage has words of its own

@@ -223,6 +223,6 @@ def _impact(target: ScaledClassifier, layer: Layer, options: dict[str, str], mes
     return {name: getattr(got, name) for name in names}, {**facts, "mean": means}
 
 
-TEMPERATURE = Step("temperature", "score", 1, _temperature)
-ABLATE = Step("ablate", "score", 4, _ablate)
-IMPACT = Step("impact", "score", 1, _impact)
+TEMPERATURE = Step("temperature", "score", 1, _temperature, alone=True)
+ABLATE = Step("ablate", "score", 4, _ablate, alone=True)
+IMPACT = Step("impact", "score", 1, _impact, alone=True)

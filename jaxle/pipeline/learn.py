@@ -134,5 +134,5 @@ def check_reconstruction(inputs: Inputs, probed: Probed, config: Config) -> Inpu
     return dataclasses.replace(inputs, units=units)
 
 
-LEARN = Step("learn_units", "probe", 1, _learn)
-VALUES = Step("unit_values", "probe", 1, _values)
+LEARN = Step("learn_units", "probe", 1, _learn, alone=True)
+VALUES = Step("unit_values", "probe", 1, _values, alone=True)

@@ -105,4 +105,4 @@ def _bytes(values: np.ndarray) -> np.ndarray:
     return np.round(255 * scaled).astype(np.uint8)
 
 
-MAPS = Step("maps", "report", 2, _maps)
+MAPS = Step("maps", "report", 2, _maps, alone=True)

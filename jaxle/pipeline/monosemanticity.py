@@ -52,4 +52,4 @@ def _monosemanticity(layer: Layer, judge: Embedded, options: None, mesh: Any) ->
     return columns, {"monosemanticity_of_all_images": got.of_all_images}
 
 
-MONOSEMANTICITY = Step("monosemanticity", "score", 1, _monosemanticity)
+MONOSEMANTICITY = Step("monosemanticity", "score", 1, _monosemanticity, alone=True)

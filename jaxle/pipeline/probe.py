@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from jaxle import stopping
+from jaxle import multihost, stopping
 from jaxle.artifacts import fingerprint
 from jaxle.data.loader import Decoding, UnreadableImage
 from jaxle.data.sources import Source, changed_files
+from jaxle.mesh import local
 from jaxle.models.model import RECONSTRUCTION
 from jaxle.models.recorded import RecordedModel
 from jaxle.models.two_tower import TwoTower
@@ -38,7 +39,7 @@ from jaxle.pipeline.image_pass import (
 from jaxle.pipeline.images_ahead import Pass
 from jaxle.pipeline.inputs import Inputs
 from jaxle.pipeline.opened import TRAINED, Images, Opened
-from jaxle.pipeline.parts import missing_parts
+from jaxle.pipeline.parts import missing_parts, share_of
 from jaxle.pipeline.skipped import BeginAgain, leave_out
 
 
@@ -178,20 +179,23 @@ def _read_missing(cache: Cache, images: Images, readings: Mapping[str, Reading],
         # named by all readings: a run that ends while these are kept finds its parts again
         parts = cache.folder / f"probe-parts-{fingerprint({'keys': sorted(readings)})}"
         n = len(images.source)
-        numbers = missing_parts(parts, n, arrays_of(missing))
+        numbers = multihost.agree(missing_parts(parts, n, arrays_of(missing)))
+        own = share_of(numbers, multihost.index(), multihost.count())
         how = how._replace(saved=lambda number: _saved(cache, number))
+        unreadable = None
         try:
-            rates = read_images(missing, images.source, cache.mesh, parts, how, numbers)
+            rates = read_images(missing, images.source, local(cache.mesh), parts, how, own)
+            if rates.images:
+                cache.journal.measure(PROBE, "pass", {"reused": False, **rates.facts()})
         except UnreadableImage as error:
-            leave_out(images.source, images.skipped, error, how.decoding)
-            parts.rmtree(missing_ok=True)
-            raise BeginAgain("images that cannot be decoded were found") from error
-        if rates.images:
-            cache.journal.measure(PROBE, "pass", {"reused": False, **rates.facts()})
-        _check_unchanged(images, parts)
+            unreadable = error
+        _leave_out(images, unreadable, parts, how)
+        if multihost.first():
+            _check_unchanged(images, parts)
         for key, arrays in whole_arrays(missing, parts, n).items():
             cache.keep(PROBE, key, {tap_name(name): a for name, a in arrays.items()}, {})
-        parts.rmtree(missing_ok=True)
+        if multihost.first():
+            parts.rmtree(missing_ok=True)
     for key, reading in readings.items():
         about = f"{reading.network.name} on {what}"
         cache.journal.note(PROBE, about, key not in missing, time.monotonic() - began)
@@ -200,6 +204,25 @@ def _read_missing(cache: Cache, images: Images, readings: Mapping[str, Reading],
 def _saved(cache: Cache, number: int) -> None:
     cache.journal.measure(PROBE, f"part {number}", {"reused": False})
     stopping.check(f"part {number} of the probe pass")
+
+
+def _leave_out(images: Images, error: UnreadableImage | None, parts: epath.Path, how: Pass) -> None:
+    """Lists the images that cannot be decoded, where any process found one, and begins again.
+
+    The process that found the first of them lists those after it.
+    """
+    if error is not None and images.skipped is None:
+        leave_out(images.source, None, error, how.decoding)  # which stops the run
+    found = multihost.each(None if error is None else error.image)
+    bad = [number for number in found if number is not None]
+    if not bad:
+        return
+    if error is not None and error.image == min(bad):
+        leave_out(images.source, images.skipped, error, how.decoding)
+    multihost.wait("the images that are left out")
+    if multihost.first():
+        parts.rmtree(missing_ok=True)
+    raise BeginAgain("images that cannot be decoded were found")
 
 
 def _check_unchanged(images: Images, parts: epath.Path) -> None:
@@ -223,5 +246,5 @@ def _never(*inputs: Any, options: Any, mesh: Any) -> Made:
     raise AssertionError("the pass over the images keeps what this step gives")
 
 
-LABELS = Step("labels", "probe", 1, _read_labels)
+LABELS = Step("labels", "probe", 1, _read_labels, alone=True)
 PROBE = Step("probe", "probe", 2, _never)

@@ -66,4 +66,4 @@ def _pushes(
     return {"index": index.astype(np.int32), "weight": largest}, facts
 
 
-PUSHES = Step("pushes", "report", 2, _pushes)
+PUSHES = Step("pushes", "report", 2, _pushes, alone=True)

@@ -3,7 +3,8 @@
     open → probe → fit → explain → simulate → score → write → report
 
 A step's result lies in the cache under a key made of all that it was given (`pipeline.cache`), so
-the same command resumes, and a changed setting redoes what reads it and nothing else.
+the same command resumes, and a changed setting redoes what reads it and nothing else. Several
+processes (`jaxle.multihost`) run this side by side; the first writes the files.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from collections.abc import Sequence
 from etils import epath
 from jax.sharding import Mesh
 
-from jaxle import artifacts
+from jaxle import artifacts, multihost
 from jaxle.data.sources import class_ends
+from jaxle.mesh import local
 from jaxle.pipeline import tables
 from jaxle.pipeline.cache import Cache
 from jaxle.pipeline.compare import agreements, compare_all
@@ -48,7 +50,7 @@ from jaxle.pipeline.simulate import able_all, simulate
 from jaxle.pipeline.skipped import begins_again, write_skipped
 from jaxle.pipeline.summary import records, run_facts, top_impact
 from jaxle.pipeline.units import write_units
-from jaxle.pipeline.workdir import CACHE, CONTROLS, close, open_workdir, write_split
+from jaxle.pipeline.workdir import CACHE, CONTROLS, close, open_workdir, settings, write_split
 from jaxle.report import listing, outcome
 from jaxle.report.progress import say
 
@@ -69,9 +71,11 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh, verbose: bool = False
     # --- open -----------------------------------------------------------------------------------
     last = check_stages(stages)
     workdir = epath.Path(config.workdir)
-    journal = Journal(workdir / "metrics.jsonl", verbose)
+    journal = Journal(workdir / "metrics.jsonl" if multihost.first() else None, verbose)
     cache = Cache(workdir / CACHE, tuple(stages), mesh, journal)
-    inputs = open_inputs(config, cache.folder / "generated", mesh)
+    multihost.same(settings(config), "config")
+    with multihost.first_before_others("open the inputs"):  # what it makes, the others find
+        inputs = open_inputs(config, cache.folder / "generated", local(mesh))
     config, left_out = possible(config, inputs.images.source)
     for line in left_out:
         say(line)
@@ -85,7 +89,8 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh, verbose: bool = False
     with journal.stage("probe"):
         labelled = read_labels(cache, inputs.images)
         check_words(inputs, labelled, config)
-        open_workdir(config)  # what is refused leaves another run's tables as they are
+        if multihost.first():
+            open_workdir(config)  # what is refused leaves another run's tables as they are
         probed, embedded = probe(cache, inputs, config)
         inputs = check_reconstruction(inputs, probed[TRAINED], config)
         inputs, probed = learn_units(cache, inputs, probed, config)
@@ -93,9 +98,10 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh, verbose: bool = False
         calibrated = calibrate_all(cache, inputs, labelled, embedded, config)
         paired = probe_pairs(cache, inputs, pairs, calibrated, config)
         facts = run_facts(config, inputs, probed[TRAINED], labelled, calibrated, mesh)
-        write_split(workdir, inputs)
-        write_skipped(workdir, inputs.images.skipped)
-        write_units(workdir, inputs.units)
+        if multihost.first():
+            write_split(workdir, inputs)
+            write_skipped(workdir, inputs.images.skipped)
+            write_units(workdir, inputs.units)
         for line in listing.probe_lines(facts, class_ends(inputs.images.source), verbose):
             say(line)
     if last == "probe":
@@ -116,7 +122,7 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh, verbose: bool = False
         fitted = with_overlaps(cache, inputs, fitted, layers, config)
         explained = explain_all(cache, fitted, layers.real, partition, config)
         for entry in explained:
-            if entry.layer.kind == TRAINED:
+            if entry.layer.kind == TRAINED and multihost.first():
                 tables.write_explanations(workdir, entry)
     if last == "explain":
         close(workdir, journal)
@@ -145,6 +151,9 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh, verbose: bool = False
         rows = with_counterfactual(rows, judged)
         impacts = impact_all(cache, beside.target, layers, config)
         comparisons = compare_all(cache, [row.scored.simulated for row in rows], partition, config)
+
+    if not multihost.first_goes_on():
+        return
 
     # --- write: tables, summary, and the neurons to look at first ---------------------------------
     for entry, own in by_explained(rows):

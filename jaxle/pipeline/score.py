@@ -127,6 +127,7 @@ def _score(
         draws=scoring.draws,
         q=scoring.q,
         seed=scoring.seed,
+        mesh=mesh,
     )
     found = score(evidence, find_metrics(scoring.metrics))
     return found.columns, found.facts
@@ -170,7 +171,8 @@ def _ceiling(
     methods = dict.fromkeys(entry.method for entry in explained)
     found = [[row for layer in trained for row in by[name, layer.key]] for name in methods]
     test = partition.split.test
-    return {"ceiling": best(measured, rows, Columns(trained), test, fitted.names, found)}, {}
+    known = best(measured, rows, Columns(trained), test, fitted.names, found, mesh=mesh)
+    return {"ceiling": known}, {}
 
 
 SCORE = Step("score", "score", 4, _score)

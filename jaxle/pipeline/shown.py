@@ -185,5 +185,5 @@ def _tiles(
         yield part, [np.array([inside[j] for j in own], np.int64) for own in names], tile
 
 
-SHOW = Step("shown", "report", 1, _show)
-SUMS = Step("sums", "report", 2, _sums)
+SHOW = Step("shown", "report", 1, _show, alone=True)
+SUMS = Step("sums", "report", 2, _sums, alone=True)

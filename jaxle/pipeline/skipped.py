@@ -17,7 +17,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
-import jax
 import numpy as np
 from etils import epath
 
@@ -103,8 +102,7 @@ def leave_out(
             f"{error}: expected a picture; mend it, or set data.on_error=skip to leave it out"
         ) from error
     say(f"{error}; the images after it are looked at, and such ones are left out")
-    # of several processes, others may have failed before
-    found = unreadable(source, error.image if jax.process_count() == 1 else 0, how)
+    found = unreadable(source, error.image, how)
     if error.image not in found:
         raise error
     kept = skipped.kept(len(source) + len(skipped.index))

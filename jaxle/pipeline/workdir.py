@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from jaxle import artifacts
+from jaxle import artifacts, multihost
 from jaxle.artifacts import fingerprint
 from jaxle.data.sources import names_of
 from jaxle.models.units import NEURONS
@@ -134,5 +134,6 @@ def close(workdir: epath.Path, journal: Journal) -> dict[str, Any]:
         "total_seconds": round(sum(seconds.values()), 3),
         "compile_seconds": round(journal.compiling, 3),
     }
-    artifacts.write_json(workdir / "timing.json", timing)
+    if multihost.first():
+        artifacts.write_json(workdir / "timing.json", timing)
     return timing

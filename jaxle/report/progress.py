@@ -1,4 +1,7 @@
-"""Progress: a bar on a terminal, a plain line now and then elsewhere."""
+"""Progress: a bar on a terminal, a plain line now and then elsewhere.
+
+Of several processes that make one run the first says how it goes.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,15 @@ import time
 
 from tqdm import tqdm
 
+from jaxle import multihost
+
 SECONDS_BETWEEN_LINES = 10.0
 
 
 def say(line: str) -> None:
     """Prints one line of progress to stderr, above a bar if one is showing."""
+    if not multihost.first():
+        return
     tqdm.write(line, file=sys.stderr)
     sys.stderr.flush()
 
@@ -30,7 +37,7 @@ class Bar:
         self._began = self._last = time.monotonic()
         self._first = 0  # steps of the first time, which may have begun with other work
         self._bar = None
-        if total and sys.stderr.isatty():
+        if total and sys.stderr.isatty() and multihost.first():
             self._bar = tqdm(
                 desc=label,
                 total=total,

@@ -30,7 +30,7 @@ from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Int
 
 from jaxle.arrays import Array
-from jaxle.mesh import data_size
+from jaxle.mesh import all_rows, data_size, local, own_rows
 from jaxle.solve import tiles
 from jaxle.solve.block import ROUND_OFF, duality_gap, solve_block
 from jaxle.solve.moments import HIGHEST, ROWS, WHOLE, Moments, scales, split_jit
@@ -140,7 +140,7 @@ def solve(
     if start is not None:
         near = tiles.pad_columns(start.weights, n_padded)
         weights0 = _start(near, scale, standardise, n_padded)
-    weights, slope, gap, *certificate = _queue(problem, weights0, tol, mesh, n_devices)
+    weights, slope, gap, *certificate = _share(problem, weights0, tol, mesh)
     means = moments.mean_x, moments.mean_y
     fitted = _finish(weights, slope, gap.reshape(-1), problem, scale, *means, standardise)
     parts = (*fitted, *(part.reshape(-1) for part in certificate))
@@ -251,12 +251,21 @@ def _finish(weights, slope, gap, problem: Problem, size, mean_x, mean_y, standar
     return weights, bias, gradient * size.std_x[:, None] * size.std_y[None, :], gap * size.std_y**2
 
 
-def _queue(problem: Problem, weights0, tol: float, mesh: Mesh | None, n_devices: int):
+def _share(problem: Problem, weights0, tol: float, mesh: Mesh | None):
+    """What `_queue` gives for all neurons, of which each process passes its own."""
+    rows = {name: own_rows(mesh, getattr(problem, name)) for name in ("cross", "var", "unit")}
+    start = None if weights0 is None else own_rows(mesh, weights0)
+    found = _queue(problem._replace(**rows), start, tol, None if mesh is None else local(mesh))
+    return (all_rows(mesh, part) for part in found)
+
+
+def _queue(problem: Problem, weights0, tol: float, mesh: Mesh | None):
     """Pass all neurons through the slots, with working sets that grow where a support does.
 
     Every device has its own queue.
     """
     n_rows, n_concepts = problem.cross.shape
+    n_devices = data_size(mesh)
     n_local, warm = n_rows // n_devices, weights0 is not None
     weights, slope = (jnp.zeros((n_rows, n_concepts), jnp.float32) for _ in range(2))
     shape = n_devices, n_local

@@ -14,6 +14,7 @@ pass.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -24,14 +25,15 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Bool, Float, Int
 
+from jaxle import multihost
 from jaxle.arrays import Array, Rows
-from jaxle.mesh import data_size, round_up
+from jaxle.mesh import all_rows, data_size, local, own_rows, round_up, spans, whole_sum
 from jaxle.solve import tiles
 from jaxle.stats import is_constant
 
 HIGHEST = jax.lax.Precision.HIGHEST
 BLOCKS = 8  # columns of blocks in the triangle: the diagonal ones waste one part in eight
-ROWS, WHOLE = PartitionSpec("data"), PartitionSpec()
+ROWS, COLUMNS, WHOLE = PartitionSpec("data"), PartitionSpec(None, "data"), PartitionSpec()
 # Per neuron and concept while a block is fitted: cross moments, weights, gradient, their
 # transposes, one spare.
 ROW_BYTES = 40
@@ -146,24 +148,35 @@ def padded_moments(
         width = (features(_numbers(first)) if callable(features) else features).shape[1]
         tile_rows = tiles.tile_rows([n], width + n_neurons, n_devices)
     rows = round_up(tile_rows, n_devices)
+    own = multihost.share(rows) if spans(mesh) else slice(0, rows)  # of each tile
+    here = None if mesh is None else local(mesh)
+
+    def tile(start: int, part: slice):
+        numbers = tiles.tile_index(index, start, rows, n)
+        if part != slice(0, rows):
+            numbers = _numbers(numbers)[part]
+        return tiles.read_tile(features, numbers), tiles.read_tile(targets, numbers, n_neurons)
 
     state, shift = None, None
+    if own.start:  # all processes shift by the mean of the same rows
+        first = tile(0, slice(0, own.stop - own.start))
+        shift = _tile_mean(*(part[:SHIFT_ROWS] for part in first), np.int32(min(rows, n)))
     for start in range(0, n, rows):
-        numbers = tiles.tile_index(index, start, rows, n)
-        x, y = tiles.read_tile(features, numbers), tiles.read_tile(targets, numbers, n_neurons)
+        x, y = tile(start, own)
         # at most two tiles at a time: calls run ahead of the device, and each would hold its own
         jax.block_until_ready(state)
-        if mesh is not None:
-            split = NamedSharding(mesh, ROWS)
+        if here is not None:
+            split = NamedSharding(here, ROWS)
             x, y = jax.device_put(x, split), jax.device_put(y, split)
-        count = np.int32(min(rows, n - start))
-        if state is None:
+        count = np.int32(np.clip(min(rows, n - start) - own.start, 0, own.stop - own.start))
+        if shift is None:
             shift = _tile_mean(x[:SHIFT_ROWS], y[:SHIFT_ROWS], count)
-            state = _zeros(x.shape[1], n_neurons, n_devices)
-            if mesh is not None:
-                state = jax.device_put(state, NamedSharding(mesh, ROWS))
-        state = _accumulate(mesh)(state, shift, x, y, count)
-    return Moments(n, *_centre(state, shift, np.float32(n)))
+        if state is None:
+            state = _zeros(x.shape[1], n_neurons, data_size(here))
+            if here is not None:
+                state = jax.device_put(state, NamedSharding(here, ROWS))
+        state = _accumulate(here)(state, shift, x, y, count)
+    return Moments(n, *whole_sum(mesh, _centre, state, shift, np.float32(n)))
 
 
 def merge(parts: Sequence[Moments]) -> Moments:
@@ -195,7 +208,8 @@ def scales(moments: Moments) -> Scales:
 def block_size(n_concepts: int, n_devices: int = 1) -> int:
     """Returns how many neurons to fit together: 256, 512, … or 4,096 per device.
 
-    Their arrays take at most a quarter of the memory that is free.
+    Their arrays take at most a quarter of the memory that is free, in a run of several processes of
+    that of the first.
     """
     stats = jax.local_devices()[0].memory_stats() or {}
     free = (
@@ -203,7 +217,7 @@ def block_size(n_concepts: int, n_devices: int = 1) -> int:
         if "bytes_limit" in stats
         else os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     )
-    most = free // 4 // (ROW_BYTES * max(1, n_concepts))
+    most = multihost.agree(free // 4 // (ROW_BYTES * max(1, n_concepts)))
     return n_devices * int(np.clip(1 << (most.bit_length() - 1 if most else 0), 256, tiles.MOST))
 
 
@@ -276,8 +290,23 @@ def split_jit(
 ) -> Any:
     """Returns jit of `function`, which each device of the axis `data` runs on its own rows.
 
-    Without a mesh the specs are not used.
+    Without a mesh the specs are not used. On a mesh of several processes each takes its own rows
+    of the arguments that `in_specs` splits, and all get all rows; `function` sums over no axis.
     """
+    if spans(mesh):
+        assert mesh is not None and out_specs == ROWS, "what is summed goes by `whole_sum`"
+        own = split_jit(function, local(mesh), in_specs, out_specs, donate)
+
+        def share(x: Any, spec: Any) -> Any:
+            if spec == COLUMNS:
+                return own_rows(mesh, x.T).T
+            return own_rows(mesh, x) if spec == ROWS else x
+
+        def run(*arguments: Any) -> Any:
+            given = itertools.starmap(share, zip(arguments, in_specs, strict=True))
+            return jax.tree.map(functools.partial(all_rows, mesh), own(*given))
+
+        return run
     if mesh is not None:
         function = jax.shard_map(
             function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False

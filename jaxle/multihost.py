@@ -1,0 +1,349 @@
+"""Several processes that make one run: who they are, what they agree on, and who is missing.
+
+    start → [agree, wait, gather, …] → finish        each process calls the same, in the same order
+
+Everything rests on JAX's own coordination service (`jax.distributed`): it finds the processes,
+holds what they tell one another, and notices one that no longer answers. A process that ends early
+tells the others why; where one is gone without a word, a thread in each of the others names it and
+ends its process, since the main thread may wait for ever in a collective. Without `start`, or with
+one process, all of this does nothing.
+
+Source: https://docs.jax.dev/en/latest/multi_process.html
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib.util
+import itertools
+import json
+import multiprocessing
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+_POLL = 1.0  # seconds between two looks at the others
+_GRACE = 3.0  # seconds in which a process that is no longer seen may have ended as it should
+_WHO, _STOPPED, _SAID, _MET = "jaxle/who/", "jaxle/stopped/", "jaxle/said/", "jaxle/met/"
+
+
+class _Run:
+    """The processes of this run, of which this one is `index`."""
+
+    def __init__(self, count: int, index: int, silence: float, patience: float):
+        self.count, self.index = count, index
+        self.silence, self.patience = silence, patience
+        self.number = itertools.count()  # of what is agreed or waited for
+        self.ended = threading.Event()
+        self.client = _client()
+        self.names: list[str] = []
+
+
+_run: _Run | None = None
+_alone = False  # this process does not ask the others for now
+
+
+def start(
+    coordinator: str = "",
+    processes: int = 0,
+    process: int = -1,
+    *,
+    silence: float = 60.0,
+    patience: float = 3600.0,
+) -> None:
+    """Joins the processes of a run; before anything asks for a device.
+
+    Args:
+      coordinator: HOST:PORT of process 0; "" where the environment says it (`detected`).
+      processes: how many there are; 0 where the environment says it; 1 for this one alone.
+      process: which this one is, from 0; −1 where the environment says it.
+      silence: seconds after which a process that does not answer counts as gone.
+      patience: seconds that processes wait for one another.
+
+    Raises:
+      ValueError: only some of the first three are given, or they do not fit together; the others
+        were not there in time.
+    """
+    global _run
+    given = (bool(coordinator), processes > 0, process >= 0)
+    if processes == 1 or not (any(given) or detected()):
+        return
+    if any(given) and not all(given):
+        raise ValueError(
+            f"got --coordinator={coordinator!r} --processes={processes} --process={process}: "
+            "expected all three, or none where TPU pods, SLURM or Open MPI say them."
+        )
+    if any(given) and not process < processes:
+        raise ValueError(
+            f"--process={process} of --processes={processes}: expected 0 to {processes - 1}."
+        )
+    explicit: dict[str, Any] = {}
+    if any(given):
+        explicit = {"coordinator_address": coordinator, "num_processes": processes}
+        explicit |= {"process_id": process, "cluster_detection_method": "deactivate"}
+    jax.config.update("jax_enable_recoverability", True)  # it is for us to say who is missing
+    jax.config.update("jax_enable_preemption_service", False)  # and to end where asked to
+    try:
+        jax.distributed.initialize(
+            **explicit,
+            heartbeat_timeout_seconds=max(1, round(silence)),
+            initialization_timeout=max(1, round(min(patience, 600))),
+        )
+    except (jax.errors.JaxRuntimeError, RuntimeError) as error:
+        where = coordinator or "the coordinator that the environment names"
+        raise ValueError(
+            f"this process did not meet the others at {where}: {_first_line(error)} (all processes "
+            "must be started, and the address must be process 0's)."
+        ) from error
+    _run = _Run(jax.process_count(), jax.process_index(), silence, patience)
+    if _run.count == 1:
+        _run = None
+        return
+    about = f"pid {os.getpid()} on {socket.gethostname()}"
+    _run.client.key_value_set(f"{_WHO}{_run.index}", about)
+    for number in range(_run.count):
+        about = _run.client.blocking_key_value_get(f"{_WHO}{number}", _milliseconds(_run))
+        _run.names.append(f"process {number} of {_run.count} ({about})")
+    atexit.register(_run.ended.set)
+    threading.Thread(target=_watch, args=(_run,), daemon=True, name="jaxle-watch").start()
+
+
+def detected(environment: Mapping[str, str] = os.environ) -> bool:
+    """Returns whether the environment names several processes, which JAX finds by itself.
+
+    TPU VMs and pods, SLURM (`srun`) and Open MPI (`mpirun`). An allocation of SLURM in which one
+    process was started without `srun` is none.
+    """
+    if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and "SLURM_PROCID" in environment:
+        return True
+    if int(environment.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
+        return True
+    on_tpu = "TPU_WORKER_ID" in environment or os.path.exists("/dev/accel0")
+    forced = environment.get("JAX_PLATFORMS", "tpu")
+    return on_tpu and "tpu" in forced and importlib.util.find_spec("libtpu") is not None
+
+
+def count() -> int:
+    """Returns how many processes make this run."""
+    return 1 if _run is None or _alone else _run.count
+
+
+def index() -> int:
+    """Returns which of them this is."""
+    return 0 if _run is None or _alone else _run.index
+
+
+def first() -> bool:
+    """Returns whether this is the process that writes tables, report and log."""
+    return index() == 0
+
+
+def agree(value: Any) -> Any:
+    """Returns process 0's value, to all; JSON values, small."""
+    if _run is None or _alone:
+        return value
+    key = f"{_SAID}{next(_run.number)}"
+    if _run.index == 0:
+        _run.client.key_value_set(key, json.dumps(value))
+        return value
+    try:
+        return json.loads(_run.client.blocking_key_value_get(key, _milliseconds(_run)))
+    except jax.errors.JaxRuntimeError as error:
+        _late(_run, [0], error)
+
+
+def each(value: Any) -> list[Any]:
+    """Returns the values of all processes, to all; JSON values, small."""
+    if _run is None or _alone:
+        return [value]
+    key = f"{_SAID}{next(_run.number)}"
+    _run.client.key_value_set(f"{key}/{_run.index}", json.dumps(value))
+    try:
+        found = [
+            _run.client.blocking_key_value_get(f"{key}/{number}", _milliseconds(_run))
+            for number in range(_run.count)
+        ]
+    except jax.errors.JaxRuntimeError as error:
+        said = {int(k.rpartition("/")[2]) for k, _ in _run.client.key_value_dir_get(f"{key}/")}
+        _late(_run, sorted(set(range(_run.count)) - said), error)
+    return [json.loads(one) for one in found]
+
+
+def same(value: Any, what: str) -> None:
+    """Raises a ValueError where this process has another value than process 0."""
+    if agree(value) != value:
+        raise ValueError(
+            f"process {index()} of {count()} has another {what} than process 0: expected the same "
+            "on all."
+        )
+
+
+def wait(what: str) -> None:
+    """Waits until all processes are here.
+
+    Raises:
+      ConnectionError: one did not come within the patience of `start`; it is named.
+    """
+    if _run is None or _alone:
+        return
+    name = f"{_MET}{next(_run.number)} {what}"
+    client = _run.client
+    client.key_value_set(f"{name}/{_run.index}", "")
+    try:
+        client.wait_at_barrier(name, _milliseconds(_run))
+    except jax.errors.JaxRuntimeError as error:
+        came = {int(key.rpartition("/")[2]) for key, _ in client.key_value_dir_get(f"{name}/")}
+        _late(_run, sorted(set(range(_run.count)) - came), error)
+
+
+def gather(x: Any) -> np.ndarray:
+    """Returns the arrays of all processes, one after the other along the first axis.
+
+    Args:
+      x: of this process, of one shape and dtype in all; anything that NumPy reads.
+    """
+    x = np.ascontiguousarray(x)
+    if _run is None or _alone:
+        return x
+    raw = x.reshape(len(x), -1).view(np.uint8)  # as bytes: JAX would halve float64
+    whole = np.asarray(multihost_utils.process_allgather(raw, tiled=True))
+    return whole.view(x.dtype).reshape(-1, *x.shape[1:])
+
+
+def share(n: int) -> slice:
+    """Returns this process's part of `n` things: contiguous, of sizes that differ by at most 1."""
+    i, parts = index(), count()
+    return slice(n * i // parts, n * (i + 1) // parts)
+
+
+@contextlib.contextmanager
+def first_before_others(what: str) -> Iterator[None]:
+    """Lets the first process do something before the others do the same."""
+    if not first():
+        wait(what)
+    yield
+    if first():
+        wait(what)
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Meanwhile this process asks the others for nothing, and computes all by itself."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
+
+
+def first_goes_on() -> bool:
+    """Returns whether this is the first process, which from here to `finish` works alone."""
+    global _alone
+    if not first():
+        return False
+    _alone = True
+    return True
+
+
+def stopped(sentence: str, status: int) -> None:
+    """Tells the others that this process ends, why, and with which exit status."""
+    if _run is None or _run.ended.is_set():
+        return
+    _run.ended.set()
+    said = json.dumps({"sentence": sentence, "status": status})
+    try:
+        _run.client.key_value_set(f"{_STOPPED}{_run.index}", said)
+        if _run.index == 0:
+            time.sleep(2 * _POLL + 1)  # what was said is gone with process 0
+    except jax.errors.JaxRuntimeError:
+        return  # process 0 is gone, and with it whoever would read this
+
+
+def lost(error: Exception) -> None:
+    """Waits, after an error of a collective, until it is known which process is missing.
+
+    Returns only where none is: then the error is one of its own.
+    """
+    if _run is not None:
+        time.sleep(_run.silence + 2 * _POLL + _GRACE)
+
+
+def finish() -> None:
+    """Waits for all processes, and leaves them."""
+    global _run, _alone
+    if _run is None:
+        return
+    _alone = False
+    wait("the end")
+    _run.ended.set()
+    if _run.index == 0:
+        time.sleep(_POLL)  # the service ends with process 0
+    jax.distributed.shutdown()
+    _run = None
+
+
+def _client() -> Any:
+    """JAX's own, which has no public name; Orbax uses the same one."""
+    from jax._src import distributed
+
+    return distributed.global_state.client
+
+
+def _milliseconds(run: _Run) -> int:
+    return max(1, round(1000 * run.patience))
+
+
+def _watch(run: _Run) -> None:
+    """Ends this process where another ended early or is gone."""
+    client, everyone = run.client, list(range(run.count))
+    while not run.ended.wait(_POLL):
+        try:
+            said = client.key_value_dir_get(_STOPPED)
+            gone = sorted(set(everyone) - set(client.get_live_nodes(everyone)))
+        except jax.errors.JaxRuntimeError:
+            said, gone = [], [0]  # the service runs in process 0
+        if said and not run.ended.wait(_GRACE):
+            key, value = said[0]
+            found = json.loads(value)
+            who = run.names[int(key.rpartition("/")[2])]
+            _end(f"{who} stopped: {found['sentence']}", found["status"])
+        if gone and not run.ended.wait(_GRACE):
+            _end(_missing(run, gone), 1)
+
+
+def _missing(run: _Run, gone: list[int]) -> str:
+    names = " and ".join(run.names[number] for number in gone)
+    more = "does not answer" if len(gone) == 1 else "do not answer"
+    return f"{names} {more}; what was computed is kept, and the same command resumes."
+
+
+def _late(run: _Run, gone: list[int], error: Exception) -> NoReturn:
+    if "DEADLINE" not in str(error):
+        lost(error)  # ends here, where a process is gone
+    names = " and ".join(run.names[number] for number in gone)
+    raise ConnectionError(
+        f"process {run.index} waited {run.patience:g} s for {names or 'the others'}; what was "
+        "computed is kept, and the same command resumes."
+    ) from error
+
+
+def _end(sentence: str, status: int) -> NoReturn:
+    print(f"jaxle: {sentence}", file=sys.stderr, flush=True)
+    for child in multiprocessing.active_children():
+        child.kill()
+    sys.stdout.flush()
+    os._exit(status)  # the main thread may be inside a collective that never ends
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
