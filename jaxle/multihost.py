@@ -120,13 +120,17 @@ def start(
 def detected(environment: Mapping[str, str] = os.environ) -> bool:
     """Returns whether the environment names several processes, which JAX finds by itself.
 
-    TPU VMs and pods, SLURM (`srun`) and Open MPI (`mpirun`). An allocation of SLURM in which one
+    TPU VMs and pods, SLURM (`srun`), Open MPI (`mpirun`) and indexed Jobs of Kubernetes (with its
+    Python package, through which JAX asks for the others). An allocation of SLURM in which one
     process was started without `srun` is none.
     """
     if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and "SLURM_PROCID" in environment:
         return True
     if int(environment.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
         return True
+    if {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"} <= environment.keys():
+        if importlib.util.find_spec("kubernetes") is not None:
+            return True
     on_tpu = "TPU_WORKER_ID" in environment or os.path.exists("/dev/accel0")
     forced = environment.get("JAX_PLATFORMS", "tpu")
     return on_tpu and "tpu" in forced and importlib.util.find_spec("libtpu") is not None

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from etils import epath
 from jaxtyping import Int, Int64
 
 from jaxle import options
@@ -170,7 +170,7 @@ def load_split(path: str | os.PathLike[str], n: int) -> Split:
       ValueError: a file that is absent or unreadable, a part that is absent, or what `check_split`
         refuses.
     """
-    path = Path(path).expanduser()
+    path = epath.Path(path).expanduser()
     if path.is_dir():
         return check_split(Split(*(_read_part(path, name) for name in Split._fields)), n)
     if path.suffix != ".npz" or not path.is_file():
@@ -179,7 +179,7 @@ def load_split(path: str | os.PathLike[str], n: int) -> Split:
             "expected an .npz file or a folder with train, val and test as .npy or .txt"
         )
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             missing = [name for name in Split._fields if name not in arrays]
             if missing:
                 raise ValueError(
@@ -213,15 +213,14 @@ def shuffled(n: int, seed: int, stream: int) -> Int64[np.ndarray, "images"]:
     )
 
 
-def _read_part(folder: Path, name: str) -> np.ndarray:
+def _read_part(folder: epath.Path, name: str) -> np.ndarray:
     for path in (folder / f"{name}.npy", folder / f"{name}.txt"):
         if path.is_file():
             try:
-                return (
-                    np.load(path, allow_pickle=False)
-                    if path.suffix == ".npy"
-                    else np.loadtxt(path, dtype=np.int64, ndmin=1)
-                )
+                with path.open("rb") as file:
+                    if path.suffix == ".npy":
+                        return np.load(file, allow_pickle=False)
+                    return np.loadtxt(file, dtype=np.int64, ndmin=1)
             except (OSError, EOFError, ValueError) as error:
                 raise ValueError(f"cannot read split file {path}: {error}") from None
     raise ValueError(f"split folder {folder} has no {name}.npy or {name}.txt")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from typing import Protocol, runtime_checkable
@@ -11,6 +12,7 @@ from typing import Protocol, runtime_checkable
 import jax
 from etils import epath
 
+from jaxle import artifacts
 from jaxle.report.progress import Bar, say
 
 
@@ -28,7 +30,8 @@ class Journal:
     """Notes each step, and how long each stage took.
 
     Args:
-      path: of metrics.jsonl, to which lines are appended; None notes nothing.
+      path: of metrics.jsonl, to which lines are appended (on an object store it is written when a
+        stage ends); None notes nothing.
       verbose: a line a step on the terminal; otherwise a bar a stage, and a line at its end.
 
     Attributes:
@@ -41,6 +44,9 @@ class Journal:
         self._path, self.verbose = path, verbose
         self._bar: Bar | None = None
         self._looked_up, self._reused = 0, 0
+        self._kept: list[str] | None = None  # lines, for where nothing can be appended to
+        if path is not None and "://" in os.fspath(path):
+            self._kept = [path.read_text()] if path.exists() else []
         self.seconds: dict[str, float] = {}
         self.compiling = 0.0
         jax.monitoring.register_event_duration_secs_listener(self._listen)
@@ -61,7 +67,10 @@ class Journal:
         if self.verbose:
             say(f"{name} …")
         with Bar(name, 0 if self.verbose else steps) as self._bar:
-            yield
+            try:
+                yield
+            finally:
+                self._write_kept()
         self._bar = None
         self.seconds[name] = round(time.monotonic() - began, 3)
         found = (
@@ -85,5 +94,16 @@ class Journal:
         """Appends a line to metrics.jsonl, and says nothing: `values` are rounded to 1/1000."""
         if self._path is not None:
             rounded = {k: round(v, 3) if isinstance(v, float) else v for k, v in values.items()}
-            with self._path.open("a") as file:
-                file.write(json.dumps({**line, **rounded}) + "\n")
+            self._append(json.dumps({**line, **rounded}) + "\n")
+
+    def _append(self, line: str) -> None:
+        assert self._path is not None
+        if self._kept is not None:
+            self._kept.append(line)
+            return
+        with self._path.open("a") as file:
+            file.write(line)
+
+    def _write_kept(self) -> None:
+        if self._path is not None and self._kept is not None:
+            artifacts.write_text(self._path, "".join(self._kept))

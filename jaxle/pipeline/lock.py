@@ -1,7 +1,8 @@
 """One run at a time in a workdir: a lock file that names the host and the process of its owner.
 
-A lock whose process is gone (the run was killed) is taken over. A lock of another host is
-respected, since nothing can be known of its process from here. Object stores have no locks.
+A lock whose process is gone (the run was killed) is taken over. Of a process on another host
+nothing can be known from here but that it touches its lock every minute: one that was not touched
+for ten is of a host that is gone, such as a preempted one. Object stores have no locks.
 """
 
 from __future__ import annotations
@@ -10,12 +11,16 @@ import contextlib
 import json
 import os
 import socket
+import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from etils import epath
 
 LOCK = ".lock"
+TOUCHED = 60.0  # seconds between two touches
+STALE = 600.0  # seconds
 
 
 @contextlib.contextmanager
@@ -32,9 +37,12 @@ def locked(workdir: epath.Path) -> Iterator[None]:
     path = Path(os.fspath(workdir)) / LOCK
     mine = json.dumps({"host": socket.gethostname(), "pid": os.getpid()})
     _take(path, mine)
+    ended = threading.Event()
+    threading.Thread(target=_touch, args=(path, ended), daemon=True, name="jaxle-lock").start()
     try:
         yield
     finally:
+        ended.set()
         if path.exists() and path.read_text(encoding="utf-8") == mine:
             path.unlink()
 
@@ -60,10 +68,27 @@ def _check(path: Path) -> None:
         return  # half a lock, of a process that died while writing it, or one that is gone
     if host == socket.gethostname() and not _alive(pid):
         return
+    if host != socket.gethostname() and _age(path) > STALE:
+        return
     raise ValueError(
         f"another run (process {pid} on {host}) works in {path.parent}: wait for its end, or give "
         f"this one another --config.workdir; if no such process is alive, delete {path}."
     )
+
+
+def _touch(path: Path, ended: threading.Event) -> None:
+    while not ended.wait(TOUCHED):
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(path)
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was touched, by the clock of its file system; 0 where it is gone."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{LOCK}.") as now:
+            return os.stat(now.name).st_mtime - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _alive(pid: int) -> bool:

@@ -4,13 +4,14 @@ import hashlib
 import json
 import os
 import socket
+import time
 
 import numpy as np
 import pytest
 from etils import epath
 
 from jaxle.data.sources import names_of, open_source
-from jaxle.pipeline import defaults
+from jaxle.pipeline import defaults, lock
 from jaxle.pipeline.lock import LOCK, locked
 from jaxle.pipeline.workdir import open_workdir, run_key, settings, table_paths
 from tests import runs
@@ -169,3 +170,18 @@ def test_a_lock_that_a_killed_run_left_is_taken_over(tmp_path, left):
     with locked(epath.Path(tmp_path)):
         assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
     assert not (tmp_path / LOCK).exists()
+
+
+def test_a_lock_of_a_host_that_is_gone_is_taken_over(tmp_path, monkeypatch):
+    """As where a preempted machine comes back under another name: nobody touches its lock."""
+    (tmp_path / LOCK).write_text(json.dumps({"host": "another host", "pid": 1}))
+    old = time.time() - lock.STALE - 60
+    os.utime(tmp_path / LOCK, (old, old))
+    monkeypatch.setattr(lock, "TOUCHED", 0.01)
+    with locked(epath.Path(tmp_path)):
+        os.utime(tmp_path / LOCK, (old, old))
+        until = time.monotonic() + 10
+        while (tmp_path / LOCK).stat().st_mtime < old + 60:
+            assert time.monotonic() < until, "the lock was not touched"
+            time.sleep(0.01)
+    assert [path.name for path in tmp_path.iterdir()] == []
