@@ -185,7 +185,7 @@ def _read_missing(cache: Cache, images: Images, readings: Mapping[str, Reading],
         unreadable = None
         try:
             rates = read_images(missing, images.source, local(cache.mesh), parts, how, own)
-            if rates.images:
+            if numbers:
                 about = {"stage": PROBE.stage, "step": "pass", "what": what}
                 cache.journal.measure(about, {"reused": False, **rates.facts()})
         except UnreadableImage as error:
