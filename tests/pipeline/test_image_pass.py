@@ -188,6 +188,13 @@ def test_parts_depend_on_the_number_of_images_alone(tmp_path, n, size):
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
+@pytest.mark.parametrize(
+    ("asked", "part", "size"), [(256, 2048, 256), (600, 2048, 512), (1000, 256, 256), (7, 10, 5)]
+)
+def test_parts_are_made_of_even_steps(asked, part, size):
+    assert images_ahead.step_size(asked, part) == size
+
+
 def test_what_was_computed_before_an_error_is_kept(source, tmp_path, small_parts):
     class Broken:
         """Image 20, the first of a part, cannot be decoded."""
