@@ -151,7 +151,7 @@ def test_four_processes_of_which_one_is_killed_and_two_that_finish(alone, tmp_pa
     assert status == 0, said
     assert second.end(60)[0] == 0
     notes = runs.notes(workdir)
-    assert sum(note["what"] == "pass" for note in notes) == 1  # the images were read once
+    assert sum(note["step"] == "pass" for note in notes) == 1  # the images were read once
     for method in ("label", "preconditioned"):
         _assert_close(workdir, alone, f"layer1/{method}/explanations.csv")
     _assert_close(workdir, alone, "scores.csv")

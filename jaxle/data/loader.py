@@ -5,8 +5,13 @@ What Grain handles as one record is a run of images of one batch: with one image
 them would cost a second copy of every image. Runs are read by threads (decoding and resizing leave
 Python's lock free) or by worker processes, which also spread the Python between the images over the
 cores, but take seconds to start. An error travels as data, so that all images before it are
-delivered. Images are resized on the host, by the code that their networks' authors used (Pillow),
-since no resize of a device gives Pillow's bytes (it rounds between its two passes).
+delivered.
+
+Images are resized on the host, by the code that their networks' authors used; of a photograph of
+500 × 375 pixels that is half of the work, decoding the other half. A device could repeat Pillow's
+arithmetic (fixed-point weights of 22 bits, rounded to bytes between two passes), but whole pictures
+of every size would have to travel padded to a few, four times the bytes of fitted ones, and float32
+resizes such as jax.image.resize give other bytes.
 """
 
 from __future__ import annotations
@@ -15,15 +20,16 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import grain
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64, UInt8, UInt64
 
 from jaxle.data import processes
+from jaxle.data.duplicates import picture_hashes
 from jaxle.data.sources import Source, names_of
 from jaxle.images import Preprocess
 
@@ -52,11 +58,13 @@ class Batch(NamedTuple):
     Attributes:
       index: int64 (images,), which they are, without gaps.
       images: network name → uint8 (batch_size, size, size, 3), 0–255; rows beyond `index` are 0.
+      hashes: name of a network that asked for them → uint64 (images,), of its fitted pictures.
       seconds: that decoding and fitting took, of all threads or processes together.
     """
 
     index: Int64[np.ndarray, " images"]
     images: dict[str, UInt8[np.ndarray, "batch_size _ _ 3"]]
+    hashes: dict[str, UInt64[np.ndarray, " images"]]
     seconds: float
 
 
@@ -85,6 +93,7 @@ def batches(
     batch_size: int,
     ranges: Sequence[tuple[int, int]] | None = None,
     how: Decoding = Decoding(),
+    hashed: Collection[str] = (),
 ) -> Generator[Batch]:
     """Yields the images of a source in batches, fitted for every network.
 
@@ -98,6 +107,7 @@ def batches(
       ranges: (first image, the one after the last) of what is read, in this order; None: all. No
         batch has images of two ranges.
       how: threads or processes, and how long an image is waited for.
+      hashed: the networks whose fitted pictures are hashed (`data.duplicates.picture_hashes`).
 
     Yields:
       Batches; only the last one of a range is not full, and the one before an error.
@@ -119,33 +129,37 @@ def batches(
             f"batch_size is {batch_size}, workers {how.workers}; expected at least 1 and at least 0"
         )
     asked = ((0, n),) if ranges is None else tuple(ranges)
-    return _batches(source, fits, batch_size, asked, how)
+    return _batches(source, fits, batch_size, asked, how, hashed)
 
 
-def _batches(source, fits, batch_size, ranges, how):
+def _batches(source, fits, batch_size, ranges, how, hashed):
     resize_of = {
         name: dataclasses.replace(fit, mean=(0, 0, 0), std=(1, 1, 1)) for name, fit in fits.items()
     }
     resizes = list(dict.fromkeys(resize_of.values()))
-    read_run = _ReadRun(source, resizes, batch_size, ranges)
+    to_hash = frozenset(resizes.index(resize_of[name]) for name in hashed)
+    read_run = _ReadRun(source, resizes, batch_size, ranges, to_hash)
     runs = _runs(read_run, how)
     try:
         for start, stop in ranges:
             for first in range(start, stop, batch_size):
                 whole = [np.zeros((batch_size, r.size, r.size, 3), np.uint8) for r in resizes]
-                n, seconds, error = 0, 0.0, None
+                n, seconds, error, hashes = 0, 0.0, None, {k: [] for k in to_hash}
                 for _ in range(read_run.runs_per_batch):
                     run = next(runs)
                     for out, images in zip(whole, run.images, strict=True):
                         out[n : n + run.count] = images
+                    for k, own in run.hashes.items():
+                        hashes[k].append(own)
                     n, seconds = n + run.count, seconds + run.seconds
                     error = next(iter(run.errors), None)
                     if error is not None:
                         break
-                fitted = dict(zip(resizes, whole, strict=True))
                 if n:
-                    images = {name: fitted[resize] for name, resize in resize_of.items()}
-                    yield Batch(np.arange(first, first + n), images, seconds)
+                    place = {name: resizes.index(resize) for name, resize in resize_of.items()}
+                    images = {name: whole[k] for name, k in place.items()}
+                    found = {name: np.concatenate(hashes[place[name]]) for name in hashed}
+                    yield Batch(np.arange(first, first + n), images, found, seconds)
                 if error is not None:
                     raise error
     finally:
@@ -185,10 +199,12 @@ def read_image(source: Source, i: int) -> UInt8[np.ndarray, "height width 3"]:
 
 
 class _Run(NamedTuple):
-    """What a run of images gave: how many before an error, fitted for every resize."""
+    """What a run of images gave: how many before an error, fitted for every resize, hashed for
+    some."""
 
     count: int
     images: list[np.ndarray]
+    hashes: dict[int, np.ndarray]
     seconds: float
     errors: Sequence[ValueError]
 
@@ -246,6 +262,7 @@ class _ReadRun:
     resizes: list[Preprocess]
     batch_size: int
     ranges: tuple[tuple[int, int], ...]
+    hashed: frozenset[int] = frozenset()  # positions among the resizes
     every: bool = False  # images after one that cannot be decoded are read too
     runs_per_batch: int = dataclasses.field(init=False)
     ends: Int64[np.ndarray, " ranges"] = dataclasses.field(init=False)  # runs before and in each
@@ -281,7 +298,9 @@ class _ReadRun:
                 errors.append(error)
                 if not self.every:
                     break
-        return _Run(count, [out[:count] for out in fitted], time.perf_counter() - began, errors)
+        images = [out[:count] for out in fitted]
+        hashes = {k: picture_hashes(images[k]) for k in self.hashed}
+        return _Run(count, images, hashes, time.perf_counter() - began, errors)
 
     def _fit(self, image, fitted, i, first):
         for out, resize in zip(fitted, self.resizes, strict=True):

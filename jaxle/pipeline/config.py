@@ -37,13 +37,10 @@ class Data:
     limit: int = option(0, "at most so many images, a seeded subset; 0 = all", low=0)
     batch_size: int = option(256, "images a step of the probe pass, over all devices", low=1)
     workers: int = option(0, "decoding processes; 0 decodes in threads", low=0)
-    timeout: float = option(
-        300.0, "seconds for which 32 images are waited for, else the run stops; 0 = for ever", low=0
-    )
+    timeout: float = option(300.0, "seconds that 32 images may take; 0 = for ever", low=0)
     on_error: str = option(
         "stop",
-        "an image that cannot be decoded stops the run, or is skipped: left out as if the data "
-        "lacked it, and listed in skipped.csv",
+        "at an image that cannot be decoded; skip: as if the data lacked it (skipped.csv)",
         choices=ON_ERROR,
     )
     split_fractions: tuple[float, ...] = option((0.7, 0.1, 0.2), "shares of train, val and test")

@@ -31,7 +31,16 @@ from jaxle.data.sources import Source, names_of
 from jaxle.mesh import round_up, split_rows
 from jaxle.models.finite import check_finite, probe_finite
 from jaxle.models.network import Network
-from jaxle.pipeline.images_ahead import Clock, Pass, Placed, Rates, Shape, read_ahead, step_size
+from jaxle.pipeline.images_ahead import (
+    Clock,
+    Pass,
+    Placed,
+    Rates,
+    Shape,
+    Wanted,
+    read_ahead,
+    step_size,
+)
 from jaxle.pipeline.parts import part_folder, part_range, part_size, whole_array
 from jaxle.report.progress import Bar
 
@@ -84,11 +93,12 @@ def read_images(
     ranges = [part_range(number, n) for number in parts]
     size = round_up(step_size(how.batch_size, part_size(n)), mesh.shape["data"])
     fits = {name: reading.network.preprocess for name, reading in readings.items()}
+    wanted = Wanted(fits, tuple(name for name, reading in readings.items() if reading.pools))
     what = ", ".join(dict.fromkeys(reading.network.name for reading in readings.values()))
     total = sum(stop - start for start, stop in ranges)
     readers, gathered = _readers(readings, size, mesh) if parts else {}, []
     clock = Clock()
-    ahead = read_ahead(source, fits, ranges, Shape(size, mesh), how.decoding, clock)
+    ahead = read_ahead(source, wanted, ranges, Shape(size, mesh), how.decoding, clock)
     with Bar(f"probing {what}", n, n - total) as bar, contextlib.closing(ahead) as placed:
         for index, values in _computed(readings, readers, placed):
             batch = {name: np.asarray(value)[: len(index)] for name, value in values.items()}
@@ -198,7 +208,7 @@ def _computed(
                 value.copy_to_host_async()
                 values[_place(name, key)] = value
             if reading.pools:
-                values[_place(name, PICTURES)] = batch.pictures[name]
+                values[_place(name, PICTURES)] = batch.hashes[name]
         ahead.append(_Step(batch.index, values))
         if len(ahead) > _IN_FLIGHT:
             yield ahead.popleft()

@@ -15,7 +15,6 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxle.data.duplicates import picture_hashes
 from jaxle.data.loader import Decoding, batches
 from jaxle.data.sources import Source
 from jaxle.images import Preprocess
@@ -57,6 +56,13 @@ class Rates(NamedTuple):
         return {**self._asdict(), "rate": self.images / max(self.seconds, 1e-9)}
 
 
+class Wanted(NamedTuple):
+    """How each network's images are preprocessed, and the networks whose pictures are hashed."""
+
+    fits: Mapping[str, Preprocess]
+    hashed: tuple[str, ...]
+
+
 class Shape(NamedTuple):
     """Images a step, and the devices whose axis `data` they are split over."""
 
@@ -70,12 +76,12 @@ class Placed(NamedTuple):
     Attributes:
       index: int64 (images,), which they are.
       images: network name → uint8 (size, height, width, 3); one array where pictures are the same.
-      pictures: network name → uint64 (images,), a hash of each of them.
+      hashes: as of `data.loader.Batch`.
     """
 
     index: np.ndarray
     images: Mapping[str, jax.Array]
-    pictures: Mapping[str, np.ndarray]
+    hashes: Mapping[str, np.ndarray]
 
 
 class Clock:
@@ -103,7 +109,7 @@ def step_size(asked: int, part: int) -> int:
 
 def read_ahead(
     source: Source,
-    fits: Mapping[str, Preprocess],
+    wanted: Wanted,
     ranges: Sequence[tuple[int, int]],
     shape: Shape,
     how: Decoding,
@@ -112,24 +118,24 @@ def read_ahead(
     """Yields the images of some ranges; one thread makes the next batch meanwhile.
 
     Args:
-      source, fits, ranges, how: as of `data.loader.batches`.
+      source, ranges, how: as of `data.loader.batches`.
+      wanted: what networks are given.
       shape: of a batch.
       clock: of waiting and of decoding.
 
     Raises:
       As `data.loader.batches`.
     """
-    read, rows = batches(source, fits, shape.size, ranges, how), split_rows(shape.mesh)
+    read = batches(source, wanted.fits, shape.size, ranges, how, wanted.hashed)
+    rows = split_rows(shape.mesh)
 
     def place() -> tuple[Placed, float] | None:
         if (batch := next(read, None)) is None:
             return None
         arrays = {id(images): images for images in batch.images.values()}
         placed = {key: jax.device_put(images, rows) for key, images in arrays.items()}
-        hashed = {key: picture_hashes(a[: len(batch.index)]) for key, a in arrays.items()}
         images = {name: placed[id(array)] for name, array in batch.images.items()}
-        pictures = {name: hashed[id(array)] for name, array in batch.images.items()}
-        return Placed(batch.index, images, pictures), batch.seconds
+        return Placed(batch.index, images, batch.hashes), batch.seconds
 
     with contextlib.ExitStack() as closing:
         thread = ThreadPoolExecutor(1, "jaxle-images")

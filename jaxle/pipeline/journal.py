@@ -87,14 +87,14 @@ class Journal:
             say(f"  {step.name}, {what}: {'found in the cache' if reused else f'{seconds:.1f} s'}")
         elif self._bar is not None and step.name == step.stage:
             self._bar.advance(what)
-        self.measure(step, what, {"reused": reused, "seconds": seconds})
+        values = {"reused": reused, "seconds": seconds}
+        self.measure({"stage": step.stage, "step": step.name, "what": what}, values)
 
-    def measure(self, step: Named, what: str, values: Mapping[str, float]) -> None:
+    def measure(self, line: Mapping[str, str], values: Mapping[str, float]) -> None:
         """Appends a line to metrics.jsonl, and says nothing: `values` are rounded to 1/1000."""
         if self._path is not None:
-            line = {"stage": step.stage, "step": step.name, "what": what}
             rounded = {k: round(v, 3) if isinstance(v, float) else v for k, v in values.items()}
-            self._append(json.dumps(line | rounded) + "\n")
+            self._append(json.dumps({**line, **rounded}) + "\n")
 
     def _append(self, line: str) -> None:
         assert self._path is not None

@@ -181,14 +181,19 @@ def _read_missing(cache: Cache, images: Images, readings: Mapping[str, Reading],
         n = len(images.source)
         numbers = multihost.agree(missing_parts(parts, n, arrays_of(missing)))
         own = share_of(numbers, multihost.index(), multihost.count())
-        how = how._replace(saved=lambda number: _saved(cache, number))
+        how = how._replace(saved=lambda number: _saved(cache, number, what))
         unreadable = None
         try:
             rates = read_images(missing, images.source, network_mesh(cache.mesh), parts, how, own)
-            cache.journal.measure(PROBE, "pass", {"reused": False, **rates.facts()})
+            if numbers:
+                about = {"stage": PROBE.stage, "step": "pass", "what": what}
+                cache.journal.measure(about, {"reused": False, **rates.facts()})
         except UnreadableImage as error:
             unreadable = error
-        _leave_out(images, unreadable, parts, how)
+        if leave_out(images.source, images.skipped, unreadable, how.decoding):
+            if multihost.first():
+                parts.rmtree(missing_ok=True)
+            raise BeginAgain("images that cannot be decoded were found")
         if multihost.first():
             _check_unchanged(images, parts)
         for key, arrays in whole_arrays(missing, parts, n).items():
@@ -200,28 +205,10 @@ def _read_missing(cache: Cache, images: Images, readings: Mapping[str, Reading],
         cache.journal.note(PROBE, about, key not in missing, time.monotonic() - began)
 
 
-def _saved(cache: Cache, number: int) -> None:
-    cache.journal.measure(PROBE, f"part {number}", {"reused": False})
+def _saved(cache: Cache, number: int, what: str) -> None:
+    about = {"stage": PROBE.stage, "step": "part", "what": f"part {number} of {what}"}
+    cache.journal.measure(about, {"reused": False})
     stopping.check(f"part {number} of the probe pass")
-
-
-def _leave_out(images: Images, error: UnreadableImage | None, parts: epath.Path, how: Pass) -> None:
-    """Lists the images that cannot be decoded, where any process found one, and begins again.
-
-    The process that found the first of them lists those after it.
-    """
-    if error is not None and images.skipped is None:
-        leave_out(images.source, None, error, how.decoding)  # which stops the run
-    found = multihost.each(None if error is None else error.image)
-    bad = [number for number in found if number is not None]
-    if not bad:
-        return
-    if error is not None and error.image == min(bad):
-        leave_out(images.source, images.skipped, error, how.decoding)
-    multihost.wait("the images that are left out")
-    if multihost.first():
-        parts.rmtree(missing_ok=True)
-    raise BeginAgain("images that cannot be decoded were found")
 
 
 def _check_unchanged(images: Images, parts: epath.Path) -> None:

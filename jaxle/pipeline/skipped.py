@@ -20,7 +20,7 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 from etils import epath
 
-from jaxle import artifacts
+from jaxle import artifacts, multihost
 from jaxle.data.loader import Decoding, UnreadableImage, unreadable
 from jaxle.data.sources import Source, Subset, names_of
 from jaxle.data.splits import Split
@@ -84,23 +84,37 @@ def split_without(split: Split, skipped: Skipped | None) -> Split:
 
 
 def leave_out(
-    source: Source, skipped: Skipped | None, error: UnreadableImage, how: Decoding
-) -> None:
-    """Adds the images that cannot be decoded to the list.
+    source: Source, skipped: Skipped | None, error: UnreadableImage | None, how: Decoding
+) -> bool:
+    """Returns whether any process found an image that cannot be decoded: the list has it then.
+
+    The process that found the first of them lists those after it.
 
     Args:
       source: of which one was found.
       skipped: what is left out of it already; None where the run is to stop.
-      error: what was found.
+      error: what this process found.
       how: threads or processes.
 
     Raises:
       ValueError: the run is to stop; or the image can be read now.
     """
-    if skipped is None:
+    if error is not None and skipped is None:
         raise ValueError(
             f"{error}: expected a picture; mend it, or set data.on_error=skip to leave it out"
         ) from error
+    found = multihost.each(None if error is None else error.image)
+    bad = [number for number in found if number is not None]
+    if not bad:
+        return False
+    if error is not None and skipped is not None and error.image == min(bad):
+        _list(source, skipped, error, how)
+    multihost.wait("the images that are left out")
+    return True
+
+
+def _list(source: Source, skipped: Skipped, error: UnreadableImage, how: Decoding) -> None:
+    """Adds an image, and those after it that cannot be decoded, to the list."""
     say(f"{error}; the images after it are looked at, and such ones are left out")
     found = unreadable(source, error.image, how)
     if error.image not in found:

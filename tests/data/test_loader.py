@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 
+from jaxle.data.duplicates import picture_hashes
 from jaxle.data.folder import FolderSource
 from jaxle.data.loader import Decoding, UnreadableImage, batches
 from jaxle.images import Preprocess
@@ -40,7 +41,7 @@ FITS = {"small": Preprocess("squash", 2), "large": Preprocess("shorter_side", 5,
 @pytest.mark.parametrize("batch_size", [1, 7, 32, 64, 100])
 def test_every_image_once_in_order(n, batch_size):
     source, index = Numbers(n), []
-    for rows, images, seconds in batches(source, FITS, batch_size):
+    for rows, images, _, seconds in batches(source, FITS, batch_size):
         assert len(rows) == batch_size or rows[-1] == n - 1
         assert list(images) == ["small", "large"] and seconds > 0
         for name, fit in FITS.items():
@@ -66,7 +67,7 @@ def test_every_image_once_in_order(n, batch_size):
 @pytest.mark.parametrize("batch_size", [16, 40])
 def test_any_ranges(ranges, batch_size):
     index = []
-    for rows, images, _ in batches(Numbers(100), FITS, batch_size, ranges):
+    for rows, images, *_ in batches(Numbers(100), FITS, batch_size, ranges):
         assert any(start <= rows[0] and rows[-1] < stop for start, stop in ranges)  # of one range
         assert (images["small"][: len(rows)] == rows[:, None, None, None]).all()
         index += rows.tolist()
@@ -80,7 +81,7 @@ def test_error_comes_after_all_images_before_it(broken, batch_size):
     with pytest.raises(
         ValueError, match=f"^cannot decode image {broken}.jpg: it is broken$"
     ) as caught:
-        for rows, images, _ in batches(Numbers(101, {broken, 100}), FITS, batch_size):
+        for rows, images, *_ in batches(Numbers(101, {broken, 100}), FITS, batch_size):
             assert (images["small"][: len(rows)] == rows[:, None, None, None]).all()
             index.extend(rows.tolist())
     assert index == list(range(broken)) and caught.value.__cause__ is None
@@ -112,12 +113,24 @@ def test_same_resize_is_done_once():
         "b": Preprocess("squash", 3, mean=(0, 0, 0)),
         "c": Preprocess("squash", 3, interpolation="bicubic"),
     }
-    for _, images, _ in batches(Numbers(5), fits, 2):
+    for _, images, *_ in batches(Numbers(5), fits, 2):
         assert images["a"] is images["b"] and images["a"] is not images["c"]
 
 
+def test_fitted_pictures_are_hashed_where_that_is_asked():
+    source, found = Numbers(70, broken={60}), {"small": [], "large": []}
+    with pytest.raises(UnreadableImage):
+        for batch in batches(source, FITS, 40, hashed=("small", "large")):
+            for name, hashes in batch.hashes.items():
+                n = len(batch.index)
+                assert np.array_equal(hashes, picture_hashes(batch.images[name][:n]))
+                found[name] += hashes.tolist()
+    assert [len(set(hashes)) for hashes in found.values()] == [60, 60]
+    assert next(batches(source, FITS, 40, hashed=("large",))).hashes.keys() == {"large"}
+
+
 def test_no_network_still_gives_the_index():
-    assert [rows.tolist() for rows, images, _ in batches(Numbers(5), {}, 2) if images == {}] == [
+    assert [rows.tolist() for rows, images, *_ in batches(Numbers(5), {}, 2) if images == {}] == [
         [0, 1],
         [2, 3],
         [4],
@@ -157,7 +170,7 @@ def test_worker_processes_give_the_same(test_data):
     for workers in (0, 2):
         got[workers] = []
         with pytest.raises(ValueError, match="cannot read image .*/absent.jpg: No such file"):
-            for rows, images, _ in batches(source, fits, 48, [(0, 100)], Decoding(workers)):
+            for rows, images, *_ in batches(source, fits, 48, [(0, 100)], Decoding(workers)):
                 got[workers].append((rows.tolist(), images["a"]))
     assert [rows for rows, _ in got[0]] == [list(range(48)), list(range(48, 70))]
     for (a, b), (c, d) in zip(got[0], got[2], strict=True):

@@ -38,7 +38,7 @@ print("starting", flush=True)
 """
 LOOP = """
 FITS = {"net": Preprocess("squash", 32)}
-for rows, images, _ in batches(Numbers(COUNT), FITS, 64, how=Decoding(workers=2)):
+for rows, images, *_ in batches(Numbers(COUNT), FITS, 64, how=Decoding(workers=2)):
     assert (images["net"][: len(rows)] == (rows % 256)[:, None, None, None]).all()
     print(rows[-1], flush=True)
 """

@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,7 +56,7 @@ def made(workdir: Path) -> Counter[tuple[str, str]]:
     """How often each step, and each part of the images, was computed and saved."""
     if not (workdir / "metrics.jsonl").exists():
         return Counter()
-    every = (note for note in notes(workdir) if not note["reused"] and note["what"] != "pass")
+    every = (note for note in notes(workdir) if not note["reused"] and note["step"] != "pass")
     return Counter((note["step"], note["what"]) for note in every)
 
 
@@ -100,19 +100,19 @@ def kill_at_random(
             for name in sorted(own.keys() | whole_files.keys())
             if own.get(name) != whole_files.get(name)
         ]
+        print(f"{where}, ended: {len(wrong)} differences so far", flush=True)
         workdir, since = folder / f"run-{ends}", 0
     return Seen(killed, ends, tuple(lost), tuple(wrong))
 
 
 def _differences(
-    where: str, found: Mapping[tuple[str, str], int], expected: Mapping, kills: int
+    where: str, found: Counter[tuple[str, str]], expected: Counter[tuple[str, str]], kills: int
 ) -> list[str]:
-    """What was computed more than once, or never; a kill between saving and noting hides one."""
-    wrong = [f"{where}: {what} was saved {n} times" for what, n in found.items() if n > 1]
-    wrong += [f"{where}: {what} is of no such run" for what in found if what not in expected]
-    lacking = [what for what in expected if what not in found]
-    if len(lacking) > kills:
-        wrong.append(f"{where}: {len(lacking)} were never noted, such as {lacking[0]}")
+    """What was computed more often than it need be; a kill between saving and noting hides one."""
+    more, lacking = found - expected, expected - found
+    wrong = [f"{where}: {what} was made {n} times too often" for what, n in more.items()]
+    if lacking.total() > kills:
+        wrong.append(f"{where}: {lacking.total()} were never noted, such as {next(iter(lacking))}")
     return wrong
 
 
@@ -142,7 +142,10 @@ def main(arguments: Sequence[str]) -> int:
                 print(f"the run by itself ended with status {status}")
                 return 1
             seconds = time.monotonic() - began
-        print(f"undisturbed: {seconds:.0f} s, {made(folder / 'whole').total()} parts and steps")
+        print(
+            f"undisturbed: {seconds:.0f} s, {made(folder / 'whole').total()} parts and steps",
+            flush=True,
+        )
         seen = kill_at_random(run, folder, folder / "whole", seconds, own.kills, own.seed)
         if files(folder / "cold") != files(folder / "whole"):
             seen = seen._replace(wrong=(*seen.wrong, "two undisturbed runs differ"))

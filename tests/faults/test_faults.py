@@ -127,8 +127,20 @@ def undisturbed(place):
     return place.folder / "undisturbed"
 
 
+def parts(workdir):
+    """How often each part of the images was made."""
+    return {what: n for (step, what), n in made(workdir).items() if step == "part"}
+
+
 def last_line(done):
     return done.stderr.splitlines()[-1]
+
+
+def test_a_pass_says_how_fast_it_was(undisturbed):
+    (line,) = (note for note in runs.notes(undisturbed) if note["step"] == "pass")
+    assert line["what"] == "80 images" and line["images"] == 80 and line["seconds"] > 0
+    assert 0 <= line["wait_share"] <= 1
+    assert line["rate"] == pytest.approx(80 / line["seconds"], rel=0.01) and line["decode_rate"] > 0
 
 
 def test_one_run_meets_one_fault_after_the_other(place, undisturbed, tmp_path):
@@ -149,7 +161,7 @@ def test_one_run_meets_one_fault_after_the_other(place, undisturbed, tmp_path):
         assert "Traceback" not in done.stderr and not (run / ".lock").exists()
     assert files(run) == files(undisturbed)
     assert made(run) == made(undisturbed)
-    assert set(made(run).values()) == {1} and ("probe", "part 4") in made(run)
+    assert set(made(run).values()) == {1} and ("part", "part 4 of 80 images") in made(run)
 
 
 def test_killed_at_random_moments_it_ends_with_the_same_files(place, undisturbed, tmp_path):
@@ -182,8 +194,8 @@ def test_cut_and_changed_results_are_made_again(place, undisturbed, tmp_path):
     assert done.returncode == 0 and "cached result fit-" in done.stderr
     assert files(run) == files(undisturbed)
     again = made(run) - made(undisturbed)
-    assert {step for step, _ in again} == {"probe", "fit"} and set(again.values()) == {1}
-    assert ("probe", "part 1") in again and ("probe", "part 0") not in again
+    assert {step for step, _ in again} == {"part", "fit"} and set(again.values()) == {1}
+    assert [what for step, what in again if step == "part"] == ["part 1 of 80 images"]
 
 
 @pytest.fixture
@@ -205,7 +217,7 @@ def test_a_damaged_image_stops_the_run_or_is_skipped(place, damaged, tmp_path):
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert f"cannot decode image {broken[0]}: " in last_line(done)
     assert "mend it, or set data.on_error=skip to leave it out" in last_line(done)
-    assert [what for _, what in made(run) if "part" in what] == ["part 0", "part 1"]  # kept
+    assert list(parts(run)) == ["part 0 of 80 images", "part 1 of 80 images"]  # which are kept
 
     done = place.launch(run, "--config.data.on_error=skip", pictures=pictures)
     assert done.returncode == 0, done.stderr
@@ -226,8 +238,8 @@ def test_a_damaged_image_stops_the_run_or_is_skipped(place, damaged, tmp_path):
     # the same images are the same images: nothing of the other run is computed here
     again = place.launch(run, pictures=pictures)
     assert again.returncode == 0 and not (run / "skipped.csv").exists()
-    assert set(made(run).values()) == {1, 2} and made(run)["probe", "part 2"] == 1
-    assert made(run)["probe", "part 0"] == 2
+    made_once = [(k, 80) for k in (0, 1)] + [(k, 77) for k in range(5)]
+    assert parts(run) == {f"part {k} of {n} images": 1 for k, n in made_once}
 
 
 def test_an_image_that_hangs_is_named(place, tmp_path):
@@ -237,7 +249,7 @@ def test_an_image_that_hangs_is_named(place, tmp_path):
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert last_line(done).startswith("jaxle: images 32 to 47 (")
     assert "were not decoded within data.timeout=1 seconds" in last_line(done)
-    assert "part 0" in [what for _, what in made(tmp_path / "run")]
+    assert "part 0 of 80 images" in parts(tmp_path / "run")
 
 
 def test_a_process_that_the_system_ends_is_one_sentence(place, tmp_path):

@@ -147,8 +147,8 @@ def test_parts_that_are_there_are_not_made_again(source, tmp_path, monkeypatch, 
     monkeypatch.setattr(
         images_ahead,
         "batches",
-        lambda source, fits, size, ranges, how: (
-            seen.append(ranges) or real(source, fits, size, ranges, how)
+        lambda source, fits, size, ranges, *rest: (
+            seen.append(ranges) or real(source, fits, size, ranges, *rest)
         ),
     )
     got = probe(tmp_path / "parts", source, model())
@@ -188,6 +188,13 @@ def test_parts_depend_on_the_number_of_images_alone(tmp_path, n, size):
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
+@pytest.mark.parametrize(
+    ("asked", "part", "size"), [(256, 2048, 256), (600, 2048, 512), (1000, 256, 256), (7, 10, 5)]
+)
+def test_parts_are_made_of_even_steps(asked, part, size):
+    assert images_ahead.step_size(asked, part) == size
+
+
 def test_what_was_computed_before_an_error_is_kept(source, tmp_path, small_parts):
     class Broken:
         """Image 20, the first of a part, cannot be decoded."""
@@ -212,13 +219,15 @@ def test_what_was_computed_before_an_error_is_kept(source, tmp_path, small_parts
     assert missing_parts(epath.Path(tmp_path / "parts"), 50, arrays_of(readings)) == [2, 3, 4]
 
 
-def test_a_value_that_is_not_finite_is_named(source, tmp_path):
+def test_a_value_that_is_not_finite_is_named(source, tmp_path, small_parts):
     message = (
         r"network 'tiny' gives a value that is not finite for image 37 \(image 37 of images.npy\), "
         "first in module 'head'"
     )
     with pytest.raises(ValueError, match=message):
         probe(tmp_path / "parts", source, model(breaks=True))
+    readings = {"tiny": Reading(model(), {"conv": "avg", "head": "none"})}
+    assert missing_parts(epath.Path(tmp_path / "parts"), 50, arrays_of(readings)) == [3, 4]
     with pytest.raises(ValueError, match=message):
         passed(tmp_path / "more", source, {"tiny": Reading(model(breaks=True))})
 
