@@ -1,27 +1,41 @@
-"""Editing every neuron of a ResNet-20 on real images: the batched suffix beside one at a time.
+"""Editing every neuron of a layer: the batched suffix beside the network, one neuron at a time.
 
     python benchmarks/ablation.py [FOLDER] [--images 10000] [--sample 64] [--cpu]
+    python benchmarks/ablation.py --shapes [--cpu]
 
 FOLDER (by default JAXLE_TEST_DATA) holds cifar10/resnet20-12fca82f.th and
 cifar10/test/CLASS/*.jpg. Claims: (1) setting a neuron to zero, per image and neuron, by
 `jaxle.intervention.replacement` (suffix, or rank one where the tail is linear) beside the jitted
 whole network, one neuron at a time, on one image at a time and on batches of the same images;
 (2) the time of Top Impact over all neurons of three layers. One run, alternating, the least of
-three; compilation is not counted in (1) and is in (2). CPU seconds on two cores that other programs
-used, too (--cpu --sample 64): 8.6 and 6.7 times less for all 112 neurons; by layer 2.3 and 2.0, 5.2
-and 4.4, 87 and 64, since what remains to be run after layer1 is most of the network, and nothing
-but a product after layer3.
+three; compilation is not counted in (1) and is in (2). With --shapes, (1) of ResNet-50's layer3 and
+of the last MLP of ViT-B/16 (class token), random weights.
+
+CPU seconds on two cores that other programs used, too (--cpu):
+
+    ResNet-20     all 112 neurons 9.0 and 7.2 times less; by layer 2.6 and 2.0, 5.8 and 4.4, 80 and
+                  65: what remains to be run after layer1 is most of the network, and nothing but a
+                  product after layer3. All suffixes of an image are 1.55 · 10⁹ floating-point
+                  operations, all networks 9.1 · 10⁹: 5.9 times as many, and a rectifier after the
+                  first convolution leaves no exact way with much fewer.
+    ResNet-50     6.6 and 6.3 times less; the edits alone, 8 ms each, are at the rate of a large
+                  product: 1.2 · 10⁹ operations, the convolutions that read layer3 left out.
+    ViT-B/16      2,300 and 2,900 times less: 81 microseconds, of which the one pass that records is
+                  73; the head and a norm of one token are what an edit costs.
 """
 
 import argparse
 import os
 import platform
+import sys
 import time
 from pathlib import Path
 
 import jax
 import numpy as np
 
+sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from benchmarks.accelerator.networks import random_model  # noqa: E402
 from jaxle.images import decode
 from jaxle.intervention.impact import mean_over_taps, top_impact
 from jaxle.intervention.replacement import change, open_tail, record
@@ -41,25 +55,23 @@ def main():
         action="store_true",
         help="count CPU seconds in (1), for a machine that others use too",
     )
+    parser.add_argument("--shapes", action="store_true", help="larger networks, random weights")
     args = parser.parse_args()
     clock = time.process_time if args.cpu else time.perf_counter
+    if args.shapes:
+        shapes(clock)
+        return
     if not args.folder:
         parser.error("give the folder of images and weights, or set JAXLE_TEST_DATA")
     folder = Path(args.folder) / "cifar10"
     model = zoo.load_model("resnet20_cifar10", folder / "resnet20-12fca82f.th")
     assert isinstance(model, Model)
     images, labels = read(folder / "test", args.images)
-    print(
-        f"{len(labels):,} images; {os.cpu_count()} cores {platform.machine()}, "
-        f"{jax.devices()[0].device_kind}, jax {jax.__version__}"
-    )
-    unit = ("CPU " if args.cpu else "") + "microseconds an image and neuron"
-    print(
-        f"{unit:37} {'batched':>9} {'a neuron at a time, one image':>31} {'… batches':>11}   ratios"
-    )
+    head(len(labels), clock)
     sums = np.zeros(3)
     for tap in args.taps:
-        seconds, neurons = compare(model, tap, images[: args.sample], labels[: args.sample], clock)
+        some = images[: args.sample], labels[: args.sample]
+        seconds, neurons = compare(model, tap, "avg", *some, clock)
         sums += seconds * neurons
         row(f"{tap} ({neurons} neurons)", seconds)
     row("all neurons of an image", sums)
@@ -105,29 +117,54 @@ def read(folder: Path, n: int):
     )
 
 
-def compare(model, tap: str, images, labels, clock):
+def shapes(clock) -> None:
+    """(1) for networks of full shape with random weights."""
+    head(4, clock)
+    for name, tap, pool, most in (
+        ("resnet50_imagenet", "layer3", "avg", 64),
+        ("vit_b_16_imagenet", "encoder.layers.encoder_layer_11.mlp[1]", "first", 3072),
+    ):
+        model = random_model(name, "float32")
+        side = model.preprocess.size
+        images = np.random.default_rng(0).integers(0, 256, (4, side, side, 3), np.uint8)
+        seconds, neurons = compare(model, tap, pool, images, np.zeros(4, int), clock, most)
+        row(f"{name}, {tap.split('.')[-1]} ({neurons})", seconds)
+
+
+def head(n_images: int, clock) -> None:
+    print(
+        f"{n_images:,} images; {os.cpu_count()} cores {platform.machine()}, "
+        f"{jax.devices()[0].device_kind}, jax {jax.__version__}"
+    )
+    unit = ("CPU " if clock is time.process_time else "") + "microseconds an image and neuron"
+    print(
+        f"{unit:37} {'batched':>9} {'a neuron at a time, one image':>31} {'… batches':>11}   ratios"
+    )
+
+
+def compare(model, tap: str, pool: str, images, labels, clock, most: int | None = None):
     """Seconds an image and neuron, and the number of neurons.
 
     Batched; whole network, one neuron and one image; whole network, one neuron, all images.
     """
-    tail = open_tail(model, tap, "avg", images[:4])
-    site, neurons = taps.resolve(tap, model.sites), np.arange(tail.n_neurons)
+    tail = open_tail(model, tap, pool, images[:4])
+    site, neurons = taps.resolve(tap, model.sites, model.aliases), np.arange(tail.n_neurons)[:most]
     index = np.arange(len(images))
+
+    def put(value, k):
+        return value.at[:, 0, k].set(0) if pool == "first" else value.at[..., k].set(0)
 
     @jax.jit
     def whole(variables, images, k):
         x = model.preprocess.normalise(images)
         return taps.forward(
-            model.module, variables, x, replace={site: lambda value: value.at[..., k].set(0)}
+            model.module, variables, x, replace={site: lambda value: put(value, k)}
         )[0]
 
     def batched():
         for _, recorded in record(tail, lambda i: images[i], labels, index):
-            jax.block_until_ready(
-                change(
-                    tail, recorded, np.zeros(recorded.activations.shape, np.float32), neurons, 1.0
-                )
-            )
+            zero = np.zeros((len(recorded.labels), len(neurons)), np.float32)
+            jax.block_until_ready(change(tail, recorded, zero, neurons, 1.0))
 
     one, several = min(8, len(images)), neurons[:: max(1, len(neurons) // 8)]
 

@@ -78,6 +78,14 @@ class Columns:
         moved = self.form.moved(arrays, value, column, change, prepared)
         return jnp.where(covered, moved, value)
 
+    def added(
+        self, value: Values, column: Int[jax.Array, ""] | int, new: Float[jax.Array, " images"]
+    ) -> Float[jax.Array, "images ..."]:
+        """Returns what `set_one` adds to a neuron's channel, float32, at each position."""
+        old = jnp.take(value, column, axis=-1).astype(jnp.float32)
+        put = new.reshape(-1, *(1,) * (old.ndim - 1)).astype(value.dtype).astype(jnp.float32)
+        return jnp.where(covered_by(value, self.pool)[..., 0], put - old, 0.0)
+
     def set_all(
         self, variables: Variables, value: Values, new: Float[jax.Array, "images columns"]
     ) -> Values:

@@ -35,7 +35,7 @@ from jaxle.intervention.columns import Columns
 from jaxle.intervention.linearity import linear_weights
 from jaxle.intervention.temperature import check_labels
 from jaxle.models.recorded import AnyClassifier, AnySuffix
-from jaxle.models.suffix import Carried
+from jaxle.models.suffix import Carried, Moved, Suffix
 from jaxle.models.units.unit_map import Prepared
 
 Images = Callable[[np.ndarray], np.ndarray]  # row index → fitted uint8 images, size, size, 3
@@ -302,19 +302,38 @@ def _linear_change(weights, recorded, values, neurons, temperature, want, memory
 
 def _suffix_change(tail, variables, recorded, values, neurons, temperature, want):
     def shift(neurons, values, logits):
-        carried, block = recorded.carried, len(neurons)
-        edit = functools.partial(tail.columns.set_one, variables, carried.value, recorded.prepared)
-        value = jax.vmap(edit)(neurons, values)
-        around = tuple(_merge(_repeat(x, block)) for x in carried.around)
+        around = tuple(_merge(_repeat(x, len(neurons))) for x in recorded.carried.around)
         with jax.default_matmul_precision("highest"):
-            run = tail.suffix(variables, Carried(_merge(value), around))
+            run = _edited(tail, variables, recorded, neurons, values, products, around)
         moved = run.astype(jnp.float32) - logits
         size = jnp.max(jnp.abs(logits), axis=1, keepdims=True)
         none = jnp.max(jnp.abs(moved), axis=1, keepdims=True) <= _ROUND_OFF * size
         return jnp.where(none, 0.0, moved)
 
+    products = []
+    if tail.columns.form is None and isinstance(tail.suffix, Suffix):
+        with jax.default_matmul_precision("highest"):
+            products = tail.suffix.first(variables, recorded.carried)
     most = tail.memory // tail.bytes_an_image
     return _by_blocks(shift, most, recorded, values, neurons, temperature, want)
+
+
+def _edited(tail, variables, recorded, neurons, values, products: list[Moved], around):
+    """(block · images, classes) logits of a block of edits.
+
+    One channel is a row of the first products' kernels; without these, the value is edited.
+    """
+    value = recorded.carried.value
+    if not products:
+        edit = functools.partial(tail.columns.set_one, variables, value, recorded.prepared)
+        return tail.suffix(variables, Carried(_merge(jax.vmap(edit)(neurons, values)), around))
+    added, found = jax.vmap(functools.partial(tail.columns.added, value))(neurons, values), []
+    for base, kernel, reads in products:
+        read = added[:, :, *reads][..., None]
+        rows = kernel[neurons].reshape(len(neurons), *(1,) * (read.ndim - 2), -1)
+        numbers = base.reshape(*read.shape[1:-1], -1)[None] + read * rows
+        found.append(_merge(numbers.astype(base.dtype).reshape(len(neurons), *base.shape)))
+    return tail.suffix.after(variables, found, around)
 
 
 def _by_blocks(shift, most, recorded, values, neurons, temperature, want):

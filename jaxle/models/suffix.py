@@ -21,7 +21,7 @@ from jaxtyping import Shaped
 
 from jaxle.arrays import Array
 from jaxle.models import taps
-from jaxle.models.windows import narrowed
+from jaxle.models.windows import narrowed, plan
 
 
 class Carried(NamedTuple):
@@ -36,10 +36,27 @@ class Carried(NamedTuple):
     around: tuple[Shaped[Array, "..."], ...]
 
 
+class Moved(NamedTuple):
+    """A product that reads the tapped value first, and how one channel moves it.
+
+    Attributes:
+      base: its result for the value as it was recorded, where what follows reads it.
+      kernel: what an added 1 in a channel adds at one position.
+      reads: which positions of the value it is of, a slice an axis.
+    """
+
+    base: Shaped[Array, "images *read numbers"]
+    kernel: Shaped[Array, "channels numbers"]
+    reads: tuple[slice, ...]
+
+
 class _Halves(NamedTuple):
     prefix: Callable[..., list]  # variables, args → tapped value, around
     suffix: Callable[..., list]  # variables, tapped value, around → outputs
     tree: Any  # of the output
+    reads: list[tuple[slice, ...]]  # of each product that reads the value first
+    first: Callable[..., list]  # variables, tapped value, around → products, their kernels
+    rest: Callable[..., list]  # variables, products, around → outputs
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,6 +93,31 @@ class Suffix:
         halves = self._cut(variables, carried.value.shape[0])
         return jax.tree.unflatten(
             halves.tree, halves.suffix(*jax.tree.leaves(variables), carried.value, *carried.around)
+        )
+
+    def first(self, variables: Mapping[str, Any], carried: Carried) -> list[Moved]:
+        """Returns the products that read the value, where nothing else does; else none.
+
+        A change of one channel is one row of their kernels: `after` then costs what lies behind.
+        """
+        halves = self._cut(variables, carried.value.shape[0])
+        found = halves.first(*jax.tree.leaves(variables), carried.value, *carried.around)
+        n = len(halves.reads)
+        return [
+            Moved(base, kernel.reshape(carried.value.shape[-1], -1), reads)
+            for base, kernel, reads in zip(found[:n], found[n:], halves.reads, strict=True)
+        ]
+
+    def after(
+        self,
+        variables: Mapping[str, Any],
+        products: list[Shaped[Array, "..."]],
+        around: tuple[Shaped[Array, "..."], ...],
+    ) -> Any:
+        """Returns the module's output for the results of `first`'s products, perhaps moved."""
+        halves = self._cut(variables, products[0].shape[0])
+        return jax.tree.unflatten(
+            halves.tree, halves.rest(*jax.tree.leaves(variables), *products, *around)
         )
 
     def _cut(self, variables: Mapping[str, Any], n: int) -> _Halves:
@@ -132,17 +174,71 @@ def _cut(forward: Callable, tap: taps.Tap, variables, args) -> _Halves:
     )
     chosen = {id(eqn) for eqn in (*alone, *suffix)}
     constants = function([], jaxpr.constvars, [])
-    after_tap = narrowed(
-        [*parameters, put, *around, *jaxpr.constvars],
-        outputs,
-        [eqn for eqn in jaxpr.eqns if id(eqn) in chosen],
-        whole,
-    )
+
+    first = [] if put in outputs else _first_products(suffix, put, before | after | set(given))
+    products, kernels = ([eqn.outvars[0] for eqn in first], [eqn.invars[1] for eqn in first])
+    eqns = [eqn for eqn in jaxpr.eqns if id(eqn) in chosen]
+    rest = [eqn for eqn in eqns if all(eqn is not other for other in first)]
+
+    def behind(values) -> list:
+        return [*parameters, *values, *around, *jaxpr.constvars]
+
+    # of each product the positions that are read, and all its numbers
+    needed, positions = plan(behind(products), outputs, rest, whole).needed, len(_all(put)) - 1
+    windows = {v: (*needed[v][:positions], *_all(v)[positions:]) for v in products}
+
+    def part(inputs, outputs, eqns, **windows) -> Callable[..., list]:
+        run = narrowed(inputs, outputs, eqns, whole, **windows)
+        return lambda *arrays: run(*arrays, *constants())
+
+    asked = [*windows.values(), *map(_all, kernels)]
     return _Halves(
         prefix=function([*parameters, *given], [met, *around], _needed(jaxpr.eqns, [met, *around])),
-        suffix=lambda *given: after_tap(*given, *constants()),
+        suffix=part(behind([put]), outputs, eqns),
         tree=jax.tree.structure(shapes[0]),
+        reads=[_positions(eqn, windows[eqn.outvars[0]]) for eqn in first],
+        first=part(behind([put]), [*products, *kernels], eqns, asked=asked),
+        rest=part(behind(products), outputs, rest, given=windows),
     )
+
+
+def _positions(eqn, window) -> tuple[slice, ...]:
+    """The positions of the value that a product's window reads."""
+    rank = len(eqn.invars[0].aval.shape)
+    strides = eqn.params.get("window_strides", (1,) * (rank - 2))
+    read = zip(window[1 : rank - 1], strides, strict=True)
+    return tuple(slice(a * stride, (b - 1) * stride + 1, stride) for (a, b), stride in read)
+
+
+def _all(var) -> tuple[tuple[int, int], ...]:
+    return tuple((0, n) for n in var.aval.shape)
+
+
+def _first_products(eqns, put, moving: set) -> list:
+    """The operations that read the tapped value, if all are products of its channels alone."""
+    found = [eqn for eqn in eqns if put in eqn.invars]
+    rank = len(put.aval.shape)
+
+    def of_channels(eqn) -> bool:
+        name, p = eqn.primitive.name, eqn.params
+        if name not in ("dot_general", "conv_general_dilated"):
+            return False
+        if eqn.invars[0] is not put or eqn.invars[1] in moving | {put}:
+            return False
+        if name == "dot_general":
+            return p["dimension_numbers"] == (((rank - 1,), (0,)), ((), ()))
+        axes, kernel = p["dimension_numbers"], eqn.invars[1].aval.shape
+        last = (0, rank - 1, *range(1, rank - 1))
+        return (
+            axes.lhs_spec == axes.out_spec == last
+            and axes.rhs_spec == (rank - 1, rank - 2, *range(rank - 2))
+            and set(kernel[:-2]) == {1}
+            and not any(map(any, p["padding"]))
+            and set(p["lhs_dilation"]) == {1}
+            and p["feature_group_count"] == p["batch_group_count"] == 1
+        )
+
+    return found if all(map(of_channels, found)) else []
 
 
 def _parts(traced) -> tuple[core.Jaxpr, Callable[..., Callable[..., list]]]:

@@ -13,7 +13,7 @@ it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -77,7 +77,12 @@ class Plan(NamedTuple):
 
 
 def narrowed(
-    inputs: Sequence[Any], outputs: Sequence[Any], eqns: Sequence[Any], whole: Callable[[Any], Run]
+    inputs: Sequence[Any],
+    outputs: Sequence[Any],
+    eqns: Sequence[Any],
+    whole: Callable[[Any], Run],
+    given: Mapping[Any, Window] | None = None,
+    asked: Sequence[Window] | None = None,
 ) -> Run:
     """Returns a part of a jaxpr as a function that computes no more of a value than is read.
 
@@ -85,15 +90,18 @@ def narrowed(
       inputs, outputs: its variables.
       eqns: its operations, in order.
       whole: makes a function of one operation as it stands, of all its operands.
+      given: inputs of which the function gets a window, which holds all that is read of them.
+      asked: the windows of the outputs; None for all of them.
 
     Returns:
       A function from arrays of the inputs to a list of arrays of the outputs.
     """
-    found = plan(inputs, outputs, eqns, whole, [_all(var) for var in outputs])
+    found = plan(inputs, outputs, eqns, whole, asked)
+    held = [(given or {}).get(var, _all(var)) for var in inputs]
 
     def run(*arrays: Any) -> list[Any]:
-        parts = zip(inputs, arrays, found.reads, strict=True)
-        return found(*(w if w is None else _cut(x, _all(var), w) for var, x, w in parts))
+        parts = zip(arrays, held, found.reads, strict=True)
+        return found(*(w if w is None else _cut(x, h, w) for x, h, w in parts))
 
     return run
 
@@ -103,9 +111,10 @@ def plan(
     outputs: Sequence[Any],
     eqns: Sequence[Any],
     whole: Callable[[Any], Run],
-    windows: Sequence[Window],
+    windows: Sequence[Window] | None = None,
 ) -> Plan:
-    """Returns the plan of `narrowed` for some windows of the outputs."""
+    """Returns the plan of `narrowed`, for some windows of the outputs or for all of them."""
+    windows = [_all(var) for var in outputs] if windows is None else windows
     needed: dict[Any, Window] = {}
     steps: list[Step] = []
 

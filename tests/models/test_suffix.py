@@ -222,3 +222,37 @@ def test_any_number_of_images_and_gradients(small):
         variables["params"]["linear"]["kernel"][:, 0] / 16, carried.value.shape
     )
     np.testing.assert_allclose(gradient, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("family", "tap", "products"),
+    [
+        ("resnet", "layer2", 2),  # a block's first convolution, and its shortcut, of every second
+        ("vit", "encoder.layers.encoder_layer_1.mlp[1]", 1),
+        ("vit", "Transformer/encoderblock_1/LayerNorm_0", 3),  # queries, keys, values
+        ("vit", "blocks[0]", 0),  # which is added to, too
+        ("cifar_resnet", "layer1", 0),  # convolutions of three pixels
+    ],
+)
+def test_a_channel_moves_the_first_products_by_a_row_of_their_kernels(family, tap, products):
+    module, aliases, _ = SHRUNKEN[family]
+    x = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
+    variables = jax.jit(module.init)(jax.random.key(1, impl="rbg"), x)
+    suffix = Suffix(module, taps.resolve(tap, taps.sites(module, variables, x), aliases), (x,))
+    carried = suffix.record(variables, x)
+    first = suffix.first(variables, carried)
+    assert len(first) == products
+    if not first:
+        return
+    added = jax.random.normal(jax.random.key(2), carried.value.shape[:-1])
+    found = []
+    for base, kernel, reads in first:
+        read = added[:, *reads]
+        moved = jnp.einsum("...,n->...n", read, kernel[3])
+        found.append(base + moved.reshape(base.shape))
+    edited = carried._replace(value=carried.value.at[..., 3].add(added))
+    np.testing.assert_allclose(
+        suffix.after(variables, found, carried.around), suffix(variables, edited), atol=2e-5
+    )
+    unmoved = suffix.after(variables, [base for base, *_ in first], carried.around)
+    np.testing.assert_allclose(unmoved, suffix(variables, carried), atol=2e-6)
