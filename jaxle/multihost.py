@@ -262,17 +262,22 @@ def first_goes_on() -> bool:
 
 
 def stopped(sentence: str, status: int) -> None:
-    """Tells the others that this process ends, why, and with which exit status."""
+    """Tells the others why this process ends, and ends it; returns where there are no others.
+
+    Args:
+      sentence: why.
+      status: the exit status, of the others as well.
+    """
     if _run is None or _run.ended.is_set():
         return
     _run.ended.set()
     said = json.dumps({"sentence": sentence, "status": status})
-    try:
+    # an error: process 0 is gone, and with it whoever would read this
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
         _run.client.key_value_set(f"{_STOPPED}{_run.index}", said)
         if _run.index == 0:
             time.sleep(2 * _POLL + 1)  # what was said is gone with process 0
-    except jax.errors.JaxRuntimeError:
-        return  # process 0 is gone, and with it whoever would read this
+    _exit(status)
 
 
 def lost(error: Exception) -> None:
@@ -345,10 +350,16 @@ def _late(run: _Run, gone: list[int], error: Exception) -> NoReturn:
 
 def _end(sentence: str, status: int) -> NoReturn:
     print(f"jaxle: {sentence}", file=sys.stderr, flush=True)
+    _exit(status)
+
+
+def _exit(status: int) -> NoReturn:
+    """Ends at once: the main thread may be inside a collective, and JAX's client aborts at errors."""
     for child in multiprocessing.active_children():
         child.kill()
     sys.stdout.flush()
-    os._exit(status)  # the main thread may be inside a collective that never ends
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _first_line(error: Exception) -> str:

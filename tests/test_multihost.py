@@ -55,7 +55,6 @@ try:
 except ConnectionError as error:
     print(error, flush=True)
 multihost.stopped("enough.", 3)
-sys.exit(3)
 """
 
 
