@@ -354,7 +354,7 @@ def _end(sentence: str, status: int) -> NoReturn:
 
 
 def _exit(status: int) -> NoReturn:
-    """Ends at once: the main thread may be inside a collective, and JAX's client aborts at errors."""
+    """Ends at once: the main thread may be in a collective, and JAX's client aborts at errors."""
     for child in multiprocessing.active_children():
         child.kill()
     sys.stdout.flush()
