@@ -21,6 +21,7 @@ import json
 import multiprocessing
 import os
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -46,6 +47,15 @@ class _Run:
         self.ended = threading.Event()
         self.client = _client()
         self.names: list[str] = []
+        self.last_words: subprocess.Popen[bytes] | None = None
+
+    def end(self) -> None:
+        """From here on nobody is missed, and there is nothing to say."""
+        self.ended.set()
+        if self.last_words is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self.last_words.communicate(b"ended\n")
+            self.last_words = None
 
 
 _run: _Run | None = None
@@ -115,8 +125,11 @@ def start(
     for number in range(_run.count):
         about = _run.client.blocking_key_value_get(f"{_WHO}{number}", _milliseconds(_run))
         _run.names.append(f"process {number} of {_run.count} ({about})")
-    atexit.register(_run.ended.set)
-    threading.Thread(target=_watch, args=(_run,), daemon=True, name="jaxle-watch").start()
+    atexit.register(_run.end)
+    for look in (_listen, _watch):
+        threading.Thread(target=look, args=(_run,), daemon=True, name="jaxle-watch").start()
+    if _run.index:
+        _run.last_words = _last_words(_run)
 
 
 def detected(environment: Mapping[str, str] = os.environ) -> bool:
@@ -270,7 +283,7 @@ def stopped(sentence: str, status: int) -> None:
     """
     if _run is None or _run.ended.is_set():
         return
-    _run.ended.set()
+    _run.end()
     said = json.dumps({"sentence": sentence, "status": status})
     # an error: process 0 is gone, and with it whoever would read this
     with contextlib.suppress(jax.errors.JaxRuntimeError):
@@ -296,7 +309,7 @@ def finish() -> None:
         return
     _alone = False
     wait("the end")
-    _run.ended.set()
+    _run.end()
     if _run.index == 0:
         time.sleep(_POLL)  # the service ends with process 0
     jax.distributed.shutdown()
@@ -314,22 +327,45 @@ def _milliseconds(run: _Run) -> int:
     return max(1, round(1000 * run.patience))
 
 
-def _watch(run: _Run) -> None:
-    """Ends this process where another ended early or is gone."""
-    client, everyone = run.client, list(range(run.count))
+def _listen(run: _Run) -> None:
+    """Ends this process where another says that it ends early."""
     while not run.ended.wait(_POLL):
         try:
-            said = client.key_value_dir_get(_STOPPED)
-            gone = sorted(set(everyone) - set(client.get_live_nodes(everyone)))
+            said = run.client.key_value_dir_get(_STOPPED)
         except jax.errors.JaxRuntimeError:
-            said, gone = [], [0]  # the service runs in process 0
-        if said and not run.ended.wait(_GRACE):
+            return  # the service is gone with process 0, which `_watch` says
+        if said and not run.ended.is_set():
             key, value = said[0]
             found = json.loads(value)
             who = run.names[int(key.rpartition("/")[2])]
             _end(f"{who} stopped: {found['sentence']}", found["status"])
+
+
+def _watch(run: _Run) -> None:
+    """Ends this process where another is gone; the service answers when it knows, or is gone."""
+    everyone = list(range(run.count))
+    while not run.ended.wait(_POLL):
+        try:
+            gone = sorted(set(everyone) - set(run.client.get_live_nodes(everyone)))
+        except jax.errors.JaxRuntimeError:
+            gone = [0]
         if gone and not run.ended.wait(_GRACE):
             _end(_missing(run, gone), 1)
+
+
+def _last_words(run: _Run) -> subprocess.Popen[bytes]:
+    """A shell that says what happened where this process is ended before it can.
+
+    JAX's client ends its process at once (SIGABRT, status 134) where the service is gone, which
+    runs in process 0, and no Python runs any more.
+    """
+    said = (
+        f"jaxle: process {run.index} of {run.count} was ended from outside, or {run.names[0]}, "
+        "which coordinates the others, is gone; what was computed is kept, and the same command "
+        "resumes."
+    )
+    command = ["sh", "-c", 'read -r ended || echo "$0" >&2', said]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
 
 def _missing(run: _Run, gone: list[int]) -> str:
@@ -350,6 +386,8 @@ def _late(run: _Run, gone: list[int], error: Exception) -> NoReturn:
 
 def _end(sentence: str, status: int) -> NoReturn:
     print(f"jaxle: {sentence}", file=sys.stderr, flush=True)
+    if _run is not None:
+        _run.end()
     _exit(status)
 
 

@@ -19,6 +19,20 @@ FIELDS = {
     "evaluation.permutations": 100,
     "methods.preconditioned": defaults.label("preconditioned", no_longer_than="label"),
 }
+GONE = """
+import os
+import signal
+import sys
+import time
+from jaxle import multihost
+
+where, count, me = (argument.partition("=")[2] for argument in sys.argv[1:])
+multihost.start(where, int(count), int(me), silence=2)
+multihost.wait("all")
+if me == "0":
+    os.kill(os.getpid(), signal.SIGKILL)
+time.sleep(30)
+"""
 LAUNCH = ["-m", "jaxle.launch", "--config", f"{runs.ROOT}/tests/multihost_config.py"]
 ASIDE = """
 import sys
@@ -112,6 +126,19 @@ def test_what_two_processes_tell_each_other(tmp_path):
     assert status == 3, said  # that of the one that ended first
     assert "process 1 of 2 has another config than process 0" in said
     assert re.search(r"process 0 of 2 \(pid \d+ on \S+\) stopped: enough\.", said)
+
+
+def test_the_process_that_coordinates_is_named_by_those_that_it_leaves(tmp_path):
+    script = tmp_path / "gone.py"
+    script.write_text(GONE)
+    first, second = together.start(2, [str(script)], tmp_path, dict(os.environ))
+    assert first.end(60)[0] == -signal.SIGKILL
+    status, _ = second.end(20)
+    assert status in (1, -signal.SIGABRT)  # JAX may end it before it can say why
+    until, name = time.monotonic() + 5, rf"process 0 of 2 \(pid {first.process.pid} on \S+\)"
+    while not re.search(name, second.log.read_text()):
+        assert time.monotonic() < until, second.log.read_text()
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
