@@ -109,7 +109,7 @@ def blocks(
     moments = moments.padded(n_devices)
     n_padded = moments.cross.shape[1]
     block = min(block * n_devices, n_padded)
-    gram, size = _standardise(moments)
+    gram, size = _standardise(moments.arrays())
     source, unit = moments.cross, size.inv_x
     if weights is not None:
         source, unit = tiles.pad_columns(weights, n_padded), size.std_x
@@ -383,7 +383,7 @@ def _gathered(moments: Moments, selected) -> list[np.ndarray]:
     n_neurons, moments = len(selected), moments.padded()
     n_padded = moments.cross.shape[1]
     index = np.pad(np.maximum(selected, 0), ((0, n_padded - n_neurons), (0, 0)))
-    parts = _gather(moments, index, np.arange(n_padded, dtype=np.int32))
+    parts = _gather(moments.arrays(), index, np.arange(n_padded, dtype=np.int32))
     return [np.asarray(part, np.float64)[:n_neurons] for part in parts]
 
 
