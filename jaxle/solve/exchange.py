@@ -8,7 +8,8 @@ d_j, and of its covariance with the target, e_j. One concept out or in is
     in j:   with r = G_j· − G_jS P G_S·:   d −= r²/d_j,   e −= r e_j/d_j
 
 so that a round costs a few products of (concepts chosen) × (concepts) numbers per concept chosen
-and neuron, all neurons go together, and nothing is factorised.
+and neuron, all neurons go together, and nothing is factorised. Neurons of like length share a
+block, and a block goes through as many slots as its longest explanation has.
 Source: Miller 1984, Selection of subsets of regression variables, sequential replacement
 (https://doi.org/10.2307/2981576).
 """
@@ -16,6 +17,7 @@ Source: Miller 1984, Selection of subsets of regression variables, sequential re
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -25,12 +27,12 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from jaxle.arrays import Array
-from jaxle.mesh import data_size
 from jaxle.solve import tiles
 from jaxle.solve.forward import BLOCK, TIE, blocks, cross_of_fit, gains
 from jaxle.solve.least_squares import PIVOT
 from jaxle.solve.moments import ROWS, WHOLE, Moments, split_jit
 
+TOGETHER = 4  # slots that one loop over the concepts adds up
 ROUNDS = 3  # the last one seldom changes anything
 
 
@@ -76,15 +78,38 @@ def exchange(
     if rounds < 1 or (selected < 0).all():
         return selected
     program = _program(mesh, weights is not None, rounds)
+
+    def run(gram, rows, own):
+        return program(gram, rows, own, words)
+
+    return by_length(run, moments, selected, weights, mesh, block)
+
+
+def by_length(
+    program: Callable[..., jax.Array],
+    moments: Moments,
+    selected: Int[np.ndarray, "neurons slots"],
+    weights: Float[Array, "concepts neurons"] | None,
+    mesh: Mesh | None,
+    block: int,
+) -> Int[np.ndarray, "neurons ..."]:
+    """Returns what a program makes of all neurons, block by block, the shortest explanations first.
+
+    Args:
+      program: (correlations of all concepts, rows as `forward.blocks` gives them, selected) → an
+        array with a row for each neuron of the block.
+      moments, selected, weights, mesh, block: as for `exchange`.
+    """
     block = tiles.fitting(block, 4 * selected.shape[1] * moments.cross.shape[0])
-    n_neurons = len(selected)
-    more = tiles.bucket(n_neurons, data_size(mesh)) - n_neurons
-    selected = np.pad(selected, ((0, more), (0, 0)), constant_values=-1)
+    order = np.argsort(np.sum(selected >= 0, axis=1), kind="stable")
     parts = [
-        np.asarray(program(gram, rows, selected[neurons], words))
-        for neurons, gram, rows in blocks(moments, weights, mesh, block)
+        (neurons, np.asarray(program(gram, rows, selected[neurons])))
+        for neurons, gram, rows in blocks(moments, weights, mesh, block, order)
     ]
-    return np.concatenate(parts)[:n_neurons]
+    found = np.empty((len(selected), *parts[0][1].shape[1:]), parts[0][1].dtype)
+    for neurons, part in parts:
+        found[neurons] = part
+    return found
 
 
 @functools.cache
@@ -96,16 +121,17 @@ def _program(mesh: Mesh | None, dense: bool, rounds: int):
 def _exchange(gram, rows, selected, words=None, *, dense: bool, rounds: int):
     """One block: rows as in `forward`, selected (neurons, slots)."""
     cross = cross_of_fit(gram, rows) if dense else rows
-    slots = selected.shape[1]
+    slots = used(selected)
     chosen = start(gram, cross, selected)
 
     def turn(t, chosen):
         old = chosen.index[:, t]
-        without = take(chosen, t)
-        left = without.left if words is None else no_longer(words, old, without.left, 0.0)
-        gain, best, new = gains(left, without.cov)
+        left, cov = beside(chosen, t)
+        left = left if words is None else no_longer(words, old, left, 0.0)
+        gain, best, new = gains(left, cov)
         own = jnp.take_along_axis(gain, jnp.maximum(old, 0)[:, None], axis=1)[:, 0]
-        return put(gram, cross, without, t, jnp.where((old >= 0) & (best > own + TIE), new, old))
+        new = jnp.where((old >= 0) & (best > own + TIE), new, old)
+        return replace(gram, cross, chosen, t, new)
 
     def round_(carry):
         chosen, _, i = carry
@@ -144,7 +170,45 @@ def start(
         jnp.broadcast_to(jnp.diagonal(gram)[None, :], (n, m)),
         jnp.asarray(cross),
     )
-    return jax.lax.fori_loop(0, slots, lambda t, c: put(gram, cross, c, t, selected[:, t]), chosen)
+    return jax.lax.fori_loop(
+        0, used(selected), lambda t, c: put(gram, cross, c, t, selected[:, t]), chosen
+    )
+
+
+def used(selected: Int[Array, "neurons slots"]) -> Int[jax.Array, ""]:
+    """Returns how many slots there are up to the last that any neuron uses."""
+    last = jnp.arange(1, selected.shape[1] + 1, dtype=jnp.int32)
+    return jnp.max(jnp.where(selected >= 0, last[None, :], 0))
+
+
+def beside(
+    chosen: Chosen, t: int | Int[Array, ""]
+) -> tuple[Float[jax.Array, "neurons concepts"], Float[jax.Array, "neurons concepts"]]:
+    """Returns what all chosen concepts but slot t's leave of variances and covariances: d and e."""
+    p = chosen.inverse[:, t]
+    own = p[:, t][:, None]
+    inv = jnp.where(own > 0, 1 / jnp.where(own > 0, own, 1.0), 0.0)
+    w = combine(p, chosen.rows, used(chosen.index))
+    cov = chosen.cov + w * (jnp.sum(p * chosen.cross, axis=1, keepdims=True) * inv)
+    return chosen.left + w**2 * inv, cov
+
+
+def replace(
+    gram: Float[Array, "concepts concepts"],
+    cross: Float[Array, "neurons concepts"],
+    chosen: Chosen,
+    t: int | Int[Array, ""],
+    new: Int[Array, " neurons"],
+) -> Chosen:
+    """Returns the state with each neuron's concept `new` in slot t; where none is new, as it is."""
+
+    def step(carry):
+        chosen, _ = carry
+        return put(gram, cross, take(chosen, t), t, new), jnp.bool_(False)
+
+    # a loop of at most one step, since a branch would copy the state
+    differs = jnp.any(new != chosen.index[:, t])
+    return jax.lax.while_loop(lambda carry: carry[1], step, (chosen, differs))[0]
 
 
 def take(chosen: Chosen, t: int | Int[Array, ""]) -> Chosen:
@@ -152,16 +216,15 @@ def take(chosen: Chosen, t: int | Int[Array, ""]) -> Chosen:
     p = chosen.inverse[:, t]
     own = p[:, t][:, None]
     inv = jnp.where(own > 0, 1 / jnp.where(own > 0, own, 1.0), 0.0)
-    w = combine(p, chosen.rows)
+    left, cov = beside(chosen, t)
     inverse = chosen.inverse - p[:, :, None] * (p * inv)[:, None, :]
     inverse = inverse.at[:, t].set(0.0).at[:, :, t].set(0.0)
-    cov = chosen.cov + w * (jnp.sum(p * chosen.cross, axis=1, keepdims=True) * inv)
     return Chosen(
         chosen.index.at[:, t].set(-1),
         inverse,
         chosen.rows.at[:, t].set(0.0),
         chosen.cross.at[:, t].set(0.0),
-        chosen.left + w**2 * inv,
+        left,
         cov,
     )
 
@@ -174,32 +237,46 @@ def put(
     place: Int[Array, " neurons"],
 ) -> Chosen:
     """Returns the state whose empty slot t holds each neuron's concept `place` (−1: none)."""
-    used, j = (place >= 0)[:, None], jnp.maximum(place, 0)
+    some, j = (place >= 0)[:, None], jnp.maximum(place, 0)
 
     def at(z):
         return jnp.take_along_axis(z, j[:, None], axis=1)
 
     left = at(chosen.left)
     # 0: nothing moves
-    inv = jnp.where(used & (left > PIVOT), 1 / jnp.where(left > PIVOT, left, 1.0), 0.0)
+    inv = jnp.where(some & (left > PIVOT), 1 / jnp.where(left > PIVOT, left, 1.0), 0.0)
     shared = jnp.take_along_axis(chosen.rows, j[:, None, None], axis=2)[:, :, 0]
     q = jnp.sum(chosen.inverse * shared[:, None, :], axis=2)
-    rest = gram[j] - combine(q, chosen.rows)
+    rest = gram[j] - combine(q, chosen.rows, used(chosen.index))
     q = q.at[:, t].set(-1.0)
     return Chosen(
         chosen.index.at[:, t].set(place),
         chosen.inverse + q[:, :, None] * (q * inv)[:, None, :],
-        chosen.rows.at[:, t].set(jnp.where(used, gram[j], 0.0)),
-        chosen.cross.at[:, t].set(jnp.where(used, at(cross), 0.0)[:, 0]),
+        chosen.rows.at[:, t].set(jnp.where(some, gram[j], 0.0)),
+        chosen.cross.at[:, t].set(jnp.where(some, at(cross), 0.0)[:, 0]),
         chosen.left - rest**2 * inv,
         chosen.cov - rest * (at(chosen.cov) * inv),
     )
 
 
 def combine(
-    weights: Float[Array, "neurons slots"], rows: Float[Array, "neurons slots concepts"]
+    weights: Float[Array, "neurons slots"],
+    rows: Float[Array, "neurons slots concepts"],
+    slots: Int[Array, ""],
 ) -> Float[Array, "neurons concepts"]:
-    """Returns Σ_s weights[k, s] rows[k, s, :], added slot by slot in float32."""
-    return functools.reduce(
-        jnp.add, [weights[:, s, None] * rows[:, s] for s in range(weights.shape[1])]
-    )
+    """Returns Σ_s weights[k, s] rows[k, s, :] over the first slots, added slot by slot in float32.
+
+    A few slots at a time; where these reach past the last slot, they reach back, with weights 0.
+    """
+    most = rows.shape[1]
+    size = min(TOGETHER, most)
+
+    def some(i, total):
+        begin = jnp.minimum(i * size, most - size)
+        own, part = (jax.lax.dynamic_slice_in_dim(z, begin, size, 1) for z in (weights, rows))
+        own = jnp.where((begin + jnp.arange(size, dtype=jnp.int32) >= i * size)[None, :], own, 0.0)
+        return functools.reduce(
+            jnp.add, [total, *(own[:, s, None] * part[:, s] for s in range(size))]
+        )
+
+    return jax.lax.fori_loop(0, -(-slots // size), some, jnp.zeros_like(rows[:, 0]))

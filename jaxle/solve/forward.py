@@ -96,6 +96,7 @@ def blocks(
     weights: Float[Array, "concepts neurons"] | None,
     mesh: Mesh | None,
     block: int,
+    order: Int[np.ndarray, " neurons"] | None = None,
 ) -> Iterator[tuple[np.ndarray, jax.Array, jax.Array]]:
     """Yields neurons block by block: numbers, correlations of all concepts, and the neurons' rows.
 
@@ -104,6 +105,7 @@ def blocks(
 
     Args:
       moments, weights, mesh, block: as for `path`.
+      order: of the neurons; None: theirs. Past its end the last one repeats.
     """
     n_neurons, n_devices = moments.cross.shape[1], data_size(mesh)
     moments = moments.padded(n_devices)
@@ -115,6 +117,8 @@ def blocks(
         source, unit = tiles.pad_columns(weights, n_padded), size.std_x
     for begin in range(0, n_neurons, block):
         neurons = np.minimum(np.arange(begin, begin + block, dtype=np.int32), n_padded - 1)
+        if order is not None:
+            neurons = order[np.minimum(neurons, n_neurons - 1)].astype(np.int32)
         yield neurons, gram, _rows(source, unit, size.inv_y, neurons)
 
 
@@ -326,8 +330,12 @@ def gains(
     gain = gain if worth is None else jnp.where(gain > 0, worth(gain), gain)
     best = jnp.max(gain, axis=1)
     near = gain >= jnp.maximum(best - TIE, 0.99 * best)[:, None]
-    place = jnp.argmax(2 * near + (near & (cov > 0)), axis=1)
-    return gain, best, place.astype(jnp.int32)
+    # whole numbers, larger for the first ones, which float32 holds: XLA's CPU back end takes a
+    # maximum forty times as fast as an argmax
+    m = gain.shape[1]
+    value = m - jnp.arange(m, dtype=jnp.float32)[None, :] + jnp.where(cov > 0, m, 0)
+    highest = jnp.max(jnp.where(near, value, 0.0), axis=1).astype(jnp.int32)
+    return gain, best, jnp.where(highest > 0, -highest % m, 0)
 
 
 def _worth(explained, words, price, gain):
