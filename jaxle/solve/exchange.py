@@ -28,7 +28,7 @@ from jaxtyping import Float, Int
 
 from jaxle.arrays import Array
 from jaxle.solve import tiles
-from jaxle.solve.forward import BLOCK, TIE, blocks, cross_of_fit, gains
+from jaxle.solve.forward import BLOCK, TIE, Aim, blocks, gains
 from jaxle.solve.least_squares import PIVOT
 from jaxle.solve.moments import ROWS, WHOLE, Moments, split_jit
 
@@ -53,7 +53,7 @@ class Chosen(NamedTuple):
 def exchange(
     moments: Moments,
     selected: Int[np.ndarray, "neurons slots"],
-    weights: Float[Array, "concepts neurons"] | None = None,
+    aim: Aim | None = None,
     *,
     rounds: int = ROUNDS,
     words: Int[np.ndarray, " concepts"] | None = None,
@@ -65,7 +65,7 @@ def exchange(
     Args:
       moments: of the images that choose, train ∪ val.
       selected: (neurons, slots) int32, −1 in unused slots.
-      weights, mesh, block: as for `forward.path`.
+      aim, mesh, block: as for `forward.path`.
       rounds: how often, at most, every slot of a neuron is tried in turn; a round without an
         exchange is the last.
       words: (concepts,) int, of how many words each is: no concept gives way to a longer one. None:
@@ -77,19 +77,19 @@ def exchange(
     """
     if rounds < 1 or (selected < 0).all():
         return selected
-    program = _program(mesh, weights is not None, rounds)
+    program = _program(mesh, rounds)
 
     def run(gram, rows, own):
         return program(gram, rows, own, words)
 
-    return by_length(run, moments, selected, weights, mesh, block)
+    return by_length(run, moments, selected, aim, mesh, block)
 
 
 def by_length(
     program: Callable[..., jax.Array],
     moments: Moments,
     selected: Int[np.ndarray, "neurons slots"],
-    weights: Float[Array, "concepts neurons"] | None,
+    aim: Aim | None,
     mesh: Mesh | None,
     block: int,
 ) -> Int[np.ndarray, "neurons ..."]:
@@ -98,13 +98,13 @@ def by_length(
     Args:
       program: (correlations of all concepts, rows as `forward.blocks` gives them, selected) → an
         array with a row for each neuron of the block.
-      moments, selected, weights, mesh, block: as for `exchange`.
+      moments, selected, aim, mesh, block: as for `exchange`.
     """
     block = tiles.fitting(block, 4 * selected.shape[1] * moments.cross.shape[0])
     order = np.argsort(np.sum(selected >= 0, axis=1), kind="stable")
     parts = [
         (neurons, np.asarray(program(gram, rows, selected[neurons])))
-        for neurons, gram, rows in blocks(moments, weights, mesh, block, order)
+        for neurons, gram, rows in blocks(moments, aim, mesh, block, order)
     ]
     found = np.empty((len(selected), *parts[0][1].shape[1:]), parts[0][1].dtype)
     for neurons, part in parts:
@@ -113,14 +113,13 @@ def by_length(
 
 
 @functools.cache
-def _program(mesh: Mesh | None, dense: bool, rounds: int):
-    step = functools.partial(_exchange, dense=dense, rounds=rounds)
+def _program(mesh: Mesh | None, rounds: int):
+    step = functools.partial(_exchange, rounds=rounds)
     return split_jit(step, mesh, (WHOLE, ROWS, ROWS, WHOLE), ROWS)
 
 
-def _exchange(gram, rows, selected, words=None, *, dense: bool, rounds: int):
-    """One block: rows as in `forward`, selected (neurons, slots)."""
-    cross = cross_of_fit(gram, rows) if dense else rows
+def _exchange(gram, cross, selected, words=None, *, rounds: int):
+    """One block: cross as in `forward`, selected (neurons, slots)."""
     slots = used(selected)
     chosen = start(gram, cross, selected)
 
