@@ -32,7 +32,6 @@ from jaxle.solve.forward import BLOCK, TIE, Aim, blocks, gains
 from jaxle.solve.least_squares import PIVOT
 from jaxle.solve.moments import ROWS, WHOLE, Moments, split_jit
 
-TOGETHER = 4  # slots that one loop over the concepts adds up
 ROUNDS = 3  # the last one seldom changes anything
 
 
@@ -44,7 +43,6 @@ class Chosen(NamedTuple):
 
     index: Int[jax.Array, "neurons slots"]  # −1 where empty
     inverse: Float[jax.Array, "neurons slots slots"]  # P
-    rows: Float[jax.Array, "neurons slots concepts"]  # G_S·
     cross: Float[jax.Array, "neurons slots"]  # c_S
     left: Float[jax.Array, "neurons concepts"]  # d
     cov: Float[jax.Array, "neurons concepts"]  # e
@@ -125,7 +123,7 @@ def _exchange(gram, cross, selected, words=None, *, rounds: int):
 
     def turn(t, chosen):
         old = chosen.index[:, t]
-        left, cov = beside(chosen, t)
+        left, cov = beside(gram, chosen, t)
         left = left if words is None else no_longer(words, old, left, 0.0)
         gain, best, new = gains(left, cov)
         own = jnp.take_along_axis(gain, jnp.maximum(old, 0)[:, None], axis=1)[:, 0]
@@ -164,7 +162,6 @@ def start(
     chosen = Chosen(
         jnp.full((n, slots), -1, jnp.int32),
         zeros((n, slots, slots)),
-        zeros((n, slots, m)),
         zeros((n, slots)),
         jnp.broadcast_to(jnp.diagonal(gram)[None, :], (n, m)),
         jnp.asarray(cross),
@@ -181,13 +178,13 @@ def used(selected: Int[Array, "neurons slots"]) -> Int[jax.Array, ""]:
 
 
 def beside(
-    chosen: Chosen, t: int | Int[Array, ""]
+    gram: Float[Array, "concepts concepts"], chosen: Chosen, t: int | Int[Array, ""]
 ) -> tuple[Float[jax.Array, "neurons concepts"], Float[jax.Array, "neurons concepts"]]:
     """Returns what all chosen concepts but slot t's leave of variances and covariances: d and e."""
     p = chosen.inverse[:, t]
     own = p[:, t][:, None]
     inv = jnp.where(own > 0, 1 / jnp.where(own > 0, own, 1.0), 0.0)
-    w = combine(p, chosen.rows, used(chosen.index))
+    w = combine(gram, chosen, p)
     cov = chosen.cov + w * (jnp.sum(p * chosen.cross, axis=1, keepdims=True) * inv)
     return chosen.left + w**2 * inv, cov
 
@@ -203,25 +200,26 @@ def replace(
 
     def step(carry):
         chosen, _ = carry
-        return put(gram, cross, take(chosen, t), t, new), jnp.bool_(False)
+        return put(gram, cross, take(gram, chosen, t), t, new), jnp.bool_(False)
 
     # a loop of at most one step, since a branch would copy the state
     differs = jnp.any(new != chosen.index[:, t])
     return jax.lax.while_loop(lambda carry: carry[1], step, (chosen, differs))[0]
 
 
-def take(chosen: Chosen, t: int | Int[Array, ""]) -> Chosen:
+def take(
+    gram: Float[Array, "concepts concepts"], chosen: Chosen, t: int | Int[Array, ""]
+) -> Chosen:
     """Returns the state in which slot t is empty."""
     p = chosen.inverse[:, t]
     own = p[:, t][:, None]
     inv = jnp.where(own > 0, 1 / jnp.where(own > 0, own, 1.0), 0.0)
-    left, cov = beside(chosen, t)
+    left, cov = beside(gram, chosen, t)
     inverse = chosen.inverse - p[:, :, None] * (p * inv)[:, None, :]
     inverse = inverse.at[:, t].set(0.0).at[:, :, t].set(0.0)
     return Chosen(
         chosen.index.at[:, t].set(-1),
         inverse,
-        chosen.rows.at[:, t].set(0.0),
         chosen.cross.at[:, t].set(0.0),
         left,
         cov,
@@ -244,14 +242,12 @@ def put(
     left = at(chosen.left)
     # 0: nothing moves
     inv = jnp.where(some & (left > PIVOT), 1 / jnp.where(left > PIVOT, left, 1.0), 0.0)
-    shared = jnp.take_along_axis(chosen.rows, j[:, None, None], axis=2)[:, :, 0]
-    q = jnp.sum(chosen.inverse * shared[:, None, :], axis=2)
-    rest = gram[j] - combine(q, chosen.rows, used(chosen.index))
+    q = between(gram, chosen, j)
+    rest = gram[j] - combine(gram, chosen, q)
     q = q.at[:, t].set(-1.0)
     return Chosen(
         chosen.index.at[:, t].set(place),
         chosen.inverse + q[:, :, None] * (q * inv)[:, None, :],
-        chosen.rows.at[:, t].set(jnp.where(some, gram[j], 0.0)),
         chosen.cross.at[:, t].set(jnp.where(some, at(cross), 0.0)[:, 0]),
         chosen.left - rest**2 * inv,
         chosen.cov - rest * (at(chosen.cov) * inv),
@@ -259,23 +255,28 @@ def put(
 
 
 def combine(
+    gram: Float[Array, "concepts concepts"],
+    chosen: Chosen,
     weights: Float[Array, "neurons slots"],
-    rows: Float[Array, "neurons slots concepts"],
-    slots: Int[Array, ""],
-) -> Float[Array, "neurons concepts"]:
-    """Returns Σ_s weights[k, s] rows[k, s, :] over the first slots, added slot by slot in float32.
+) -> Float[jax.Array, "neurons concepts"]:
+    """Returns Σ_s weights[k, s] G[s-th concept chosen, :], added slot by slot in float32.
 
-    A few slots at a time; where these reach past the last slot, they reach back, with weights 0.
+    The rows of G are read where they are: copies for each neuron would be moved with its state.
+
+    Args:
+      gram, chosen: as for `put`.
+      weights: 0 in empty slots.
     """
-    most = rows.shape[1]
-    size = min(TOGETHER, most)
 
-    def some(i, total):
-        begin = jnp.minimum(i * size, most - size)
-        own, part = (jax.lax.dynamic_slice_in_dim(z, begin, size, 1) for z in (weights, rows))
-        own = jnp.where((begin + jnp.arange(size, dtype=jnp.int32) >= i * size)[None, :], own, 0.0)
-        return functools.reduce(
-            jnp.add, [total, *(own[:, s, None] * part[:, s] for s in range(size))]
-        )
+    def add(s, total):
+        return total + weights[:, s][:, None] * gram[jnp.maximum(chosen.index[:, s], 0)]
 
-    return jax.lax.fori_loop(0, -(-slots // size), some, jnp.zeros_like(rows[:, 0]))
+    return jax.lax.fori_loop(0, used(chosen.index), add, jnp.zeros_like(chosen.left))
+
+
+def between(
+    gram: Float[Array, "concepts concepts"], chosen: Chosen, place: Int[Array, " neurons"]
+) -> Float[jax.Array, "neurons slots"]:
+    """Returns each neuron's coefficients P G_Sj of a concept j = `place` on those chosen."""
+    shared = gram[jnp.maximum(chosen.index, 0), place[:, None]]
+    return jnp.sum(chosen.inverse * shared[:, None, :], axis=2)

@@ -24,6 +24,7 @@ from jaxtyping import Bool, Float, Int
 from jaxle.arrays import Array
 from jaxle.solve.exchange import (
     Chosen,
+    between,
     by_length,
     combine,
     no_longer,
@@ -168,7 +169,7 @@ def _substitutes(gram, n, chosen: Chosen, t, words) -> tuple[Chosen, Substitutes
     """Every concept in the place of slot t's, those of more words left out."""
     index = jnp.maximum(chosen.index[:, t], 0)[:, None]
     explained = jnp.sum(chosen.cross * _coefficients(chosen), axis=1, keepdims=True)
-    without = take(chosen, t)
+    without = take(gram, chosen, t)
     open_ = without.left > PIVOT
     ratio = jnp.where(open_, without.cov / jnp.where(open_, without.left, 1.0), 0.0)
     gain = ratio * without.cov
@@ -176,11 +177,9 @@ def _substitutes(gram, n, chosen: Chosen, t, words) -> tuple[Chosen, Substitutes
     def at(z):
         return jnp.take_along_axis(z, index, axis=1)
 
-    # slot t has no part in q
-    shared = jnp.take_along_axis(chosen.rows, index[:, :, None], axis=2)[:, :, 0]
-    q = jnp.sum(without.inverse * shared[:, None, :], axis=2)
     # covariances of x̃_i and all x̃_j
-    rest = gram[index[:, 0]] - combine(q, chosen.rows, used(chosen.index))
+    i = index[:, 0]
+    rest = gram[i] - combine(gram, without, between(gram, without, i))
     differs = at(gain) + gain - 2 * at(ratio) * ratio * rest
     error = 2 * jnp.sqrt(jnp.maximum(1 - explained, 0.0) * jnp.maximum(differs, 0.0) / n)
     found = jnp.where(open_, gain, -1.0)
