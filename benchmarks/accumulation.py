@@ -8,7 +8,8 @@ With u = 2⁻²⁴ and T tiles, of which 5 % have less than s of the mean sum,
     one accumulator    rounding at random: 0.24 u √T of the sum. An addition rounds a tile's sum to
                        the last place of the accumulator; from T = 2²³ s on that is more than the
                        least sums, which are lost one and all: up to u T
-    in parts           parts of p tiles, each with its accumulator, merged: 0.24 u √(p + T/p)
+    in parts           parts of p tiles, each with its accumulator, merged: 0.24 u √(p + T/p);
+                       what `jaxle.solve.moments` does
     pairwise           0.3 u √(log₂ T)
     compensated        (Kahan) 2 u, whatever T
 
@@ -35,12 +36,11 @@ import numpy as np
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from benchmarks import problems  # noqa: E402
 from jaxle.explainers import rank, search  # noqa: E402
-from jaxle.solve.moments import HIGHEST, Moments  # noqa: E402
+from jaxle.solve.moments import HIGHEST, PART, Moments  # noqa: E402
 
 N_CONCEPTS, N_NEURONS = 16, 8
 QUARTERS = 4  # of a tile, each drawn from the pool
 POOL = 512  # quarters
-PART = 4096  # tiles of a part
 CHUNK = 1 << 16  # tiles added up by one call
 
 
@@ -218,7 +218,7 @@ def run(rows: int, at: list[int], pool: int) -> None:
         values = one.max(), np.sqrt(np.mean(one[i == j] ** 2)), random, parts.max()
         line = "".join(f"{value:12.1e}" for value in (*values, halves.max(), kahan.max()))
         print(f"{t:12,d}{t * rows:12.1e}{line}", flush=True)
-    last, n = found[at[-1]], min(at[-1] * rows, 1 << 30)  # `scales` takes n as an int32
+    last, n = found[at[-1]], at[-1] * rows
     wanted = explained(moments(last.exact[:n_sums], last.exact[n_sums:], n, np.float64))
     for name in ("plain", "parts", "pairwise", "compensated"):
         sums = getattr(last, name)

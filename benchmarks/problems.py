@@ -17,13 +17,16 @@ CHUNK = 5000  # images made at a time
 SCALE, SHIFT = 16.8, -0.11 / 0.28  # cosines of real towers reach .28, and centre about .09 there
 
 
-def one_hot(
-    n: int, n_concepts: int, n_neurons: int, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Features (n, n_concepts) 0/1 float32: two thirds classes, one third superclasses.
+class Classed(NamedTuple):
+    """Labels, what follows from them, and activations."""
 
-    Targets (n, n_neurons) float32.
-    """
+    classes: np.ndarray  # (images,) int
+    members: np.ndarray  # (classes, concepts) 0/1 uint8
+    targets: np.ndarray  # (images, neurons) float32, rectified
+
+
+def classed(n: int, n_concepts: int, n_neurons: int, seed: int = 0) -> Classed:
+    """Concepts of labels: two thirds classes, one third superclasses."""
     rng = np.random.default_rng(seed)
     n_classes = max(2, round(n_concepts * 0.65))
     spans = [(i, i + 1) for i in range(n_classes)]
@@ -48,7 +51,15 @@ def one_hot(
     response += 0.25 * response.std(0) * rng.standard_normal(response.shape).astype(np.float32)
     drive = (response - response.mean(0)) / response.std(0)
     targets = drive[classes] + 0.7 * rng.standard_normal((n, n_neurons), np.float32)
-    return member[classes], np.maximum(targets, 0, out=targets)
+    return Classed(classes, member.astype(np.uint8), np.maximum(targets, 0, out=targets))
+
+
+def one_hot(
+    n: int, n_concepts: int, n_neurons: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features (n, n_concepts) 0/1 float32, those of `classed` multiplied out, and targets."""
+    made = classed(n, n_concepts, n_neurons, seed)
+    return made.members[made.classes].astype(np.float32), made.targets
 
 
 class Embedded(NamedTuple):

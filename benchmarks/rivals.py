@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import threadpoolctl
+from scipy.sparse import csr_array
 
 LAM, L1_RATIO, TOL = 0.05 / 0.99, 0.99, 1e-6
 L1, L2 = LAM * L1_RATIO, LAM * (1 - L1_RATIO)
@@ -32,6 +33,16 @@ def numpy_moments(features, targets, rows):
     gram /= n
     cross /= n
     return gram, cross, std_x, std_y
+
+
+def scipy_moments(features, targets, rows):
+    """The same of 0/1 columns, of which each row has few: SciPy's sparse products, which count."""
+    x, y = csr_array(features[rows]), targets[rows]
+    y -= y.mean(0)
+    n, mean, std_y = len(y), np.asarray(x.mean(axis=0)), y.std(0)
+    gram = (x.T @ x).toarray() / n - mean[:, None] * mean[None, :]
+    cross = (x.T @ y) / n
+    return gram.astype(np.float32), cross, np.sqrt(mean * (1 - mean)), std_y
 
 
 def coordinate_descent(gram, cross, tol=TOL, max_iter=20_000):

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float32, Int, UInt8
 
 from jaxle.arrays import checks_input
 from jaxle.concepts.hierarchy import resolve_superclasses
+from jaxle.solve.counted import ByClass
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,6 +84,11 @@ class LabelConcepts:
             axis=1,
         )
         return cls((*class_names, *hierarchy.names), hierarchy.dropped, table, labels)
+
+    @property
+    def by_class(self) -> ByClass | None:
+        """The columns as what an image's class decides; None of annotations."""
+        return None if self._row_of is None else ByClass(self._row_of, self._table)
 
     def __len__(self) -> int:
         """Number of images."""

@@ -128,12 +128,15 @@ def search(
     # of formulas also paths that take them sooner: which is better, the folds say
     prices = (0.0,) if words is None or not options.min_gain else (0.0, options.min_gain)
     find = [functools.partial(forward.path, most=most, price=price, **how) for price in prices]
-    paths = [[path(total, weights)] for path in find]
-    dense = []
+    aim = None if weights is None else forward.aim(total, weights, mesh=mesh)
+    paths = [[path(total, aim)] for path in find]
+    aims = []
     for i in range(len(measured.folds)):
-        rest = _rest(measured.folds, i)
-        own = None if strength is None else ridge.at_strength(rest, strength, spectrum, mesh=mesh)
-        dense.append(own)
+        rest, own = _rest(measured.folds, i), None
+        if strength is not None:
+            dense = ridge.at_strength(rest, strength, spectrum, mesh=mesh)
+            own = forward.aim(rest, dense, mesh=mesh)
+        aims.append(own)
         for path, found in zip(find, paths, strict=True):
             found.append(path(rest, own))
     each = [_judged_paths(measured, *found, skewness=skewness, words=words) for found in paths]
@@ -147,11 +150,11 @@ def search(
     improve = functools.partial(_improve, count=count, rounds=options.exchanges, **how)
     better = [
         improve(_rest(measured.folds, i), *part)
-        for i, part in enumerate(zip(dense, inner, strict=True))
+        for i, part in enumerate(zip(aims, inner, strict=True))
     ]
     if any((a != _cut(b, count)).any() for a, b in zip(better, inner, strict=True)):
         rho = _judged(measured.folds, better)
-    selected = improve(total, weights, selected)
+    selected = improve(total, aim, selected)
     fitted, bias, _ = least_squares.refit(total, total, selected)
     last = np.take_along_axis(rho, np.maximum(count - 1, 0)[:, None], axis=1)[:, 0]
     parts = (fitted, bias, np.where(count > 0, last, 0.0))
@@ -193,10 +196,10 @@ def _limits(judged, folds, options: Preconditioned, live) -> forward.Limits:
     return forward.limits_for(judged, options.mean_length, live, least)
 
 
-def _improve(moments: Moments, weights, selected, *, count, rounds: int, **how) -> np.ndarray:
+def _improve(moments: Moments, aim, selected, *, count, rounds: int, **how) -> np.ndarray:
     """The path cut to its length, after exchanges, in its best wording."""
     selected = _cut(selected, count)
-    selected = exchange.exchange(moments, selected, weights, rounds=rounds, **how)
+    selected = exchange.exchange(moments, selected, aim, rounds=rounds, **how)
     return wording.reword(moments, selected, **how) if rounds else selected
 
 

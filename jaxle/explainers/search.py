@@ -131,11 +131,11 @@ def _search(
     if skewness is not None:
         each = [noise.quantile(val.n, n_candidates, step) for step in range(max_concepts)]
         limits += [np.array(each, np.float32), np.float32(val.n), skewness.astype(np.float32)]
-    parts = []
+    moments, parts = [padded_train.arrays(), padded_val.arrays()], []
     for begin in range(0, n_neurons, block):
         # past the end the last neuron repeats
         neurons = np.minimum(np.arange(begin, begin + block, dtype=np.int32), n_neurons - 1)
-        parts.append(program(padded_train, padded_val, order[neurons], neurons, *limits))
+        parts.append(program(*moments, order[neurons], neurons, *limits))
     selected = np.concatenate([np.asarray(part) for part in parts])[:n_neurons]
     weights, bias, rho = least_squares.refit(train, val, selected)
     count = np.asarray(np.sum(selected >= 0, axis=1), np.int32)

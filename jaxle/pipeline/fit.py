@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxle.concepts.labels import LabelConcepts
 from jaxle.explainers import find_explainer
 from jaxle.explainers.protocol import Overlaps
 from jaxle.explanations import Explanations, FormulaRows
@@ -143,9 +144,9 @@ def _screening(concepts: ConceptMatrix, users: list[Method], config: Config) -> 
 def _fit(
     concepts: ConceptMatrix, layers: Layers, partition: Partition, options: Screening, mesh: Any
 ) -> Made:
-    split = partition.split
+    split, matrix = partition.split, concepts.matrix
     measured = measure(
-        concepts.matrix.rows,
+        matrix.rows,
         len(concepts.names),
         Columns(layers.every),
         split.train,
@@ -153,6 +154,7 @@ def _fit(
         min_top5=options.min_top5,
         mesh=mesh,
         folds=options.folds,
+        by_class=matrix.by_class if isinstance(matrix, LabelConcepts) else None,
     )
     arrays: dict[str, Any] = {"kept": measured.kept}
     for part, moments in _parts(measured).items():
@@ -181,4 +183,4 @@ def _unpack(stored: Stored, folds: int) -> Measured:
     return Measured(kept, train, val, parts, merge([train, val]), spectrum).on_device()
 
 
-FIT = Step("fit", "fit", 2, _fit)
+FIT = Step("fit", "fit", 3, _fit)

@@ -135,7 +135,7 @@ def solve(
         np.broadcast_to(np.asarray(part, np.float32), n)
         for part, n in ((l1, n_concepts), (l2, n_concepts), (unit, n_padded))
     )
-    problem = _standardise(moments, scale, *penalties)
+    problem = _standardise(moments.arrays(), scale, *penalties)
     weights0 = None
     if start is not None:
         near = tiles.pad_columns(start.weights, n_padded)
@@ -158,7 +158,7 @@ def lam_max(
     Returns:
       (neurons,) float32; a path starts at its maximum.
     """
-    largest = _lam_max(moments.padded(), np.float32(l1_ratio), standardise)
+    largest = _lam_max(moments.padded().arrays(), np.float32(l1_ratio), standardise)
     return tiles.cut_columns(largest, slice(0, moments.cross.shape[1]))
 
 

@@ -8,7 +8,8 @@ d_j, and of its covariance with the target, e_j. One concept out or in is
     in j:   with r = G_j· − G_jS P G_S·:   d −= r²/d_j,   e −= r e_j/d_j
 
 so that a round costs a few products of (concepts chosen) × (concepts) numbers per concept chosen
-and neuron, all neurons go together, and nothing is factorised.
+and neuron, all neurons go together, and nothing is factorised. Neurons of like length share a
+block, and a block goes through as many slots as its longest explanation has.
 Source: Miller 1984, Selection of subsets of regression variables, sequential replacement
 (https://doi.org/10.2307/2981576).
 """
@@ -16,6 +17,7 @@ Source: Miller 1984, Selection of subsets of regression variables, sequential re
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -25,9 +27,8 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from jaxle.arrays import Array
-from jaxle.mesh import data_size
 from jaxle.solve import tiles
-from jaxle.solve.forward import BLOCK, TIE, blocks, cross_of_fit, gains
+from jaxle.solve.forward import BLOCK, TIE, Aim, blocks, gains
 from jaxle.solve.least_squares import PIVOT
 from jaxle.solve.moments import ROWS, WHOLE, Moments, split_jit
 
@@ -42,7 +43,6 @@ class Chosen(NamedTuple):
 
     index: Int[jax.Array, "neurons slots"]  # −1 where empty
     inverse: Float[jax.Array, "neurons slots slots"]  # P
-    rows: Float[jax.Array, "neurons slots concepts"]  # G_S·
     cross: Float[jax.Array, "neurons slots"]  # c_S
     left: Float[jax.Array, "neurons concepts"]  # d
     cov: Float[jax.Array, "neurons concepts"]  # e
@@ -51,7 +51,7 @@ class Chosen(NamedTuple):
 def exchange(
     moments: Moments,
     selected: Int[np.ndarray, "neurons slots"],
-    weights: Float[Array, "concepts neurons"] | None = None,
+    aim: Aim | None = None,
     *,
     rounds: int = ROUNDS,
     words: Int[np.ndarray, " concepts"] | None = None,
@@ -63,7 +63,7 @@ def exchange(
     Args:
       moments: of the images that choose, train ∪ val.
       selected: (neurons, slots) int32, −1 in unused slots.
-      weights, mesh, block: as for `forward.path`.
+      aim, mesh, block: as for `forward.path`.
       rounds: how often, at most, every slot of a neuron is tried in turn; a round without an
         exchange is the last.
       words: (concepts,) int, of how many words each is: no concept gives way to a longer one. None:
@@ -75,37 +75,60 @@ def exchange(
     """
     if rounds < 1 or (selected < 0).all():
         return selected
-    program = _program(mesh, weights is not None, rounds)
+    program = _program(mesh, rounds)
+
+    def run(gram, rows, own):
+        return program(gram, rows, own, words)
+
+    return by_length(run, moments, selected, aim, mesh, block)
+
+
+def by_length(
+    program: Callable[..., jax.Array],
+    moments: Moments,
+    selected: Int[np.ndarray, "neurons slots"],
+    aim: Aim | None,
+    mesh: Mesh | None,
+    block: int,
+) -> Int[np.ndarray, "neurons ..."]:
+    """Returns what a program makes of all neurons, block by block, the shortest explanations first.
+
+    Args:
+      program: (correlations of all concepts, rows as `forward.blocks` gives them, selected) → an
+        array with a row for each neuron of the block.
+      moments, selected, aim, mesh, block: as for `exchange`.
+    """
     block = tiles.fitting(block, 4 * selected.shape[1] * moments.cross.shape[0])
-    n_neurons = len(selected)
-    more = tiles.bucket(n_neurons, data_size(mesh)) - n_neurons
-    selected = np.pad(selected, ((0, more), (0, 0)), constant_values=-1)
+    order = np.argsort(np.sum(selected >= 0, axis=1), kind="stable")
     parts = [
-        np.asarray(program(gram, rows, selected[neurons], words))
-        for neurons, gram, rows in blocks(moments, weights, mesh, block)
+        (neurons, np.asarray(program(gram, rows, selected[neurons])))
+        for neurons, gram, rows in blocks(moments, aim, mesh, block, order)
     ]
-    return np.concatenate(parts)[:n_neurons]
+    found = np.empty((len(selected), *parts[0][1].shape[1:]), parts[0][1].dtype)
+    for neurons, part in parts:
+        found[neurons] = part
+    return found
 
 
 @functools.cache
-def _program(mesh: Mesh | None, dense: bool, rounds: int):
-    step = functools.partial(_exchange, dense=dense, rounds=rounds)
+def _program(mesh: Mesh | None, rounds: int):
+    step = functools.partial(_exchange, rounds=rounds)
     return split_jit(step, mesh, (WHOLE, ROWS, ROWS, WHOLE), ROWS)
 
 
-def _exchange(gram, rows, selected, words=None, *, dense: bool, rounds: int):
-    """One block: rows as in `forward`, selected (neurons, slots)."""
-    cross = cross_of_fit(gram, rows) if dense else rows
-    slots = selected.shape[1]
+def _exchange(gram, cross, selected, words=None, *, rounds: int):
+    """One block: cross as in `forward`, selected (neurons, slots)."""
+    slots = used(selected)
     chosen = start(gram, cross, selected)
 
     def turn(t, chosen):
         old = chosen.index[:, t]
-        without = take(chosen, t)
-        left = without.left if words is None else no_longer(words, old, without.left, 0.0)
-        gain, best, new = gains(left, without.cov)
+        left, cov = beside(gram, chosen, t)
+        left = left if words is None else no_longer(words, old, left, 0.0)
+        gain, best, new = gains(left, cov)
         own = jnp.take_along_axis(gain, jnp.maximum(old, 0)[:, None], axis=1)[:, 0]
-        return put(gram, cross, without, t, jnp.where((old >= 0) & (best > own + TIE), new, old))
+        new = jnp.where((old >= 0) & (best > own + TIE), new, old)
+        return replace(gram, cross, chosen, t, new)
 
     def round_(carry):
         chosen, _, i = carry
@@ -139,29 +162,66 @@ def start(
     chosen = Chosen(
         jnp.full((n, slots), -1, jnp.int32),
         zeros((n, slots, slots)),
-        zeros((n, slots, m)),
         zeros((n, slots)),
         jnp.broadcast_to(jnp.diagonal(gram)[None, :], (n, m)),
         jnp.asarray(cross),
     )
-    return jax.lax.fori_loop(0, slots, lambda t, c: put(gram, cross, c, t, selected[:, t]), chosen)
+    return jax.lax.fori_loop(
+        0, used(selected), lambda t, c: put(gram, cross, c, t, selected[:, t]), chosen
+    )
 
 
-def take(chosen: Chosen, t: int | Int[Array, ""]) -> Chosen:
+def used(selected: Int[Array, "neurons slots"]) -> Int[jax.Array, ""]:
+    """Returns how many slots there are up to the last that any neuron uses."""
+    last = jnp.arange(1, selected.shape[1] + 1, dtype=jnp.int32)
+    return jnp.max(jnp.where(selected >= 0, last[None, :], 0))
+
+
+def beside(
+    gram: Float[Array, "concepts concepts"], chosen: Chosen, t: int | Int[Array, ""]
+) -> tuple[Float[jax.Array, "neurons concepts"], Float[jax.Array, "neurons concepts"]]:
+    """Returns what all chosen concepts but slot t's leave of variances and covariances: d and e."""
+    p = chosen.inverse[:, t]
+    own = p[:, t][:, None]
+    inv = jnp.where(own > 0, 1 / jnp.where(own > 0, own, 1.0), 0.0)
+    w = combine(gram, chosen, p)
+    cov = chosen.cov + w * (jnp.sum(p * chosen.cross, axis=1, keepdims=True) * inv)
+    return chosen.left + w**2 * inv, cov
+
+
+def replace(
+    gram: Float[Array, "concepts concepts"],
+    cross: Float[Array, "neurons concepts"],
+    chosen: Chosen,
+    t: int | Int[Array, ""],
+    new: Int[Array, " neurons"],
+) -> Chosen:
+    """Returns the state with each neuron's concept `new` in slot t; where none is new, as it is."""
+
+    def step(carry):
+        chosen, _ = carry
+        return put(gram, cross, take(gram, chosen, t), t, new), jnp.bool_(False)
+
+    # a loop of at most one step, since a branch would copy the state
+    differs = jnp.any(new != chosen.index[:, t])
+    return jax.lax.while_loop(lambda carry: carry[1], step, (chosen, differs))[0]
+
+
+def take(
+    gram: Float[Array, "concepts concepts"], chosen: Chosen, t: int | Int[Array, ""]
+) -> Chosen:
     """Returns the state in which slot t is empty."""
     p = chosen.inverse[:, t]
     own = p[:, t][:, None]
     inv = jnp.where(own > 0, 1 / jnp.where(own > 0, own, 1.0), 0.0)
-    w = combine(p, chosen.rows)
+    left, cov = beside(gram, chosen, t)
     inverse = chosen.inverse - p[:, :, None] * (p * inv)[:, None, :]
     inverse = inverse.at[:, t].set(0.0).at[:, :, t].set(0.0)
-    cov = chosen.cov + w * (jnp.sum(p * chosen.cross, axis=1, keepdims=True) * inv)
     return Chosen(
         chosen.index.at[:, t].set(-1),
         inverse,
-        chosen.rows.at[:, t].set(0.0),
         chosen.cross.at[:, t].set(0.0),
-        chosen.left + w**2 * inv,
+        left,
         cov,
     )
 
@@ -174,32 +234,49 @@ def put(
     place: Int[Array, " neurons"],
 ) -> Chosen:
     """Returns the state whose empty slot t holds each neuron's concept `place` (−1: none)."""
-    used, j = (place >= 0)[:, None], jnp.maximum(place, 0)
+    some, j = (place >= 0)[:, None], jnp.maximum(place, 0)
 
     def at(z):
         return jnp.take_along_axis(z, j[:, None], axis=1)
 
     left = at(chosen.left)
     # 0: nothing moves
-    inv = jnp.where(used & (left > PIVOT), 1 / jnp.where(left > PIVOT, left, 1.0), 0.0)
-    shared = jnp.take_along_axis(chosen.rows, j[:, None, None], axis=2)[:, :, 0]
-    q = jnp.sum(chosen.inverse * shared[:, None, :], axis=2)
-    rest = gram[j] - combine(q, chosen.rows)
+    inv = jnp.where(some & (left > PIVOT), 1 / jnp.where(left > PIVOT, left, 1.0), 0.0)
+    q = between(gram, chosen, j)
+    rest = gram[j] - combine(gram, chosen, q)
     q = q.at[:, t].set(-1.0)
     return Chosen(
         chosen.index.at[:, t].set(place),
         chosen.inverse + q[:, :, None] * (q * inv)[:, None, :],
-        chosen.rows.at[:, t].set(jnp.where(used, gram[j], 0.0)),
-        chosen.cross.at[:, t].set(jnp.where(used, at(cross), 0.0)[:, 0]),
+        chosen.cross.at[:, t].set(jnp.where(some, at(cross), 0.0)[:, 0]),
         chosen.left - rest**2 * inv,
         chosen.cov - rest * (at(chosen.cov) * inv),
     )
 
 
 def combine(
-    weights: Float[Array, "neurons slots"], rows: Float[Array, "neurons slots concepts"]
-) -> Float[Array, "neurons concepts"]:
-    """Returns Σ_s weights[k, s] rows[k, s, :], added slot by slot in float32."""
-    return functools.reduce(
-        jnp.add, [weights[:, s, None] * rows[:, s] for s in range(weights.shape[1])]
-    )
+    gram: Float[Array, "concepts concepts"],
+    chosen: Chosen,
+    weights: Float[Array, "neurons slots"],
+) -> Float[jax.Array, "neurons concepts"]:
+    """Returns Σ_s weights[k, s] G[s-th concept chosen, :], added slot by slot in float32.
+
+    The rows of G are read where they are: copies for each neuron would be moved with its state.
+
+    Args:
+      gram, chosen: as for `put`.
+      weights: 0 in empty slots.
+    """
+
+    def add(s, total):
+        return total + weights[:, s][:, None] * gram[jnp.maximum(chosen.index[:, s], 0)]
+
+    return jax.lax.fori_loop(0, used(chosen.index), add, jnp.zeros_like(chosen.left))
+
+
+def between(
+    gram: Float[Array, "concepts concepts"], chosen: Chosen, place: Int[Array, " neurons"]
+) -> Float[jax.Array, "neurons slots"]:
+    """Returns each neuron's coefficients P G_Sj of a concept j = `place` on those chosen."""
+    shared = gram[jnp.maximum(chosen.index, 0), place[:, None]]
+    return jnp.sum(chosen.inverse * shared[:, None, :], axis=2)

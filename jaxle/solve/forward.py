@@ -9,7 +9,7 @@
              noise's: a path selected on all images has seen the noise that it is judged on
 
 Everything is read off second moments, for many neurons at once. The target y of the steps may be a
-dense fit's prediction X w in place of the activation: then its cross moments are c' = G w. The
+dense fit's prediction X w in place of the activation: then its cross moments are G w (`aim`). The
 lengths are always judged against the activation itself. method.md §9, `search="preconditioned"`.
 Sources: Chen, Billings & Luo 1989, orthogonal least squares
 (https://doi.org/10.1080/00207178908953472); Paul, Bair, Hastie & Tibshirani 2008, "Preconditioning"
@@ -50,9 +50,33 @@ NOISE = 3.0
 BLOCK = 256  # neurons per program and device
 
 
+class Aim(NamedTuple):
+    """What is selected for in place of the activation: a dense fit's prediction."""
+
+    cross: Float[jax.Array, "concepts neurons"]  # its cross moments with the concepts
+    var: Float[jax.Array, " neurons"]
+
+
+def aim(
+    moments: Moments, weights: Float[Array, "concepts neurons"], *, mesh: Mesh | None = None
+) -> Aim:
+    """Returns the moments of a dense fit's prediction.
+
+    Args:
+      moments: of the images that choose.
+      weights: (concepts, neurons) float32 on raw columns.
+      mesh: split the neurons over its axis `data`.
+    """
+    n_neurons = weights.shape[1]
+    rows = tiles.pad_columns(weights, tiles.bucket(n_neurons, data_size(mesh))).T
+    cross, var = _aim(mesh)(moments.gram, rows)
+    some = slice(0, n_neurons)
+    return Aim(tiles.cut_columns(cross.T, some), tiles.cut_columns(var, some))
+
+
 def path(
     moments: Moments,
-    weights: Float[Array, "concepts neurons"] | None = None,
+    aim: Aim | None = None,
     *,
     most: int,
     words: Int[np.ndarray, " concepts"] | None = None,
@@ -66,8 +90,7 @@ def path(
 
     Args:
       moments: of the images that choose, train ∪ val.
-      weights: (concepts, neurons) float32 on raw columns: select for this dense fit's prediction;
-        None: for the activation.
+      aim: select for this; None: for the activation.
       most: concepts per neuron.
       words: (concepts,) int, of how many words each is, such as a formula of two. None: of one.
       price: what a word beyond a concept's first costs, in correlation: a step takes the concept of
@@ -82,10 +105,10 @@ def path(
     """
     most_possible = min(most, moments.cross.shape[0])
     block = tiles.fitting(block, 4 * most_possible * moments.cross.shape[0])
-    program = _program(mesh, weights is not None, most_possible)
+    program = _program(mesh, most_possible)
     parts = [
         np.asarray(program(gram, rows, words, np.float32(price)))
-        for _, gram, rows in blocks(moments, weights, mesh, block)
+        for _, gram, rows in blocks(moments, aim, mesh, block)
     ]
     selected = np.concatenate(parts)[: moments.cross.shape[1]]
     return np.pad(selected, ((0, 0), (0, most - most_possible)), constant_values=-1)
@@ -93,44 +116,34 @@ def path(
 
 def blocks(
     moments: Moments,
-    weights: Float[Array, "concepts neurons"] | None,
+    aim: Aim | None,
     mesh: Mesh | None,
     block: int,
+    order: Int[np.ndarray, " neurons"] | None = None,
 ) -> Iterator[tuple[np.ndarray, jax.Array, jax.Array]]:
     """Yields neurons block by block: numbers, correlations of all concepts, and the neurons' rows.
 
     All blocks have one size, to which neurons are padded (`Moments.padded`). Rows (neurons,
-    concepts) are standardised cross moments; with `weights`, a dense fit's standardised weights.
+    concepts) are standardised cross moments.
 
     Args:
-      moments, weights, mesh, block: as for `path`.
+      moments, aim, mesh, block: as for `path`.
+      order: of the neurons; None: theirs. Past its end the last one repeats.
     """
     n_neurons, n_devices = moments.cross.shape[1], data_size(mesh)
+    if aim is not None:
+        moments = moments._replace(
+            mean_y=np.zeros(n_neurons, np.float32), cross=aim.cross, var_y=aim.var
+        )
     moments = moments.padded(n_devices)
     n_padded = moments.cross.shape[1]
     block = min(block * n_devices, n_padded)
-    gram, size = _standardise(moments)
-    source, unit = moments.cross, size.inv_x
-    if weights is not None:
-        source, unit = tiles.pad_columns(weights, n_padded), size.std_x
+    gram, size = _standardise(moments.arrays())
     for begin in range(0, n_neurons, block):
         neurons = np.minimum(np.arange(begin, begin + block, dtype=np.int32), n_padded - 1)
-        yield neurons, gram, _rows(source, unit, size.inv_y, neurons)
-
-
-def cross_of_fit(
-    gram: Float[Array, "concepts concepts"], rows: Float[Array, "neurons concepts"]
-) -> Float[jax.Array, "neurons concepts"]:
-    """Returns cross moments of concepts and a dense fit's prediction, in units of its deviation.
-
-    Args:
-      gram: correlations of the concepts.
-      rows: the fit's standardised weights.
-    """
-    cross = jnp.matmul(rows, gram, precision=HIGHEST)
-    total = jnp.sum(rows * cross, axis=1)
-    scale = jnp.where(total > 0, 1 / jnp.sqrt(jnp.where(total > 0, total, 1.0)), 0.0)
-    return cross * scale[:, None]
+        if order is not None:
+            neurons = order[np.minimum(neurons, n_neurons - 1)].astype(np.int32)
+        yield neurons, gram, _rows(moments.cross, size.inv_x, size.inv_y, neurons)
 
 
 def judge(
@@ -295,13 +308,22 @@ def _standardise(moments: Moments):
 
 
 @jax.jit
-def _rows(source, scale_x, inv_y, neurons):
-    return (source[:, neurons] * scale_x[:, None] * inv_y[neurons][None, :]).T
+def _rows(cross, inv_x, inv_y, neurons):
+    return (cross[:, neurons] * inv_x[:, None] * inv_y[neurons][None, :]).T
 
 
 @functools.cache
-def _program(mesh: Mesh | None, dense: bool, most: int):
-    step = functools.partial(_forward, dense=dense, most=most)
+def _aim(mesh: Mesh | None):
+    def program(gram, rows):
+        cross = jnp.matmul(rows, gram, precision=HIGHEST)
+        return cross, jnp.maximum(jnp.sum(rows * cross, axis=1), 0.0)
+
+    return split_jit(program, mesh, (WHOLE, ROWS), ROWS)
+
+
+@functools.cache
+def _program(mesh: Mesh | None, most: int):
+    step = functools.partial(_forward, most=most)
     return split_jit(step, mesh, (WHOLE, ROWS, WHOLE, WHOLE), ROWS)
 
 
@@ -326,8 +348,12 @@ def gains(
     gain = gain if worth is None else jnp.where(gain > 0, worth(gain), gain)
     best = jnp.max(gain, axis=1)
     near = gain >= jnp.maximum(best - TIE, 0.99 * best)[:, None]
-    place = jnp.argmax(2 * near + (near & (cov > 0)), axis=1)
-    return gain, best, place.astype(jnp.int32)
+    # whole numbers, larger for the first ones, which float32 holds: XLA's CPU back end takes a
+    # maximum forty times as fast as an argmax
+    m = gain.shape[1]
+    value = m - jnp.arange(m, dtype=jnp.float32)[None, :] + jnp.where(cov > 0, m, 0)
+    highest = jnp.max(jnp.where(near, value, 0.0), axis=1).astype(jnp.int32)
+    return gain, best, jnp.where(highest > 0, -highest % m, 0)
 
 
 def _worth(explained, words, price, gain):
@@ -337,9 +363,8 @@ def _worth(explained, words, price, gain):
     return jnp.where(price > 0, priced, gain / words[None, :])
 
 
-def _forward(gram, rows, words=None, price=0.0, *, dense: bool, most: int):
-    """The paths of one block; `rows` as `blocks` gives them."""
-    cross = cross_of_fit(gram, rows) if dense else rows
+def _forward(gram, cross, words=None, price=0.0, *, most: int):
+    """The paths of one block; `cross` as `blocks` gives it."""
     n, m = cross.shape
     varies = jnp.diagonal(gram)
 
@@ -383,7 +408,7 @@ def _gathered(moments: Moments, selected) -> list[np.ndarray]:
     n_neurons, moments = len(selected), moments.padded()
     n_padded = moments.cross.shape[1]
     index = np.pad(np.maximum(selected, 0), ((0, n_padded - n_neurons), (0, 0)))
-    parts = _gather(moments, index, np.arange(n_padded, dtype=np.int32))
+    parts = _gather(moments.arrays(), index, np.arange(n_padded, dtype=np.int32))
     return [np.asarray(part, np.float64)[:n_neurons] for part in parts]
 
 

@@ -210,7 +210,8 @@ def refit(
     used = selected >= 0
     index, neurons = np.where(used, selected, 0), np.arange(len(selected), dtype=np.int32)
     block, val_block, cross, val_cross = (
-        np.asarray(part, np.float64) for part in _gather(train, val, index, neurons)
+        np.asarray(part, np.float64)
+        for part in _gather(train.arrays(), val.arrays(), index, neurons)
     )
     mean_x, mean_y, var_y = (
         np.asarray(part, np.float64) for part in (train.mean_x, train.mean_y, val.var_y)

@@ -20,8 +20,9 @@ from jaxtyping import Float, Int
 from jaxle.arrays import Array, Rows, host_blocks
 from jaxle.mesh import data_size
 from jaxle.solve import ridge, tiles
+from jaxle.solve.counted import ByClass
 from jaxle.solve.folds import fold_moments
-from jaxle.solve.moments import Moments, merge, second_moments
+from jaxle.solve.moments import Features, Moments, merge, second_moments
 from jaxle.solve.screen import screen
 from jaxle.units import Units
 
@@ -64,6 +65,7 @@ def measure(
     mesh: Mesh | None = None,
     folds: int = 0,
     units: Units | None = None,
+    by_class: ByClass | None = None,
 ) -> Measured:
     """Returns the concepts that pass screening on train, and moments; each image is read once.
 
@@ -77,6 +79,7 @@ def measure(
       mesh: images are split over its axis `data`.
       folds: cut train ∪ val into so many folds (memory: a Gram matrix each); 0 for none.
       units: those of the values that `rows` gives; None where these are probabilities themselves.
+      by_class: what `rows` gives, where an image's class decides it: moments are counted then.
 
     Raises:
       ValueError: no concept passes.
@@ -98,9 +101,10 @@ def measure(
             f"{found}."
         )
 
-    def features(index: np.ndarray) -> Array:
+    def tile(index: np.ndarray) -> Array:
         return rows(index, kept)
 
+    features: Features = tile if by_class is None else by_class.some(kept)
     if folds:
         parts = fold_moments(features, activations, train, val, folds, mesh=mesh)
         total = merge([parts.train, parts.val])

@@ -8,7 +8,10 @@ tile's first rows (an unshifted float32 covariance of a near-constant column com
 Images × concepts is never held: a tile is read from an array, a memory map or a function. Only
 blocks of the upper triangle of G are multiplied out, since a full product costs twice a symmetric
 one. On a mesh each device sums its own images over axis `data`, and one sum over devices ends the
-pass.
+pass. Concepts that an image's class decides are counted instead (`solve.counted`).
+
+An addition rounds to the last place of the sum. So the sums start anew every `PART` tiles, and the
+moments of the parts are merged (docs/scaling.md has the errors with and without).
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from jaxle import multihost
 from jaxle.arrays import Array, Rows
 from jaxle.mesh import all_rows, data_size, local, own_rows, round_up, spans, whole_sum
 from jaxle.solve import tiles
+from jaxle.solve.counted import ByClass, count
 from jaxle.stats import is_constant
 
 HIGHEST = jax.lax.Precision.HIGHEST
@@ -37,6 +41,7 @@ ROWS, COLUMNS, WHOLE = PartitionSpec("data"), PartitionSpec(None, "data"), Parti
 # Per neuron and concept while a block is fitted: cross moments, weights, gradient, their
 # transposes, one spare.
 ROW_BYTES = 40
+PART = 4096  # tiles in one accumulator
 SHIFT_ROWS = 1024  # of the first tile: any point near the mean serves as shift
 
 
@@ -69,6 +74,13 @@ class Moments(NamedTuple):
         size = tiles.bucket(self.cross.shape[1], n_devices)
         return self._columns(lambda part: tiles.pad_columns(part, size)).on_device()
 
+    def arrays(self) -> Moments:
+        """Returns the same moments without their `n`: for programs, which need none.
+
+        JAX would take it for an int32, and refuses a larger number.
+        """
+        return self._replace(n=0)
+
     def on_device(self) -> Moments:
         """Returns the same moments as JAX arrays; what is one already is not copied."""
         return Moments(self.n, *(jax.device_put(part) for part in self[1:]))
@@ -93,7 +105,7 @@ class Scales(NamedTuple):
     inv_y: Float[Array, " neurons"]
 
 
-Features = Rows | Callable[[np.ndarray], Array]
+Features = Rows | Callable[[np.ndarray], Array] | ByClass
 
 
 def second_moments(
@@ -109,7 +121,7 @@ def second_moments(
     Args:
       features: (images, concepts), any real dtype, array or memory map; or a function from row
         numbers (rows,) to that tile (rows, concepts), called with the same number of rows each
-        time.
+        time; or concepts by class, whose moments are counted.
       targets: (images, neurons), any real dtype, array or memory map.
       index: (rows,) int, the images to take; None takes all.
       mesh: split every tile's images over its axis `data`.
@@ -134,14 +146,21 @@ def padded_moments(
     tile_rows: int | None = None,
 ) -> Moments:
     """Returns `second_moments` padded as `Moments.padded` does; arguments as there."""
-    if not callable(features) and features.shape[0] != targets.shape[0]:
+    n_images = None
+    if isinstance(features, ByClass):
+        n_images = len(features.classes)
+    elif not callable(features):
+        n_images = features.shape[0]
+    if n_images not in (None, targets.shape[0]):
         raise ValueError(
             "features and targets must describe the same images, "
-            f"got {features.shape[0]} and {targets.shape[0]} rows."
+            f"got {n_images} and {targets.shape[0]} rows."
         )
     n = targets.shape[0] if index is None else len(index)
     if n == 0:
         raise ValueError("second moments need at least one image, got an empty index.")
+    if isinstance(features, ByClass):
+        return Moments(n, *count(features, targets, index, mesh=mesh)).padded()
     n_devices, n_neurons = data_size(mesh), tiles.bucket(targets.shape[1])
     if tile_rows is None:
         first = tiles.tile_index(index, 0, 1, n)
@@ -157,27 +176,33 @@ def padded_moments(
             numbers = _numbers(numbers)[part]
         return tiles.read_tile(features, numbers), tiles.read_tile(targets, numbers, n_neurons)
 
-    state, shift = None, None
+    total, state, shift = None, None, None
     if own.start:  # all processes shift by the mean of the same rows
         first = tile(0, slice(0, own.stop - own.start))
         mean = _tile_mean(*(part[:SHIFT_ROWS] for part in first), np.int32(min(rows, n)))
         shift = tuple(np.asarray(part) for part in mean)
-    for start in range(0, n, rows):
-        x, y = tile(start, own)
-        # at most two tiles at a time: calls run ahead of the device, and each would hold its own
-        jax.block_until_ready(state)
-        if here is not None:
-            split = NamedSharding(here, ROWS)
-            x, y = jax.device_put(x, split), jax.device_put(y, split)
-        count = np.int32(np.clip(min(rows, n - start) - own.start, 0, own.stop - own.start))
-        if shift is None:
-            shift = _tile_mean(x[:SHIFT_ROWS], y[:SHIFT_ROWS], count)
-        if state is None:
-            state = _zeros(x.shape[1], n_neurons, data_size(here))
+    for begin in range(0, n, PART * rows):
+        end = min(begin + PART * rows, n)
+        for start in range(begin, end, rows):
+            x, y = tile(start, own)
+            # at most two tiles at a time: calls run ahead of the device
+            jax.block_until_ready(state)
             if here is not None:
-                state = jax.device_put(state, NamedSharding(here, ROWS))
-        state = _accumulate(here)(state, shift, x, y, count)
-    return Moments(n, *whole_sum(mesh, _centre, state, shift, np.float32(n)))
+                split = NamedSharding(here, ROWS)
+                x, y = jax.device_put(x, split), jax.device_put(y, split)
+            size = np.int32(np.clip(min(rows, n - start) - own.start, 0, own.stop - own.start))
+            if shift is None:
+                shift = _tile_mean(x[:SHIFT_ROWS], y[:SHIFT_ROWS], size)
+            if state is None:
+                state = _zeros(x.shape[1], n_neurons, data_size(here))
+                if here is not None:
+                    state = jax.device_put(state, NamedSharding(here, ROWS))
+            state = _accumulate(here)(state, shift, x, y, size)
+        parts = whole_sum(mesh, _centre, state, shift, np.float32(end - begin))
+        part, state = Moments(end - begin, *parts), None
+        total = part if total is None else merge([total, part])
+    assert total is not None, "at least one tile"
+    return total
 
 
 def merge(parts: Sequence[Moments]) -> Moments:
@@ -191,10 +216,13 @@ def merge(parts: Sequence[Moments]) -> Moments:
     return total.neurons(slice(0, n_neurons))
 
 
-@jax.jit
 def scales(moments: Moments) -> Scales:
     """Returns the standard deviations of concepts and neurons, and their inverses."""
+    return _scales(moments.arrays())
 
+
+@jax.jit
+def _scales(moments: Moments) -> Scales:
     def invert(var, mean):
         std = jnp.sqrt(jnp.maximum(var, 0.0))
         varies = ~is_constant(std, mean)
@@ -232,7 +260,7 @@ def blocks(moments: Moments, size: int) -> Iterator[tuple[int, Moments]]:
     for start in range(0, n_neurons, size):
         start = min(start, n_neurons - size)
         whole = size == n_neurons
-        yield start, moments if whole else moments._replace(**_some(moments, start, size))
+        yield start, moments if whole else moments._replace(**_some(moments.arrays(), start, size))
 
 
 def correlate(

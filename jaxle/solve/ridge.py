@@ -63,9 +63,9 @@ def solve(train: Moments, val: Moments, strengths: tuple[float, ...] = STRENGTHS
     """
     _check_strengths(strengths)
     n_neurons, train, val = train.cross.shape[1], train.padded(), val.padded()
-    gram, cross, size, best = _start(train)
+    gram, cross, size, best = _start(train.arrays())
     for strength in strengths:
-        best = _improve(best, gram, cross, size, val, np.float32(strength))
+        best = _improve(best, gram, cross, size, val.arrays(), np.float32(strength))
     weights, strength, rho = best
     parts = (weights, _bias(train.mean_x, train.mean_y, weights), strength, rho)
     return Dense(*(tiles.cut_columns(part, slice(0, n_neurons)) for part in parts))
@@ -146,12 +146,12 @@ def teach(
     weights, chosen = np.zeros((n_concepts, n_padded), np.float32), np.zeros(n_padded, np.int32)
     n_block = min(n_padded, block or block_size(n_concepts, n_devices))
     for start, some in blocks(moments, n_block):
-        rows = _cross_rows(some, size.inv_x, round_up(n_block, n_devices))
+        rows = _cross_rows(some.arrays(), size.inv_x, round_up(n_block, n_devices))
         part, best = program(rows, *table)
         weights[:, start : start + n_block] = np.asarray(part)[:n_block].T
         chosen[start : start + n_block] = np.asarray(best)[:n_block]
     chosen_parts = (np.asarray(part[chosen], np.float32) for part in (grid, freedom))
-    teacher = _raw(weights, moments, size, *chosen_parts)
+    teacher = _raw(weights, moments.arrays(), size, *chosen_parts)
     return Teacher(*(tiles.cut_columns(part, slice(0, n_neurons)) for part in teacher))
 
 
@@ -181,7 +181,7 @@ def at_strength(
     program, weights = _apply_program(mesh), np.zeros((n_concepts, n_padded), np.float32)
     n_block = min(n_padded, block or block_size(n_concepts, n_devices))
     for start, some in blocks(moments, n_block):
-        rows = _cross_rows(some, size.inv_x, round_up(n_block, n_devices))
+        rows = _cross_rows(some.arrays(), size.inv_x, round_up(n_block, n_devices))
         own = np.pad(
             strength[start : start + n_block],
             (0, round_up(n_block, n_devices) - n_block),

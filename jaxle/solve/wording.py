@@ -21,10 +21,20 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Int
 
-from jaxle.mesh import data_size
-from jaxle.solve import tiles
-from jaxle.solve.exchange import Chosen, combine, no_longer, put, start, take
-from jaxle.solve.forward import BLOCK, TIE, blocks
+from jaxle.arrays import Array
+from jaxle.solve.exchange import (
+    Chosen,
+    between,
+    by_length,
+    combine,
+    no_longer,
+    put,
+    replace,
+    start,
+    take,
+    used,
+)
+from jaxle.solve.forward import BLOCK, TIE
 from jaxle.solve.least_squares import PIVOT
 from jaxle.solve.moments import ROWS, WHOLE, Moments, split_jit
 
@@ -32,6 +42,22 @@ SIGN = 1.0  # κ of a wording with fewer negative terms
 COMMON = 0.5  # κ of a commoner word
 ALIKE = 1.0  # κ of `equivalents`
 LISTED = 3  # equivalents per concept
+
+
+class Common(NamedTuple):
+    """How common the concepts are."""
+
+    mean: Float[Array, " concepts"]
+    order: Int[Array, " concepts"]  # the largest mean first
+    value: Float[Array, " concepts"]  # whole numbers from 1: of the largest mean the largest
+
+    @classmethod
+    def of(cls, moments: Moments) -> Common:
+        mean = np.asarray(moments.mean_x)
+        order = np.argsort(-mean, kind="stable").astype(np.int32)
+        value = np.empty(len(order), np.float32)
+        value[order] = np.arange(len(order), 0, -1)
+        return cls(mean, order, value)
 
 
 class Substitutes(NamedTuple):
@@ -89,17 +115,12 @@ def equivalents(
 
 
 def _by_blocks(program, moments: Moments, selected, words, mesh, block: int) -> np.ndarray:
-    block = tiles.fitting(block, 4 * selected.shape[1] * moments.cross.shape[0])
-    n_neurons = len(selected)
-    more = tiles.bucket(n_neurons, data_size(mesh)) - n_neurons
-    selected = np.pad(selected, ((0, more), (0, 0)), constant_values=-1)
-    run, n = _program(mesh, program), np.float32(moments.n)
-    mean = np.asarray(moments.mean_x)
-    parts = [
-        np.asarray(run(gram, mean, n, rows, selected[neurons], words))
-        for neurons, gram, rows in blocks(moments, None, mesh, block)
-    ]
-    return np.concatenate(parts)[:n_neurons]
+    step, n, common = _program(mesh, program), np.float32(moments.n), Common.of(moments)
+
+    def run(gram, rows, own):
+        return step(gram, common, n, rows, own, words)
+
+    return by_length(run, moments, selected, None, mesh, block)
 
 
 @functools.cache
@@ -107,7 +128,9 @@ def _program(mesh: Mesh | None, program):
     return split_jit(program, mesh, (WHOLE, WHOLE, WHOLE, ROWS, ROWS, WHOLE), ROWS)
 
 
-def _reword(gram, mean, n, cross, selected, words=None):
+def _reword(gram, common: Common, n, cross, selected, words=None):
+    mean = common.mean
+
     def turn(t, chosen: Chosen):
         old = chosen.index[:, t]
         without, beside = _substitutes(gram, n, chosen, t, words)
@@ -115,17 +138,17 @@ def _reword(gram, mean, n, cross, selected, words=None):
         own = jnp.take_along_axis(positive, jnp.maximum(old, 0)[:, None], axis=1)
         # of what reads better, the commonest word; of equals the first
         better = beside.near(SIGN) & positive
-        fewer = put(gram, cross, without, t, _commonest(better, mean, old))
+        fewer = put(gram, cross, without, t, _commonest(better, common, old))
         improves = better.any(axis=1) & (_negative(fewer) < _negative(chosen))
         alike = beside.near(COMMON) & (positive == own) & (mean[None, :] > mean[old][:, None])
-        new = jnp.where(improves, fewer.index[:, t], _commonest(alike, mean, old))
-        return put(gram, cross, without, t, jnp.where(old >= 0, new, -1))
+        new = jnp.where(improves, fewer.index[:, t], _commonest(alike, common, old))
+        return replace(gram, cross, chosen, t, jnp.where(old >= 0, new, -1))
 
     chosen = start(gram, cross, selected)
-    return jax.lax.fori_loop(0, selected.shape[1], turn, chosen).index
+    return jax.lax.fori_loop(0, used(selected), turn, chosen).index
 
 
-def _equivalents(gram, mean, n, cross, selected, words=None):
+def _equivalents(gram, common, n, cross, selected, words=None):
     n_neurons, slots = selected.shape
     chosen = start(gram, cross, selected)
     listed = min(LISTED, len(gram))
@@ -139,14 +162,14 @@ def _equivalents(gram, mean, n, cross, selected, words=None):
         return found.at[:, t, :listed].set(jnp.where(gain >= 0, index.astype(jnp.int32), -1))
 
     blank = jnp.full((n_neurons, slots, LISTED), -1, jnp.int32)
-    return jax.lax.fori_loop(0, slots, turn, blank)
+    return jax.lax.fori_loop(0, used(selected), turn, blank)
 
 
 def _substitutes(gram, n, chosen: Chosen, t, words) -> tuple[Chosen, Substitutes]:
     """Every concept in the place of slot t's, those of more words left out."""
     index = jnp.maximum(chosen.index[:, t], 0)[:, None]
     explained = jnp.sum(chosen.cross * _coefficients(chosen), axis=1, keepdims=True)
-    without = take(chosen, t)
+    without = take(gram, chosen, t)
     open_ = without.left > PIVOT
     ratio = jnp.where(open_, without.cov / jnp.where(open_, without.left, 1.0), 0.0)
     gain = ratio * without.cov
@@ -154,9 +177,9 @@ def _substitutes(gram, n, chosen: Chosen, t, words) -> tuple[Chosen, Substitutes
     def at(z):
         return jnp.take_along_axis(z, index, axis=1)
 
-    shared = jnp.take_along_axis(without.rows, index[:, :, None], axis=2)[:, :, 0]
-    q = jnp.sum(without.inverse * shared[:, None, :], axis=2)
-    rest = gram[index[:, 0]] - combine(q, without.rows)  # covariances of x̃_i and all x̃_j
+    # covariances of x̃_i and all x̃_j
+    i = index[:, 0]
+    rest = gram[i] - combine(gram, without, between(gram, without, i))
     differs = at(gain) + gain - 2 * at(ratio) * ratio * rest
     error = 2 * jnp.sqrt(jnp.maximum(1 - explained, 0.0) * jnp.maximum(differs, 0.0) / n)
     found = jnp.where(open_, gain, -1.0)
@@ -172,7 +195,8 @@ def _negative(chosen: Chosen):
     return jnp.sum(_coefficients(chosen) < 0, axis=1)
 
 
-def _commonest(which, mean, old):
+def _commonest(which, common: Common, old):
     """Of some concepts the one of largest mean; the old one where there is none."""
-    best = jnp.argmax(jnp.where(which, mean[None, :], -jnp.inf), axis=1).astype(jnp.int32)
-    return jnp.where(which.any(axis=1), best, old)
+    # by a maximum, as in `forward.gains`; float32 holds these whole numbers
+    value = jnp.max(jnp.where(which, common.value[None, :], 0.0), axis=1).astype(jnp.int32)
+    return jnp.where(value > 0, common.order[len(common.order) - value], old)

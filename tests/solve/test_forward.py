@@ -60,7 +60,9 @@ def test_equals_the_method_step_by_step(problems, kind, denoised):
     features, targets = getattr(problems, kind)(n=400)
     rng = np.random.default_rng(0)
     weights = rng.normal(size=(30, 7)).astype(np.float32) if denoised else None
-    got = forward.path(second_moments(features, targets), weights, most=6)
+    moments = second_moments(features, targets)
+    aim = None if weights is None else forward.aim(moments, weights)
+    got = forward.path(moments, aim, most=6)
     x, y = (
         features.astype(np.float64),
         (targets if weights is None else features @ weights).astype(np.float64),
@@ -229,6 +231,8 @@ def test_steps_that_the_best_of_noise_would_reach_do_not_count():
 def test_one_device_equals_eight_and_a_padded_block_a_whole_one(problems):
     moments = second_moments(*problems.similar(n_neurons=11))
     weights = np.random.default_rng(0).normal(size=(30, 11)).astype(np.float32)
-    one = forward.path(moments, weights, most=5)
-    np.testing.assert_array_equal(one, forward.path(moments, weights, most=5, mesh=make_mesh()))
-    np.testing.assert_array_equal(one, forward.path(moments, weights, most=5, block=4))
+    aim, mesh = forward.aim(moments, weights), make_mesh()
+    one = forward.path(moments, aim, most=5)
+    on_mesh = forward.path(moments, forward.aim(moments, weights, mesh=mesh), most=5, mesh=mesh)
+    np.testing.assert_array_equal(one, on_mesh)
+    np.testing.assert_array_equal(one, forward.path(moments, aim, most=5, block=4))

@@ -4,10 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxle.explainers import rank, search
 from jaxle.mesh import make_mesh
+from jaxle.solve import forward, ridge
 from jaxle.solve import moments as m
 from jaxle.solve.moments import correlate, merge, scales, second_moments
 
+LIMITS = {"n_candidates": 5, "max_concepts": 2, "min_gain": 0.0}
 RNG = np.random.default_rng(0)
 X, Y = RNG.random((203, 150), np.float32) + 5, RNG.normal(size=(203, 7)).astype(np.float32)
 
@@ -122,3 +125,28 @@ def test_bad_input_is_named():
         second_moments(X, Y[:200])
     with pytest.raises(ValueError, match="at least one image"):
         second_moments(X, Y, np.array([], int))
+
+
+def test_a_new_accumulator_every_few_tiles_changes_nothing(monkeypatch):
+    whole = second_moments(X, Y, tile_rows=16)
+    monkeypatch.setattr(m, "PART", 3)
+    for mesh in (None, make_mesh()):
+        assert_equal(second_moments(X, Y, tile_rows=16, mesh=mesh), whole, 1e-5)
+
+
+def test_more_images_than_an_int32_counts_are_fitted():
+    few = second_moments(X[:, :10], Y)
+    many = few._replace(n=1 << 33)
+    found = (
+        (
+            rank.candidates(one, 0.05, 0.9).order,
+            search.greedy(one, one, np.arange(10)[None].repeat(7, 0), **LIMITS).selected,
+            ridge.teach(one, (0.1,)).weights,
+            forward.path(one, most=2),
+            merge([one, one]).cross,
+            forward.judge(one, one, forward.path(one, most=2)),
+        )
+        for one in (few, many)
+    )
+    for got, want in zip(*found, strict=True):
+        np.testing.assert_array_equal(got, want)

@@ -112,8 +112,9 @@ def fit_all(features, targets, index, n_val):
     near = elastic_net.path(measured.train, [0.2, 0.1], 0.9, standardise=False)[1]
     teacher = ridge.teach(total, spectrum=measured.spectrum)
     dense = ridge.solve(measured.train, measured.val)
-    path = forward.path(total, teacher.weights, most=4)
-    better = exchange.exchange(total, path, teacher.weights)
+    aim = forward.aim(total, teacher.weights)
+    path = forward.path(total, aim, most=4)
+    better = exchange.exchange(total, path, aim)
     weights, bias, rho = least_squares.refit(measured.train, measured.val, better)
     return {
         "cross": total.cross,
