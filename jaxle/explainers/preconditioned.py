@@ -183,7 +183,7 @@ def _rest(folds: Sequence[Moments], i: int) -> Moments:
 def _judged(folds: Sequence[Moments], paths: Sequence[np.ndarray]) -> np.ndarray:
     """ρ̄ of every length, (neurons, most): each fold by the path that the others select."""
     each = [
-        forward.judge(_rest(folds, i), fold, path)
+        forward.judge([*folds[:i], *folds[i + 1 :]], fold, path)
         for i, (fold, path) in enumerate(zip(folds, paths, strict=True))
     ]
     return np.mean(each, axis=0)

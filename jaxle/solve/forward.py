@@ -147,12 +147,13 @@ def blocks(
 
 
 def judge(
-    rest: Moments, fold: Moments, selected: Int[np.ndarray, "neurons most"]
+    rest: Sequence[Moments], fold: Moments, selected: Int[np.ndarray, "neurons most"]
 ) -> Float[np.ndarray, "neurons most"]:
     """Returns how well every prefix of a path predicts a fold that it was not selected on.
 
     Args:
-      rest: moments of the images on which the path was selected and its weights are fitted.
+      rest: moments of the images on which the path was selected and its weights are fitted, in
+        one part or several: what a path takes of each is put together, not the Gram matrices.
       fold: of images that are not among them.
       selected: (neurons, most) int32 from `path` on `rest`.
 
@@ -166,9 +167,11 @@ def judge(
     size = tiles.fitting(tiles.MOST, 64 * selected.shape[1] ** 2)
     if n_neurons > size:
         parts = [slice(i, i + size) for i in range(0, n_neurons, size)]
-        each = [judge(rest.neurons(p), fold.neurons(p), selected[p]) for p in parts]
+        each = [
+            judge([part.neurons(p) for part in rest], fold.neurons(p), selected[p]) for p in parts
+        ]
         return np.concatenate(each)
-    train, test = (_gathered(moments, selected) for moments in (rest, fold))
+    train, test = (_gathered(parts, selected) for parts in (rest, [fold]))
     return _prefix_correlations(train, test, selected >= 0)
 
 
@@ -280,7 +283,7 @@ def beyond_noise(
         parts = [slice(i, i + size) for i in range(0, n_neurons, size)]
         each = [beyond_noise(moments.neurons(p), selected[p], skewness[p]) for p in parts]
         return np.concatenate(each)
-    gram, cross, mean_x, _, var_y = _gathered(moments, selected)
+    gram, cross, mean_x, _, var_y = _gathered([moments], selected)
     var_x = np.diagonal(gram, axis1=1, axis2=2)
     used = (selected >= 0) & (var_y > 0)[:, None]
     basis = _basis(gram, mean_x, used)
@@ -403,13 +406,39 @@ def _forward(gram, cross, words=None, price=0.0, *, most: int):
     return jax.lax.fori_loop(0, most, step, carry)[3]
 
 
-def _gathered(moments: Moments, selected) -> list[np.ndarray]:
-    """Each neuron's own gram, cross, means and variance, float64, zeros in unused slots."""
-    n_neurons, moments = len(selected), moments.padded()
-    n_padded = moments.cross.shape[1]
+class _Own(NamedTuple):
+    """Each neuron's own moments, float64; those of concept 0 in unused slots."""
+
+    gram: np.ndarray  # (neurons, slots, slots)
+    cross: np.ndarray  # (neurons, slots)
+    mean_x: np.ndarray  # (neurons, slots)
+    mean_y: np.ndarray  # (neurons,)
+    var_y: np.ndarray  # (neurons,)
+
+
+def _gathered(parts: Sequence[Moments], selected) -> _Own:
+    """Each neuron's own moments over the union of disjoint image sets."""
+    n_neurons, n_padded = len(selected), tiles.bucket(len(selected))
     index = np.pad(np.maximum(selected, 0), ((0, n_padded - n_neurons), (0, 0)))
-    parts = _gather(moments.arrays(), index, np.arange(n_padded, dtype=np.int32))
-    return [np.asarray(part, np.float64)[:n_neurons] for part in parts]
+    neurons = np.arange(n_padded, dtype=np.int32)
+    each = []
+    for part in parts:
+        found = _gather(part.padded().arrays(), index, neurons)
+        each.append(_Own(*(np.asarray(values, np.float64)[:n_neurons] for values in found)))
+    if len(each) == 1:
+        return each[0]
+    share = [part.n / sum(part.n for part in parts) for part in parts]
+    mean_x, mean_y = (
+        sum(a * own for a, own in zip(share, some, strict=True))
+        for some in ([own.mean_x for own in each], [own.mean_y for own in each])
+    )
+    total = _Own(*(np.zeros_like(values) for values in each[0]))
+    for a, own in zip(share, each, strict=True):
+        x, y = own.mean_x - mean_x, own.mean_y - mean_y
+        total.gram[:] += a * (own.gram + x[:, :, None] * x[:, None, :])
+        total.cross[:] += a * (own.cross + x * y[:, None])
+        total.var_y[:] += a * (own.var_y + y**2)
+    return total._replace(mean_x=mean_x, mean_y=mean_y)
 
 
 @jax.jit

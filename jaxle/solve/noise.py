@@ -23,6 +23,7 @@ from jaxle.arrays import Rows, host_blocks
 from jaxle.stats import is_constant
 
 ALPHA = 0.05  # share of pure noise that passes
+PART_BYTES = 1 << 20  # of float64 activations that are raised to powers at a time, in the cache
 
 
 def quantile(n: int, tried: int, chosen: int) -> tuple[float, int]:
@@ -71,11 +72,15 @@ def skewness(
     varies = ~is_constant(size, mean)
     size = np.where(varies, size, 1.0)  # powers of what is at most 1 do not overflow
     second, third = np.zeros((2, len(mean)))
-    for _, values in host_blocks(activations, index):
-        values = (values - mean) / size
-        square = values * values
-        second += np.sum(square, axis=0) / len(index)
-        third += np.sum(square * values, axis=0) / len(index)  # a power would be computed by pow
+    step = max(1, PART_BYTES // (8 * len(mean)))
+    for _, block in host_blocks(activations, index):
+        for start in range(0, len(block), step):
+            values = block[start : start + step] - mean
+            values /= size
+            square = values * values
+            second += np.sum(square, axis=0) / len(index)
+            square *= values  # a power would be computed by pow
+            third += np.sum(square, axis=0) / len(index)
     varies &= second > 0
     return np.where(varies, third / np.where(varies, second, 1.0) ** 1.5, 0.0)
 

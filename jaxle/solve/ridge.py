@@ -17,6 +17,7 @@ Sources: Hoerl & Kennard 1970 (https://doi.org/10.2307/1267351); Golub, Heath & 
 from __future__ import annotations
 
 import functools
+import os
 from typing import NamedTuple
 
 import jax
@@ -24,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
+from threadpoolctl import threadpool_limits
 
 from jaxle.arrays import Array
 from jaxle.mesh import data_size, round_up
@@ -35,6 +37,9 @@ STRENGTHS = tuple(10.0**e for e in (-3, -2.5, -2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5
 # Of the images: where a fit has more degrees of freedom, GCV says little and the strength is not
 # considered.
 MOST_FREEDOM = 0.5
+# Of an eigendecomposition, half of which reads the whole matrix for each column: more threads wait
+# for memory, and for one another by spinning, three to ten times the work on two busy cores.
+MOST_THREADS = 4
 
 
 class Dense(NamedTuple):
@@ -195,7 +200,9 @@ def at_strength(
 def _eigen(gram, inv_x):
     """Eigenvalues, none negative, and eigenvectors of the standardised Gram matrix, in float64."""
     scale = np.asarray(inv_x, np.float64)
-    values, vectors = np.linalg.eigh(np.asarray(gram) * scale[:, None] * scale[None, :])
+    standardised = np.asarray(gram) * scale[:, None] * scale[None, :]
+    with threadpool_limits(min(MOST_THREADS, max(1, (os.cpu_count() or 1) // 2)), "blas"):
+        values, vectors = np.linalg.eigh(standardised)
     return np.maximum(values, 0.0), vectors
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from jaxle.mesh import make_mesh
 from jaxle.solve import folds, forward
-from jaxle.solve.moments import merge, second_moments
+from jaxle.solve.moments import second_moments
 
 
 def explained(x, y, columns):
@@ -109,7 +109,7 @@ def test_no_superclass_beside_all_its_classes(problems):
 
 
 def rest_of(parts, i):
-    return merge([part for j, part in enumerate(parts) if j != i])
+    return [part for j, part in enumerate(parts) if j != i]
 
 
 def test_constant_neurons_and_columns_stay_out(problems):
@@ -141,7 +141,7 @@ def test_a_fold_judges_as_least_squares_on_the_images_does(problems):
 def test_past_its_end_a_path_counts_as_the_whole_of_it(problems):
     moments = second_moments(*problems.similar())
     path = np.pad(forward.path(moments, most=2), ((0, 0), (0, 2)), constant_values=-1)
-    rho = forward.judge(moments, moments, path)
+    rho = forward.judge([moments], moments, path)
     np.testing.assert_allclose(rho[:, 2:], rho[:, [1, 1]], atol=1e-12)
 
 

@@ -144,7 +144,7 @@ def test_more_images_than_an_int32_counts_are_fitted():
             ridge.teach(one, (0.1,)).weights,
             forward.path(one, most=2),
             merge([one, one]).cross,
-            forward.judge(one, one, forward.path(one, most=2)),
+            forward.judge([one], one, forward.path(one, most=2)),
         )
         for one in (few, many)
     )

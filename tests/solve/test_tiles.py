@@ -127,7 +127,7 @@ def fit_all(features, targets, index, n_val):
         "ridge": dense.weights,
         "path": path.T,
         "plain path": forward.path(total, most=4).T,
-        "folds": forward.judge(measured.train, measured.val, path).T,
+        "folds": forward.judge([measured.train], measured.val, path).T,
         "reworded": wording.reword(total, path).T,
         "equivalents": wording.equivalents(total, path)[:, :, 0].T,
         "exchanged": better.T,
