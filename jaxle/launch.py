@@ -115,8 +115,8 @@ def main(argv: list[str]) -> int:
         return _failed(error, _os_sentence(error), 1)
     except Stopped as stopped:
         return _failed(stopped, f"stopped by SIGTERM after saving {stopped}; {RESUMES}", STATUS)
-    except RuntimeError as error:  # of JAX, where another process of this run is gone
-        _end_with_others(error)
+    except RuntimeError:  # of JAX, where another process of this run is gone
+        _end_with_others()
         raise
     except KeyboardInterrupt:
         _interrupted()
@@ -268,11 +268,11 @@ def _failed(error: Exception, sentence: str, status: int) -> int:
     return status
 
 
-def _end_with_others(error: RuntimeError) -> None:
+def _end_with_others() -> None:
     """Waits until it is known which other process is gone, which ends this one; returns if none."""
     from jaxle import multihost
 
-    multihost.lost(error)
+    multihost.lost()
 
 
 def _os_sentence(error: OSError) -> str:

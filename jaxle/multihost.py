@@ -293,7 +293,7 @@ def stopped(sentence: str, status: int) -> None:
     _exit(status)
 
 
-def lost(error: Exception) -> None:
+def lost() -> None:
     """Waits, after an error of a collective, until it is known which process is missing.
 
     Returns only where none is: then the error is one of its own.
@@ -376,7 +376,7 @@ def _missing(run: _Run, gone: list[int]) -> str:
 
 def _late(run: _Run, gone: list[int], error: Exception) -> NoReturn:
     if "DEADLINE" not in str(error):
-        lost(error)  # ends here, where a process is gone
+        lost()  # ends here, where a process is gone
     names = " and ".join(run.names[number] for number in gone)
     raise ConnectionError(
         f"process {run.index} waited {run.patience:g} s for {names or 'the others'}; what was "
