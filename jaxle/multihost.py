@@ -68,7 +68,7 @@ def start(
     process: int = -1,
     *,
     silence: float = 60.0,
-    patience: float = 3600.0,
+    patience: float = 86_400.0,
 ) -> None:
     """Joins the processes of a run; before anything asks for a device.
 
@@ -77,7 +77,8 @@ def start(
       processes: how many there are; 0 where the environment says it; 1 for this one alone.
       process: which this one is, from 0; −1 where the environment says it.
       silence: seconds after which a process that does not answer counts as gone.
-      patience: seconds that processes wait for one another.
+      patience: seconds that processes wait for one that is there: longer than anything that one
+        of them computes while the others wait.
 
     Raises:
       ValueError: only some of the first three are given, or they do not fit together; the others
