@@ -17,7 +17,8 @@ Several processes make one run together. On a TPU pod, under SLURM's `srun` and 
 they find one another; elsewhere each is started with the same command and
 --coordinator=HOST:PORT --processes=N --process=I. The workdir must be on storage that all share
 (docs/clusters.md). Where one of them ends early, the others end with its exit status, and where one
-is gone with 1; the same command resumes, with as many processes as there are then.
+is gone with 1 (JAX's own 134 where that is process 0); the same command resumes, with as many
+processes as there are then.
 """
 
 from __future__ import annotations
@@ -115,8 +116,8 @@ def main(argv: list[str]) -> int:
         return _failed(error, _os_sentence(error), 1)
     except Stopped as stopped:
         return _failed(stopped, f"stopped by SIGTERM after saving {stopped}; {RESUMES}", STATUS)
-    except RuntimeError as error:  # of JAX, where another process of this run is gone
-        _end_with_others(error)
+    except RuntimeError:  # of JAX, where another process of this run is gone
+        _end_with_others()
         raise
     except KeyboardInterrupt:
         _interrupted()
@@ -268,11 +269,11 @@ def _failed(error: Exception, sentence: str, status: int) -> int:
     return status
 
 
-def _end_with_others(error: RuntimeError) -> None:
+def _end_with_others() -> None:
     """Waits until it is known which other process is gone, which ends this one; returns if none."""
     from jaxle import multihost
 
-    multihost.lost(error)
+    multihost.lost()
 
 
 def _os_sentence(error: OSError) -> str:

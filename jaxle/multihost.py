@@ -68,7 +68,7 @@ def start(
     process: int = -1,
     *,
     silence: float = 60.0,
-    patience: float = 3600.0,
+    patience: float = 86_400.0,
 ) -> None:
     """Joins the processes of a run; before anything asks for a device.
 
@@ -77,7 +77,8 @@ def start(
       processes: how many there are; 0 where the environment says it; 1 for this one alone.
       process: which this one is, from 0; −1 where the environment says it.
       silence: seconds after which a process that does not answer counts as gone.
-      patience: seconds that processes wait for one another.
+      patience: seconds that processes wait for one that is there: longer than anything that one
+        of them computes while the others wait.
 
     Raises:
       ValueError: only some of the first three are given, or they do not fit together; the others
@@ -293,7 +294,7 @@ def stopped(sentence: str, status: int) -> None:
     _exit(status)
 
 
-def lost(error: Exception) -> None:
+def lost() -> None:
     """Waits, after an error of a collective, until it is known which process is missing.
 
     Returns only where none is: then the error is one of its own.
@@ -376,7 +377,7 @@ def _missing(run: _Run, gone: list[int]) -> str:
 
 def _late(run: _Run, gone: list[int], error: Exception) -> NoReturn:
     if "DEADLINE" not in str(error):
-        lost(error)  # ends here, where a process is gone
+        lost()  # ends here, where a process is gone
     names = " and ".join(run.names[number] for number in gone)
     raise ConnectionError(
         f"process {run.index} waited {run.patience:g} s for {names or 'the others'}; what was "

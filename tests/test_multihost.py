@@ -37,8 +37,10 @@ LAUNCH = ["-m", "jaxle.launch", "--config", f"{runs.ROOT}/tests/multihost_config
 ASIDE = """
 import sys
 import time
+import jax
 import numpy as np
 from jaxle import multihost
+from jaxle.mesh import local, make_mesh
 
 where, count, me = (argument.partition("=")[2] for argument in sys.argv[1:])
 multihost.start(where, int(count), int(me), silence=5, patience=4)
@@ -52,11 +54,13 @@ for dtype in (np.float64, np.float32, np.int64, bool):
             np.concatenate([whole, whole + 1]).astype(dtype)).all(), dtype
 assert [multihost.share(5), multihost.share(4)] == [[slice(0, 2), slice(0, 2)],
                                                     [slice(2, 5), slice(2, 4)]][i]
-order = []
+order, mesh = [], make_mesh()
+assert list(local(mesh).devices.flat) == jax.local_devices() and mesh.size == 4
 with multihost.first_before_others("open"):
     order.append(i)
 with multihost.alone():
     assert multihost.count() == 1 and multihost.first() and multihost.agree(i) == i
+    assert list(local(mesh).devices.flat) == jax.local_devices()
 multihost.wait("all")
 try:
     multihost.same(i, "config")

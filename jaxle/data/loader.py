@@ -84,7 +84,14 @@ class Decoding:
     @property
     def at_once(self) -> int:
         """How many images are decoded at the same time."""
-        return self.workers or min(_MAX_THREADS, os.cpu_count() or 1)
+        return self.workers or min(_MAX_THREADS, _cores())
+
+
+def _cores() -> int:
+    """Those that this process may use: of a node that several share, its own."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def batches(

@@ -131,7 +131,7 @@ class Cache:
         artifact = artifacts.read(place) if multihost.first() else None
         if not multihost.agree(artifact is not None):
             return None
-        return Stored(key, *(artifact or _seen(place)))
+        return Stored(key, *(artifact or seen(place)))
 
     def keep(
         self, step: Step, key: str, arrays: Mapping[str, Any], facts: Mapping[str, Any]
@@ -140,7 +140,7 @@ class Cache:
         place = self.place(step, key)
         artifact = artifacts.write(place, arrays, facts) if multihost.first() else None
         multihost.wait(place.name)
-        return Stored(key, *(artifact or _seen(place)))
+        return Stored(key, *(artifact or seen(place)))
 
     def require(self, step: Step, what: str) -> None:
         """Raises a ValueError where a step's stage was not requested."""
@@ -157,14 +157,18 @@ class Cache:
         return self.folder / f"{step.name}-{key}"
 
 
-def _seen(place: epath.Path) -> artifacts.Artifact:
-    """What the first process wrote, as this one sees it; a shared folder may show it late."""
+def seen(place: epath.Path) -> artifacts.Artifact:
+    """Returns what another process wrote; a shared folder may show it late.
+
+    Raises:
+      ValueError: it does not show it within a minute.
+    """
     until = time.monotonic() + _LATE
     while (artifact := artifacts.read(place)) is None:
         if time.monotonic() > until:
             raise ValueError(
                 f"process {multihost.index()} of {multihost.count()} does not see {place}, which "
-                "process 0 wrote: expected a workdir on storage that all processes share."
+                "another process wrote: expected a workdir on storage that all processes share."
             )
         time.sleep(0.5)
     return artifact

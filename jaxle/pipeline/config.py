@@ -35,7 +35,7 @@ class Data:
     )
     split: str = option("", "tfds only: the data set's split, such as test")
     limit: int = option(0, "at most so many images, a seeded subset; 0 = all", low=0)
-    batch_size: int = option(256, "images a step of the probe pass, over all devices", low=1)
+    batch_size: int = option(256, "images a step of the probe pass, in each process", low=1)
     workers: int = option(0, "decoding processes; 0 decodes in threads", low=0)
     timeout: float = option(300.0, "seconds that 32 images may take; 0 = for ever", low=0)
     on_error: str = option(
@@ -195,7 +195,7 @@ class MeshSizes:
     silence: float = option(
         60.0, "seconds without an answer after which another process counts as gone", low=1
     )
-    patience: float = option(3600.0, "seconds that processes wait for one another", low=1)
+    patience: float = option(86_400.0, "seconds to wait for a process that is there", low=1)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
     images → activations of each tap (images, neurons) and predicted class of a target;
              embeddings (images, numbers) of an encoder
 
-    missing_parts → share_of → read_images: computes and writes parts → whole_arrays
+    missing_parts → read_images: computes and writes parts → whole_arrays
 
 Batches have one padded shape and are split over the mesh's axis `data`. While one is computed the
 next are decoded and copied to the devices, and what the one before gave is copied from them. Each

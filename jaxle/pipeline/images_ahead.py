@@ -25,7 +25,7 @@ class Pass(NamedTuple):
     """How images are read.
 
     Attributes:
-      batch_size: at most so many a step, over all devices.
+      batch_size: at most so many a step, over all devices of this process.
       decoding: by threads or processes.
       saved: called with the number of each part that was written.
     """

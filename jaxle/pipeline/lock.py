@@ -1,8 +1,9 @@
 """One run at a time in a workdir: a lock file that names the host and the process of its owner.
 
 A lock whose process is gone (the run was killed) is taken over. Of a process on another host
-nothing can be known from here but that it touches its lock every minute: one that was not touched
-for ten is of a host that is gone, such as a preempted one. Object stores have no locks.
+nothing can be known from here but that it touches its lock every minute: who finds such a lock
+waits until it is touched, or until it was not for ten minutes, as that of a preempted host. Object
+stores have no locks.
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ import os
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from etils import epath
 
+from jaxle.report.progress import say
+
 LOCK = ".lock"
 TOUCHED = 60.0  # seconds between two touches
 STALE = 600.0  # seconds
+LOOK = 5.0  # seconds between two looks at another host's
 
 
 @contextlib.contextmanager
@@ -68,12 +73,25 @@ def _check(path: Path) -> None:
         return  # half a lock, of a process that died while writing it, or one that is gone
     if host == socket.gethostname() and not _alive(pid):
         return
-    if host != socket.gethostname() and _age(path) > STALE:
+    if host != socket.gethostname() and _left(path, host):
         return
     raise ValueError(
         f"another run (process {pid} on {host}) works in {path.parent}: wait for its end, or give "
         f"this one another --config.workdir; if no such process is alive, delete {path}."
     )
+
+
+def _left(path: Path, host: str) -> bool:
+    """Returns whether another host has left its lock; waits until that, or a touch, is seen."""
+    age = _age(path)
+    if age <= STALE:
+        say(f"{path} is of a run on {host}: waits until that run touches it, or {STALE:.0f} s")
+    while age <= STALE:
+        time.sleep(LOOK)
+        before, age = age, _age(path)
+        if age < before:
+            return not path.exists()
+    return True
 
 
 def _touch(path: Path, ended: threading.Event) -> None:

@@ -10,7 +10,7 @@ the parts a part at a time, and so memory does not grow with the number of image
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 
 import numpy as np
 from etils import epath
@@ -41,9 +41,6 @@ def part_folder(folder: epath.Path, number: int) -> epath.Path:
 def missing_parts(folder: epath.Path, n: int, arrays: Collection[str]) -> list[int]:
     """Returns the parts of `n` images that are not there, not whole, or lack one of the arrays.
 
-    Where several processes share a pass, all ask before any of them computes: their answers must
-    be the same.
-
     Args:
       folder: of the pass.
       n: images.
@@ -51,19 +48,6 @@ def missing_parts(folder: epath.Path, n: int, arrays: Collection[str]) -> list[i
     """
     numbers = range(-(-n // part_size(n)))
     return [k for k in numbers if not artifacts.names(part_folder(folder, k)) >= set(arrays)]
-
-
-def share_of(parts: Sequence[int], process: int, of: int) -> list[int]:
-    """Returns what one of several processes computes: neighbouring parts, as many as another's
-    or one more, so that files are read in their order.
-
-    Args:
-      parts: those that are missing.
-      process: this one's number, from 0.
-      of: how many processes there are.
-    """
-    first, last = (len(parts) * k // of for k in (process, process + 1))
-    return list(parts[first:last])
 
 
 def whole_array(folder: epath.Path, n: int, name: str) -> artifacts.Rows:

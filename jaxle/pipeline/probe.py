@@ -23,7 +23,7 @@ from jaxle.models.model import RECONSTRUCTION
 from jaxle.models.recorded import RecordedModel
 from jaxle.models.two_tower import TwoTower
 from jaxle.pipeline import recorded
-from jaxle.pipeline.cache import Cache, Made, Step, Stored, numerics
+from jaxle.pipeline.cache import Cache, Made, Step, Stored, numerics, seen
 from jaxle.pipeline.checks import AnyModel
 from jaxle.pipeline.config import Config, Encoder
 from jaxle.pipeline.image_pass import (
@@ -39,7 +39,7 @@ from jaxle.pipeline.image_pass import (
 from jaxle.pipeline.images_ahead import Pass
 from jaxle.pipeline.inputs import Inputs
 from jaxle.pipeline.opened import TRAINED, Images, Opened
-from jaxle.pipeline.parts import missing_parts, share_of
+from jaxle.pipeline.parts import missing_parts, part_folder
 from jaxle.pipeline.skipped import BeginAgain, leave_out
 
 
@@ -179,8 +179,9 @@ def _read_missing(cache: Cache, images: Images, readings: Mapping[str, Reading],
         # named by all readings: a run that ends while these are kept finds its parts again
         parts = cache.folder / f"probe-parts-{fingerprint({'keys': sorted(readings)})}"
         n = len(images.source)
-        numbers = multihost.agree(missing_parts(parts, n, arrays_of(missing)))
-        own = share_of(numbers, multihost.index(), multihost.count())
+        lacking = missing_parts(parts, n, arrays_of(missing)) if multihost.first() else []
+        numbers = multihost.agree(lacking)
+        own = numbers[multihost.share(len(numbers))]  # neighbours: files are read in their order
         how = how._replace(saved=lambda number: _saved(cache, number, what))
         unreadable = None
         try:
@@ -194,10 +195,15 @@ def _read_missing(cache: Cache, images: Images, readings: Mapping[str, Reading],
             if multihost.first():
                 parts.rmtree(missing_ok=True)
             raise BeginAgain("images that cannot be decoded were found")
+        _check_unchanged(images, parts)
+        whole = {}
         if multihost.first():
-            _check_unchanged(images, parts)
-        for key, arrays in whole_arrays(missing, parts, n).items():
-            cache.keep(PROBE, key, {tap_name(name): a for name, a in arrays.items()}, {})
+            for number in set(numbers) - set(own):
+                seen(part_folder(parts, number))
+            whole = whole_arrays(missing, parts, n)
+        for key in missing:
+            arrays = {tap_name(name): a for name, a in whole.get(key, {}).items()}
+            cache.keep(PROBE, key, arrays, {})
         if multihost.first():
             parts.rmtree(missing_ok=True)
     for key, reading in readings.items():
@@ -213,12 +219,16 @@ def _saved(cache: Cache, number: int, what: str) -> None:
 
 def _check_unchanged(images: Images, parts: epath.Path) -> None:
     """Raises a ValueError where images are no longer those whose content is in the key."""
-    if touched := changed_files(images.source):
-        parts.rmtree(missing_ok=True)
-        more = f" and {len(touched) - 1} more" if len(touched) > 1 else ""
+    touched = changed_files(images.source)
+    more = f" and {len(touched) - 1} more" if len(touched) > 1 else ""
+    about = f"{touched[0]}{more}" if touched else ""
+    found = list(filter(None, multihost.each(about)))  # hosts may have copies of their own
+    if found:
+        if multihost.first():
+            parts.rmtree(missing_ok=True)
         raise ValueError(
-            f"{touched[0]}{more} changed while the run read it, and nothing that was read is "
-            "kept: run the same command again."
+            f"{found[0]} changed while the run read it, and nothing that was read is kept: run the "
+            "same command again."
         )
 
 

@@ -73,9 +73,10 @@ def run(config: Config, stages: Sequence[str], mesh: Mesh, verbose: bool = False
     workdir = epath.Path(config.workdir)
     journal = Journal(workdir / "metrics.jsonl" if multihost.first() else None, verbose)
     cache = Cache(workdir / CACHE, tuple(stages), mesh, journal)
-    multihost.same(settings(config), "config")
+    multihost.same([settings(config), list(stages)], "config or --stages")
     with multihost.first_before_others("open the inputs"):  # what it makes, the others find
         inputs = open_inputs(config, cache.folder / "generated", network_mesh(mesh))
+    multihost.same(inputs.images.key, "set of images")
     config, left_out = possible(config, inputs.images.source)
     for line in left_out:
         say(line)

@@ -76,10 +76,19 @@ def without(source: Source, skipped: Skipped) -> Source:
 
 
 def split_without(split: Split, skipped: Skipped | None) -> Split:
-    """Returns a split of the whole source as one of the images that are left."""
+    """Returns a split of the whole source as one of the images that are left.
+
+    Raises:
+      ValueError: a part of which none is left.
+    """
     if skipped is None:
         return split
     left = [part[~np.isin(part, skipped.index)] for part in split]
+    for name, part in zip(split._fields, left, strict=True):
+        if not len(part):
+            raise ValueError(
+                f"no image of split.{name} can be decoded: expected others in data.split_files"
+            )
     return Split(*(part - np.searchsorted(skipped.index, part) for part in left))
 
 

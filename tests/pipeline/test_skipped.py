@@ -74,6 +74,9 @@ def test_a_run_that_is_to_stop_says_how_to_go_on():
 def test_index_files_still_number_all_images(tmp_path):
     source, place = Numbers(3, 4, 9), epath.Path(tmp_path)
     split = Split(np.array([5, 0, 3]), np.array([9, 8]), np.array([1, 4, 2, 7]))
-    left = split_without(split, found(source, place, 3))
+    skipped = found(source, place, 3)
+    left = split_without(split, skipped)
     assert [part.tolist() for part in left] == [[3, 0], [6], [1, 2, 5]]
     assert split_without(split, None) is split
+    with pytest.raises(ValueError, match="no image of split.val can be decoded"):
+        split_without(split._replace(val=np.array([9])), skipped)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import socket
+import threading
 import time
 
 import numpy as np
@@ -158,10 +159,6 @@ def test_one_run_at_a_time(tmp_path):
             raise AssertionError("the lock of a living process was taken")
     assert "give this one another --config.workdir" in str(error.value)
     assert (folder / LOCK).exists()  # the other's
-    (folder / LOCK).write_text(json.dumps({"host": "another host", "pid": 1}))
-    with pytest.raises(ValueError, match="on another host"):
-        with locked(folder):
-            raise AssertionError("the lock of another host was taken")
 
 
 @pytest.mark.parametrize("left", ['{"host": "', "", '{"host": HOST, "pid": 4194303}'])
@@ -170,6 +167,30 @@ def test_a_lock_that_a_killed_run_left_is_taken_over(tmp_path, left):
     with locked(epath.Path(tmp_path)):
         assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
     assert not (tmp_path / LOCK).exists()
+
+
+def test_a_lock_that_another_host_touches_is_not_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "LOOK", 0.05)
+    (tmp_path / LOCK).write_text(json.dumps({"host": "another host", "pid": 1}))
+    touched = threading.Timer(0.5, os.utime, (tmp_path / LOCK,))
+    touched.start()
+    with pytest.raises(ValueError, match="on another host"):
+        with locked(epath.Path(tmp_path)):
+            raise AssertionError("the lock of another host was taken")
+    touched.join()
+
+
+def test_a_lock_that_another_host_stops_touching_or_removes_is_taken_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "LOOK", 0.05)
+    text = json.dumps({"host": "another host", "pid": 1})
+    for stale, leaves in ((0.5, lambda: None), (600.0, (tmp_path / LOCK).unlink)):
+        monkeypatch.setattr(lock, "STALE", stale)
+        (tmp_path / LOCK).write_text(text)
+        leaving = threading.Timer(0.2, leaves)
+        leaving.start()
+        with locked(epath.Path(tmp_path)):
+            assert (tmp_path / LOCK).read_text() != text
+        leaving.join()
 
 
 def test_a_lock_of_a_host_that_is_gone_is_taken_over(tmp_path, monkeypatch):
