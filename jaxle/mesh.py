@@ -105,6 +105,11 @@ def all_rows(mesh: Mesh | None, x: Any) -> Any:
     return multihost.gather(x) if spans(mesh) else x
 
 
+def of_first(mesh: Mesh | None, x: Any) -> Any:
+    """Returns the first process's array: what decides must be the same in all, to the last bit."""
+    return multihost.gather(np.asarray(x)[None])[0] if spans(mesh) else x
+
+
 def whole_sum(mesh: Mesh | None, finish: Callable[..., Any], state: Any, *others: Any) -> Any:
     """Returns finish(state, *others), where the leading axis of `state` is that of all devices.
 

@@ -32,6 +32,7 @@ from jaxle.explainers import table
 from jaxle.explainers.protocol import Problem
 from jaxle.explainers.search import Found
 from jaxle.explanations import Explanations
+from jaxle.mesh import of_first
 from jaxle.options import option
 from jaxle.solve import exchange, forward, least_squares, ridge, wording
 from jaxle.solve.measure import Measured
@@ -142,7 +143,7 @@ def search(
     each = [_judged_paths(measured, *found, skewness=skewness, words=words) for found in paths]
     judged = forward.Judged(*(np.concatenate(part, axis=1) for part in zip(*each, strict=True)))
     limits = _limits(judged, measured.folds, options, live)
-    length = forward.lengths(judged, limits)
+    length = of_first(mesh, forward.lengths(judged, limits))
     which, last = np.divmod(np.maximum(length - 1, 0), most)
     count = np.where(length > 0, last + 1, 0).astype(np.int32)
     selected, *inner = (_of(which, some) for some in zip(*paths, strict=True))

@@ -27,6 +27,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from jaxle.arrays import Array
+from jaxle.mesh import of_first
 from jaxle.solve import tiles
 from jaxle.solve.forward import BLOCK, TIE, Aim, blocks, gains
 from jaxle.solve.least_squares import PIVOT
@@ -98,6 +99,7 @@ def by_length(
         array with a row for each neuron of the block.
       moments, selected, aim, mesh, block: as for `exchange`.
     """
+    selected = of_first(mesh, selected)  # the blocks of all processes are of the same neurons
     block = tiles.fitting(block, 4 * selected.shape[1] * moments.cross.shape[0])
     order = np.argsort(np.sum(selected >= 0, axis=1), kind="stable")
     parts = [

@@ -30,7 +30,16 @@ from jaxtyping import Bool, Float, Int
 
 from jaxle import multihost
 from jaxle.arrays import Array, Rows
-from jaxle.mesh import all_rows, data_size, local, own_rows, round_up, spans, whole_sum
+from jaxle.mesh import (
+    all_rows,
+    data_size,
+    local,
+    of_first,
+    own_rows,
+    round_up,
+    spans,
+    whole_sum,
+)
 from jaxle.solve import tiles
 from jaxle.solve.counted import ByClass, count
 from jaxle.stats import is_constant
@@ -170,21 +179,17 @@ def padded_moments(
     own = multihost.share(rows) if spans(mesh) else slice(0, rows)  # of each tile
     here = None if mesh is None else local(mesh)
 
-    def tile(start: int, part: slice):
+    def tile(start: int):
         numbers = tiles.tile_index(index, start, rows, n)
-        if part != slice(0, rows):
-            numbers = _numbers(numbers)[part]
+        if own != slice(0, rows):
+            numbers = _numbers(numbers)[own]
         return tiles.read_tile(features, numbers), tiles.read_tile(targets, numbers, n_neurons)
 
     total, state, shift = None, None, None
-    if own.start:  # all processes shift by the mean of the same rows
-        first = tile(0, slice(0, own.stop - own.start))
-        mean = _tile_mean(*(part[:SHIFT_ROWS] for part in first), np.int32(min(rows, n)))
-        shift = tuple(np.asarray(part) for part in mean)
     for begin in range(0, n, PART * rows):
         end = min(begin + PART * rows, n)
         for start in range(begin, end, rows):
-            x, y = tile(start, own)
+            x, y = tile(start)
             # at most two tiles at a time: calls run ahead of the device
             jax.block_until_ready(state)
             if here is not None:
@@ -192,7 +197,8 @@ def padded_moments(
                 x, y = jax.device_put(x, split), jax.device_put(y, split)
             size = np.int32(np.clip(min(rows, n - start) - own.start, 0, own.stop - own.start))
             if shift is None:
-                shift = _tile_mean(x[:SHIFT_ROWS], y[:SHIFT_ROWS], size)
+                mean = _tile_mean(x[:SHIFT_ROWS], y[:SHIFT_ROWS], size)
+                shift = tuple(of_first(mesh, part) for part in mean)
             if state is None:
                 state = _zeros(x.shape[1], n_neurons, data_size(here))
                 if here is not None:
