@@ -5,8 +5,9 @@
 Everything rests on JAX's own coordination service (`jax.distributed`): it finds the processes,
 holds what they tell one another, and notices one that no longer answers. A process that ends early
 tells the others why; where one is gone without a word, a thread in each of the others names it and
-ends its process, since the main thread may wait for ever in a collective. Without `start`, or with
-one process, all of this does nothing.
+ends its process, since the main thread may wait for ever in a collective. Where process 0 is gone,
+and the service with it, JAX's client aborts the others: `_Aborts` says why. Without `start`,
+or with one process, all of this does nothing.
 
 Source: https://docs.jax.dev/en/latest/multi_process.html
 """
@@ -15,16 +16,18 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import importlib.util
 import itertools
 import json
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import jax
@@ -48,7 +51,35 @@ class _Run:
         self.names: list[str] = []
 
 
+class _Aborts:
+    """Makes an abort by JAX's client end this process with a sentence, and exit status 1.
+
+    The client aborts from C++ where it loses process 0, or does not find it. Python's handlers of
+    signals come too late for that, hence one of the C library, which the aborting thread runs.
+
+    Attributes:
+      reason: returns what to say; "" where the client is not why, and the abort goes on.
+    """
+
+    def __init__(self, reason: Callable[[], str]):
+        self.reason = reason
+        self.library = ctypes.CDLL(None)
+        self.library.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+        self.library.signal.restype = ctypes.c_void_p
+        self.handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(self._handle)
+        own = ctypes.cast(self.handler, ctypes.c_void_p)
+        self.before = self.library.signal(signal.SIGABRT, own)
+
+    def _handle(self, number: int) -> None:
+        sentence = self.reason()
+        if sentence:
+            _end(sentence, 1)
+        self.library.signal(number, self.before)
+        self.library["raise"](number)  # goes to the handler before, when this one has returned
+
+
 _run: _Run | None = None
+_aborts: _Aborts | None = None
 _alone = False  # this process does not ask the others for now
 
 
@@ -70,10 +101,10 @@ def start(
       patience: seconds that processes wait for one another.
 
     Raises:
-      ValueError: only some of the first three are given, or they do not fit together; the others
-        were not there in time.
+      ValueError: only some of the first three are given, or they do not fit together.
+      ConnectionError: the others were not there in time; process 0 cannot listen at its port.
     """
-    global _run
+    global _run, _aborts
     given = (bool(coordinator), processes > 0, process >= 0)
     if processes == 1 or not (any(given) or detected()):
         return
@@ -94,6 +125,13 @@ def start(
     jax.config.update("jax_enable_preemption_service", False)  # and to end where asked to
     # on CPUs, a program that waits for another device must not wait for a thread as well
     jax.config.update("jax_cpu_enable_async_dispatch", False)
+    if explicit and process == 0:
+        _check_port(coordinator)
+    where = coordinator or "the coordinator that the environment names"
+    which = f"process {process}" if explicit else "this process"
+    together = "all must be started, with the same --processes, and the address be process 0's"
+    unmet = f"{which} did not meet the others at {where}: {together}"
+    _aborts = _Aborts(lambda: f"{unmet}; the same command tries again.")
     try:
         jax.distributed.initialize(
             **explicit,
@@ -101,11 +139,7 @@ def start(
             initialization_timeout=max(1, round(min(patience, 600))),
         )
     except (jax.errors.JaxRuntimeError, RuntimeError) as error:
-        where = coordinator or "the coordinator that the environment names"
-        raise ValueError(
-            f"this process did not meet the others at {where}: {_first_line(error)} (all processes "
-            "must be started, and the address must be process 0's)."
-        ) from error
+        raise ConnectionError(f"{unmet} ({_first_line(error)}).") from error
     _run = _Run(jax.process_count(), jax.process_index(), silence, patience)
     if _run.count == 1:
         _run = None
@@ -115,6 +149,7 @@ def start(
     for number in range(_run.count):
         about = _run.client.blocking_key_value_get(f"{_WHO}{number}", _milliseconds(_run))
         _run.names.append(f"process {number} of {_run.count} ({about})")
+    _aborts.reason = _first_is_gone
     atexit.register(_run.ended.set)
     threading.Thread(target=_watch, args=(_run,), daemon=True, name="jaxle-watch").start()
 
@@ -301,6 +336,36 @@ def finish() -> None:
         time.sleep(_POLL)  # the service ends with process 0
     jax.distributed.shutdown()
     _run = None
+
+
+def _check_port(coordinator: str) -> None:
+    """Raises where process 0 cannot listen; JAX's service would end with a segmentation fault."""
+    port = coordinator.rpartition(":")[2]
+    if not port.isdecimal():
+        raise ValueError(f"--coordinator={coordinator!r}: expected HOST:PORT of process 0.")
+    both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    try:
+        socket.create_server(("", int(port)), family=family, dualstack_ipv6=both).close()
+    except OSError as error:
+        raise ConnectionError(
+            f"process 0 cannot listen at port {port} of --coordinator={coordinator} "
+            f"({error.strerror}): expected a port that no other program uses, nor a run before."
+        ) from error
+
+
+def _first_is_gone() -> str:
+    """A sentence where nothing listens at process 0's address any longer; else ""."""
+    from jax._src import distributed
+
+    host, _, port = (distributed.global_state.coordinator_address or "").rpartition(":")
+    if _run is None or _run.ended.is_set():
+        return ""
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except OSError:
+        return _missing(_run, [0])
+    return ""
 
 
 def _client() -> Any:
