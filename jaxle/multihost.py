@@ -49,19 +49,20 @@ class _Run:
         self.ended = threading.Event()
         self.client = _client()
         self.names: list[str] = []
+        self.said: tuple[str, int] | None = None  # why another ended, and its exit status
 
 
 class _Aborts:
-    """Makes an abort by JAX's client end this process with a sentence, and exit status 1.
+    """Makes an abort by JAX's client end this process with a sentence and an exit status.
 
     The client aborts from C++ where it loses process 0, or does not find it. Python's handlers of
     signals come too late for that, hence one of the C library, which the aborting thread runs.
 
     Attributes:
-      reason: returns what to say; "" where the client is not why, and the abort goes on.
+      reason: returns both; None where the client is not why, and the abort goes on.
     """
 
-    def __init__(self, reason: Callable[[], str]):
+    def __init__(self, reason: Callable[[], tuple[str, int] | None]):
         self.reason = reason
         self.library = ctypes.CDLL(None)
         self.library.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
@@ -71,9 +72,9 @@ class _Aborts:
         self.before = self.library.signal(signal.SIGABRT, own)
 
     def _handle(self, number: int) -> None:
-        sentence = self.reason()
-        if sentence:
-            _end(sentence, 1)
+        found = self.reason()
+        if found is not None:
+            _end(*found)
         self.library.signal(number, self.before)
         self.library["raise"](number)  # goes to the handler before, when this one has returned
 
@@ -131,7 +132,7 @@ def start(
     which = f"process {process}" if explicit else "this process"
     together = "all must be started, with the same --processes, and the address be process 0's"
     unmet = f"{which} did not meet the others at {where}: {together}"
-    _aborts = _Aborts(lambda: f"{unmet}; the same command tries again.")
+    _aborts = _Aborts(lambda: (f"{unmet}; the same command tries again.", 1))
     try:
         jax.distributed.initialize(
             **explicit,
@@ -354,18 +355,20 @@ def _check_port(coordinator: str) -> None:
         ) from error
 
 
-def _first_is_gone() -> str:
-    """A sentence where nothing listens at process 0's address any longer; else ""."""
+def _first_is_gone() -> tuple[str, int] | None:
+    """What to say where process 0 ended, or nothing listens at its address any longer; or None."""
     from jax._src import distributed
 
     host, _, port = (distributed.global_state.coordinator_address or "").rpartition(":")
     if _run is None or _run.ended.is_set():
-        return ""
+        return None
+    if _run.said is not None:
+        return _run.said
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
     except OSError:
-        return _missing(_run, [0])
-    return ""
+        return _missing(_run, [0]), 1
+    return None
 
 
 def _client() -> Any:
@@ -388,11 +391,13 @@ def _watch(run: _Run) -> None:
             gone = sorted(set(everyone) - set(client.get_live_nodes(everyone)))
         except jax.errors.JaxRuntimeError:
             said, gone = [], [0]  # the service runs in process 0
-        if said and not run.ended.wait(_GRACE):
+        if said:
             key, value = said[0]
             found = json.loads(value)
             who = run.names[int(key.rpartition("/")[2])]
-            _end(f"{who} stopped: {found['sentence']}", found["status"])
+            run.said = f"{who} stopped: {found['sentence']}", found["status"]
+            if not run.ended.wait(_GRACE):
+                _end(*run.said)
         if gone and not run.ended.wait(_GRACE):
             _end(_missing(run, gone), 1)
 
