@@ -122,12 +122,12 @@ def start(
     if any(given):
         explicit = {"coordinator_address": coordinator, "num_processes": processes}
         explicit |= {"process_id": process, "cluster_detection_method": "deactivate"}
+        if process == 0:
+            _check_port(coordinator)
     jax.config.update("jax_enable_recoverability", True)  # it is for us to say who is missing
     jax.config.update("jax_enable_preemption_service", False)  # and to end where asked to
     # on CPUs, a program that waits for another device must not wait for a thread as well
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    if explicit and process == 0:
-        _check_port(coordinator)
     where = coordinator or "the coordinator that the environment names"
     which = f"process {process}" if explicit else "this process"
     together = "all must be started, with the same --processes, and the address be process 0's"
@@ -152,7 +152,8 @@ def start(
         _run.names.append(f"process {number} of {_run.count} ({about})")
     _aborts.reason = _first_is_gone
     atexit.register(_run.ended.set)
-    threading.Thread(target=_watch, args=(_run,), daemon=True, name="jaxle-watch").start()
+    for loop in (_listen, _watch):
+        threading.Thread(target=loop, args=(_run,), daemon=True, name="jaxle-watch").start()
 
 
 def detected(environment: Mapping[str, str] = os.environ) -> bool:
@@ -382,15 +383,13 @@ def _milliseconds(run: _Run) -> int:
     return max(1, round(1000 * run.patience))
 
 
-def _watch(run: _Run) -> None:
-    """Ends this process where another ended early or is gone."""
-    client, everyone = run.client, list(range(run.count))
+def _listen(run: _Run) -> None:
+    """Ends this process where another said why it ended."""
     while not run.ended.wait(_POLL):
         try:
-            said = client.key_value_dir_get(_STOPPED)
-            gone = sorted(set(everyone) - set(client.get_live_nodes(everyone)))
+            said = run.client.key_value_dir_get(_STOPPED)
         except jax.errors.JaxRuntimeError:
-            said, gone = [], [0]  # the service runs in process 0
+            continue  # process 0 is gone, and with it what was said
         if said:
             key, value = said[0]
             found = json.loads(value)
@@ -398,8 +397,18 @@ def _watch(run: _Run) -> None:
             run.said = f"{who} stopped: {found['sentence']}", found["status"]
             if not run.ended.wait(_GRACE):
                 _end(*run.said)
+
+
+def _watch(run: _Run) -> None:
+    """Ends this process where another is gone; asking who is there waits for all that are."""
+    everyone = list(range(run.count))
+    while not run.ended.wait(_POLL):
+        try:
+            gone = sorted(set(everyone) - set(run.client.get_live_nodes(everyone)))
+        except jax.errors.JaxRuntimeError:
+            gone = [0]  # the service runs in process 0
         if gone and not run.ended.wait(_GRACE):
-            _end(_missing(run, gone), 1)
+            _end(*(run.said or (_missing(run, gone), 1)))
 
 
 def _missing(run: _Run, gone: list[int]) -> str:
