@@ -17,6 +17,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import faulthandler
 import importlib.util
 import itertools
 import json
@@ -150,7 +151,7 @@ def start(
     for number in range(_run.count):
         about = _run.client.blocking_key_value_get(f"{_WHO}{number}", _milliseconds(_run))
         _run.names.append(f"process {number} of {_run.count} ({about})")
-    _aborts.reason = _first_is_gone
+    _aborts.reason = _why_aborted
     atexit.register(_run.ended.set)
     for loop in (_listen, _watch):
         threading.Thread(target=loop, args=(_run,), daemon=True, name="jaxle-watch").start()
@@ -356,20 +357,26 @@ def _check_port(coordinator: str) -> None:
         ) from error
 
 
-def _first_is_gone() -> tuple[str, int] | None:
-    """What to say where process 0 ended, or nothing listens at its address any longer; or None."""
+def _why_aborted() -> tuple[str, int] | None:
+    """What to say where JAX ended this process, most often since process 0 is gone."""
     from jax._src import distributed
 
-    host, _, port = (distributed.global_state.coordinator_address or "").rpartition(":")
-    if _run is None or _run.ended.is_set():
+    run = _run
+    if run is None or run.ended.is_set():
         return None
-    if _run.said is not None:
-        return _run.said
+    if run.said is not None:
+        return run.said
+    host, _, port = (distributed.global_state.coordinator_address or "").rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
     except OSError:
-        return _missing(_run, [0]), 1
-    return None
+        return _missing(run, [0]), 1
+    faulthandler.dump_traceback()
+    who = f"process {run.index} or {run.names[0]}" if run.index else f"process 0 of {run.count}"
+    return (
+        f"JAX ended process {run.index} for the reason above, such as {who} that did not answer "
+        f"for {run.silence:g} s; what was computed is kept, and the same command resumes."
+    ), 1
 
 
 def _client() -> Any:
