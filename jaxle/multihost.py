@@ -82,6 +82,7 @@ class _Aborts:
 
 _run: _Run | None = None
 _aborts: _Aborts | None = None
+_cleaning: list[Callable[[], object]] = []  # before an exit that leaves no block
 _alone = False  # this process does not ask the others for now
 
 
@@ -299,6 +300,16 @@ def first_goes_on() -> bool:
     return True
 
 
+@contextlib.contextmanager
+def before_exit(clean: Callable[[], object]) -> Iterator[None]:
+    """Calls `clean` where this process ends meanwhile since another does: no block is left then."""
+    _cleaning.append(clean)
+    try:
+        yield
+    finally:
+        _cleaning.remove(clean)
+
+
 def stopped(sentence: str, status: int) -> None:
     """Tells the others why this process ends, and ends it; returns where there are no others.
 
@@ -443,6 +454,9 @@ def _exit(status: int) -> NoReturn:
     """Ends at once: the main thread may be in a collective, and JAX's client aborts at errors."""
     for child in multiprocessing.active_children():
         child.kill()
+    for clean in _cleaning:
+        with contextlib.suppress(OSError):
+            clean()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

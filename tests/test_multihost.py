@@ -57,7 +57,8 @@ try:
     multihost.wait("nobody")
 except ConnectionError as error:
     print(error, flush=True)
-multihost.stopped("enough.", 3)
+with multihost.before_exit(lambda: print("released", flush=True)):
+    multihost.stopped("enough.", 3)
 """
 
 MET = """
@@ -124,7 +125,7 @@ def test_what_two_processes_tell_each_other(tmp_path):
     script.write_text(ASIDE)
     first, second = together.start(2, [str(script)], tmp_path, dict(os.environ))
     status, said = first.end(60)
-    assert status == 3, said
+    assert status == 3 and said.rstrip().endswith("released"), said
     assert re.search(r"process 0 waited 4 s for process 1 of 2 \(pid \d+ on \S+\)", said)
     status, said = second.end(20)
     assert status == 3, said  # that of the one that ended first
