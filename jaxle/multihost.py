@@ -325,7 +325,7 @@ def stopped(sentence: str, status: int) -> None:
     with contextlib.suppress(jax.errors.JaxRuntimeError):
         _run.client.key_value_set(f"{_STOPPED}{_run.index}", said)
         if _run.index == 0:
-            time.sleep(2 * _POLL + 1)  # what was said is gone with process 0
+            time.sleep(2 * _POLL + _GRACE)  # until the others, which hear it, have ended
     _exit(status)
 
 
