@@ -17,8 +17,7 @@ Several processes make one run together. On a TPU pod, under SLURM's `srun` and 
 they find one another; elsewhere each is started with the same command and
 --coordinator=HOST:PORT --processes=N --process=I. The workdir must be on storage that all share
 (docs/clusters.md). Where one of them ends early, the others end with its exit status, and where one
-is gone with 1 (JAX's own 134 where that is process 0); the same command resumes, with as many
-processes as there are then.
+is gone with 1; the same command resumes, with as many processes as there are then.
 """
 
 from __future__ import annotations

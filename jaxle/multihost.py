@@ -5,8 +5,9 @@
 Everything rests on JAX's own coordination service (`jax.distributed`): it finds the processes,
 holds what they tell one another, and notices one that no longer answers. A process that ends early
 tells the others why; where one is gone without a word, a thread in each of the others names it and
-ends its process, since the main thread may wait for ever in a collective. Without `start`, or with
-one process, all of this does nothing.
+ends its process, since the main thread may wait for ever in a collective. Where process 0 is gone,
+and the service with it, JAX's client aborts the others: `_Aborts` says why. Without `start`,
+or with one process, all of this does nothing.
 
 Source: https://docs.jax.dev/en/latest/multi_process.html
 """
@@ -15,25 +16,30 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
+import faulthandler
 import importlib.util
 import itertools
 import json
 import multiprocessing
 import os
+import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxle import stopping
+
 _POLL = 1.0  # seconds between two looks at the others
 _GRACE = 3.0  # seconds in which a process that is no longer seen may have ended as it should
+_SAVING = 60.0  # seconds in which one that was asked to stop may save what is in progress
 _WHO, _STOPPED, _SAID, _MET = "jaxle/who/", "jaxle/stopped/", "jaxle/said/", "jaxle/met/"
 
 
@@ -47,18 +53,39 @@ class _Run:
         self.ended = threading.Event()
         self.client = _client()
         self.names: list[str] = []
-        self.last_words: subprocess.Popen[bytes] | None = None
+        self.said: tuple[str, int] | None = None  # why another ended, and its exit status
 
-    def end(self) -> None:
-        """From here on nobody is missed, and there is nothing to say."""
-        self.ended.set()
-        if self.last_words is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self.last_words.communicate(b"ended\n")
-            self.last_words = None
+
+class _Aborts:
+    """Makes an abort by JAX's client end this process with a sentence and an exit status.
+
+    The client aborts from C++ where it loses process 0, or does not find it. Python's handlers of
+    signals come too late for that, hence one of the C library, which the aborting thread runs.
+
+    Attributes:
+      reason: returns both; None where the client is not why, and the abort goes on.
+    """
+
+    def __init__(self, reason: Callable[[], tuple[str, int] | None]):
+        self.reason = reason
+        self.library = ctypes.CDLL(None)
+        self.library.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+        self.library.signal.restype = ctypes.c_void_p
+        self.handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(self._handle)
+        own = ctypes.cast(self.handler, ctypes.c_void_p)
+        self.before = self.library.signal(signal.SIGABRT, own)
+
+    def _handle(self, number: int) -> None:
+        found = self.reason()
+        if found is not None:
+            _end(*found)
+        self.library.signal(number, self.before)
+        self.library["raise"](number)  # goes to the handler before, when this one has returned
 
 
 _run: _Run | None = None
+_aborts: _Aborts | None = None
+_cleaning: list[Callable[[], object]] = []  # before an exit that leaves no block
 _alone = False  # this process does not ask the others for now
 
 
@@ -81,10 +108,10 @@ def start(
         of them computes while the others wait.
 
     Raises:
-      ValueError: only some of the first three are given, or they do not fit together; the others
-        were not there in time.
+      ValueError: only some of the first three are given, or they do not fit together.
+      ConnectionError: the others were not there in time; process 0 cannot listen at its port.
     """
-    global _run
+    global _run, _aborts
     given = (bool(coordinator), processes > 0, process >= 0)
     if processes == 1 or not (any(given) or detected()):
         return
@@ -101,10 +128,17 @@ def start(
     if any(given):
         explicit = {"coordinator_address": coordinator, "num_processes": processes}
         explicit |= {"process_id": process, "cluster_detection_method": "deactivate"}
+        if process == 0:
+            _check_port(coordinator)
     jax.config.update("jax_enable_recoverability", True)  # it is for us to say who is missing
     jax.config.update("jax_enable_preemption_service", False)  # and to end where asked to
     # on CPUs, a program that waits for another device must not wait for a thread as well
     jax.config.update("jax_cpu_enable_async_dispatch", False)
+    where = coordinator or "the coordinator that the environment names"
+    which = f"process {process}" if explicit else "this process"
+    together = "all must be started, with the same --processes, and the address be process 0's"
+    unmet = f"{which} did not meet the others at {where}: {together}"
+    _aborts = _Aborts(lambda: (f"{unmet}; the same command tries again.", 1))
     try:
         jax.distributed.initialize(
             **explicit,
@@ -112,11 +146,7 @@ def start(
             initialization_timeout=max(1, round(min(patience, 600))),
         )
     except (jax.errors.JaxRuntimeError, RuntimeError) as error:
-        where = coordinator or "the coordinator that the environment names"
-        raise ValueError(
-            f"this process did not meet the others at {where}: {_first_line(error)} (all processes "
-            "must be started, and the address must be process 0's)."
-        ) from error
+        raise ConnectionError(f"{unmet} ({_first_line(error)}).") from error
     _run = _Run(jax.process_count(), jax.process_index(), silence, patience)
     if _run.count == 1:
         _run = None
@@ -126,11 +156,10 @@ def start(
     for number in range(_run.count):
         about = _run.client.blocking_key_value_get(f"{_WHO}{number}", _milliseconds(_run))
         _run.names.append(f"process {number} of {_run.count} ({about})")
-    atexit.register(_run.end)
-    for look in (_listen, _watch):
-        threading.Thread(target=look, args=(_run,), daemon=True, name="jaxle-watch").start()
-    if _run.index:
-        _run.last_words = _last_words(_run)
+    _aborts.reason = _why_aborted
+    atexit.register(_run.ended.set)
+    for loop in (_listen, _watch):
+        threading.Thread(target=loop, args=(_run,), daemon=True, name="jaxle-watch").start()
 
 
 def detected(environment: Mapping[str, str] = os.environ) -> bool:
@@ -275,6 +304,16 @@ def first_goes_on() -> bool:
     return True
 
 
+@contextlib.contextmanager
+def before_exit(clean: Callable[[], object]) -> Iterator[None]:
+    """Calls `clean` where this process ends meanwhile since another does: no block is left then."""
+    _cleaning.append(clean)
+    try:
+        yield
+    finally:
+        _cleaning.remove(clean)
+
+
 def stopped(sentence: str, status: int) -> None:
     """Tells the others why this process ends, and ends it; returns where there are no others.
 
@@ -284,14 +323,22 @@ def stopped(sentence: str, status: int) -> None:
     """
     if _run is None or _run.ended.is_set():
         return
-    _run.end()
+    _run.ended.set()
     said = json.dumps({"sentence": sentence, "status": status})
     # an error: process 0 is gone, and with it whoever would read this
     with contextlib.suppress(jax.errors.JaxRuntimeError):
         _run.client.key_value_set(f"{_STOPPED}{_run.index}", said)
-        if _run.index == 0:
-            time.sleep(2 * _POLL + 1)  # what was said is gone with process 0
+        if _run.index == 0:  # the last to leave: what was said is gone with it
+            time.sleep(2 * _POLL + _GRACE)
+            until = time.monotonic() + _SAVING
+            while stopping.asked() and time.monotonic() < until and _others_save(_run):
+                time.sleep(_POLL)
     _exit(status)
+
+
+def _others_save(run: _Run) -> bool:
+    """Whether some of the others are there and have not said that they end."""
+    return len(run.client.key_value_dir_get(_STOPPED)) < run.count
 
 
 def lost() -> None:
@@ -310,11 +357,49 @@ def finish() -> None:
         return
     _alone = False
     wait("the end")
-    _run.end()
+    _run.ended.set()
     if _run.index == 0:
         time.sleep(_POLL)  # the service ends with process 0
     jax.distributed.shutdown()
     _run = None
+
+
+def _check_port(coordinator: str) -> None:
+    """Raises where process 0 cannot listen; JAX's service would end with a segmentation fault."""
+    port = coordinator.rpartition(":")[2]
+    if not port.isdecimal():
+        raise ValueError(f"--coordinator={coordinator!r}: expected HOST:PORT of process 0.")
+    both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    try:
+        socket.create_server(("", int(port)), family=family, dualstack_ipv6=both).close()
+    except OSError as error:
+        raise ConnectionError(
+            f"process 0 cannot listen at port {port} of --coordinator={coordinator} "
+            f"({error.strerror}): expected a port that no other program uses, nor a run before."
+        ) from error
+
+
+def _why_aborted() -> tuple[str, int] | None:
+    """What to say where JAX ended this process, most often since process 0 is gone."""
+    from jax._src import distributed
+
+    run = _run
+    if run is None or run.ended.is_set():
+        return None
+    if run.said is not None:
+        return run.said
+    host, _, port = (distributed.global_state.coordinator_address or "").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except OSError:
+        return _missing(run, [0]), 1
+    faulthandler.dump_traceback()
+    who = f"process {run.index} or {run.names[0]}" if run.index else f"process 0 of {run.count}"
+    return (
+        f"JAX ended process {run.index} for the reason above, such as {who} that did not answer "
+        f"for {run.silence:g} s; what was computed is kept, and the same command resumes."
+    ), 1
 
 
 def _client() -> Any:
@@ -329,44 +414,32 @@ def _milliseconds(run: _Run) -> int:
 
 
 def _listen(run: _Run) -> None:
-    """Ends this process where another says that it ends early."""
+    """Ends this process where another said why it ended."""
     while not run.ended.wait(_POLL):
         try:
             said = run.client.key_value_dir_get(_STOPPED)
         except jax.errors.JaxRuntimeError:
-            return  # the service is gone with process 0, which `_watch` says
-        if said and not run.ended.is_set():
+            continue  # process 0 is gone, and with it what was said
+        if said:
             key, value = said[0]
             found = json.loads(value)
             who = run.names[int(key.rpartition("/")[2])]
-            _end(f"{who} stopped: {found['sentence']}", found["status"])
+            run.said = f"{who} stopped: {found['sentence']}", found["status"]
+            # asked to stop as well, as all are before a preemption: it ends when it has saved
+            if not run.ended.wait(_SAVING if stopping.asked() else _GRACE):
+                _end(*run.said)
 
 
 def _watch(run: _Run) -> None:
-    """Ends this process where another is gone; the service answers when it knows, or is gone."""
+    """Ends this process where another is gone; asking who is there waits for all that are."""
     everyone = list(range(run.count))
     while not run.ended.wait(_POLL):
         try:
             gone = sorted(set(everyone) - set(run.client.get_live_nodes(everyone)))
         except jax.errors.JaxRuntimeError:
-            gone = [0]
+            gone = [0]  # the service runs in process 0
         if gone and not run.ended.wait(_GRACE):
-            _end(_missing(run, gone), 1)
-
-
-def _last_words(run: _Run) -> subprocess.Popen[bytes]:
-    """A shell that says what happened where this process is ended before it can.
-
-    JAX's client ends its process at once (SIGABRT, status 134) where the service is gone, which
-    runs in process 0, and no Python runs any more.
-    """
-    said = (
-        f"jaxle: process {run.index} of {run.count} was ended from outside, or {run.names[0]}, "
-        "which coordinates the others, is gone; what was computed is kept, and the same command "
-        "resumes."
-    )
-    command = ["sh", "-c", 'read -r ended || echo "$0" >&2', said]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+            _end(*(run.said or (_missing(run, gone), 1)))
 
 
 def _missing(run: _Run, gone: list[int]) -> str:
@@ -388,7 +461,7 @@ def _late(run: _Run, gone: list[int], error: Exception) -> NoReturn:
 def _end(sentence: str, status: int) -> NoReturn:
     print(f"jaxle: {sentence}", file=sys.stderr, flush=True)
     if _run is not None:
-        _run.end()
+        _run.ended.set()
     _exit(status)
 
 
@@ -396,6 +469,9 @@ def _exit(status: int) -> NoReturn:
     """Ends at once: the main thread may be in a collective, and JAX's client aborts at errors."""
     for child in multiprocessing.active_children():
         child.kill()
+    for clean in _cleaning:
+        with contextlib.suppress(OSError):
+            clean()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

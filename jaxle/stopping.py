@@ -44,6 +44,11 @@ def check(saved: str) -> None:
         raise Stopped(saved)
 
 
+def asked() -> bool:
+    """Returns whether the process was asked to stop."""
+    return _asked.is_set()
+
+
 def _ask(number: int, frame: FrameType | None) -> None:
     _asked.set()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -3,6 +3,9 @@
 import os
 import re
 import signal
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -19,20 +22,6 @@ FIELDS = {
     "evaluation.permutations": 100,
     "methods.preconditioned": defaults.label("preconditioned", no_longer_than="label"),
 }
-GONE = """
-import os
-import signal
-import sys
-import time
-from jaxle import multihost
-
-where, count, me = (argument.partition("=")[2] for argument in sys.argv[1:])
-multihost.start(where, int(count), int(me), silence=2)
-multihost.wait("all")
-if me == "0":
-    os.kill(os.getpid(), signal.SIGKILL)
-time.sleep(30)
-"""
 LAUNCH = ["-m", "jaxle.launch", "--config", f"{runs.ROOT}/tests/multihost_config.py"]
 ASIDE = """
 import sys
@@ -72,7 +61,23 @@ try:
     multihost.wait("nobody")
 except ConnectionError as error:
     print(error, flush=True)
-multihost.stopped("enough.", 3)
+with multihost.before_exit(lambda: print("released", flush=True)):
+    multihost.stopped("enough.", 3)
+"""
+
+MET = """
+import sys
+import time
+from jaxle import multihost
+
+where, count, me = (argument.partition("=")[2] for argument in sys.argv[1:])
+multihost.start(where, int(count), int(me), patience=20)
+multihost.wait("all")
+print("met", flush=True)
+time.sleep(1)
+if me == "0" and sys.argv[0].endswith("says.py"):
+    multihost.stopped("enough.", 3)
+time.sleep(30)
 """
 
 
@@ -124,7 +129,7 @@ def test_what_two_processes_tell_each_other(tmp_path):
     script.write_text(ASIDE)
     first, second = together.start(2, [str(script)], tmp_path, dict(os.environ))
     status, said = first.end(60)
-    assert status == 3, said
+    assert status == 3 and said.rstrip().endswith("released"), said
     assert re.search(r"process 0 waited 4 s for process 1 of 2 \(pid \d+ on \S+\)", said)
     status, said = second.end(20)
     assert status == 3, said  # that of the one that ended first
@@ -132,17 +137,41 @@ def test_what_two_processes_tell_each_other(tmp_path):
     assert re.search(r"process 0 of 2 \(pid \d+ on \S+\) stopped: enough\.", said)
 
 
-def test_the_process_that_coordinates_is_named_by_those_that_it_leaves(tmp_path):
-    script = tmp_path / "gone.py"
-    script.write_text(GONE)
-    first, second = together.start(2, [str(script)], tmp_path, dict(os.environ))
-    assert first.end(60)[0] == -signal.SIGKILL
-    status, _ = second.end(20)
-    assert status in (1, -signal.SIGABRT)  # JAX may end it before it can say why
-    until, name = time.monotonic() + 5, rf"process 0 of 2 \(pid {first.process.pid} on \S+\)"
-    while not re.search(name, second.log.read_text()):
-        assert time.monotonic() < until, second.log.read_text()
-        time.sleep(0.05)
+def test_process_0_is_named_by_the_others_however_it_ends(tmp_path):
+    """Without a word, killed; or with one, which is heard though asking who is there waits."""
+    for name in ("says.py", "dies.py"):
+        (tmp_path / name).write_text(MET)
+    says, dies = (
+        together.start(2, [str(tmp_path / name)], tmp_path, dict(os.environ))
+        for name in ("says.py", "dies.py")
+    )
+    _await(dies, lambda: "met" in dies[1].log.read_text())
+    dies[0].process.kill()
+    status, said = dies[1].end(20)
+    assert status == 1, said
+    assert re.search(r"process 0 of 2 \(pid \d+ on \S+\) does not answer; what was", said)
+    status, said = says[1].end(20)
+    assert status == 3 and re.search(r"process 0 of 2 .* stopped: enough\.", said), said
+    assert says[0].end(20)[0] == 3 and dies[0].end(5)[0] == -signal.SIGKILL
+
+
+def test_a_process_that_meets_no_others_says_so(tmp_path):
+    (tmp_path / "met.py").write_text(MET.replace("patience=20", "patience=1"))
+    arguments = ["met.py", "--coordinator=127.0.0.1:1", "--processes=2", "--process=1"]
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert "process 1 did not meet the others at 127.0.0.1:1: all must be started" in done.stderr
+
+
+def test_a_port_in_use_is_refused():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ConnectionError, match=f"process 0 cannot listen at port .*{where}"):
+            multihost.start(where, 2, 0)
+    with pytest.raises(ValueError, match="expected HOST:PORT"):
+        multihost.start("127.0.0.1", 2, 0)
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from etils import epath
 
+from jaxle import multihost
 from jaxle.report.progress import say
 
 LOCK = ".lock"
@@ -45,11 +46,16 @@ def locked(workdir: epath.Path) -> Iterator[None]:
     ended = threading.Event()
     threading.Thread(target=_touch, args=(path, ended), daemon=True, name="jaxle-lock").start()
     try:
-        yield
+        with multihost.before_exit(lambda: _release(path, mine)):
+            yield
     finally:
         ended.set()
-        if path.exists() and path.read_text(encoding="utf-8") == mine:
-            path.unlink()
+        _release(path, mine)
+
+
+def _release(path: Path, mine: str) -> None:
+    if path.exists() and path.read_text(encoding="utf-8") == mine:
+        path.unlink()
 
 
 def _take(path: Path, mine: str) -> None:
