@@ -20,9 +20,9 @@ def solved_once():
     """The two fits of the same moments, which no explanation enters, are made once."""
     made = {}
 
-    def once(name, fit, measured):
+    def once(name, fit, measured, *mesh):
         if (name, id(measured)) not in made:
-            made[name, id(measured)] = measured, fit(measured)
+            made[name, id(measured)] = measured, fit(measured, *mesh)
         return made[name, id(measured)][1]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -295,7 +295,8 @@ def test_a_suffixs_cost_is_that_of_the_blocks_after_it():
         suffix = Suffix(module, taps.Tap(f"Transformer/encoderblock_{i}"), (IMAGES,))
         carried = jax.eval_shape(suffix.record, variables, IMAGES)
         assert carried.around == ()
-        assert abs(flops(suffix, variables, carried) / whole - (3 - i) / 4) < 0.06
+        share = flops(suffix, variables, carried) / whole
+        assert (3 - i) / 4 - 0.1 < share < (3 - i) / 4 + 0.06  # of the last block, one token
 
 
 def test_bad_configs_are_one_sentence():

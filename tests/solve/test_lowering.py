@@ -42,13 +42,13 @@ def programs(problems):
     program = logic.Program(two, *[two[:, :1]] * 4, jnp.zeros(30, bool))
     wider = jnp.zeros((7, 3, 30))
     beam = auroc.Beam(formulas, *[wider[:, :, 0]] * 3)
-    alike = (m.gram, m.mean_x, jnp.float32(900), m.cross.T, order[:, :5])
+    alike = (m.gram, wording.Common.of(m), jnp.float32(900), m.cross.T, order[:, :5])
     return {
         "tile mean": (moments._tile_mean, (x, y, count)),
         "tile sum": (moments._accumulate(None), (state, shift, x, y, count)),
         "centre": (moments._centre, (state, shift, jnp.float32(900))),
         "merge": (moments._merge, (m[1:], m[1:], jnp.float32(0.5), jnp.float32(0.5))),
-        "scales": (moments.scales, (m,)),
+        "scales": (moments._scales, (m,)),
         "some neurons": (jax.jit(lambda m: moments._some(m, 0, 3)), (m,)),
         "prediction mean": (moments._prediction_mean, (x, y, m.cross, m.mean_y, count)),
         "prediction sums": (
@@ -75,22 +75,15 @@ def programs(problems):
         ),
         "top k": (search._program(None, False, 5, False), greedy),
         "gather": (least_squares._gather, (m, m, order, neurons)),
-        "forward, to the activation": (forward._program(None, False, 5), (m.gram, m.cross.T)),
-        "forward, to a dense fit": (forward._program(None, True, 5), (m.gram, m.cross.T)),
-        "forward, formulas": (forward._program(None, True, 5), (m.gram, m.cross.T, words, price)),
+        "forward": (forward._program(None, 5), (m.gram, m.cross.T)),
+        "forward, formulas": (forward._program(None, 5), (m.gram, m.cross.T, words, price)),
+        "forward, a dense fit's moments": (forward._aim(None), (m.gram, m.cross.T)),
         "forward, its Gram matrix": (forward._standardise, (m,)),
         "forward, its rows": (forward._rows, (m.cross, m.mean_x, m.mean_y, neurons)),
         "forward, what folds are judged by": (forward._gather, (m, order, neurons)),
-        "exchange, to the activation": (
-            exchange._program(None, False, 3),
-            (m.gram, m.cross.T, order[:, :5]),
-        ),
-        "exchange, to a dense fit": (
-            exchange._program(None, True, 3),
-            (m.gram, m.cross.T, order[:, :5]),
-        ),
+        "exchange": (exchange._program(None, 3), (m.gram, m.cross.T, order[:, :5])),
         "exchange, formulas": (
-            exchange._program(None, True, 3),
+            exchange._program(None, 3),
             (m.gram, m.cross.T, order[:, :5], words),
         ),
         "wording, formulas": (wording._program(None, wording._reword), (*alike, words)),
