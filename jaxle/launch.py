@@ -25,7 +25,6 @@ from __future__ import annotations
 import codecs
 import dataclasses
 import io
-import multiprocessing
 import os
 import sys
 import traceback
@@ -39,7 +38,7 @@ from etils import epath
 from ml_collections import config_flags
 
 from jaxle.pipeline.stages import STAGES
-from jaxle.stopping import STATUS, Stopped, stops_on_sigterm
+from jaxle.stopping import STATUS, Stopped, end_now, stops_on_sigterm
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Path of the experiment's config, with an optional :variant.", lock_config=True
@@ -110,13 +109,14 @@ def main(argv: list[str]) -> int:
         if error.errno is not None:
             return _failed(error, _os_sentence(error), 1)
         _failed(error, str(error), 1)
-        _end(1)  # a thread that hangs would be waited for
+        end_now(1)  # a thread that hangs would be waited for
     except OSError as error:  # a disk that is full, a folder without rights, no network
         return _failed(error, _os_sentence(error), 1)
     except Stopped as stopped:
         return _failed(stopped, f"stopped by SIGTERM after saving {stopped}; {RESUMES}", STATUS)
     except RuntimeError:  # of JAX, where another process of this run is gone
-        _end_with_others()
+        if "jaxle.multihost" in sys.modules:
+            sys.modules["jaxle.multihost"].lost()  # ends this one, where it knows which
         raise
     except KeyboardInterrupt:
         _interrupted()
@@ -268,13 +268,6 @@ def _failed(error: Exception, sentence: str, status: int) -> int:
     return status
 
 
-def _end_with_others() -> None:
-    """Waits until it is known which other process is gone, which ends this one; returns if none."""
-    from jaxle import multihost
-
-    multihost.lost()
-
-
 def _os_sentence(error: OSError) -> str:
     """What the operating system refused, with the path; what was computed before it stays."""
     if isinstance(error, (ConnectionError, ChildProcessError)) and error.errno is None:
@@ -290,15 +283,7 @@ def _interrupted() -> NoReturn:
     print(f"\njaxle: interrupted; {RESUMES}", file=sys.stderr, flush=True)
     if "jaxle.multihost" in sys.modules:
         sys.modules["jaxle.multihost"].stopped(f"interrupted; {RESUMES}", 130)
-    _end(130)
-
-
-def _end(status: int) -> NoReturn:
-    """Ends at once: threads and processes that decode images are stopped, not waited for."""
-    for child in multiprocessing.active_children():
-        child.kill()
-    sys.stdout.flush()
-    os._exit(status)
+    end_now(130)
 
 
 def _plainer(error: UnicodeError) -> tuple[str, int]:

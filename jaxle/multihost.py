@@ -21,7 +21,6 @@ import faulthandler
 import importlib.util
 import itertools
 import json
-import multiprocessing
 import os
 import signal
 import socket
@@ -467,14 +466,10 @@ def _end(sentence: str, status: int) -> NoReturn:
 
 def _exit(status: int) -> NoReturn:
     """Ends at once: the main thread may be in a collective, and JAX's client aborts at errors."""
-    for child in multiprocessing.active_children():
-        child.kill()
     for clean in _cleaning:
         with contextlib.suppress(OSError):
             clean()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    stopping.end_now(status)
 
 
 def _first_line(error: Exception) -> str:

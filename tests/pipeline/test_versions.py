@@ -105,7 +105,7 @@ def test_a_changed_definition_of_the_pipeline_is_named(now, as_it_is):
         ("jaxle.pipeline.fit", "import numpy as np\n", "import os\nimport numpy as np\n"),
         ("jaxle.models.zoo", "has no text tower; leave", "has no text tower: leave"),
         ("jaxle.pipeline.run", "--- probe:", "--- look:"),
-        ("jaxle.launch", "_end(130)", "_end(131)"),
+        ("jaxle.launch", "end_now(130)", "end_now(131)"),
     ],
 )
 def test_prose_types_imports_and_messages_do_not_count(now, as_it_is, module, old, new):
