@@ -122,7 +122,8 @@ def _count(s: np.ndarray, a: np.ndarray, draws: int, seed: int, mesh: Mesh | Non
     return total
 
 
-@functools.lru_cache(maxsize=1)  # the layers of a run share them
+# the layers of a run share them: at most 16 blocks, 256 MiB
+@functools.lru_cache(maxsize=16)
 def _orders(n_images: int, size: int, seed: int, start: int) -> jax.Array:
     """(size, images) int32, the permutations from number `start` on."""
     rng = np.random.Generator(np.random.Philox(key=np.array([seed, STREAM + start], np.uint64)))

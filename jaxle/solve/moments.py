@@ -30,6 +30,7 @@ from jaxtyping import Bool, Float, Int
 
 from jaxle import multihost
 from jaxle.arrays import Array, Rows
+from jaxle.compilation import without_triton
 from jaxle.mesh import (
     all_rows,
     data_size,
@@ -325,8 +326,9 @@ def split_jit(
 ) -> Any:
     """Returns jit of `function`, which each device of the axis `data` runs on its own rows.
 
-    Without a mesh the specs are not used. On a mesh of several processes each takes its own rows
-    of the arguments that `in_specs` splits, and all get all rows; `function` sums over no axis.
+    Called by the host, not within another jit. Without a mesh the specs are not used. On a mesh of
+    several processes each takes its own rows of the arguments that `in_specs` splits, and all get
+    all rows; `function` sums over no axis.
     """
     if spans(mesh):
         assert mesh is not None and out_specs == ROWS, "what is summed goes by `whole_sum`"
@@ -346,7 +348,7 @@ def split_jit(
         function = jax.shard_map(
             function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
         )
-    return jax.jit(function, donate_argnums=donate)
+    return jax.jit(function, donate_argnums=donate, compiler_options=without_triton())
 
 
 def _numbers(rows) -> np.ndarray:
@@ -396,6 +398,9 @@ def _add_tile(state, shift, x, y, count, first):
     y = _shifted(y, shift[1], first, count)
     # contiguous parts, so that no product copies one
     parts = [_shifted(x[:, a:b], shift[0][a:b], first, count) for a, b in _bounds(x.shape[1])]
+    # a GPU would fuse each product with its own shifts, and then compile and time every one of them
+    # on its own: half a minute for what is a handful of shapes
+    parts, y = jax.lax.optimization_barrier((parts, y))
 
     def add(total, a, b):
         return total + jax.lax.dot_general(a, b, (((0,), (0,)), ((), ())), precision=HIGHEST)[None]
