@@ -205,8 +205,7 @@ def padded_moments(
                 if here is not None:
                     state = jax.device_put(state, NamedSharding(here, ROWS))
             state = _accumulate(here)(state, shift, x, y, size)
-        parts = whole_sum(mesh, _centre, state, shift, np.float32(end - begin))
-        part, state = Moments(end - begin, *parts), None
+        part, state = Moments(end - begin, *_whole(mesh, state, shift, end - begin)), None
         total = part if total is None else merge([total, part])
     assert total is not None, "at least one tile"
     return total
@@ -362,9 +361,9 @@ def _bounds(n_columns: int) -> list[tuple[int, int]]:
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _zeros(n_concepts: int, n_neurons: int, n_devices: int):
-    """Sums of x and y by column, the upper triangle of blocks of XᵀX, XᵀY by block, sums of y².
+    """Sums of x and y by column, the upper triangle of blocks of XᵀX, XᵀY, sums of y².
 
-    A leading axis for devices.
+    A leading axis for devices, but XᵀY has their rows one below the other.
     """
     zeros = functools.partial(jnp.zeros, dtype=jnp.float32)
     sizes = [stop - start for start, stop in _bounds(n_concepts)]
@@ -372,7 +371,7 @@ def _zeros(n_concepts: int, n_neurons: int, n_devices: int):
         zeros((n_devices, n_concepts)),
         zeros((n_devices, n_neurons)),
         tuple(tuple(zeros((n_devices, a, b)) for b in sizes[i:]) for i, a in enumerate(sizes)),
-        tuple(zeros((n_devices, a, n_neurons)) for a in sizes),
+        zeros((n_devices * n_concepts, n_neurons)),
         zeros((n_devices, n_neurons)),
     )
 
@@ -412,9 +411,31 @@ def _add_tile(state, shift, x, y, count, first):
             tuple(add(t, parts[i], parts[i + j]) for j, t in enumerate(row))
             for i, row in enumerate(triangle)
         ),
-        tuple(add(t, part, y) for t, part in zip(cross, parts, strict=True)),
+        _add_cross(cross, shift[0], x, y, count, first),
         norm_y + jnp.sum(y * y, axis=0)[None, :],
     )
+
+
+def _add_cross(cross, shift, x, y, count, first):
+    """Add xᵀy where it is, some of its rows at a time: no second matrix of its size is made.
+
+    `y` is shifted.
+    """
+    n_concepts = len(cross)
+    size = min(n_concepts, _bounds(n_concepts)[0][1])
+
+    def add(cross, start, size):
+        def some(z, axis):
+            return jax.lax.dynamic_slice_in_dim(z, start, size, axis)
+
+        part = _shifted(some(x, 1), some(shift, 0), first, count)
+        product = jax.lax.dot_general(part, y, (((0,), (0,)), ((), ())), precision=HIGHEST)
+        return jax.lax.dynamic_update_slice_in_dim(cross, some(cross, 0) + product, start, 0)
+
+    n_whole = n_concepts // size
+    cross = jax.lax.fori_loop(0, n_whole, lambda i, c: add(c, i * size, size), cross)
+    rest = n_concepts - n_whole * size
+    return add(cross, n_whole * size, rest) if rest else cross
 
 
 @functools.cache
@@ -432,10 +453,26 @@ def _accumulate(mesh: Mesh | None):
     return split_jit(local, mesh, (ROWS, WHOLE, ROWS, ROWS, WHOLE), ROWS, donate=0)
 
 
+def _whole(mesh: Mesh | None, state, shift, n: int):
+    """Means and centred moments of what all devices have summed; `state` is used up."""
+    *sums, cross, norm_y = state
+    if data_size(mesh) == 1:
+        return _centre_in_place(cross, (*sums, norm_y), shift, np.float32(n))
+    if spans(mesh):  # by device, as the other sums
+        cross = np.asarray(cross).reshape(len(norm_y), -1, cross.shape[1])
+    return whole_sum(mesh, _centre, (*sums, cross, norm_y), shift, np.float32(n))
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _centre_in_place(cross, sums, shift, n):
+    return _centre((*sums[:-1], cross, sums[-1]), shift, n)
+
+
 @jax.jit
 def _centre(state, shift, n):
+    cross = state[3].reshape(-1, state[0].shape[1], state[3].shape[-1])
     sum_x, sum_y, triangle, cross, norm_y = jax.tree.map(
-        lambda part: jnp.sum(part, axis=0) / n, state
+        lambda part: jnp.sum(part, axis=0) / n, (*state[:3], cross, state[4])
     )
     gram, bounds = jnp.zeros((len(sum_x), len(sum_x)), jnp.float32), _bounds(len(sum_x))
     # block by block into one array, so that no second matrix of this size is made
@@ -446,7 +483,7 @@ def _centre(state, shift, n):
             ] * sum_x[None, c:d]
             gram = gram.at[a:b, c:d].set(block)
             gram = gram if a == c else gram.at[c:d, a:b].set(block.T)
-    cross = jnp.concatenate(cross) - sum_x[:, None] * sum_y[None, :]
+    cross = cross - sum_x[:, None] * sum_y[None, :]
     return shift[0] + sum_x, shift[1] + sum_y, gram, cross, jnp.maximum(norm_y - sum_y**2, 0.0)
 
 
