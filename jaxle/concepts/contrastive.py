@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Float32, Int, Real
 
 from jaxle.arrays import Array, as_matrix, checks_input
-from jaxle.mesh import replicated, split_rows
+from jaxle.mesh import replicated, several, split_rows
 
 UNIT = 0.01  # how far from 1 the length of an embedding may be: bfloat16's rounding and no more
 
@@ -84,6 +84,7 @@ class ContrastiveConcepts:
         _check_unit(image_embeddings, "image")
         _check_unit(text_embeddings, "text")
         texts = jnp.asarray(text_embeddings, jnp.float32)
+        mesh = several(mesh)
         if mesh is not None:
             texts = jax.device_put(texts, replicated(mesh))
         return cls(concepts, float(scale), float(shift), image_embeddings, texts, mesh)

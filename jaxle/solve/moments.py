@@ -37,6 +37,7 @@ from jaxle.mesh import (
     of_first,
     own_rows,
     round_up,
+    several,
     spans,
     whole_sum,
 )
@@ -177,7 +178,7 @@ def padded_moments(
         tile_rows = tiles.tile_rows([n], width + n_neurons, n_devices)
     rows = round_up(tile_rows, n_devices)
     own = multihost.share(rows) if spans(mesh) else slice(0, rows)  # of each tile
-    here = None if mesh is None else local(mesh)
+    here = None if mesh is None else several(local(mesh))
 
     def tile(start: int):
         numbers = tiles.tile_index(index, start, rows, n)
@@ -342,6 +343,7 @@ def split_jit(
             return jax.tree.map(functools.partial(all_rows, mesh), own(*given))
 
         return run
+    mesh = several(mesh)
     if mesh is not None:
         function = jax.shard_map(
             function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
