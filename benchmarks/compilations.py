@@ -74,15 +74,15 @@ class Recorder(logging.Handler):
             )
             self._shapes.last = " ".join(shape.replace(" ", "") for shape in shapes) + str(placed)
 
-    def _listen(self, event: str, start: float, stop: float, **about: str | int) -> None:
+    def _listen(self, event: str, start_time: float, end_time: float, **about: str | int):
         kind = KINDS.get(event)
         if kind is None:
             return
-        self.spans[kind].append((threading.get_ident(), start, stop))
+        self.spans[kind].append((threading.get_ident(), start_time, end_time))
         if kind == "compiling":
             name = str(about.get("fun_name", "?")).removeprefix("jit_").removeprefix("jit(")
             shapes = getattr(self._shapes, "last", "")
-            self.programs.append(Program(name.rstrip(")"), _site(), shapes, stop - start))
+            self.programs.append(Program(name.rstrip(")"), _site(), shapes, end_time - start_time))
 
     def seconds(self) -> dict[str, float]:
         """Returns kind → seconds, and `all` together; what lies within another counts once."""

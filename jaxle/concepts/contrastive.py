@@ -108,7 +108,7 @@ class ContrastiveConcepts:
           float32 (rows, columns), 0–1.
         """
         return _probabilities(
-            *self._operands(index, columns), jnp.float32(self.scale), jnp.float32(self.shift)
+            *self._operands(index, columns), np.float32(self.scale), np.float32(self.shift)
         )
 
     def cosines(

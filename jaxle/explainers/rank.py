@@ -50,13 +50,14 @@ def candidates(
       pool: candidates kept per neuron.
       block: neurons per block; None asks how much memory is free.
     """
-    n_neurons, moments = moments.cross.shape[1], moments.padded(data_size(mesh))
-    n_concepts, n_padded = moments.cross.shape
+    n_concepts, n_neurons = moments.cross.shape
+    moments = moments.padded(data_size(mesh)).wide()
+    n_padded = moments.cross.shape[1]
     size = min(n_padded, block or block_size(n_concepts, data_size(mesh)))
     parts = []
     for start, some in blocks(moments, size):
         solution = elastic_net.solve(some, lam, l1_ratio, tol=tol, mesh=mesh)
-        parts.append((start, _summary(solution, min(pool, n_concepts))))
+        parts.append((start, _summary(solution, n_concepts, min(pool, n_concepts))))
     whole = [np.zeros((n_padded, *part.shape[1:]), part.dtype) for part in parts[0][1]]
     for start, part in parts:
         for target, values in zip(whole, part, strict=True):
@@ -64,15 +65,18 @@ def candidates(
     return Candidates(*(target[:n_neurons] for target in whole))
 
 
-def _summary(solution: elastic_net.Solution, pool: int):
-    support = jnp.sum(solution.weights != 0, axis=0, dtype=jnp.int32)
-    return (
-        order(solution.weights, solution.gradient, pool),
-        solution.gap,
-        solution.iterations,
-        solution.converged,
-        support,
-    )
+def _summary(solution: elastic_net.Solution, n_concepts: int, pool: int):
+    both = solution.weights, solution.gradient
+    first, support = _order_and_support(*both, np.int32(n_concepts), pool)
+    return first, solution.gap, solution.iterations, solution.converged, support
+
+
+@functools.partial(jax.jit, static_argnames="pool")
+def _order_and_support(weights, gradient, n_concepts, pool: int):
+    """The order, what pads the concepts last, and the number of weights that are not zero."""
+    real = jnp.arange(len(weights), dtype=jnp.int32)[:, None] < n_concepts
+    support = jnp.sum(weights != 0, axis=0, dtype=jnp.int32)
+    return order(weights, jnp.where(real, gradient, -jnp.inf), pool), support
 
 
 @functools.partial(jax.jit, static_argnames="pool")

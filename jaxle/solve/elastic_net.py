@@ -124,27 +124,30 @@ def solve(
             f"l1_ratio must be in (0, 1] (without L1 the fit is ridge), got {l1_ratio}."
         )
     n_devices, n_neurons = data_size(mesh), moments.cross.shape[1]
-    moments = moments.padded(n_devices)
+    n_concepts = len(moments.mean_x)
+    moments = moments.padded(n_devices).wide()
     n_padded = moments.cross.shape[1]
     scale = scales(moments)
     l1, l2, unit = lam * l1_ratio, lam * (1 - l1_ratio), 1.0
     if not standardise:
         l1, l2, unit = _raw_penalties(scale, l1, l2, sizes)
-    n_concepts = len(scale.std_x)
+    n_wide = len(moments.mean_x)
     penalties = (
         np.broadcast_to(np.asarray(part, np.float32), n)
-        for part, n in ((l1, n_concepts), (l2, n_concepts), (unit, n_padded))
+        for part, n in ((l1, n_wide), (l2, n_wide), (unit, n_padded))
     )
     problem = _standardise(moments.arrays(), scale, *penalties)
     weights0 = None
     if start is not None:
-        near = tiles.pad_columns(start.weights, n_padded)
+        near = tiles.pad_rows(tiles.pad_columns(start.weights, n_padded), n_wide)
         weights0 = _start(near, scale, standardise, n_padded)
     weights, slope, gap, *certificate = _share(problem, weights0, tol, mesh)
     means = moments.mean_x, moments.mean_y
     fitted = _finish(weights, slope, gap.reshape(-1), problem, scale, *means, standardise)
     parts = (*fitted, *(part.reshape(-1) for part in certificate))
-    return Solution(*(tiles.cut_columns(part, slice(0, n_neurons)) for part in parts))
+    found = Solution(*(tiles.cut_columns(part, slice(0, n_neurons)) for part in parts))
+    weights, gradient = (tiles.cut_rows(x, n_concepts) for x in (found.weights, found.gradient))
+    return found._replace(weights=weights, gradient=gradient)
 
 
 def lam_max(
@@ -199,7 +202,7 @@ def _raw_penalties(scale, l1, l2, sizes):
     std_x, std_y = (np.asarray(std, np.float64) for std in (scale.std_x, scale.std_y))
     size_x, size_y = np.ones(len(std_x)), np.ones(len(std_y))
     if sizes is not None:
-        size_x, size_y[: len(sizes[1])] = sizes
+        size_x[: len(sizes[0])], size_y[: len(sizes[1])] = sizes
     with np.errstate(over="ignore"):
         a, t = (
             np.clip(1 / np.where(std > 0, std, 1.0) / np.where(std > 0, size, 1.0), 0, 1e300)
@@ -267,7 +270,7 @@ def _queue(problem: Problem, weights0, tol: float, mesh: Mesh | None):
     n_rows, n_concepts = problem.cross.shape
     n_devices = data_size(mesh)
     n_local, warm = n_rows // n_devices, weights0 is not None
-    weights, slope = (jnp.zeros((n_rows, n_concepts), jnp.float32) for _ in range(2))
+    weights, slope = (np.zeros((n_rows, n_concepts), np.float32) for _ in range(2))
     shape = n_devices, n_local
     gap, rounds = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
     varies = np.asarray(problem.var).reshape(shape) > 0

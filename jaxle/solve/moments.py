@@ -72,6 +72,21 @@ class Moments(NamedTuple):
             return self
         return self._columns(lambda part: tiles.cut_columns(part, index))
 
+    def concepts(self, n: int) -> Moments:
+        """Returns the same moments for the first `n` concepts only."""
+        if n == len(self.mean_x):
+            return self
+        mean, gram, cross = (tiles.cut_rows(x, n) for x in (self.mean_x, self.gram, self.cross))
+        return self._replace(mean_x=mean, gram=tiles.cut_columns(gram, slice(0, n)), cross=cross)
+
+    def wide(self) -> Moments:
+        """Returns the same moments with constant concepts at the end, `tiles.wide` in all."""
+        n = tiles.wide(len(self.mean_x))
+        if n == len(self.mean_x):
+            return self
+        mean, gram, cross = (tiles.pad_rows(x, n) for x in (self.mean_x, self.gram, self.cross))
+        return self._replace(mean_x=mean, gram=tiles.pad_columns(gram, n), cross=cross)
+
     def padded(self, n_devices: int = 1) -> Moments:
         """Returns the same moments with constant neurons at the end, `tiles.bucket` in all.
 

@@ -194,7 +194,8 @@ def at_strength(
         )
         part = program(rows, vectors, values, own)
         weights[:, start : start + n_block] = np.asarray(part)[:n_block].T
-    return np.asarray(weights * size.inv_x[:, None] * size.std_y[None, :])[:, :n_neurons]
+    inv_x, std_y = np.asarray(size.inv_x), np.asarray(size.std_y)
+    return (weights * inv_x[:, None] * std_y[None, :])[:, :n_neurons]
 
 
 def _eigen(gram, inv_x):
