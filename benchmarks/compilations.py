@@ -5,9 +5,10 @@
 From the checkout's root. One run in a fresh process that keeps no compiled programs; the config is
 the quickstart unless another is named, and flags are those of `jaxle.launch`. Prints a line per
 program (its name, the line of jaxle that called it, how many times it was compiled, for as many
-shapes, and seconds of XLA's compilation), then seconds of tracing, lowering and compiling, each
-moment counted once, and when the first explanations and the whole run were there. `--shapes` adds
-the shapes of what was compiled more than once.
+shapes, and seconds of XLA's compilation). Then seconds of tracing, lowering and compiling, each
+moment of a thread counted once; seconds of the CPU that passed meanwhile, whichever thread used
+them; and when the first explanations and the whole run were there. `--shapes` adds the shapes of
+what was compiled more than once, and how arrays lie on a mesh.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Recorder(logging.Handler):
     Attributes:
       programs: in the order in which they were compiled.
       spans: kind → (thread, begin, end) of each, in seconds of the clock.
+      busy: (0, begin, end) of each, in seconds of the CPU.
     """
 
     def __init__(self):
@@ -59,8 +61,10 @@ class Recorder(logging.Handler):
 
         self.programs: list[Program] = []
         self.spans: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
-        self._shapes = threading.local()
-        jax.monitoring.register_event_time_span_listener(self._listen)
+        self.busy: list[tuple[int, float, float]] = []
+        self._here = threading.local()
+        jax.monitoring.register_scalar_listener(self._begin)
+        jax.monitoring.register_event_time_span_listener(self._end)
         logger = logging.getLogger("jax._src.interpreters.pxla")
         logger.setLevel(logging.DEBUG)  # which says the shapes before each compilation
         logger.propagate = False
@@ -69,25 +73,29 @@ class Recorder(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if str(record.msg).startswith("Compiling") and isinstance(record.args, tuple):
             shapes = re.findall(r"ShapedArray\(([^)]*)\)", str(record.args[1]))
-            placed = re.findall(
-                r"UnspecifiedValue|spec=P\([^)]*\)|\w+Sharding", str(record.args[2])
-            )
-            self._shapes.last = " ".join(shape.replace(" ", "") for shape in shapes) + str(placed)
+            placed = re.findall(r"spec=(P\([^)]*\))", str(record.args[2]))
+            self._here.shapes = " ".join(part.replace(" ", "") for part in [*shapes, *placed])
 
-    def _listen(self, event: str, start_time: float, end_time: float, **about: str | int):
+    def _begin(self, event: str, value: float | int, **_: str | int) -> None:
+        if event in KINDS:
+            self._here.began = [*getattr(self._here, "began", []), time.process_time()]
+
+    def _end(self, event: str, start_time: float, end_time: float, **about: str | int) -> None:
         kind = KINDS.get(event)
         if kind is None:
             return
+        self.busy.append((0, self._here.began.pop(), time.process_time()))
         self.spans[kind].append((threading.get_ident(), start_time, end_time))
         if kind == "compiling":
             name = str(about.get("fun_name", "?")).removeprefix("jit_").removeprefix("jit(")
-            shapes = getattr(self._shapes, "last", "")
+            shapes = getattr(self._here, "shapes", "")
             self.programs.append(Program(name.rstrip(")"), _site(), shapes, end_time - start_time))
 
     def seconds(self) -> dict[str, float]:
         """Returns kind → seconds, and `all` together; what lies within another counts once."""
         found = {kind: _covered(self.spans[kind]) for kind in KINDS.values()}
-        return found | {"all": _covered([s for spans in self.spans.values() for s in spans])}
+        spans = [span for spans in self.spans.values() for span in spans]
+        return found | {"all": _covered(spans), "of the CPU": _covered(self.busy)}
 
 
 def _site() -> str:
@@ -173,8 +181,7 @@ def main() -> int:
     programs = [Program(*program) for program in found["programs"]]
     print("\n".join(table(programs, shapes)))
     names = len({program.name for program in programs})
-    tiny = sum(program.site != "?" and program.seconds < 0.05 for program in programs)
-    print(f"\n{len(programs)} programs of {names} names; {tiny} of them compiled in < 0.05 s")
+    print(f"\n{len(programs)} programs of {names} names")
     print(", ".join(f"{kind} {s:.1f} s" for kind, s in found["seconds"].items()))
     if first is not None:
         print(f"first explanations after {first:.1f} s")

@@ -278,7 +278,9 @@ def _queue(problem: Problem, weights0, tol: float, mesh: Mesh | None):
     waiting = [np.flatnonzero(row)[::-1].tolist() for row in varies]
     size = WORKING_SET
     while any(waiting):
-        n_slots = min(n_local, max(4, SLOTS * WORKING_SET**2 // size**2))
+        # from half a batch on, neurons are shared out to all batches under way
+        share = max(-(-n_local // IN_FLIGHT), SLOTS // 2)
+        n_slots = min(n_local, share, max(4, SLOTS * WORKING_SET**2 // size**2))
         ids = np.full((IN_FLIGHT, n_devices, n_slots), -1, np.int32)
         age = np.zeros((IN_FLIGHT, n_devices, n_slots), np.int32)
         slots = [_empty(n_devices * n_slots, n_concepts, size) for _ in range(IN_FLIGHT)]

@@ -231,11 +231,14 @@ def merge(parts: Sequence[Moments]) -> Moments:
     """Returns the moments of the union of disjoint image sets, by the law of total covariance."""
     n_neurons = parts[0].cross.shape[1]
     total, *rest = (part.padded() for part in parts)
+    small = total.gram.nbytes + total.cross.nbytes <= tiles.HOST_BYTES
+    if small:  # compiles nothing
+        total, *rest = (Moments(part.n, *map(np.asarray, part[1:])) for part in (total, *rest))
     for part in rest:
         n = total.n + part.n
         a, b = np.float32(total.n / n), np.float32(part.n / n)
-        total = Moments(n, *_merge(total[1:], part[1:], a, b))
-    return total.neurons(slice(0, n_neurons))
+        total = Moments(n, *(_union if small else _merge)(total[1:], part[1:], a, b))
+    return total.neurons(slice(0, n_neurons)).on_device()
 
 
 def scales(moments: Moments) -> Scales:
@@ -462,8 +465,7 @@ def _centre(state, shift, n):
     return shift[0] + sum_x, shift[1] + sum_y, gram, cross, jnp.maximum(norm_y - sum_y**2, 0.0)
 
 
-@jax.jit
-def _merge(one, other, a, b):
+def _union(one, other, a, b):
     dx, dy = one[0] - other[0], one[1] - other[1]
     gram = a * one[2] + b * other[2] + a * b * dx[:, None] * dx[None, :]
     cross = a * one[3] + b * other[3] + a * b * dx[:, None] * dy[None, :]
@@ -474,6 +476,9 @@ def _merge(one, other, a, b):
         cross,
         a * one[4] + b * other[4] + a * b * dy**2,
     )
+
+
+_merge = jax.jit(_union)
 
 
 def _predict(x, y, weights, bias):
