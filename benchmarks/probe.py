@@ -42,9 +42,10 @@ from jaxle.images import Preprocess, decode
 from jaxle.mesh import make_mesh
 from jaxle.models import resnet
 from jaxle.models.model import Model
-from jaxle.pipeline.image_pass import Reading, arrays_of, read_images, reader, whole_arrays
+from jaxle.pipeline.image_pass import arrays_of, read_images, whole_arrays
 from jaxle.pipeline.images_ahead import Pass
 from jaxle.pipeline.parts import missing_parts
+from jaxle.pipeline.readers import Reading, reader
 
 _NETWORK = flags.DEFINE_enum("network", "resnet18", ["resnet18", "resnet50"], "Which network.")
 _FOLDER = flags.DEFINE_string("folder", "", "Of JPEG images; empty: made now.")

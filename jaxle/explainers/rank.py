@@ -50,8 +50,9 @@ def candidates(
       pool: candidates kept per neuron.
       block: neurons per block; None asks how much memory is free.
     """
-    n_neurons, moments = moments.cross.shape[1], moments.padded(data_size(mesh))
-    n_concepts, n_padded = moments.cross.shape
+    n_concepts, n_neurons = moments.cross.shape
+    moments = moments.padded(data_size(mesh)).wide()
+    n_padded = moments.cross.shape[1]
     size = min(n_padded, block or block_size(n_concepts, data_size(mesh)))
     pool = min(pool, n_concepts)
     whole = Candidates(
@@ -72,29 +73,29 @@ def candidates(
 
 
 def _ordered(fitted: elastic_net.Rows, pool: int, n_concepts: int) -> Candidates:
-    support = jnp.sum(fitted.weights != 0, axis=1, dtype=jnp.int32)
-    places = order(fitted.weights, fitted.gradient, pool, n_concepts)
+    places, support = order(fitted.weights, fitted.gradient, np.int32(n_concepts), pool)
     return Candidates(
         np.asarray(places), fitted.gap, fitted.iterations, fitted.converged, np.asarray(support)
     )
 
 
-@functools.partial(jax.jit, static_argnames=("pool", "n_concepts"))
-def order(weights, gradient, pool: int, n_concepts: int):
-    """The first `pool` concepts of every neuron's order.
+@functools.partial(jax.jit, static_argnames="pool")
+def order(weights, gradient, n_concepts, pool: int):
+    """The first `pool` concepts of every neuron's order, and how many weights are not zero.
 
     Args:
       weights: (neurons, padded) float32, of the standardised fit.
       gradient: (neurons, padded) float32, the signed gradient Xᵀr/n of that fit.
-      pool: how many to keep: candidates per step times most concepts is always enough; at most all.
       n_concepts: how many there are; columns past them are not ordered.
+      pool: how many to keep: candidates per step times most concepts is always enough; at most all.
 
     Returns:
-      (neurons, pool) int32, best first.
+      (neurons, pool) int32, best first, and (neurons,) int32.
     """
     gradient = jnp.where(gradient == 0, 0.0, gradient)  # a negative zero would sort below zero
     key = jnp.where(weights != 0, weights * SCALE, gradient)
     real = jnp.arange(key.shape[1], dtype=jnp.int32) < n_concepts
-    _, index = jax.lax.top_k(jnp.where(real[None, :], key, -jnp.inf), min(pool, n_concepts))
+    _, index = jax.lax.top_k(jnp.where(real[None, :], key, -jnp.inf), pool)
     w, g = (jnp.take_along_axis(z, index, axis=1) for z in (weights, gradient))
-    return jax.lax.sort((-w, -g, index), num_keys=3)[2]
+    support = jnp.sum(weights != 0, axis=1, dtype=jnp.int32)
+    return jax.lax.sort((-w, -g, index), num_keys=3)[2], support

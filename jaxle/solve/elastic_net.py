@@ -131,9 +131,9 @@ def solve(
       ValueError: lam or l1_ratio outside its range.
     """
     _check(lam, l1_ratio)
-    n_devices, n_neurons = data_size(mesh), moments.cross.shape[1]
-    moments = moments.padded(n_devices)
-    n_padded = moments.cross.shape[1]
+    n_concepts, n_neurons = moments.cross.shape
+    moments = moments.padded(data_size(mesh)).wide()
+    n_wide, n_padded = moments.cross.shape
     scale = scales(moments)
     l1, l2, unit = lam * l1_ratio, lam * (1 - l1_ratio), 1.0
     if not standardise:
@@ -141,13 +141,15 @@ def solve(
     problem = _problem(moments, scale, l1, l2, unit)
     weights0 = None
     if start is not None:
-        near = tiles.pad_columns(start.weights, n_padded)
+        near = tiles.pad_rows(tiles.pad_columns(start.weights, n_padded), n_wide)
         weights0 = _start(near, scale, standardise, n_padded)
     weights, slope, gap, *certificate = _share(problem, weights0, tol, mesh)
     gradient = _gradient(slope, weights, problem.l2)
     means = moments.mean_x, moments.mean_y
     parts = (*_finish(weights, gradient, gap, scale, *means, standardise), *certificate)
-    return Solution(*(tiles.cut_columns(part, slice(0, n_neurons)) for part in parts))
+    found = Solution(*(tiles.cut_columns(part, slice(0, n_neurons)) for part in parts))
+    weights, gradient = (tiles.cut_rows(x, n_concepts) for x in (found.weights, found.gradient))
+    return found._replace(weights=weights, gradient=gradient)
 
 
 def rows(
@@ -163,7 +165,7 @@ def rows(
     Arguments and errors as for `solve`.
     """
     _check(lam, l1_ratio)
-    moments = moments.padded(data_size(mesh))
+    moments = moments.padded(data_size(mesh)).wide()
     problem = _problem(moments, scales(moments), lam * l1_ratio, lam * (1 - l1_ratio), 1.0)
     weights, slope, *certificate = _share(problem, None, tol, mesh)
     gap, converged, iterations = (np.asarray(part) for part in certificate)
@@ -242,7 +244,7 @@ def _raw_penalties(scale, l1, l2, sizes):
     std_x, std_y = (np.asarray(std, np.float64) for std in (scale.std_x, scale.std_y))
     size_x, size_y = np.ones(len(std_x)), np.ones(len(std_y))
     if sizes is not None:
-        size_x, size_y[: len(sizes[1])] = sizes
+        size_x[: len(sizes[0])], size_y[: len(sizes[1])] = sizes
     with np.errstate(over="ignore"):
         a, t = (
             np.clip(1 / np.where(std > 0, std, 1.0) / np.where(std > 0, size, 1.0), 0, 1e300)
@@ -314,7 +316,7 @@ def _queue(problem: Problem, weights0, tol: float, mesh: Mesh | None):
     n_rows, n_concepts = problem.cross.shape
     n_devices = data_size(mesh)
     n_local, warm = n_rows // n_devices, weights0 is not None
-    weights, slope = (jnp.zeros((n_rows, n_concepts), jnp.float32) for _ in range(2))
+    weights, slope = (np.zeros((n_rows, n_concepts), np.float32) for _ in range(2))
     shape = n_devices, n_local
     gap, rounds = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
     varies = np.asarray(problem.var).reshape(shape) > 0
@@ -323,7 +325,9 @@ def _queue(problem: Problem, weights0, tol: float, mesh: Mesh | None):
     size = WORKING_SET
     while any(waiting):
         most = SLOTS if jax.default_backend() == "cpu" else ACCELERATOR_SLOTS
-        n_slots = min(n_local, max(4, most * WORKING_SET**2 // size**2))
+        # from half a batch on, neurons are shared out to all batches under way
+        share = max(-(-n_local // IN_FLIGHT), most // 2)
+        n_slots = min(n_local, share, max(4, most * WORKING_SET**2 // size**2))
         ids = np.full((IN_FLIGHT, n_devices, n_slots), -1, np.int32)
         age = np.zeros((IN_FLIGHT, n_devices, n_slots), np.int32)
         slots = [_empty(n_devices * n_slots, n_concepts, size) for _ in range(IN_FLIGHT)]

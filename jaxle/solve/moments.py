@@ -38,6 +38,7 @@ from jaxle.mesh import (
     of_first,
     own_rows,
     round_up,
+    several,
     spans,
     whole_sum,
 )
@@ -71,6 +72,21 @@ class Moments(NamedTuple):
         if isinstance(index, slice) and index.indices(n_neurons) == (0, n_neurons, 1):
             return self
         return self._columns(lambda part: tiles.cut_columns(part, index))
+
+    def concepts(self, n: int) -> Moments:
+        """Returns the same moments for the first `n` concepts only."""
+        if n == len(self.mean_x):
+            return self
+        mean, gram, cross = (tiles.cut_rows(x, n) for x in (self.mean_x, self.gram, self.cross))
+        return self._replace(mean_x=mean, gram=tiles.cut_columns(gram, slice(0, n)), cross=cross)
+
+    def wide(self) -> Moments:
+        """Returns the same moments with constant concepts at the end, `tiles.wide` in all."""
+        n = tiles.wide(len(self.mean_x))
+        if n == len(self.mean_x):
+            return self
+        mean, gram, cross = (tiles.pad_rows(x, n) for x in (self.mean_x, self.gram, self.cross))
+        return self._replace(mean_x=mean, gram=tiles.pad_columns(gram, n), cross=cross)
 
     def padded(self, n_devices: int = 1) -> Moments:
         """Returns the same moments with constant neurons at the end, `tiles.bucket` in all.
@@ -178,7 +194,7 @@ def padded_moments(
         tile_rows = tiles.tile_rows([n], width + n_neurons, n_devices)
     rows = round_up(tile_rows, n_devices)
     own = multihost.share(rows) if spans(mesh) else slice(0, rows)  # of each tile
-    here = None if mesh is None else local(mesh)
+    here = None if mesh is None else several(local(mesh))
 
     def tile(start: int):
         numbers = tiles.tile_index(index, start, rows, n)
@@ -215,11 +231,14 @@ def merge(parts: Sequence[Moments]) -> Moments:
     """Returns the moments of the union of disjoint image sets, by the law of total covariance."""
     n_neurons = parts[0].cross.shape[1]
     total, *rest = (part.padded() for part in parts)
+    small = total.gram.nbytes + total.cross.nbytes <= tiles.HOST_BYTES
+    if small:  # compiles nothing
+        total, *rest = (Moments(part.n, *map(np.asarray, part[1:])) for part in (total, *rest))
     for part in rest:
         n = total.n + part.n
         a, b = np.float32(total.n / n), np.float32(part.n / n)
-        total = Moments(n, *_merge(total[1:], part[1:], a, b))
-    return total.neurons(slice(0, n_neurons))
+        total = Moments(n, *(_union if small else _merge)(total[1:], part[1:], a, b))
+    return total.neurons(slice(0, n_neurons)).on_device()
 
 
 def scales(moments: Moments) -> Scales:
@@ -343,6 +362,7 @@ def split_jit(
             return jax.tree.map(functools.partial(all_rows, mesh), own(*given))
 
         return run
+    mesh = several(mesh)
     if mesh is not None:
         function = jax.shard_map(
             function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
@@ -487,8 +507,7 @@ def _centre(state, shift, n):
     return shift[0] + sum_x, shift[1] + sum_y, gram, cross, jnp.maximum(norm_y - sum_y**2, 0.0)
 
 
-@jax.jit
-def _merge(one, other, a, b):
+def _union(one, other, a, b):
     dx, dy = one[0] - other[0], one[1] - other[1]
     gram = a * one[2] + b * other[2] + a * b * dx[:, None] * dx[None, :]
     cross = a * one[3] + b * other[3] + a * b * dx[:, None] * dy[None, :]
@@ -499,6 +518,9 @@ def _merge(one, other, a, b):
         cross,
         a * one[4] + b * other[4] + a * b * dy**2,
     )
+
+
+_merge = jax.jit(_union)
 
 
 def _predict(x, y, weights, bias):
