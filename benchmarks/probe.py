@@ -45,9 +45,10 @@ from jaxle.images import Preprocess, decode
 from jaxle.mesh import make_mesh
 from jaxle.models import resnet
 from jaxle.models.model import Model
-from jaxle.pipeline.image_pass import Reading, arrays_of, read_images, reader, whole_arrays
+from jaxle.pipeline.image_pass import arrays_of, read_images, whole_arrays
 from jaxle.pipeline.images_ahead import Pass
 from jaxle.pipeline.parts import missing_parts
+from jaxle.pipeline.readers import Reading, reader
 
 TAPS = ("conv1", "layer1", "layer2", "layer3", "layer4")
 FIT = Preprocess(

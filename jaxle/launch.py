@@ -85,12 +85,13 @@ def main(argv: list[str]) -> int:
     try:
         # with JAX, seconds to load: after the first line, and after flags that are refused
         from jaxle import multihost
-        from jaxle.compilation import use_compilation_cache
+        from jaxle.compilation import leave_out_triton, use_compilation_cache
         from jaxle.mesh import make_mesh
         from jaxle.pipeline import run as pipeline
         from jaxle.pipeline.lock import locked
         from jaxle.pipeline.reading import read_config
 
+        leave_out_triton()
         use_compilation_cache()
         config = read_config(_CONFIG.value.to_dict())
         patience = {"silence": config.mesh.silence, "patience": config.mesh.patience}

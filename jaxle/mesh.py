@@ -90,6 +90,14 @@ def spans(mesh: Mesh | None) -> bool:
     return mesh is not None and mesh.is_multi_process
 
 
+def several(mesh: Mesh | None) -> Mesh | None:
+    """Returns a mesh of more than one device; None for one device, which needs no mesh.
+
+    A program is compiled anew for arrays that are placed on a mesh, be it of one device.
+    """
+    return None if mesh is None or mesh.size == 1 else mesh
+
+
 def own_rows(mesh: Mesh | None, x: Any) -> Any:
     """Returns the rows of an array that this process computes; all, on a mesh of its own.
 

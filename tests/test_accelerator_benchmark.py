@@ -66,6 +66,14 @@ def test_the_whole_ends_within_nine_minutes_and_every_section_is_a_file():
     assert all((folder / f"{section.name}.py").exists() for section in benchmark.SECTIONS)
 
 
+def test_some_sections_share_all_the_seconds_and_the_floor_comes_with_them():
+    hardware, solver = benchmark.chosen(["solver"], seconds=65)
+    assert (hardware.name, solver.name) == ("hardware", "solver")
+    assert hardware.seconds + solver.seconds == pytest.approx(65)
+    assert solver.seconds / hardware.seconds == pytest.approx(100 / 30)
+    assert benchmark.chosen([s.name for s in benchmark.SECTIONS], None) == list(benchmark.SECTIONS)
+
+
 def test_a_command_is_heard_line_by_line_and_ended_at_its_time():
     heard = []
     program = "import subprocess, sys; print('a', flush=True); subprocess.run(['sleep', '60'])"
@@ -84,7 +92,6 @@ def test_sections_hand_on_numbers_and_say_why_they_did_not_end(monkeypatch):
     monkeypatch.setattr(benchmark, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     names = ("hardware", "parity", "solver", "networks")
     sections = tuple(budget.Section(name, 10, 5) for name in names)
-    monkeypatch.setattr(benchmark, "SECTIONS", sections)
     commands = []
 
     def run(command, seconds, hear, environment):
@@ -100,7 +107,7 @@ def test_sections_hand_on_numbers_and_say_why_they_did_not_end(monkeypatch):
 
     monkeypatch.setattr(budget, "run", run)
     text = io.StringIO()
-    assert benchmark.run(Report(text), 0.0, small=True) == 1
+    assert benchmark.run(Report(text), 0.0, small=True, sections=sections) == 1
     assert [command[3] for command in commands] == list(names[:3])
     assert json.loads(commands[1][commands[1].index("--known") + 1]) == {"copy": 3}
     said = text.getvalue()

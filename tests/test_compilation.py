@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxle
-from jaxle.compilation import OPT_OUT
+from jaxle.compilation import OPT_OUT, TRITON, leave_out_triton, without_triton
 from jaxle.evaluation.swap import swap
 
 RNG = np.random.default_rng(0)
@@ -129,3 +129,23 @@ def test_users_opt_out_and_their_own_settings_stay(tmp_path):
     assert not (tmp_path / "jaxle").exists()
     (tmp_path / "file").write_text("")
     assert cache_folder(tmp_path, nothing, XDG_CACHE_HOME=str(tmp_path / "file")) == "None"
+
+
+def test_products_are_compiled_without_triton_unless_the_user_has_chosen(monkeypatch):
+    """On an H100 the moments of a layer compiled for 37 s, nearly all of it Triton's kernels."""
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    leave_out_triton()
+    assert os.environ["XLA_FLAGS"] == f"--{TRITON}=false"
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=true")
+    assert without_triton() is None  # a CPU's programs are as they were
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    options = without_triton()
+    assert options == {TRITON: False}
+    # an option that this XLA does not know would end the compilation
+    assert float(jax.jit(lambda x: x + 1, compiler_options=options)(1.0)) == 2
+    leave_out_triton()
+    assert os.environ["XLA_FLAGS"] == f"--xla_cpu_multi_thread_eigen=true --{TRITON}=false"
+    assert without_triton() is None
+    monkeypatch.setenv("XLA_FLAGS", f"--{TRITON}=true")
+    leave_out_triton()
+    assert os.environ["XLA_FLAGS"] == f"--{TRITON}=true"

@@ -2,12 +2,14 @@
 
     python -m benchmarks.accelerator [--out FILE]     one GPU or TPU: at most nine minutes
     python -m benchmarks.accelerator --small          toy sizes, on any machine
+    python -m benchmarks.accelerator --only solver networks --seconds 200
 
 From the checkout's root, with jaxle installed; nothing is downloaded. Sections, by value: what the
-machine does (the floor), parity with the CPU, the solver at the paper's size, networks, permutation
-test and interventions, other libraries. Each is a process of its own with its share of the time
-(`budget`); a row is written as soon as it is measured, and what no longer fits says so. The exit
-status is 0 unless a section failed.
+machine does (the floor; it comes with any other), the arithmetic of the moments, parity with the
+CPU, the solver at the paper's size, networks, permutation test and interventions, other libraries,
+the quickstart. Each is a process of its own with its share of the time (`budget`); a row is written
+as soon as it is measured, and what no longer fits says so. The exit status is 0 unless a section
+failed.
 """
 
 from __future__ import annotations
@@ -18,18 +20,21 @@ import datetime
 import json
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.accelerator import budget
 from benchmarks.accelerator.table import Report
 
 SECTIONS = (
-    budget.Section("hardware", 40, 10),
-    budget.Section("parity", 105, 20),
-    budget.Section("solver", 135, 20),
-    budget.Section("networks", 135, 20),
-    budget.Section("intervention", 60, 15),
-    budget.Section("libraries", 50, 15),
+    budget.Section("hardware", 30, 10),
+    budget.Section("arithmetic", 20, 10),
+    budget.Section("parity", 90, 20),
+    budget.Section("solver", 100, 20),
+    budget.Section("networks", 110, 20),
+    budget.Section("intervention", 50, 15),
+    budget.Section("libraries", 40, 15),
+    budget.Section("quickstart", 90, 30),
 )
 # a section's first call compiles, whatever earlier runs have kept
 ENVIRONMENT = {"JAXLE_NO_COMPILATION_CACHE": "1", "JAX_ENABLE_COMPILATION_CACHE": "0"}
@@ -41,6 +46,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", help="a file for the tables, beside what is printed")
     parser.add_argument("--small", action="store_true", help="toy sizes, for any machine")
+    names = [section.name for section in SECTIONS]
+    parser.add_argument("--only", nargs="+", choices=names, help="these sections, and the floor")
+    parser.add_argument("--seconds", type=float, help="of the whole, shared out as by default")
     args = parser.parse_args()
     with contextlib.ExitStack() as stack:
         streams = [sys.stdout]
@@ -50,14 +58,23 @@ def main() -> int:
         date = datetime.date.today().isoformat()
         size = " --small" if args.small else ""
         report.text(f"`python -m benchmarks.accelerator{size}`, {date}")
-        return run(report, start, args.small)
+        return run(report, start, args.small, chosen(args.only or names, args.seconds))
 
 
-def run(report: Report, start: float, small: bool) -> int:
-    """Runs all sections by their time; returns the exit status."""
+def chosen(names: Sequence[str], seconds: float | None) -> list[budget.Section]:
+    """Returns the sections of these names and the floor, with all the seconds shared out."""
+    some = [section for section in SECTIONS if section.name in {"hardware", *names}]
+    if seconds is None:
+        return some
+    share = seconds / sum(section.seconds for section in some)
+    return [section._replace(seconds=share * section.seconds) for section in some]
+
+
+def run(report: Report, start: float, small: bool, sections: Sequence[budget.Section]) -> int:
+    """Runs the sections by their time; returns the exit status."""
     known: dict[str, float] = {}
     peaks: list[dict[str, str]] = []
-    ends, status = budget.ends(SECTIONS), 0
+    ends, status = budget.ends(sections), 0
 
     def hear(line: str) -> None:
         """A line of a section: a message as JSON; what a library prints is passed over."""
@@ -74,7 +91,7 @@ def run(report: Report, start: float, small: bool) -> int:
             case {"machine": text}:
                 report.text(f"On {text}")
 
-    for section in SECTIONS:
+    for section in sections:
         seconds = budget.left(section, ends[section.name], time.monotonic() - start)
         if seconds is None:
             report.text(f"Section {section.name}: skipped, its time is over.")

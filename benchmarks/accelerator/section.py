@@ -21,6 +21,7 @@ from typing import Any
 import jax
 
 from benchmarks.accelerator.table import short
+from jaxle.compilation import leave_out_triton
 
 GIB = 2**30
 
@@ -88,6 +89,7 @@ def main() -> None:
     parser.add_argument("--known", type=json.loads, default={})
     parser.add_argument("--small", action="store_true")
     args = parser.parse_args()
+    leave_out_triton()  # as the launcher does
     out = Out(args.seconds, args.known, args.small)
     own = importlib.import_module(f"benchmarks.accelerator.{args.name}").measure(out)
     out.row("memory", {"section": args.name, **memory(own)})

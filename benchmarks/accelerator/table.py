@@ -37,6 +37,13 @@ TABLES = {
         "Rates are counted from the time of whole calls; what the tables below call a floor, or a "
         "share of peak, is of these.",
     ),
+    "arithmetic": Columns(
+        "How the moments could be multiplied",
+        ("product", "TFLOP/s", "worst correlation", "root mean square", "adds to the gap at most"),
+        "Correlations of columns, compared with float64; what they add to the gap of an "
+        "explanation whose standardised weights sum to 1 in size, as a share of the objective at "
+        "zero. The elastic net stops at 1e-6.",
+    ),
     "parity": Columns(
         "The same numbers as on the CPU",
         ("what", "largest difference", "where", "same"),
@@ -56,6 +63,11 @@ TABLES = {
         "Beside other libraries",
         ("what", "theirs", "jaxle's", "theirs / jaxle's time"),
         "In the same run, on the same device unless said otherwise.",
+    ),
+    "quickstart": Columns(
+        "A whole run",
+        ("run", "stage", "s"),
+        "`configs/quickstart.py` in a process of its own, from the command to its last line.",
     ),
     "memory": Columns(
         "Peak memory",

@@ -256,10 +256,10 @@ def assess(
       columns: int (concepts,), which; None for all.
     """
     columns = np.arange(np.shape(labels(index[:1], None))[1]) if columns is None else columns
-    edges = jnp.arange(BINS, dtype=jnp.float32) / BINS
+    edges = np.arange(BINS, dtype=np.float32) / np.float32(BINS)
     loss, squared, binned = np.zeros(()), np.zeros(()), np.zeros((BINS, 3))
     for x, y in _tiles(cosines, labels, index, columns):
-        parts = _quality(x, y, jnp.float32(scale), jnp.float32(shift), edges)
+        parts = _quality(x, y, np.float32(scale), np.float32(shift), edges)
         a, b, c = (np.asarray(part, np.float64).sum(axis=-1) for part in parts)
         loss, squared, binned = loss + a, squared + b, binned + c
     # pairs, their P and their labels from each edge up
@@ -282,12 +282,8 @@ def assess(
 def _tiles(cosines, labels, index, columns) -> Iterator[tuple[Any, jax.Array]]:
     for block in row_blocks(len(index), 4 * len(columns)):
         x = cosines(index[block], columns)
-        yield (
-            x,
-            jnp.asarray(
-                labels(index[block], columns), jnp.float32, device=getattr(x, "sharding", None)
-            ),
-        )
+        y = np.asarray(labels(index[block], columns), np.float32)
+        yield x, jax.device_put(y, getattr(x, "sharding", None))
 
 
 @jax.jit

@@ -20,7 +20,8 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Float32, Int, Real
 
 from jaxle.arrays import Array, as_matrix, checks_input
-from jaxle.mesh import replicated, split_rows
+from jaxle.mesh import replicated, several, split_rows
+from jaxle.solve import tiles
 
 UNIT = 0.01  # how far from 1 the length of an embedding may be: bfloat16's rounding and no more
 
@@ -38,7 +39,7 @@ class ContrastiveConcepts:
     scale: float
     shift: float
     _images: Real[Array, "images numbers"]  # on the host
-    _texts: Float32[jax.Array, "concepts numbers"]  # on the device
+    _texts: Float32[jax.Array, "padded numbers"]  # on the device
     _mesh: Mesh | None
 
     @classmethod
@@ -83,9 +84,11 @@ class ContrastiveConcepts:
             raise ValueError(f"scale and shift are {scale} and {shift}; expected finite numbers")
         _check_unit(image_embeddings, "image")
         _check_unit(text_embeddings, "text")
-        texts = jnp.asarray(text_embeddings, jnp.float32)
-        if mesh is not None:
-            texts = jax.device_put(texts, replicated(mesh))
+        texts = np.asarray(text_embeddings, np.float32)
+        more = tiles.wide(len(concepts)) - len(concepts)  # sets of nearly one size share programs
+        mesh = several(mesh)
+        where = None if mesh is None else replicated(mesh)
+        texts = jax.device_put(np.pad(texts, ((0, more), (0, 0))), where)
         return cls(concepts, float(scale), float(shift), image_embeddings, texts, mesh)
 
     def __len__(self) -> int:
@@ -107,7 +110,7 @@ class ContrastiveConcepts:
           float32 (rows, columns), 0–1.
         """
         return _probabilities(
-            *self._operands(index, columns), jnp.float32(self.scale), jnp.float32(self.shift)
+            *self._operands(index, columns), np.float32(self.scale), np.float32(self.shift)
         )
 
     def cosines(
@@ -122,10 +125,12 @@ class ContrastiveConcepts:
         images = np.asarray(self._images[index], np.float32)
         if self._mesh is not None and len(images) % self._mesh.shape["data"] == 0:
             images = jax.device_put(images, split_rows(self._mesh))
-        if columns is None or (isinstance(columns, slice) and columns == slice(None)):
+        n = len(self.concepts)
+        every = columns is None or (isinstance(columns, slice) and columns == slice(None))
+        if every and n == len(self._texts):
             return images, self._texts, None
-        if isinstance(columns, slice):
-            return images, self._texts[columns], None
+        if every or isinstance(columns, slice):
+            columns = np.arange(n)[slice(None) if columns is None else columns]
         return images, self._texts, np.asarray(columns, np.int32)
 
 

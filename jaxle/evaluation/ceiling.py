@@ -28,7 +28,7 @@ from jaxtyping import Float, Float32, Int
 from jaxle.arrays import Array, Rows
 from jaxle.columns import Column
 from jaxle.explanations import Explanation
-from jaxle.solve import elastic_net, ridge
+from jaxle.solve import elastic_net, ridge, tiles
 from jaxle.solve.measure import Measured
 from jaxle.solve.moments import Moments, correlate
 from jaxle.units import Units
@@ -84,10 +84,13 @@ def ceiling(
         fit = of_explanations(measured, concepts, each, units)
         best = _where_better(measured.val, best, fit, ERRORS_FOUND)
 
-    def kept(index: np.ndarray) -> Array:
-        return rows(index, measured.kept)
+    columns = tiles.repeated(measured.kept)
 
-    return np.asarray(correlate(kept, activations, best.weights, best.bias, test))
+    def kept(index: np.ndarray) -> Array:
+        return rows(index, columns)
+
+    weights = np.pad(best.weights, ((0, len(columns) - len(measured.kept)), (0, 0)))
+    return np.asarray(correlate(kept, activations, weights, best.bias, test))
 
 
 def dense(measured: Measured) -> Fit:

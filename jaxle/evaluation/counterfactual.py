@@ -46,6 +46,7 @@ from jaxle.evaluation.evaluate import check_explanations
 from jaxle.evaluation.scores import live as live_of
 from jaxle.evaluation.simulation import Held, check_columns, names, over_columns
 from jaxle.explanations import Explanations
+from jaxle.solve.tiles import host_columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +233,7 @@ def counterfactual(
     terms = names(own)
     place, every = {name: j for j, name in enumerate(a.concepts)}, np.arange(n_pairs)
     used = np.array([place[name] for name in terms], np.int64)
-    p_a, p_b = (np.asarray(side.rows(every, used), np.float64) for side in (a, b))
+    p_a, p_b = (np.asarray(host_columns(side.rows, every, used), np.float64) for side in (a, b))
     weights = own.weight_matrix(terms)[0].astype(np.float64)
     # the difference before the product: no round-off where nothing changes
     simulated = np.concatenate([p_a, p_b]) @ weights

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Real, UInt8
 
@@ -223,7 +223,7 @@ def _limits(
     n, n_neurons = activations.shape
     live = np.pad(live, (0, n_neurons - width))
     size = min(n_neurons, max(1, 2 * BLOCK_BYTES // (4 * n * (2 + 3 * sides))))
-    weights, order = resamples(draws, n, seed), jnp.asarray(_permutations(n, seed))
+    weights, order = resamples(draws, n, seed), jax.device_put(_permutations(n, seed))
     step = -(-draws // -(-4 * draws * n // BLOCK_BYTES))
     # padded with the data themselves, which are dropped below
     weights = np.concatenate([weights, np.ones((-draws % step, n), np.uint8)])
@@ -233,11 +233,11 @@ def _limits(
     for start in range(0, n_neurons, size):
         start = min(start, n_neurons - size)  # the last reaches back: one shape, one program
         block = slice(start, start + size)
-        share = jnp.asarray(left[block] / max(1, live.sum()), jnp.float32)
+        share = np.asarray(left[block] / max(1, live.sum()), np.float32)
         left[block] = False
         found = influence.measure(
-            tuple(jnp.asarray(s[:, block]) for s in simulated),
-            jnp.asarray(activations[:, block]),
+            tuple(jax.device_put(s[:, block]) for s in simulated),
+            jax.device_put(activations[:, block]),
             share,
             order,
         )

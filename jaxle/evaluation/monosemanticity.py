@@ -143,7 +143,7 @@ def _tiles(weights: np.ndarray, unit: np.ndarray) -> Iterator[tuple[jax.Array, j
         w, e = (x[start : start + _ROWS] for x in (weights, unit))
         fill = ((0, _ROWS - len(e)), (0, 0))
         padded = pad_columns(np.pad(w, fill), bucket(w.shape[1]))
-        yield jnp.asarray(padded), jnp.asarray(np.pad(e, fill))
+        yield jax.device_put(padded), jax.device_put(np.pad(e, fill))
 
 
 @jax.jit

@@ -115,19 +115,20 @@ def _count(s: np.ndarray, a: np.ndarray, draws: int, seed: int, mesh: Mesh | Non
     n_images = len(s)
     size = max(1, min(draws, BLOCK // n_images))
     total = np.zeros(s.shape[1], np.int64)
-    both, program = (jnp.asarray(s), jnp.asarray(a)), _program(mesh)
+    both, program = jax.device_put((s, a)), _program(mesh)
     for start in range(0, draws, size):
         orders = _orders(n_images, size, seed, start)
         total += np.asarray(program(*both, orders, np.int32(min(size, draws - start))))
     return total
 
 
-@functools.lru_cache(maxsize=1)  # the layers of a run share them
+# the layers of a run share them: at most 16 blocks, 256 MiB
+@functools.lru_cache(maxsize=16)
 def _orders(n_images: int, size: int, seed: int, start: int) -> jax.Array:
     """(size, images) int32, the permutations from number `start` on."""
     rng = np.random.Generator(np.random.Philox(key=np.array([seed, STREAM + start], np.uint64)))
     orders = np.tile(np.arange(n_images, dtype=np.int32), (size, 1))
-    return jnp.asarray(rng.permuted(orders, axis=1, out=orders))
+    return jax.device_put(rng.permuted(orders, axis=1, out=orders))
 
 
 @functools.cache

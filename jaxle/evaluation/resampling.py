@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from jaxle.arrays import Array, Rows
 from jaxle.data.splits import Split
-from jaxle.solve import ridge
+from jaxle.solve import ridge, tiles
 from jaxle.solve.folds import assign
 from jaxle.solve.measure import Measured
 from jaxle.solve.moments import Moments, merge, second_moments
@@ -48,9 +48,12 @@ def resampled(
     """
     rng = np.random.default_rng([seed, draw])
 
+    columns = tiles.repeated(measured.kept)
+
     def moments(part: np.ndarray) -> Moments:
         index = np.sort(rng.choice(part, len(part)))
-        return second_moments(lambda i: rows(i, measured.kept), activations, index, mesh=mesh)
+        found = second_moments(lambda i: rows(i, columns), activations, index, mesh=mesh)
+        return found.concepts(len(measured.kept))
 
     parts = fold_rows(split, len(measured.folds)) or [(split.train, split.val)]
     train, val = ([moments(part[i]) if len(part[i]) else None for part in parts] for i in (0, 1))

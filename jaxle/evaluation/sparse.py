@@ -257,7 +257,7 @@ def _ends(spread, skew, quantile, more=0.5):
 
 def _bent(ends, spread, bend):
     """The limits of an estimate that follows λ + bend·λ² where a straight one follows λ."""
-    safe = np.where(spread > 0, spread, 1.0)
+    safe, bend = np.where(spread > 0, spread, 1.0), np.asarray(bend)
 
     def move(distance, bend):
         more = bend * distance / safe

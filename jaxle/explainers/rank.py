@@ -50,48 +50,52 @@ def candidates(
       pool: candidates kept per neuron.
       block: neurons per block; None asks how much memory is free.
     """
-    n_neurons, moments = moments.cross.shape[1], moments.padded(data_size(mesh))
-    n_concepts, n_padded = moments.cross.shape
+    n_concepts, n_neurons = moments.cross.shape
+    moments = moments.padded(data_size(mesh)).wide()
+    n_padded = moments.cross.shape[1]
     size = min(n_padded, block or block_size(n_concepts, data_size(mesh)))
-    parts = []
+    pool = min(pool, n_concepts)
+    whole = Candidates(
+        np.zeros((n_padded, pool), np.int32),
+        np.zeros(n_padded, np.float32),
+        np.zeros(n_padded, np.int32),
+        np.zeros(n_padded, bool),
+        np.zeros(n_padded, np.int32),
+    )
     for start, some in blocks(moments, size):
-        solution = elastic_net.solve(some, lam, l1_ratio, tol=tol, mesh=mesh)
-        parts.append((start, _summary(solution, min(pool, n_concepts))))
-    whole = [np.zeros((n_padded, *part.shape[1:]), part.dtype) for part in parts[0][1]]
-    for start, part in parts:
-        for target, values in zip(whole, part, strict=True):
-            target[start : start + size] = np.asarray(values)
+        # at once: the block's weights are not held while the next one is fitted
+        found = _ordered(
+            elastic_net.rows(some, lam, l1_ratio, tol=tol, mesh=mesh), pool, n_concepts
+        )
+        for target, values in zip(whole, found, strict=True):
+            target[start : start + size] = np.asarray(values)[:size]
     return Candidates(*(target[:n_neurons] for target in whole))
 
 
-def _summary(solution: elastic_net.Solution, pool: int):
-    support = jnp.sum(solution.weights != 0, axis=0, dtype=jnp.int32)
-    return (
-        order(solution.weights, solution.gradient, pool),
-        solution.gap,
-        solution.iterations,
-        solution.converged,
-        support,
+def _ordered(fitted: elastic_net.Rows, pool: int, n_concepts: int) -> Candidates:
+    places, support = order(fitted.weights, fitted.gradient, np.int32(n_concepts), pool)
+    return Candidates(
+        np.asarray(places), fitted.gap, fitted.iterations, fitted.converged, np.asarray(support)
     )
 
 
 @functools.partial(jax.jit, static_argnames="pool")
-def order(weights, gradient, pool: int):
-    """The first `pool` concepts of every neuron's order.
+def order(weights, gradient, n_concepts, pool: int):
+    """The first `pool` concepts of every neuron's order, and how many weights are not zero.
 
     Args:
-      weights: (concepts, neurons) float32, of the standardised fit.
-      gradient: (concepts, neurons) float32, the signed gradient Xᵀr/n of that fit.
+      weights: (neurons, padded) float32, of the standardised fit.
+      gradient: (neurons, padded) float32, the signed gradient Xᵀr/n of that fit.
+      n_concepts: how many there are; columns past them are not ordered.
       pool: how many to keep: candidates per step times most concepts is always enough; at most all.
 
     Returns:
-      (neurons, pool) int32, best first.
+      (neurons, pool) int32, best first, and (neurons,) int32.
     """
-    weights, gradient = (
-        weights.T,
-        jnp.where(gradient.T == 0, 0.0, gradient.T),
-    )  # no negative zero: it would sort below zero
+    gradient = jnp.where(gradient == 0, 0.0, gradient)  # a negative zero would sort below zero
     key = jnp.where(weights != 0, weights * SCALE, gradient)
-    _, index = jax.lax.top_k(key, min(pool, key.shape[1]))
+    real = jnp.arange(key.shape[1], dtype=jnp.int32) < n_concepts
+    _, index = jax.lax.top_k(jnp.where(real[None, :], key, -jnp.inf), pool)
     w, g = (jnp.take_along_axis(z, index, axis=1) for z in (weights, gradient))
-    return jax.lax.sort((-w, -g, index), num_keys=3)[2]
+    support = jnp.sum(weights != 0, axis=1, dtype=jnp.int32)
+    return jax.lax.sort((-w, -g, index), num_keys=3)[2], support

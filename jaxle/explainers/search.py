@@ -121,12 +121,15 @@ def _search(
     skewness: np.ndarray | None = None,
 ) -> Found:
     n_neurons, n_devices = len(order), data_size(mesh)
-    padded_train, padded_val = train.padded(n_devices), val.padded(n_devices)
+    padded_train, padded_val = (moments.padded(n_devices).wide() for moments in (train, val))
     neuron_bytes = 4 * max_concepts * (2 * order.shape[1] + max_concepts)  # the state of the fits
     block = tiles.fitting(BLOCK, neuron_bytes) * n_devices
     block = min(block, padded_train.cross.shape[1])
     program = _program(mesh, greedy, max_concepts, skewness is not None)
-    more = None if words is None else np.asarray(words - 1, np.float32) * np.float32(min_gain)
+    more = None
+    if words is not None:
+        more = np.asarray(words - 1, np.float32) * np.float32(min_gain)
+        more = np.pad(more, (0, len(padded_train.mean_x) - len(more)))
     limits = [np.int32(n_candidates), np.float32(min_gain), more]
     if skewness is not None:
         each = [noise.quantile(val.n, n_candidates, step) for step in range(max_concepts)]

@@ -51,11 +51,12 @@ def linear_weights(
       W (neurons, classes) float32: the change of the logits when a neuron's value grows by one
       wherever the pool covers it.
     """
-    pooled, draw = columns.pooled(variables, carried.value), np.random.default_rng(0)
-    size = float(jnp.max(jnp.abs(pooled))) or 1.0
+    pooled = np.asarray(jax.jit(columns.pooled)(variables, carried.value))
+    draw = np.random.default_rng(0)
+    size = float(np.max(np.abs(pooled))) or 1.0
     n, neurons = pooled.shape
-    random = jnp.asarray(
-        size * draw.standard_normal((n, neurons)) * draw.choice([1.0, 4.0], (n, 1)), jnp.float32
+    random = np.asarray(
+        size * draw.standard_normal((n, neurons)) * draw.choice([1.0, 4.0], (n, 1)), np.float32
     )
 
     @jax.jit
@@ -79,10 +80,10 @@ def linear_weights(
         if not _agree(*all_at_once(variables, carried, random)):
             return None
         weights = jacobian(variables, carried)
-    one = jax.tree.map(lambda x: x[:1], carried)
 
     @jax.jit
     def one_by_one(variables, carried, weights, random):
+        carried = jax.tree.map(lambda x: x[:1], carried)
         with jax.default_matmul_precision("highest"):
             base = suffix(variables, carried).astype(jnp.float32)
             prepared = columns.prepare(variables, carried.value)
@@ -96,7 +97,7 @@ def linear_weights(
 
             return jax.lax.map(edit, (jnp.arange(neurons), random[0], pooled[0]))
 
-    return weights if _agree(*one_by_one(variables, one, weights, random)) else None
+    return weights if _agree(*one_by_one(variables, carried, weights, random)) else None
 
 
 def _growth(suffix, variables, carried, columns):
@@ -110,4 +111,5 @@ def _growth(suffix, variables, carried, columns):
 
 
 def _agree(found, predicted) -> bool:
-    return bool(jnp.max(jnp.abs(found - predicted)) <= _LINEAR * jnp.max(jnp.abs(predicted)))
+    found, predicted = np.asarray(found), np.asarray(predicted)
+    return bool(np.max(np.abs(found - predicted)) <= _LINEAR * np.max(np.abs(predicted)))

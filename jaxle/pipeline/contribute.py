@@ -19,12 +19,13 @@ from jaxle.evaluation.contributions import contributions, selection_frequency
 from jaxle.evaluation.resampling import resampled
 from jaxle.evaluation.simulation import over_columns, simulable
 from jaxle.explanations import Explanations
+from jaxle.mesh import data_size
 from jaxle.pipeline.cache import Cache, Made, Several, Step
 from jaxle.pipeline.explain import Explained, search
 from jaxle.pipeline.layers import Columns, Layer
 from jaxle.pipeline.opened import Partition
 from jaxle.pipeline.simulate import Simulated, Simulator
-from jaxle.solve import wording
+from jaxle.solve import tiles, wording
 from jaxle.solve.measure import Measured
 from jaxle.solve.moments import Moments, merge, second_moments
 
@@ -54,7 +55,13 @@ def on_test(
 
 def _on_test(simulator: Simulator, trained, partition, options: None, mesh: Any) -> Made:
     rows, test = simulator.concepts.matrix.rows, partition.split.test
-    moments = second_moments(lambda i: rows(i), Columns(trained), test, mesh=mesh)
+    targets, n = Columns(trained), len(simulator.concepts.names)
+    columns = tiles.repeated(np.arange(n))
+    width = len(columns) + tiles.bucket(targets.shape[1])
+    tile_rows = tiles.tile_rows([len(test)], width, data_size(mesh))
+    moments = second_moments(
+        lambda i: rows(i, columns), targets, test, mesh=mesh, tile_rows=tile_rows
+    ).concepts(n)
     return {name: np.asarray(value) for name, value in moments._asdict().items()}, {}
 
 

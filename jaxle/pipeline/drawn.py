@@ -18,6 +18,7 @@ from jaxle.evaluation.labelling import Sample
 from jaxle.explanations import Explanations
 from jaxle.pipeline.load import FinishedRun
 from jaxle.report.label_sheet import Sheet
+from jaxle.solve.tiles import host_columns
 
 FOLDER = "label_sheets"
 SILENT = ("dead", "constant", "unexplained", "unnamed")  # flags: nothing can be asked
@@ -100,7 +101,7 @@ def what_is_known(
         )
     index = np.asarray(run.split.test, np.int64)
     columns = np.array([place[word] for word in words])
-    probs = np.asarray(matrix.rows(index, columns), np.float64)
+    probs = np.asarray(host_columns(matrix.rows, index, columns), np.float64)
     activations = np.asarray(run.activations(tap)[index][:, explanations.units], np.float64)
     weights = np.asarray(explanations.weight_matrix(words)[0], np.float64)
     return Known(index, activations, np.clip(probs, 0, 1), weights)

@@ -30,8 +30,8 @@ from jaxle.explainers.protocol import ArrayRows
 from jaxle.models.two_tower import TwoTower
 from jaxle.models.zoo import load_model
 from jaxle.options import number, suggest
-from jaxle.pipeline.image_pass import EMBEDDINGS
 from jaxle.pipeline.load import FinishedRun, load_run
+from jaxle.pipeline.readers import EMBEDDINGS
 from jaxle.pipeline.simulate import simulate_images
 
 COLUMNS = ("tap", "unit", "score", "p", "q", "explanation")

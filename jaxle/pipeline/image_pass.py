@@ -16,11 +16,8 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from jax.sharding import Mesh
@@ -28,9 +25,8 @@ from jax.sharding import Mesh
 from jaxle import artifacts
 from jaxle.arrays import check_matrix
 from jaxle.data.sources import Source, names_of
-from jaxle.mesh import round_up, split_rows
-from jaxle.models.finite import check_finite, probe_finite
-from jaxle.models.network import Network
+from jaxle.mesh import round_up
+from jaxle.models.finite import check_finite
 from jaxle.pipeline.images_ahead import (
     Clock,
     Pass,
@@ -42,20 +38,11 @@ from jaxle.pipeline.images_ahead import (
     step_size,
 )
 from jaxle.pipeline.parts import part_folder, part_range, part_size, whole_array
+from jaxle.pipeline.readers import EMBEDDINGS, FINITE, PREDICTED, Reading, readers
 from jaxle.report.progress import Bar
 
-EMBEDDINGS = "embeddings"
-PREDICTED = "predicted"
 PICTURES = "pictures"  # (images,): what a target sees of each, hashed
-FINITE = "finite"  # (images, modules): checked, and not kept
 _IN_FLIGHT = 2  # batches that the devices compute while a part is written
-
-
-class Reading(NamedTuple):
-    """What the pass reads of a network: taps with their pools; its output where there are none."""
-
-    network: Network
-    pools: Mapping[str, str] = {}
 
 
 class _Step(NamedTuple):
@@ -96,11 +83,11 @@ def read_images(
     wanted = Wanted(fits, tuple(name for name, reading in readings.items() if reading.pools))
     what = ", ".join(dict.fromkeys(reading.network.name for reading in readings.values()))
     total = sum(stop - start for start, stop in ranges)
-    readers, gathered = _readers(readings, size, mesh) if parts else {}, []
+    programs, gathered = readers(readings, size, mesh) if parts else {}, []
     clock = Clock()
     ahead = read_ahead(source, wanted, ranges, Shape(size, mesh), how.decoding, clock)
     with Bar(f"probing {what}", n, n - total) as bar, contextlib.closing(ahead) as placed:
-        for index, values in _computed(readings, readers, placed):
+        for index, values in _computed(readings, programs, placed):
             batch = {name: np.asarray(value)[: len(index)] for name, value in values.items()}
             _check(readings, batch, source, size, int(index[0]))
             gathered.append(batch)
@@ -153,43 +140,8 @@ def _place(name: str, key: str) -> str:
     return f"{tap_name(name)}.{tap_name(key)}"
 
 
-def reader(reading: Reading) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
-    """Returns what the pass runs of a network: (variables, images) → array name → array."""
-
-    @jax.jit
-    def read(variables, images):
-        values, output, finite = probe_finite(reading.network, images, reading.pools, variables)
-        if not reading.pools:
-            return {EMBEDDINGS: output, FINITE: finite}
-        return {**values, PREDICTED: jnp.argmax(output, -1).astype(jnp.int32), FINITE: finite}
-
-    return read
-
-
-def _readers(readings: Mapping[str, Reading], size: int, mesh: Mesh) -> dict[str, Callable]:
-    """Name → what reads it; networks that differ in their weights alone share a program.
-
-    Programs are compiled side by side, of batches of `size` images.
-    """
-    shared: dict[tuple[str, ...], Reading] = {}
-    programs = {}
-    for name, reading in readings.items():
-        network = reading.network
-        programs[name] = (network.architecture, repr(network.preprocess), repr(dict(reading.pools)))
-        shared.setdefault(programs[name], reading)
-
-    def compiled(reading: Reading) -> Callable:
-        side = reading.network.preprocess.size
-        images = jax.ShapeDtypeStruct((size, side, side, 3), jnp.uint8, sharding=split_rows(mesh))
-        return reader(reading).lower(reading.network.variables, images).compile()
-
-    with ThreadPoolExecutor() as threads:
-        made = dict(zip(shared, threads.map(compiled, shared.values()), strict=True))
-    return {name: made[program] for name, program in programs.items()}
-
-
 def _computed(
-    readings: Mapping[str, Reading], readers: Mapping[str, Callable], placed: Iterator[Placed]
+    readings: Mapping[str, Reading], programs: Mapping[str, Callable], placed: Iterator[Placed]
 ) -> Iterator[_Step]:
     """Every batch in order, `_IN_FLIGHT` of them behind what the devices were given last."""
     ahead: deque[_Step] = deque()
@@ -203,7 +155,7 @@ def _computed(
             break
         values = {}
         for name, reading in readings.items():
-            got = readers[name](reading.network.variables, batch.images[name])
+            got = programs[name](reading.network.variables, batch.images[name])
             for key, value in got.items():
                 value.copy_to_host_async()
                 values[_place(name, key)] = value

@@ -37,6 +37,7 @@ class Journal:
     Attributes:
       seconds: stage → seconds, of the stages that were entered.
       compiling: seconds that JAX spent on tracing, lowering and compiling since it was made.
+      programs: the name of each program that it compiled, or found compiled on disk.
       verbose: as given.
     """
 
@@ -48,12 +49,14 @@ class Journal:
         if path is not None and "://" in os.fspath(path):
             self._kept = [path.read_text()] if path.exists() else []
         self.seconds: dict[str, float] = {}
-        self.compiling = 0.0
+        self.compiling, self.programs = 0.0, list[str]()
         jax.monitoring.register_event_duration_secs_listener(self._listen)
 
-    def _listen(self, event: str, duration_secs: float, **_: str | int) -> None:
+    def _listen(self, event: str, duration_secs: float, **about: str | int) -> None:
         if event.startswith("/jax/core/compile/"):
             self.compiling += duration_secs
+        if event == "/jax/core/compile/backend_compile_duration":
+            self.programs.append(str(about["fun_name"]))
 
     @contextlib.contextmanager
     def stage(self, name: str, steps: int = 0) -> Iterator[None]:

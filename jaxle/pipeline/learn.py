@@ -20,10 +20,11 @@ from jaxle.models.units import Learned, Wanted
 from jaxle.models.units.unit_map import UnitForm, UnitMap, explained_variance
 from jaxle.pipeline.cache import Cache, Made, Step
 from jaxle.pipeline.config import Config
-from jaxle.pipeline.image_pass import PICTURES, PREDICTED, tap_name
+from jaxle.pipeline.image_pass import PICTURES, tap_name
 from jaxle.pipeline.inputs import Inputs, with_units
 from jaxle.pipeline.opened import TRAINED, Partition
 from jaxle.pipeline.probe import Probed
+from jaxle.pipeline.readers import PREDICTED
 from jaxle.pipeline.units import unit_facts, wanted_units
 from jaxle.references import source_fingerprint
 

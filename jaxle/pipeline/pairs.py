@@ -26,6 +26,7 @@ from jaxle.pipeline.opened import Images
 from jaxle.pipeline.probe import Labelled, Probed, probe
 from jaxle.pipeline.reading import LABELS
 from jaxle.pipeline.simulate import simulators
+from jaxle.solve.tiles import host_columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +90,7 @@ class PairConcepts:
             at = [i for i, name in enumerate(names) if name in place]
             columns = np.array([place[names[i]] for i in at], np.int64)
             if at:
-                found[:, at] = np.asarray(matrix.rows(np.arange(n), columns))
+                found[:, at] = host_columns(matrix.rows, np.arange(n), columns)
         return found
 
 

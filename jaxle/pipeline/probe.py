@@ -26,20 +26,12 @@ from jaxle.pipeline import recorded
 from jaxle.pipeline.cache import Cache, Made, Step, Stored, numerics, seen
 from jaxle.pipeline.checks import AnyModel
 from jaxle.pipeline.config import Config, Encoder
-from jaxle.pipeline.image_pass import (
-    EMBEDDINGS,
-    PICTURES,
-    PREDICTED,
-    Reading,
-    arrays_of,
-    read_images,
-    tap_name,
-    whole_arrays,
-)
+from jaxle.pipeline.image_pass import PICTURES, arrays_of, read_images, tap_name, whole_arrays
 from jaxle.pipeline.images_ahead import Pass
 from jaxle.pipeline.inputs import Inputs
 from jaxle.pipeline.opened import TRAINED, Images, Opened
 from jaxle.pipeline.parts import missing_parts, part_folder
+from jaxle.pipeline.readers import EMBEDDINGS, PREDICTED, Reading
 from jaxle.pipeline.skipped import BeginAgain, leave_out
 
 

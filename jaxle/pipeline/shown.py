@@ -31,6 +31,7 @@ from jaxle.report.bins import (
     images_of_bins,
     images_of_ranks,
 )
+from jaxle.solve.tiles import host_columns
 
 PER_BIN, PER_RANK, PER_ERROR = 5, 5, 5
 FINE = 4  # bars of the histogram a bin
@@ -181,7 +182,7 @@ def _tiles(
         inside = {int(j): i for i, j in enumerate(used)} | {-1: -1}
         tile = np.zeros((len(test), 1), np.float32)
         if len(used):
-            tile = np.asarray(matrix.rows(test, used), np.float32)
+            tile = np.asarray(host_columns(matrix.rows, test, used), np.float32)
         yield part, [np.array([inside[j] for j in own], np.int64) for own in names], tile
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -133,6 +134,7 @@ def close(workdir: epath.Path, journal: Journal) -> dict[str, Any]:
         "seconds": seconds,
         "total_seconds": round(sum(seconds.values()), 3),
         "compile_seconds": round(journal.compiling, 3),
+        "programs": dict(sorted(Counter(journal.programs).items())),
     }
     if multihost.first():
         artifacts.write_json(workdir / "timing.json", timing)

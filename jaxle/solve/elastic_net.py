@@ -38,7 +38,9 @@ from jaxle.units import fits_float32
 
 WORKING_SET = 64
 WIDTH = 128  # concepts are padded to a multiple: sets of nearly one size share their programs
-SLOTS = 128  # neurons under way in one batch
+# Neurons under way in one batch: what fills two cores; an accelerator waits for the host between
+# batches (H100, 2,048 neurons × 8,438 concepts: 300 ms with 128, 169 with 512, 150 with 2,048).
+SLOTS, ACCELERATOR_SLOTS = 128, 512
 DENSE_SHARE = 8  # rows of G are gathered for working sets below this part of all concepts
 UNROLL = 8  # rows of G per pass over the gradient
 IN_FLIGHT = 2  # batches under way, so that one computes while the host books the other
@@ -60,6 +62,19 @@ class Solution(NamedTuple):
     # gap within tol of the objective at zero, or at float32's round-off
     converged: Bool[Array, " neurons"]
     iterations: Int[Array, " neurons"]  # rounds of working set and check
+
+
+class Rows(NamedTuple):
+    """`Solution` with a row for each neuron and without bias, as the fit leaves it.
+
+    Of standardised columns; concepts and neurons may be padded at the end.
+    """
+
+    weights: Float[jax.Array, "neurons concepts"]
+    gradient: Float[jax.Array, "neurons concepts"]
+    gap: Float[np.ndarray, " neurons"]
+    converged: Bool[np.ndarray, " neurons"]
+    iterations: Int[np.ndarray, " neurons"]
 
 
 class Problem(NamedTuple):
@@ -115,6 +130,49 @@ def solve(
     Raises:
       ValueError: lam or l1_ratio outside its range.
     """
+    _check(lam, l1_ratio)
+    n_concepts, n_neurons = moments.cross.shape
+    moments = moments.padded(data_size(mesh)).wide()
+    n_wide, n_padded = moments.cross.shape
+    scale = scales(moments)
+    l1, l2, unit = lam * l1_ratio, lam * (1 - l1_ratio), 1.0
+    if not standardise:
+        l1, l2, unit = _raw_penalties(scale, l1, l2, sizes)
+    problem = _problem(moments, scale, l1, l2, unit)
+    weights0 = None
+    if start is not None:
+        near = tiles.pad_rows(tiles.pad_columns(start.weights, n_padded), n_wide)
+        weights0 = _start(near, scale, standardise, n_padded)
+    weights, slope, gap, *certificate = _share(problem, weights0, tol, mesh)
+    gradient = _gradient(slope, weights, problem.l2)
+    means = moments.mean_x, moments.mean_y
+    parts = (*_finish(weights, gradient, gap, scale, *means, standardise), *certificate)
+    found = Solution(*(tiles.cut_columns(part, slice(0, n_neurons)) for part in parts))
+    weights, gradient = (tiles.cut_rows(x, n_concepts) for x in (found.weights, found.gradient))
+    return found._replace(weights=weights, gradient=gradient)
+
+
+def rows(
+    moments: Moments,
+    lam: float,
+    l1_ratio: float,
+    *,
+    tol: float = 1e-6,
+    mesh: Mesh | None = None,
+) -> Rows:
+    """Returns what `solve` does of standardised columns, in less memory: nothing is transposed.
+
+    Arguments and errors as for `solve`.
+    """
+    _check(lam, l1_ratio)
+    moments = moments.padded(data_size(mesh)).wide()
+    problem = _problem(moments, scales(moments), lam * l1_ratio, lam * (1 - l1_ratio), 1.0)
+    weights, slope, *certificate = _share(problem, None, tol, mesh)
+    gap, converged, iterations = (np.asarray(part) for part in certificate)
+    return Rows(weights, _gradient(slope, weights, problem.l2), gap, converged, iterations)
+
+
+def _check(lam: float, l1_ratio: float) -> None:
     if not lam > 0:
         raise ValueError(
             f"lam must be greater than 0 (the fit without penalty is least squares), got {lam}."
@@ -123,28 +181,15 @@ def solve(
         raise ValueError(
             f"l1_ratio must be in (0, 1] (without L1 the fit is ridge), got {l1_ratio}."
         )
-    n_devices, n_neurons = data_size(mesh), moments.cross.shape[1]
-    moments = moments.padded(n_devices)
-    n_padded = moments.cross.shape[1]
-    scale = scales(moments)
-    l1, l2, unit = lam * l1_ratio, lam * (1 - l1_ratio), 1.0
-    if not standardise:
-        l1, l2, unit = _raw_penalties(scale, l1, l2, sizes)
-    n_concepts = len(scale.std_x)
+
+
+def _problem(moments: Moments, scale, l1, l2, unit) -> Problem:
+    n_concepts, n_padded = moments.cross.shape
     penalties = (
         np.broadcast_to(np.asarray(part, np.float32), n)
         for part, n in ((l1, n_concepts), (l2, n_concepts), (unit, n_padded))
     )
-    problem = _standardise(moments.arrays(), scale, *penalties)
-    weights0 = None
-    if start is not None:
-        near = tiles.pad_columns(start.weights, n_padded)
-        weights0 = _start(near, scale, standardise, n_padded)
-    weights, slope, gap, *certificate = _share(problem, weights0, tol, mesh)
-    means = moments.mean_x, moments.mean_y
-    fitted = _finish(weights, slope, gap.reshape(-1), problem, scale, *means, standardise)
-    parts = (*fitted, *(part.reshape(-1) for part in certificate))
-    return Solution(*(tiles.cut_columns(part, slice(0, n_neurons)) for part in parts))
+    return _standardise(moments.arrays(), scale, *penalties)
 
 
 def lam_max(
@@ -199,7 +244,7 @@ def _raw_penalties(scale, l1, l2, sizes):
     std_x, std_y = (np.asarray(std, np.float64) for std in (scale.std_x, scale.std_y))
     size_x, size_y = np.ones(len(std_x)), np.ones(len(std_y))
     if sizes is not None:
-        size_x, size_y[: len(sizes[1])] = sizes
+        size_x[: len(sizes[0])], size_y[: len(sizes[1])] = sizes
     with np.errstate(over="ignore"):
         a, t = (
             np.clip(1 / np.where(std > 0, std, 1.0) / np.where(std > 0, size, 1.0), 0, 1e300)
@@ -239,11 +284,15 @@ def _start(weights, size, standardise: bool, n_padded: int):
     return jnp.pad(weights.T, ((0, n_padded - weights.shape[1]), (0, -len(weights) % WIDTH)))
 
 
+@functools.partial(jax.jit, donate_argnums=0)
+def _gradient(slope, weights, l2):
+    return slope + l2[None, :] * weights
+
+
 @functools.partial(jax.jit, static_argnames=("standardise",))
-def _finish(weights, slope, gap, problem: Problem, size, mean_x, mean_y, standardise: bool):
+def _finish(weights, gradient, gap, size, mean_x, mean_y, standardise: bool):
     n, m = len(mean_y), len(mean_x)
-    gradient = (slope + problem.l2[None, :] * weights)[:n, :m].T
-    weights = weights[:n, :m].T
+    weights, gradient = weights[:n, :m].T, gradient[:n, :m].T
     if standardise:
         return weights, jnp.zeros_like(mean_y), gradient, gap
     weights = weights * size.inv_x[:, None] * size.std_y[None, :]
@@ -253,9 +302,9 @@ def _finish(weights, slope, gap, problem: Problem, size, mean_x, mean_y, standar
 
 def _share(problem: Problem, weights0, tol: float, mesh: Mesh | None):
     """What `_queue` gives for all neurons, of which each process passes its own."""
-    rows = {name: own_rows(mesh, getattr(problem, name)) for name in ("cross", "var", "unit")}
+    own = {name: own_rows(mesh, getattr(problem, name)) for name in ("cross", "var", "unit")}
     start = None if weights0 is None else own_rows(mesh, weights0)
-    found = _queue(problem._replace(**rows), start, tol, None if mesh is None else local(mesh))
+    found = _queue(problem._replace(**own), start, tol, None if mesh is None else local(mesh))
     return (all_rows(mesh, part) for part in found)
 
 
@@ -267,7 +316,7 @@ def _queue(problem: Problem, weights0, tol: float, mesh: Mesh | None):
     n_rows, n_concepts = problem.cross.shape
     n_devices = data_size(mesh)
     n_local, warm = n_rows // n_devices, weights0 is not None
-    weights, slope = (jnp.zeros((n_rows, n_concepts), jnp.float32) for _ in range(2))
+    weights, slope = (np.zeros((n_rows, n_concepts), np.float32) for _ in range(2))
     shape = n_devices, n_local
     gap, rounds = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
     varies = np.asarray(problem.var).reshape(shape) > 0
@@ -275,7 +324,10 @@ def _queue(problem: Problem, weights0, tol: float, mesh: Mesh | None):
     waiting = [np.flatnonzero(row)[::-1].tolist() for row in varies]
     size = WORKING_SET
     while any(waiting):
-        n_slots = min(n_local, max(4, SLOTS * WORKING_SET**2 // size**2))
+        most = SLOTS if jax.default_backend() == "cpu" else ACCELERATOR_SLOTS
+        # from half a batch on, neurons are shared out to all batches under way
+        share = max(-(-n_local // IN_FLIGHT), most // 2)
+        n_slots = min(n_local, share, max(4, most * WORKING_SET**2 // size**2))
         ids = np.full((IN_FLIGHT, n_devices, n_slots), -1, np.int32)
         age = np.zeros((IN_FLIGHT, n_devices, n_slots), np.int32)
         slots = [_empty(n_devices * n_slots, n_concepts, size) for _ in range(IN_FLIGHT)]
@@ -317,7 +369,7 @@ def _queue(problem: Problem, weights0, tol: float, mesh: Mesh | None):
             elif all(report is None for report in reports):
                 break
         waiting, size = grown, min(4 * size, n_concepts)
-    return weights, slope, gap, converged, rounds
+    return weights, slope, gap.reshape(-1), converged.reshape(-1), rounds.reshape(-1)
 
 
 def _empty(n_slots: int, n_concepts: int, size: int) -> Slots:

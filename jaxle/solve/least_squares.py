@@ -204,7 +204,7 @@ def refit(
         found = [refit(train.neurons(p), val.neurons(p), selected[p]) for p in parts]
         weights, bias, rho = (np.concatenate(part) for part in zip(*found, strict=True))
         return weights, bias, rho
-    train, val = train.padded(), val.padded()
+    train, val = train.padded().wide(), val.padded().wide()
     more = train.cross.shape[1] - n_neurons
     selected = np.pad(selected, ((0, more), (0, 0)), constant_values=-1)
     used = selected >= 0

@@ -101,18 +101,22 @@ def measure(
             f"{found}."
         )
 
+    columns, n = tiles.repeated(kept), len(kept)
+
     def tile(index: np.ndarray) -> Array:
-        return rows(index, kept)
+        return rows(index, columns)
 
     features: Features = tile if by_class is None else by_class.some(kept)
     if folds:
         parts = fold_moments(features, activations, train, val, folds, mesh=mesh)
-        total = merge([parts.train, parts.val])
-        return Measured(kept, parts.train, parts.val, parts.folds, total, ridge.spectrum(total))
-    width = len(kept) + tiles.bucket(activations.shape[1])
+        total = merge([parts.train, parts.val]).concepts(n)
+        each = tuple(fold.concepts(n) for fold in parts.folds)
+        of_train, of_val = parts.train.concepts(n), parts.val.concepts(n)
+        return Measured(kept, of_train, of_val, each, total, ridge.spectrum(total))
+    width = len(columns) + tiles.bucket(activations.shape[1])
     tile_rows = tiles.tile_rows([len(train), len(val)], width, data_size(mesh))
     of_train, of_val = (
-        second_moments(features, activations, index, mesh=mesh, tile_rows=tile_rows)
+        second_moments(features, activations, index, mesh=mesh, tile_rows=tile_rows).concepts(n)
         for index in (train, val)
     )
     return Measured(kept, of_train, of_val)

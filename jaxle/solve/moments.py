@@ -30,6 +30,7 @@ from jaxtyping import Bool, Float, Int
 
 from jaxle import multihost
 from jaxle.arrays import Array, Rows
+from jaxle.compilation import without_triton
 from jaxle.mesh import (
     all_rows,
     data_size,
@@ -37,6 +38,7 @@ from jaxle.mesh import (
     of_first,
     own_rows,
     round_up,
+    several,
     spans,
     whole_sum,
 )
@@ -70,6 +72,21 @@ class Moments(NamedTuple):
         if isinstance(index, slice) and index.indices(n_neurons) == (0, n_neurons, 1):
             return self
         return self._columns(lambda part: tiles.cut_columns(part, index))
+
+    def concepts(self, n: int) -> Moments:
+        """Returns the same moments for the first `n` concepts only."""
+        if n == len(self.mean_x):
+            return self
+        mean, gram, cross = (tiles.cut_rows(x, n) for x in (self.mean_x, self.gram, self.cross))
+        return self._replace(mean_x=mean, gram=tiles.cut_columns(gram, slice(0, n)), cross=cross)
+
+    def wide(self) -> Moments:
+        """Returns the same moments with constant concepts at the end, `tiles.wide` in all."""
+        n = tiles.wide(len(self.mean_x))
+        if n == len(self.mean_x):
+            return self
+        mean, gram, cross = (tiles.pad_rows(x, n) for x in (self.mean_x, self.gram, self.cross))
+        return self._replace(mean_x=mean, gram=tiles.pad_columns(gram, n), cross=cross)
 
     def padded(self, n_devices: int = 1) -> Moments:
         """Returns the same moments with constant neurons at the end, `tiles.bucket` in all.
@@ -177,7 +194,7 @@ def padded_moments(
         tile_rows = tiles.tile_rows([n], width + n_neurons, n_devices)
     rows = round_up(tile_rows, n_devices)
     own = multihost.share(rows) if spans(mesh) else slice(0, rows)  # of each tile
-    here = None if mesh is None else local(mesh)
+    here = None if mesh is None else several(local(mesh))
 
     def tile(start: int):
         numbers = tiles.tile_index(index, start, rows, n)
@@ -204,8 +221,7 @@ def padded_moments(
                 if here is not None:
                     state = jax.device_put(state, NamedSharding(here, ROWS))
             state = _accumulate(here)(state, shift, x, y, size)
-        parts = whole_sum(mesh, _centre, state, shift, np.float32(end - begin))
-        part, state = Moments(end - begin, *parts), None
+        part, state = Moments(end - begin, *_whole(mesh, state, shift, end - begin)), None
         total = part if total is None else merge([total, part])
     assert total is not None, "at least one tile"
     return total
@@ -215,11 +231,14 @@ def merge(parts: Sequence[Moments]) -> Moments:
     """Returns the moments of the union of disjoint image sets, by the law of total covariance."""
     n_neurons = parts[0].cross.shape[1]
     total, *rest = (part.padded() for part in parts)
+    small = total.gram.nbytes + total.cross.nbytes <= tiles.HOST_BYTES
+    if small:  # compiles nothing
+        total, *rest = (Moments(part.n, *map(np.asarray, part[1:])) for part in (total, *rest))
     for part in rest:
         n = total.n + part.n
         a, b = np.float32(total.n / n), np.float32(part.n / n)
-        total = Moments(n, *_merge(total[1:], part[1:], a, b))
-    return total.neurons(slice(0, n_neurons))
+        total = Moments(n, *(_union if small else _merge)(total[1:], part[1:], a, b))
+    return total.neurons(slice(0, n_neurons)).on_device()
 
 
 def scales(moments: Moments) -> Scales:
@@ -325,8 +344,9 @@ def split_jit(
 ) -> Any:
     """Returns jit of `function`, which each device of the axis `data` runs on its own rows.
 
-    Without a mesh the specs are not used. On a mesh of several processes each takes its own rows
-    of the arguments that `in_specs` splits, and all get all rows; `function` sums over no axis.
+    Called by the host, not within another jit. Without a mesh the specs are not used. On a mesh of
+    several processes each takes its own rows of the arguments that `in_specs` splits, and all get
+    all rows; `function` sums over no axis.
     """
     if spans(mesh):
         assert mesh is not None and out_specs == ROWS, "what is summed goes by `whole_sum`"
@@ -342,11 +362,12 @@ def split_jit(
             return jax.tree.map(functools.partial(all_rows, mesh), own(*given))
 
         return run
+    mesh = several(mesh)
     if mesh is not None:
         function = jax.shard_map(
             function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
         )
-    return jax.jit(function, donate_argnums=donate)
+    return jax.jit(function, donate_argnums=donate, compiler_options=without_triton())
 
 
 def _numbers(rows) -> np.ndarray:
@@ -360,9 +381,9 @@ def _bounds(n_columns: int) -> list[tuple[int, int]]:
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _zeros(n_concepts: int, n_neurons: int, n_devices: int):
-    """Sums of x and y by column, the upper triangle of blocks of XᵀX, XᵀY by block, sums of y².
+    """Sums of x and y by column, the upper triangle of blocks of XᵀX, XᵀY, sums of y².
 
-    A leading axis for devices.
+    A leading axis for devices, but XᵀY has their rows one below the other.
     """
     zeros = functools.partial(jnp.zeros, dtype=jnp.float32)
     sizes = [stop - start for start, stop in _bounds(n_concepts)]
@@ -370,7 +391,7 @@ def _zeros(n_concepts: int, n_neurons: int, n_devices: int):
         zeros((n_devices, n_concepts)),
         zeros((n_devices, n_neurons)),
         tuple(tuple(zeros((n_devices, a, b)) for b in sizes[i:]) for i, a in enumerate(sizes)),
-        tuple(zeros((n_devices, a, n_neurons)) for a in sizes),
+        zeros((n_devices * n_concepts, n_neurons)),
         zeros((n_devices, n_neurons)),
     )
 
@@ -396,6 +417,9 @@ def _add_tile(state, shift, x, y, count, first):
     y = _shifted(y, shift[1], first, count)
     # contiguous parts, so that no product copies one
     parts = [_shifted(x[:, a:b], shift[0][a:b], first, count) for a, b in _bounds(x.shape[1])]
+    # a GPU would fuse each product with its own shifts, and then compile and time every one of them
+    # on its own: half a minute for what is a handful of shapes
+    parts, y = jax.lax.optimization_barrier((parts, y))
 
     def add(total, a, b):
         return total + jax.lax.dot_general(a, b, (((0,), (0,)), ((), ())), precision=HIGHEST)[None]
@@ -407,9 +431,31 @@ def _add_tile(state, shift, x, y, count, first):
             tuple(add(t, parts[i], parts[i + j]) for j, t in enumerate(row))
             for i, row in enumerate(triangle)
         ),
-        tuple(add(t, part, y) for t, part in zip(cross, parts, strict=True)),
+        _add_cross(cross, shift[0], x, y, count, first),
         norm_y + jnp.sum(y * y, axis=0)[None, :],
     )
+
+
+def _add_cross(cross, shift, x, y, count, first):
+    """Add xᵀy where it is, some of its rows at a time: no second matrix of its size is made.
+
+    `y` is shifted.
+    """
+    n_concepts = len(cross)
+    size = min(n_concepts, _bounds(n_concepts)[0][1])
+
+    def add(cross, start, size):
+        def some(z, axis):
+            return jax.lax.dynamic_slice_in_dim(z, start, size, axis)
+
+        part = _shifted(some(x, 1), some(shift, 0), first, count)
+        product = jax.lax.dot_general(part, y, (((0,), (0,)), ((), ())), precision=HIGHEST)
+        return jax.lax.dynamic_update_slice_in_dim(cross, some(cross, 0) + product, start, 0)
+
+    n_whole = n_concepts // size
+    cross = jax.lax.fori_loop(0, n_whole, lambda i, c: add(c, i * size, size), cross)
+    rest = n_concepts - n_whole * size
+    return add(cross, n_whole * size, rest) if rest else cross
 
 
 @functools.cache
@@ -427,10 +473,26 @@ def _accumulate(mesh: Mesh | None):
     return split_jit(local, mesh, (ROWS, WHOLE, ROWS, ROWS, WHOLE), ROWS, donate=0)
 
 
+def _whole(mesh: Mesh | None, state, shift, n: int):
+    """Means and centred moments of what all devices have summed; `state` is used up."""
+    *sums, cross, norm_y = state
+    if data_size(mesh) == 1:
+        return _centre_in_place(cross, (*sums, norm_y), shift, np.float32(n))
+    if spans(mesh):  # by device, as the other sums
+        cross = np.asarray(cross).reshape(len(norm_y), -1, cross.shape[1])
+    return whole_sum(mesh, _centre, (*sums, cross, norm_y), shift, np.float32(n))
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _centre_in_place(cross, sums, shift, n):
+    return _centre((*sums[:-1], cross, sums[-1]), shift, n)
+
+
 @jax.jit
 def _centre(state, shift, n):
+    cross = state[3].reshape(-1, state[0].shape[1], state[3].shape[-1])
     sum_x, sum_y, triangle, cross, norm_y = jax.tree.map(
-        lambda part: jnp.sum(part, axis=0) / n, state
+        lambda part: jnp.sum(part, axis=0) / n, (*state[:3], cross, state[4])
     )
     gram, bounds = jnp.zeros((len(sum_x), len(sum_x)), jnp.float32), _bounds(len(sum_x))
     # block by block into one array, so that no second matrix of this size is made
@@ -441,12 +503,11 @@ def _centre(state, shift, n):
             ] * sum_x[None, c:d]
             gram = gram.at[a:b, c:d].set(block)
             gram = gram if a == c else gram.at[c:d, a:b].set(block.T)
-    cross = jnp.concatenate(cross) - sum_x[:, None] * sum_y[None, :]
+    cross = cross - sum_x[:, None] * sum_y[None, :]
     return shift[0] + sum_x, shift[1] + sum_y, gram, cross, jnp.maximum(norm_y - sum_y**2, 0.0)
 
 
-@jax.jit
-def _merge(one, other, a, b):
+def _union(one, other, a, b):
     dx, dy = one[0] - other[0], one[1] - other[1]
     gram = a * one[2] + b * other[2] + a * b * dx[:, None] * dx[None, :]
     cross = a * one[3] + b * other[3] + a * b * dx[:, None] * dy[None, :]
@@ -457,6 +518,9 @@ def _merge(one, other, a, b):
         cross,
         a * one[4] + b * other[4] + a * b * dy**2,
     )
+
+
+_merge = jax.jit(_union)
 
 
 def _predict(x, y, weights, bias):

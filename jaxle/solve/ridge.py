@@ -67,12 +67,14 @@ def solve(train: Moments, val: Moments, strengths: tuple[float, ...] = STRENGTHS
       ValueError: no strength, or one that is not positive.
     """
     _check_strengths(strengths)
-    n_neurons, train, val = train.cross.shape[1], train.padded(), val.padded()
+    n_concepts, n_neurons = train.cross.shape
+    train, val = train.padded().wide(), val.padded().wide()
     gram, cross, size, best = _start(train.arrays())
     for strength in strengths:
         best = _improve(best, gram, cross, size, val.arrays(), np.float32(strength))
     weights, strength, rho = best
-    parts = (weights, _bias(train.mean_x, train.mean_y, weights), strength, rho)
+    bias = _bias(train.mean_x, train.mean_y, weights)
+    parts = (tiles.cut_rows(weights, n_concepts), bias, strength, rho)
     return Dense(*(tiles.cut_columns(part, slice(0, n_neurons)) for part in parts))
 
 
@@ -194,7 +196,8 @@ def at_strength(
         )
         part = program(rows, vectors, values, own)
         weights[:, start : start + n_block] = np.asarray(part)[:n_block].T
-    return np.asarray(weights * size.inv_x[:, None] * size.std_y[None, :])[:, :n_neurons]
+    inv_x, std_y = np.asarray(size.inv_x), np.asarray(size.std_y)
+    return (weights * inv_x[:, None] * std_y[None, :])[:, :n_neurons]
 
 
 def _eigen(gram, inv_x):

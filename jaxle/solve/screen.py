@@ -66,7 +66,7 @@ def screen(
         if state is None:
             none = np.full((top_k, n_concepts), -np.inf, np.float32)
             zero = np.zeros(n_concepts, np.float32)
-            state = (none, tile[0], zero, zero)
+            state = (none, np.asarray(tile)[0], zero, zero)
         state = _update(*state, tile, np.int32(len(part)))
     assert state is not None, "at least one image"
     largest, shift, total, squares = (np.asarray(part, np.float64) for part in state)

@@ -25,6 +25,7 @@ TILE_COST = 256  # what starting one more tile costs, in images
 TILE_BYTES = 96 << 20
 STATE_BYTES = 1 << 30  # of all neurons that one program searches for at a time
 HOST_BYTES = 16 << 20  # larger arrays are padded and cut on the device
+COLUMNS, MOST_COLUMNS = 64, 1024  # concepts: multiples, as far as programs take longer than images
 
 
 def bucket(n_neurons: int, n_devices: int = 1) -> int:
@@ -76,6 +77,51 @@ def cut_columns(
     if isinstance(x, np.ndarray) or x.nbytes <= HOST_BYTES:
         return jax.device_put(np.asarray(x)[..., index])
     return x[..., index]
+
+
+def wide(n_concepts: int) -> int:
+    """Returns how many concepts sets of nearly one size are padded to, to share their programs.
+
+    A multiple of 64; beyond 1,024 it is the number itself.
+    """
+    return n_concepts if n_concepts > MOST_COLUMNS else round_up(n_concepts, COLUMNS)
+
+
+def repeated(columns: Int[np.ndarray, " columns"]) -> Int[np.ndarray, " padded"]:
+    """Returns column numbers with the last one repeated, `wide` in all."""
+    more = wide(len(columns)) - len(columns)
+    return np.concatenate([columns, np.repeat(columns[-1:], more)])
+
+
+def host_columns(
+    rows: Callable[..., Any], index: Int[np.ndarray, " rows"], columns: Int[np.ndarray, " columns"]
+) -> Shaped[np.ndarray, "rows columns"]:
+    """Returns some columns of a matrix that is made where it is read.
+
+    Args:
+      rows: (row index, column index) → (rows, columns).
+      index: (rows,) which rows.
+      columns: (columns,) which columns.
+    """
+    return np.asarray(rows(index, repeated(columns)))[:, : len(columns)]
+
+
+def pad_rows(x: Shaped[Array, "rows *columns"], n: int) -> Shaped[Array, "padded *columns"]:
+    """Returns `x` with rows of zeros at its end, `n` in all; compiles nothing if it is small."""
+    more = n - x.shape[0]
+    if not more:
+        return x
+    pad = [(0, more)] + [(0, 0)] * (x.ndim - 1)
+    if isinstance(x, np.ndarray) or x.nbytes <= HOST_BYTES:
+        return jax.device_put(np.pad(np.asarray(x), pad))
+    return jnp.pad(x, pad)
+
+
+def cut_rows(x: Shaped[Array, "rows *columns"], n: int) -> Shaped[jax.Array, "some *columns"]:
+    """Returns the first `n` rows of `x`; compiles nothing if it is small."""
+    if isinstance(x, np.ndarray) or x.nbytes <= HOST_BYTES:
+        return jax.device_put(np.asarray(x)[:n])
+    return x[:n]
 
 
 def tile_rows(lengths: Iterable[int], width: int, n_devices: int = 1) -> int:

@@ -115,7 +115,10 @@ def equivalents(
 
 
 def _by_blocks(program, moments: Moments, selected, words, mesh, block: int) -> np.ndarray:
+    moments = moments.wide()
     step, n, common = _program(mesh, program), np.float32(moments.n), Common.of(moments)
+    if words is not None:
+        words = np.pad(words, (0, len(moments.mean_x) - len(words)))
 
     def run(gram, rows, own):
         return step(gram, common, n, rows, own, words)

@@ -16,15 +16,10 @@ from jaxle.images import Preprocess
 from jaxle.mesh import make_mesh
 from jaxle.models.model import Model
 from jaxle.pipeline import images_ahead, parts
-from jaxle.pipeline.image_pass import (
-    Reading,
-    arrays_of,
-    read_images,
-    tap_name,
-    whole_arrays,
-)
+from jaxle.pipeline.image_pass import arrays_of, read_images, tap_name, whole_arrays
 from jaxle.pipeline.images_ahead import Pass
 from jaxle.pipeline.parts import missing_parts, part_range, part_size
+from jaxle.pipeline.readers import Reading
 
 
 class Tiny(nn.Module):

@@ -67,7 +67,7 @@ def programs(problems):
         "round by rows": (elastic_net._round(None), (*wide, by_rows, tol)),
         "round by product": (elastic_net._round(None), (*narrow, by_product, tol)),
         "save": (elastic_net._store(None), (jnp.zeros((7, 128)), jnp.zeros((7, 128)), ids, slots)),
-        "order": (jax.jit(lambda w, g: rank.order(w, g, 20)), (m.cross, m.cross)),
+        "order": (jax.jit(lambda w, g: rank.order(w, g, 20, 28)), (m.cross.T, m.cross.T)),
         "greedy": (search._program(None, True, 5, False), greedy),
         "greedy, above noise": (
             search._program(None, True, 5, True),
