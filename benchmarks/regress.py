@@ -181,6 +181,7 @@ CASES = (
             smaller("kB of the report a neuron", 0.2),
         ),
     ),
+    Case("compilations", "benchmarks/compilations.py", (smaller("programs", 0.03),)),
 )
 
 # why the other files here are not measured

@@ -86,7 +86,7 @@ def make_inputs(folder: Path, n_images: int, n_neurons: int) -> None:
 
 
 def launch(folder: Path, *arguments: str) -> dict[str, float]:
-    """Runs jaxle in a process of its own; returns its seconds, those of the CPU, and its peak GB."""
+    """Runs jaxle in a process of its own; returns its seconds, CPU seconds and peak GB."""
     began, busy = time.monotonic(), cpu()
     command = [sys.executable, "-c", MEASURED, *arguments]
     done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=True)
