@@ -32,176 +32,16 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))
+from benchmarks.cases import CASES, Case, Figure  # noqa: E402
 from benchmarks.ratios import cpu, read  # noqa: E402
 
 RELEASED = ROOT / "benchmarks/released.json"
 SECONDS = 900  # of one benchmark at most
 CALM = {"JAX_ENABLE_COMPILATION_CACHE": "0", "OMP_WAIT_POLICY": "passive"}
-
-
-class Figure(NamedTuple):
-    """One line that a benchmark prints (`ratios.ratio`)."""
-
-    name: str
-    better: Literal["larger", "smaller"]
-    tolerance: float  # worse by more than this share is a regression
-
-
-class Case(NamedTuple):
-    """One benchmark at a size of seconds; `{scratch}` in its command is an empty folder."""
-
-    name: str
-    command: str
-    figures: tuple[Figure, ...]
-    needs: tuple[str, ...] = ()  # packages that jaxle itself does not need
-
-
-def larger(name: str, tolerance: float) -> Figure:
-    return Figure(name, "larger", tolerance)
-
-
-def smaller(name: str, tolerance: float) -> Figure:
-    return Figure(name, "smaller", tolerance)
-
-
-CASES = (
-    Case(
-        "solver",
-        "benchmarks/solver.py similarity 3500 1000 512 --fast",
-        (
-            larger("libraries / jaxle, CPU seconds", 0.3),
-            smaller("preconditioned / the paper's search, CPU seconds", 0.3),
-            smaller("peak memory above inputs, MB", 0.2),
-        ),
-        ("sklearn", "threadpoolctl"),
-    ),
-    Case(
-        "counting",
-        "benchmarks/solver.py one_hot 7000 1000 512 --fast",
-        (
-            larger("libraries / jaxle, CPU seconds", 0.3),
-            larger("counting libraries / jaxle, CPU seconds", 0.3),
-            smaller("preconditioned / the paper's search, CPU seconds", 0.3),
-        ),
-        ("sklearn", "threadpoolctl"),
-    ),
-    Case(
-        "wide",
-        "benchmarks/wide.py --neurons 16384 --concepts 1000",
-        (smaller("peak memory above inputs and moments, MB", 0.2),),
-    ),
-    Case(
-        "accumulation",
-        "benchmarks/accumulation.py --small",
-        (larger("16,384 tiles, one accumulator / in parts, largest error", 0.2),),
-    ),
-    Case(
-        "concepts",
-        "benchmarks/concepts.py --images 8000 --concepts 2000 --numbers 256",
-        (
-            larger("top-k of all / screening by groups, CPU seconds", 0.3),
-            larger("the grid's evaluations / Newton's passes", 0.2),
-            smaller("peak memory above embeddings, MB", 0.2),
-        ),
-    ),
-    Case(
-        "clip_dissect",
-        "benchmarks/clip_dissect.py --neurons 512 --concepts 4000 --images 10000 --loop-neurons 32",
-        (
-            larger("torch / jaxle warm, CPU seconds", 0.3),
-            smaller("peak memory above inputs, MB", 0.2),
-        ),
-        ("torch",),
-    ),
-    Case(
-        "invert",
-        "benchmarks/invert.py --neurons 64 --concepts 100 --images 4000",
-        (
-            larger("NumPy's loop / jaxle warm, CPU seconds", 0.3),
-            smaller("peak memory above inputs, MB", 0.2),
-        ),
-    ),
-    Case(
-        "ablation",
-        "benchmarks/ablation.py --cpu --shapes resnet20_cifar10",
-        (
-            larger("resnet20_cifar10, layer2, one neuron at a time / batched", 0.3),
-            larger("resnet20_cifar10, layer3, one neuron at a time / batched", 0.3),
-        ),
-    ),
-    Case(
-        "evaluation",
-        "benchmarks/evaluation.py --cost --images 2000 --neurons 256 --draws 200",
-        tuple(
-            larger(f"draws by gathering rows / {name}, CPU seconds", 0.3)
-            for name in ("bootstrap", "paired", "permutation null", "swap null", "metrics")
-        ),
-    ),
-    Case(
-        "units",
-        "benchmarks/units.py --units 40000 --concepts 0",
-        (
-            larger("whole / a tile at a time, CPU seconds", 0.3),
-            smaller("peak memory above arrays, a tile at a time, MB", 0.2),
-        ),
-    ),
-    Case(
-        "pass",
-        "benchmarks/probe.py --images 64 --rounds 3",
-        (
-            larger("decode + network / the pass, CPU seconds", 0.3),
-            larger("torch / the pass, CPU seconds", 0.3),
-        ),
-        ("torch", "transformers"),
-    ),
-    Case(
-        "pass_memory",
-        "benchmarks/probe.py --memory --counts 1000 8000",
-        (smaller("memory of a pass over 8000 images, MB", 0.2),),
-    ),
-    Case(
-        "models",
-        "benchmarks/models.py --batch 2 --rounds 3",
-        (
-            larger("ResNet-50 at 224, torch / jaxle, CPU seconds", 0.3),
-            larger("SigLIP-B/16-224, images, torch / jaxle, CPU seconds", 0.3),
-        ),
-        ("torch", "transformers"),
-    ),
-    Case(
-        "report",
-        "benchmarks/report_size.py {scratch} --neurons 500 --images 1000 --no-pages",
-        (
-            smaller("the report / jaxle's help, CPU seconds", 0.3),
-            smaller("peak memory above that of the help, MB", 0.2),
-            smaller("kB of the report a neuron", 0.2),
-        ),
-    ),
-    Case("compilations", "benchmarks/compilations.py", (smaller("programs", 0.03),)),
-)
-
-# why the other files here are not measured
-LEFT_OUT = {
-    "ablation_zero.py": "quality",
-    "controls.py": "quality",
-    "counterfactual.py": "quality",
-    "formulas.py": "quality",
-    "labelling.py": "quality",
-    "noise.py": "quality",
-    "prompts.py": "quality",
-    "recovery.py": "quality",
-    "variants.py": "quality",
-    "scaling.py": "a model of costs whose stages solver.py and evaluation.py measure",
-    "forward.py": "part of others",
-    "problems.py": "part of others",
-    "ratios.py": "part of others",
-    "rivals.py": "part of others",
-    "regress.py": "this file",
-}
 
 
 class Outcome(NamedTuple):
@@ -371,13 +211,14 @@ def machine() -> str:
     return f"{os.cpu_count()} cores {platform.machine()}{model}, JAX {version}"
 
 
-def chosen(names: list[str] | None) -> list[Case]:
-    """Returns the cases of these names; of none, all."""
-    return [case for case in CASES if not names or case.name in names]
+def complete(case: Case, outcome: Outcome) -> bool:
+    """Whether every figure was printed, or a package is missing."""
+    printed = {figure.name for figure in case.figures} <= outcome.values.keys()
+    return bool(outcome.missing) or (printed and not outcome.failure)
 
 
 def main() -> int:
-    """Returns the exit status."""
+    """Prints the table, and returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     names = [case.name for case in CASES]
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
@@ -386,40 +227,33 @@ def main() -> int:
     own = parser.parse_args()
     if own.record and own.only:
         parser.error("--record takes all benchmarks, so that they have one date and machine")
-    start, cases, before = time.monotonic(), chosen(own.only), load(RELEASED)
+    start, released = time.monotonic(), load(RELEASED)
+    cases = [case for case in CASES if not own.only or case.name in own.only]
     outcomes = measure_all(cases, own.repeats)
 
     def lines(case: Case) -> list[Row]:
-        return rows(case, outcomes[case.name], before["figures"].get(case.command, {}))
+        return rows(case, outcomes[case.name], released["figures"].get(case.command, {}))
 
-    worse = [
-        case
-        for case in cases
-        if any(row.worse for row in lines(case)) and not outcomes[case.name].failure
-    ]
-    if worse and not own.record:
-        for name, more in measure_all(worse, 2).items():
+    if not own.record:
+        doubtful = [
+            case
+            for case in cases
+            if complete(case, outcomes[case.name]) and any(row.worse for row in lines(case))
+        ]
+        for name, more in measure_all(doubtful, 2).items():
             outcomes[name] = joined(outcomes[name], more)
     found = [row for case in cases for row in lines(case)]
-    print(f"released: {before['version']} of {before['date']}, {before['machine']}")
+    print(f"released: {released['version']} of {released['date']}, {released['machine']}")
     print(f"now: {machine()}; {time.monotonic() - start:.0f} s, {cpu():.0f} CPU seconds\n")
     print(table(found))
-    if own.record:
-        incomplete = [
-            case.name
-            for case in cases
-            if outcomes[case.name].failure
-            or not (
-                outcomes[case.name].missing
-                or {figure.name for figure in case.figures} <= outcomes[case.name].values.keys()
-            )
-        ]
-        if incomplete:
-            print(f"nothing recorded: {', '.join(incomplete)} did not print all figures")
-            return 1
-        record(RELEASED, cases, outcomes)
-        return 0
-    return int(any(row.worse for row in found))
+    if not own.record:
+        return int(any(row.worse for row in found))
+    failed = [case.name for case in cases if not complete(case, outcomes[case.name])]
+    if failed:
+        print(f"nothing recorded: {', '.join(failed)} did not print all figures")
+        return 1
+    record(RELEASED, cases, outcomes)
+    return 0
 
 
 if __name__ == "__main__":
