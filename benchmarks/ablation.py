@@ -1,7 +1,7 @@
 """Editing every neuron of a layer: the batched suffix beside the network, one neuron at a time.
 
     python benchmarks/ablation.py [FOLDER] [--images 10000] [--sample 64] [--cpu]
-    python benchmarks/ablation.py --shapes [--cpu]
+    python benchmarks/ablation.py --shapes [NETWORK …] [--cpu]
 
 FOLDER (by default JAXLE_TEST_DATA) holds cifar10/resnet20-12fca82f.th and
 cifar10/test/CLASS/*.jpg. Claims: (1) setting a neuron to zero, per image and neuron, by
@@ -9,7 +9,7 @@ cifar10/test/CLASS/*.jpg. Claims: (1) setting a neuron to zero, per image and ne
 whole network, one neuron at a time, on one image at a time and on batches of the same images;
 (2) the time of Top Impact over all neurons of three layers. One run, alternating, the least of
 three; compilation is not counted in (1) and is in (2). With --shapes, (1) of ResNet-50's layer3 and
-of the last MLP of ViT-B/16 (class token), random weights.
+of the last MLP of ViT-B/16 (class token), or of the networks named; random weights.
 
 CPU seconds on two cores that other programs used, too (--cpu):
 
@@ -36,12 +36,20 @@ import numpy as np
 
 sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from benchmarks.accelerator.networks import random_model  # noqa: E402
+from benchmarks.ratios import ratio  # noqa: E402
 from jaxle.images import decode
 from jaxle.intervention.impact import mean_over_taps, top_impact
 from jaxle.intervention.replacement import change, open_tail, record
 from jaxle.intervention.temperature import fit_temperature
 from jaxle.models import class_names, taps, zoo
 from jaxle.models.model import Model
+
+# network → images, and of each tap: pool, neurons
+SHAPES = {
+    "resnet50_imagenet": (4, {"layer3": ("avg", 64)}),
+    "vit_b_16_imagenet": (4, {"encoder.layers.encoder_layer_11.mlp[1]": ("first", 3072)}),
+    "resnet20_cifar10": (16, {"layer2": ("avg", 32), "layer3": ("avg", 64)}),
+}
 
 
 def main():
@@ -55,11 +63,16 @@ def main():
         action="store_true",
         help="count CPU seconds in (1), for a machine that others use too",
     )
-    parser.add_argument("--shapes", action="store_true", help="larger networks, random weights")
+    parser.add_argument(
+        "--shapes",
+        nargs="*",
+        choices=SHAPES,
+        help="other networks, random weights; none named: the two larger ones",
+    )
     args = parser.parse_args()
     clock = time.process_time if args.cpu else time.perf_counter
-    if args.shapes:
-        shapes(clock)
+    if args.shapes is not None:
+        shapes(args.shapes or list(SHAPES)[:2], clock)
         return
     if not args.folder:
         parser.error("give the folder of images and weights, or set JAXLE_TEST_DATA")
@@ -75,6 +88,7 @@ def main():
         sums += seconds * neurons
         row(f"{tap} ({neurons} neurons)", seconds)
     row("all neurons of an image", sums)
+    tell("all neurons", sums)
     temperature = fit_temperature(model.logits(images[:1000]), labels[:1000]).value
     start = time.perf_counter()
     found = top_impact(
@@ -117,18 +131,21 @@ def read(folder: Path, n: int):
     )
 
 
-def shapes(clock) -> None:
+def shapes(names: list[str], clock) -> None:
     """(1) for networks of full shape with random weights."""
-    head(4, clock)
-    for name, tap, pool, most in (
-        ("resnet50_imagenet", "layer3", "avg", 64),
-        ("vit_b_16_imagenet", "encoder.layers.encoder_layer_11.mlp[1]", "first", 3072),
-    ):
+    for name in names:
+        n_images, of = SHAPES[name]
+        head(n_images, clock)
         model = random_model(name, "float32")
         side = model.preprocess.size
-        images = np.random.default_rng(0).integers(0, 256, (4, side, side, 3), np.uint8)
-        seconds, neurons = compare(model, tap, pool, images, np.zeros(4, int), clock, most)
-        row(f"{name}, {tap.split('.')[-1]} ({neurons})", seconds)
+        images = np.random.default_rng(0).integers(0, 256, (n_images, side, side, 3), np.uint8)
+        found = {}
+        for tap, (pool, most) in of.items():
+            labels = np.zeros(n_images, int)
+            found[tap], neurons = compare(model, tap, pool, images, labels, clock, most)
+            row(f"{name}, {tap.split('.')[-1]} ({neurons})", found[tap])
+        for tap, seconds in found.items():
+            tell(f"{name}, {tap}", seconds)
 
 
 def head(n_images: int, clock) -> None:
@@ -206,6 +223,12 @@ def row(name: str, seconds) -> None:
         f"{by_image / batched:.1f}×, {by_neuron / batched:.1f}×",
         flush=True,
     )
+
+
+def tell(name: str, seconds) -> None:
+    batched, by_image, by_neuron = seconds
+    ratio(f"{name}, one neuron and image at a time / batched", by_image / batched)
+    ratio(f"{name}, one neuron at a time / batched", by_neuron / batched)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from benchmarks import problems  # noqa: E402
+from benchmarks.ratios import ratio  # noqa: E402
 from jaxle.explainers import rank, search  # noqa: E402
 from jaxle.solve.moments import HIGHEST, PART, Moments  # noqa: E402
 
@@ -218,6 +219,7 @@ def run(rows: int, at: list[int], pool: int) -> None:
         values = one.max(), np.sqrt(np.mean(one[i == j] ** 2)), random, parts.max()
         line = "".join(f"{value:12.1e}" for value in (*values, halves.max(), kahan.max()))
         print(f"{t:12,d}{t * rows:12.1e}{line}", flush=True)
+    ratio(f"{at[-1]:,} tiles, one accumulator / in parts, largest error", one.max() / parts.max())
     last, n = found[at[-1]], at[-1] * rows
     wanted = explained(moments(last.exact[:n_sums], last.exact[n_sums:], n, np.float64))
     for name in ("plain", "parts", "pairwise", "compensated"):

@@ -28,6 +28,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))
+from benchmarks.ratios import ratio  # noqa: E402
+
 KINDS = {
     "/jax/core/compile/jaxpr_trace_duration": "tracing",
     "/jax/core/compile/jaxpr_to_mlir_module_duration": "lowering",
@@ -186,6 +189,7 @@ def main() -> int:
     if first is not None:
         print(f"first explanations after {first:.1f} s")
     print(f"whole run {found['wall']:.1f} s, {found['cpu']:.1f} CPU seconds")
+    ratio("programs", len(programs))
     return found["status"]
 
 

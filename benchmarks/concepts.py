@@ -24,12 +24,15 @@ import functools
 import os
 import platform
 import resource
+import sys
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from benchmarks.ratios import ratio  # noqa: E402
 from jaxle.arrays import BLOCK_BYTES
 from jaxle.concepts.calibration import calibrate
 from jaxle.concepts.contrastive import ContrastiveConcepts
@@ -77,6 +80,7 @@ def main():
     made = concepts(args)
     index = np.arange(args.images)
     row("embeddings made", 0.0)
+    before = peak()
     seconds, _ = timed(lambda: consume(made.rows, index, args.concepts))
     row("probabilities made, not used", seconds)
     seconds, screened = timed(lambda: screening.screen(made.rows, index, args.concepts, 0.0))
@@ -91,8 +95,10 @@ def main():
         )
         row(f"… and their moments ({len(kept):,} kept, {args.neurons} neurons)", seconds)
         del found
+    more = 1000 * (peak() - before)
     compare_sorts(args.concepts)
     compare_calibration(made, args)
+    ratio("peak memory above embeddings, MB", more)
 
 
 def concepts(args) -> ContrastiveConcepts:
@@ -141,6 +147,7 @@ def compare_sorts(n_concepts):
         f"\none tile of {n_rows} rows into the screening state: by groups {1e3 * ours:.0f} ms, "
         f"by top-k of all {1e3 * other:.0f} ms, ratio {other / ours:.1f}"
     )
+    ratio("top-k of all / screening by groups, CPU seconds", other / ours)
 
 
 def compare_calibration(made, args):
@@ -163,17 +170,21 @@ def compare_calibration(made, args):
         f"(80, -0.06); the grid's {GRID:,} evaluations would take {GRID * one:.0f} s, "
         f"ratio of evaluations {GRID / found.evaluations:.0f}"
     )
+    ratio("the grid's evaluations / Newton's passes", GRID / found.evaluations)
 
 
 def best_of(function, times=5):
+    """CPU seconds of the best of some calls after a first."""
     function()
-    return min(timed(lambda: jax.block_until_ready(function()))[0] for _ in range(times))
+    return min(
+        timed(lambda: jax.block_until_ready(function()), time.process_time)[0] for _ in range(times)
+    )
 
 
-def timed(function):
-    start = time.perf_counter()
+def timed(function, clock=time.perf_counter):
+    start = clock()
     result = function()
-    return time.perf_counter() - start, result
+    return clock() - start, result
 
 
 def row(what, seconds):

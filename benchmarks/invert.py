@@ -15,12 +15,15 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import sys
 import time
 
 import jax
 import numpy as np
 from scipy.stats import rankdata
 
+sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from benchmarks.ratios import ratio  # noqa: E402
 from jaxle.data.splits import make_split
 from jaxle.explainers import invert
 from jaxle.explainers.protocol import ArrayRows, Problem
@@ -89,9 +92,9 @@ def main() -> None:
     before, began = peak(), time.perf_counter()
     invert.explain(problem, OPTIONS)
     seconds, most = time.perf_counter() - began, peak()
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
     invert.explain(problem, OPTIONS)
-    again = time.perf_counter() - began
+    again, busy = time.perf_counter() - began, time.process_time() - busy
     train, some = problem.split.train, slice(0, sizes.loop_neurons)
     of = auroc.images(activations[train][:, some], lambda i: labels[i], train, sizes.concepts)
     beam = auroc.search(
@@ -102,9 +105,10 @@ def main() -> None:
         fractions=(OPTIONS.min_fraction, OPTIONS.max_fraction),
     )
     own = np.asarray(beam.score).max(axis=1)
-    began = time.perf_counter()
+    began, loop_busy = time.perf_counter(), time.process_time()
     other = loop(activations[train][:, some], labels[train])
     each = (time.perf_counter() - began) / sizes.loop_neurons
+    loop_busy = (time.process_time() - loop_busy) / sizes.loop_neurons
     print(
         f"{sizes.neurons} neurons, {sizes.concepts} labels, {sizes.images} images; "
         f"{os.cpu_count()} cores, {jax.devices()[0].device_kind}"
@@ -113,6 +117,8 @@ def main() -> None:
     print(f"       peak {most:.2f} GB of host memory, {before:.2f} of it before")
     print(f"loop   {1000 * each:.0f} ms a neuron: {each * sizes.neurons / again:.0f} times")
     print(f"largest difference in AUROC on train: {np.abs(own - other).max():.1e}")
+    ratio("NumPy's loop / jaxle warm, CPU seconds", loop_busy * sizes.neurons / busy)
+    ratio("peak memory above inputs, MB", 1000 * (most - before))
 
 
 def peak() -> float:

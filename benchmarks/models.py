@@ -1,25 +1,27 @@
 """How fast the networks run, beside torch on the same machine in the same run.
 
-    python benchmarks/models.py
+    python benchmarks/models.py [--batch 8] [--rounds 5]
 
 ResNet-50 at 224 and SigLIP-B/16-224's image tower, float32, on a CPU; on an accelerator it is
 `python -m benchmarks.accelerator`. Random weights (time does not depend on them); torch runs
 transformers' networks of the same shapes. Rounds alternate between the two, so that other load on
-the machine falls on both; the best round of each counts.
+the machine falls on both; the best round of each counts, and of the ratio in CPU seconds, too.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
+import sys
 import time
 
 import jax
 import jax.numpy as jnp
-from absl import app, flags
+import numpy as np
 
+sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from benchmarks.ratios import cpu, ratio  # noqa: E402
 from jaxle.models import resnet, siglip, vit
-
-_BATCH = flags.DEFINE_integer("batch", 8, "Images a forward pass.")
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed rounds of each.")
 
 
 def network(module, size: int, batch: int):
@@ -61,16 +63,19 @@ def torch_network(name: str, size: int, batch: int):
     return run
 
 
-def best(*runs, rounds: int) -> list[float]:
-    """Seconds of the best round of each, rounds alternating, after one that is not timed."""
+def best(*runs, rounds: int) -> np.ndarray:
+    """Least seconds of each by the wall's clock and by the CPU's, (runs, 2).
+
+    Rounds alternate, after one that is not timed.
+    """
     times = [[] for _ in runs]
     for i in range(rounds + 1):
         for run, held in zip(runs, times, strict=True):
-            start = time.perf_counter()
+            start = np.array([time.perf_counter(), cpu()])
             run()
             if i:
-                held.append(time.perf_counter() - start)
-    return [min(held) for held in times]
+                held.append(np.array([time.perf_counter(), cpu()]) - start)
+    return np.min(times, axis=1)
 
 
 def beside_torch(batch: int, rounds: int) -> None:
@@ -88,13 +93,19 @@ def beside_torch(batch: int, rounds: int) -> None:
     }
     for name, module in cases.items():
         run = network(module, 224, batch)
-        ours, theirs = best(run, torch_network(name, 224, batch), rounds=rounds)
+        found = best(run, torch_network(name, 224, batch), rounds=rounds)
+        (ours, theirs), (busy, their_busy) = found.T
         print(f"{name:28}{batch / ours:16.2f}{batch / theirs:16.2f}{theirs / ours:8.2f}")
+        ratio(f"{name}, torch / jaxle, CPU seconds", their_busy / busy)
 
 
-def main(_) -> None:
-    beside_torch(_BATCH.value, _ROUNDS.value)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--batch", type=int, default=8, help="images a forward pass")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds of each")
+    own = parser.parse_args()
+    beside_torch(own.batch, own.rounds)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

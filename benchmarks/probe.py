@@ -2,7 +2,7 @@
 
     python benchmarks/probe.py                       # ResNet-18 at 224, 512 photographs of 500×375
     python benchmarks/probe.py --network=resnet50 --folder=PATH/TO/JPEGS
-    python benchmarks/probe.py --memory              # 1,000 and 100,000 images of 32×32
+    python benchmarks/probe.py --memory              # 1,000 and 100,000 images of 32×32 (--counts)
 
 Rates, in images a second on all cores, the best of some rounds in which all take turns, so that
 other load on the machine falls on all:
@@ -13,12 +13,14 @@ other load on the machine falls on all:
     torch     torch's DataLoader and the same network, whose taps hooks average
 
 Where the network computes on the cores that decode, `both` cannot reach the slower half: the best
-is 1 / (1 / decode + 1 / network), which is shown too. `--memory` starts a process for each number
-of images and shows the most memory that each had (resident), the whole arrays written at the end.
+is 1 / (1 / decode + 1 / network), which is shown too, and so are ratios in CPU seconds. `--memory`
+starts a process for each number of images and shows the most memory that each had (resident), the
+whole arrays written at the end.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import resource
 import subprocess
@@ -32,10 +34,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
 from etils import epath
 from PIL import Image
 
+sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from benchmarks import ratios  # noqa: E402
 from jaxle import artifacts
 from jaxle.data.loader import Decoding, batches
 from jaxle.images import Preprocess, decode
@@ -46,15 +49,6 @@ from jaxle.pipeline.image_pass import arrays_of, read_images, whole_arrays
 from jaxle.pipeline.images_ahead import Pass
 from jaxle.pipeline.parts import missing_parts
 from jaxle.pipeline.readers import Reading, reader
-
-_NETWORK = flags.DEFINE_enum("network", "resnet18", ["resnet18", "resnet50"], "Which network.")
-_FOLDER = flags.DEFINE_string("folder", "", "Of JPEG images; empty: made now.")
-_IMAGES = flags.DEFINE_integer("images", 512, "How many images a round.")
-_BATCH = flags.DEFINE_integer("batch", 32, "Images a step.")
-_ROUNDS = flags.DEFINE_integer("rounds", 3, "Timed rounds of each.")
-_WORKERS = flags.DEFINE_integer("workers", 0, "Decoding processes of jaxle; 0: threads.")
-_MEMORY = flags.DEFINE_bool("memory", False, "Measure memory in place of speed.")
-_HELD = flags.DEFINE_integer("held", 0, "Internal: one measurement of memory, of so many images.")
 
 TAPS = ("conv1", "layer1", "layer2", "layer3", "layer4")
 FIT = Preprocess(
@@ -122,20 +116,20 @@ def photographs(folder: Path, n: int) -> list[str]:
     return paths
 
 
-def network() -> Model:
+def network(name: str) -> Model:
     """The network with random parameters: time does not depend on them."""
-    module = resnet.ResNet(getattr(resnet, _NETWORK.value)())
+    module = resnet.ResNet(getattr(resnet, name)())
     variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
     names = tuple(str(i) for i in range(1000))
-    return Model(_NETWORK.value, module, variables, FIT, names, resnet.ALIASES, "none")
+    return Model(name, module, variables, FIT, names, resnet.ALIASES, "none")
 
 
-def torch_round(paths: list[str], n: int) -> Callable[[], None]:
+def torch_round(paths: list[str], n: int, name: str, batch: int) -> Callable[[], None]:
     """torch's DataLoader, Pillow and transformers' network of the same shape."""
     import torch  # pyright: ignore[reportMissingImports]
     from transformers import ResNetConfig, ResNetForImageClassification
 
-    small = _NETWORK.value == "resnet18"
+    small = name == "resnet18"
     widths = (64, 128, 256, 512) if small else (256, 512, 1024, 2048)
     config = ResNetConfig(
         embedding_size=64,
@@ -160,7 +154,7 @@ def torch_round(paths: list[str], n: int) -> Callable[[], None]:
 
     def run() -> None:
         loader = torch.utils.data.DataLoader(
-            Data(), batch_size=_BATCH.value, num_workers=os.cpu_count() or 1
+            Data(), batch_size=batch, num_workers=os.cpu_count() or 1
         )
         with torch.inference_mode():
             for images in loader:
@@ -172,40 +166,40 @@ def torch_round(paths: list[str], n: int) -> Callable[[], None]:
     return run
 
 
-def speed() -> None:
+def speed(own: argparse.Namespace) -> None:
     """Prints the rates."""
-    n, mesh, model = _IMAGES.value, make_mesh(1), network()
-    how = Decoding(_WORKERS.value)
+    n, mesh, model = own.images, make_mesh(1), network(own.network)
+    how = Decoding(own.workers)
     readings = {"net": Reading(model, dict.fromkeys(TAPS, "avg"))}
     with tempfile.TemporaryDirectory() as place:
-        if _FOLDER.value:
-            paths = sorted(str(p) for p in Path(_FOLDER.value).rglob("*.jp*g"))
+        if own.folder:
+            paths = sorted(str(p) for p in Path(own.folder).rglob("*.jp*g"))
         else:
             paths = photographs(Path(place), min(n, 256))
         source = Files(paths, n)
-        batch = np.zeros((_BATCH.value, 224, 224, 3), np.uint8)
+        batch = np.zeros((own.batch, 224, 224, 3), np.uint8)
         compiled = reader(readings["net"]).lower(model.variables, batch).compile()
 
         def decode_only() -> float:
             began = time.perf_counter()
-            for _ in batches(source, {"net": FIT}, _BATCH.value, how=how):
+            for _ in batches(source, {"net": FIT}, own.batch, how=how):
                 pass
             return n / (time.perf_counter() - began)
 
         def network_only() -> float:
-            steps, began = max(1, n // _BATCH.value), time.perf_counter()
+            steps, began = max(1, n // own.batch), time.perf_counter()
             for _ in range(steps):
                 jax.block_until_ready(compiled(model.variables, batch))
-            return steps * _BATCH.value / (time.perf_counter() - began)
+            return steps * own.batch / (time.perf_counter() - began)
 
         def both() -> float:
             with tempfile.TemporaryDirectory() as folder:
                 parts = missing_parts(epath.Path(folder), n, arrays_of(readings))
-                arguments = (readings, source, mesh, epath.Path(folder), Pass(_BATCH.value, how))
+                arguments = (readings, source, mesh, epath.Path(folder), Pass(own.batch, how))
                 rates = read_images(*arguments, parts)
             return rates.images / rates.seconds
 
-        by_torch = torch_round(paths, n)
+        by_torch = torch_round(paths, n, own.network, own.batch)
 
         def torch_both() -> float:
             began = time.perf_counter()
@@ -213,20 +207,26 @@ def speed() -> None:
             return n / (time.perf_counter() - began)
 
         found: dict[str, float] = {}
-        for _ in range(_ROUNDS.value):
+        busy: dict[str, float] = {}
+        for _ in range(own.rounds):
             for name, measure in (
                 ("decode", decode_only),
                 ("network", network_only),
                 ("both", both),
                 ("torch", torch_both),
             ):
+                start = ratios.cpu()
                 found[name] = max(found.get(name, 0.0), measure())
+                busy[name] = min(busy.get(name, np.inf), ratios.cpu() - start)
     slower = min(found["decode"], found["network"])
     shared = 1 / (1 / found["decode"] + 1 / found["network"])
-    print(f"{_NETWORK.value}, {n} images, {os.cpu_count()} cores, {jax.devices()[0].device_kind}")
+    print(f"{own.network}, {n} images, {os.cpu_count()} cores, {jax.devices()[0].device_kind}")
     print("  ".join(f"{name} {rate:.1f}" for name, rate in found.items()), "images a second")
     print(f"both / slower half {both_of(found, slower)}, both / halves on the same cores ", end="")
     print(f"{both_of(found, shared)}, both / torch {both_of(found, found['torch'])}")
+    halves = busy["decode"] + busy["network"]
+    ratios.ratio("decode + network / the pass, CPU seconds", halves / busy["both"])
+    ratios.ratio("torch / the pass, CPU seconds", busy["torch"] / busy["both"])
 
 
 def both_of(found: dict[str, float], other: float) -> str:
@@ -250,18 +250,44 @@ def memory(n: int) -> None:
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     rate = rates.images / rates.seconds
     print(f"{n} images: {most:.0f} MB, {before:.0f} MB before the pass; {rate:.0f} a second")
+    ratios.ratio(f"memory of a pass over {n} images, MB", most - before)
 
 
-def main(_) -> None:
+def main() -> None:
     """Measures."""
-    if _HELD.value:
-        memory(_HELD.value)
-    elif _MEMORY.value:
-        for n in (1_000, 100_000):
-            subprocess.run([sys.executable, __file__, f"--held={n}"], check=True)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--network", choices=("resnet18", "resnet50"), default="resnet18")
+    parser.add_argument("--folder", help="of JPEG images; otherwise they are made")
+    parser.add_argument("--images", type=int, default=512, help="images a round")
+    parser.add_argument("--batch", type=int, default=32, help="images a step")
+    parser.add_argument("--rounds", type=int, default=3, help="timed rounds of each")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="decoding processes of jaxle; 0: threads"
+    )
+    parser.add_argument("--memory", action="store_true", help="memory in place of speed")
+    parser.add_argument(
+        "--counts",
+        type=int,
+        nargs="+",
+        default=[1_000, 100_000],
+        help="images of each pass of --memory",
+    )
+    parser.add_argument("--held", type=int, default=0, help=argparse.SUPPRESS)  # one such pass
+    own = parser.parse_args()
+    if own.held:
+        memory(own.held)
+    elif own.memory:
+        found = {}
+        for n in own.counts:
+            command = [sys.executable, __file__, f"--held={n}"]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            print(done.stdout, end="", flush=True)
+            found |= ratios.read(done.stdout)
+        first, *_, last = found.values()
+        ratios.ratio("memory of the last pass / of the first", last / first)
     else:
-        speed()
+        speed(own)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

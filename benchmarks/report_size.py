@@ -1,6 +1,6 @@
 """The report of a large layer: seconds, bytes and memory of making it, and how soon pages open.
 
-    python benchmarks/report_size.py FOLDER [--neurons 10000] [--images 50000]
+    python benchmarks/report_size.py FOLDER [--neurons 10000] [--images 50000] [--no-pages]
 
 Makes images (32 × 32, each a sum of some of 500 textures, which are its labels) and a network of
 one wide convolution, runs the launcher on them, and makes the report again in a process of its own,
@@ -20,6 +20,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+
+sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from benchmarks.ratios import cpu, ratio  # noqa: E402
 
 CONCEPTS, PER_IMAGE = 500, 4
 NETWORK = """
@@ -83,11 +86,12 @@ def make_inputs(folder: Path, n_images: int, n_neurons: int) -> None:
 
 
 def launch(folder: Path, *arguments: str) -> dict[str, float]:
-    """Runs jaxle in a process of its own; returns its seconds and peak memory in GB."""
-    began = time.monotonic()
+    """Runs jaxle in a process of its own; returns its seconds, CPU seconds and peak GB."""
+    began, busy = time.monotonic(), cpu()
     command = [sys.executable, "-c", MEASURED, *arguments]
     done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=True)
-    return {"seconds": time.monotonic() - began, "peak_gb": float(done.stdout.split()[-1])}
+    seconds, busy = time.monotonic() - began, cpu() - busy
+    return {"seconds": seconds, "busy": busy, "peak_gb": float(done.stdout.split()[-1])}
 
 
 MEASURED = """
@@ -109,7 +113,7 @@ def sizes(report: Path) -> dict[str, float]:
     return {**parts, "bulk": bulk, "all": of(report)}
 
 
-def pages(report: Path) -> dict[str, float]:
+def pages(report: Path, neuron: int) -> dict[str, float]:
     """Seconds until each view is drawn in Chromium, opened from disk."""
     from playwright.sync_api import sync_playwright  # pyright: ignore[reportMissingImports]
 
@@ -120,7 +124,7 @@ def pages(report: Path) -> dict[str, float]:
         for name, place in (
             ("front", "#/"),
             ("table", "#/neurons"),
-            ("neuron", "#/neuron/wide/77"),
+            ("neuron", "#/neuron/wide/0"),
         ):
             page = browser.new_page()
             page.goto("about:blank")
@@ -130,7 +134,7 @@ def pages(report: Path) -> dict[str, float]:
             found[name] = time.monotonic() - began
             if name == "front":  # from the front page on, everything is loaded
                 began = time.monotonic()
-                page.evaluate("location.hash = '#/neuron/wide/4321'")
+                page.evaluate(f"location.hash = '#/neuron/wide/{neuron}'")
                 page.wait_for_selector(".ranks")
                 found["neuron, from there"] = time.monotonic() - began
             page.close()
@@ -143,23 +147,34 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--neurons", type=int, default=10_000)
     parser.add_argument("--images", type=int, default=50_000)
+    parser.add_argument(
+        "--pages",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="open the report where playwright is installed",
+    )
     own = parser.parse_args()
     folder = own.folder.resolve()
     if not (folder / "wide.py").exists():
         make_inputs(folder, own.images, own.neurons)
     whole = launch(folder, "--config", "wide.py", "--config.workdir=run")
     timing = json.loads((folder / "run" / "timing.json").read_text())["seconds"]
-    again = launch(folder, "report", "run")
+    start, again = launch(folder, "--help"), launch(folder, "report", "run")
     print(f"{own.neurons} neurons, {own.images} images, of which a fifth are shown from")
     print(
         f"run: {whole['seconds']:.0f} s, peak {whole['peak_gb']:.1f} GB; seconds a stage {timing}"
     )
     print(f"report again: {again['seconds']:.0f} s, peak {again['peak_gb']:.1f} GB")
-    print("MB:", {name: round(size, 1) for name, size in sizes(folder / "run" / "report").items()})
+    found = sizes(folder / "run" / "report")
+    print("MB:", {name: round(size, 1) for name, size in found.items()})
+    ratio("the report / jaxle's help, CPU seconds", again["busy"] / start["busy"])
+    ratio("peak memory above that of the help, MB", 1024 * (again["peak_gb"] - start["peak_gb"]))
+    ratio("kB of the report a neuron", 1024 * found["all"] / own.neurons)
+    if not own.pages:
+        return
     try:
-        print(
-            "drawn after s:", {k: round(v, 2) for k, v in pages(folder / "run" / "report").items()}
-        )
+        drawn = pages(folder / "run" / "report", own.neurons // 2)
+        print("drawn after s:", {k: round(v, 2) for k, v in drawn.items()})
     except ImportError:
         print("no playwright: pages were not opened")
 

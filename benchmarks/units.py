@@ -19,6 +19,7 @@ import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from benchmarks import problems  # noqa: E402
+from benchmarks.ratios import cpu, ratio  # noqa: E402
 from benchmarks.solver import memory, ours  # noqa: E402
 from jaxle.models import taps  # noqa: E402
 from jaxle.models.units.linear import unit_map  # noqa: E402
@@ -50,17 +51,21 @@ def main() -> None:
         return units.form.read(arrays, x, "patches", True)
 
     print(f"probe: {BATCH} images × {TOKENS} positions × {own.units:,} units, {own.activation}")
-    few = own.units * BATCH * TOKENS * 4 < 2 << 30
+    few, busy, more = own.units * BATCH * TOKENS * 4 < 2 << 30, {}, {}
     for name, function in {"a tile at a time": tiled, **({"whole": whole} if few else {})}.items():
         run = jax.jit(function)
         jax.block_until_ready(run(placed, values))
-        begin = time.perf_counter()
+        begin, busy[name] = time.perf_counter(), cpu()
         jax.block_until_ready(run(placed, values))
-        seconds = (time.perf_counter() - begin) / BATCH
+        seconds, busy[name] = (time.perf_counter() - begin) / BATCH, cpu() - busy[name]
         peak = memory()
+        more[name] = peak - ready
         print(
             f"    {name:17s} {seconds:7.3f} s an image, peak {peak:.2f} GiB (+{peak - ready:.2f})"
         )
+    ratio("peak memory above arrays, a tile at a time, MB", 1024 * more["a tile at a time"])
+    if few:
+        ratio("whole / a tile at a time, CPU seconds", busy["whole"] / busy["a tile at a time"])
 
     if own.concepts == 0:
         return
