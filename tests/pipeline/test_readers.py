@@ -13,7 +13,7 @@ from jaxle.mesh import make_mesh
 from jaxle.models.model import Model
 from jaxle.pipeline.readers import Reading, readers
 
-PLAIN, MEAN = (Preprocess("none", 2, mean=(mean,) * 3, std=(1, 1, 1)) for mean in (0, 0.25))
+PLAIN, MEAN = (Preprocess("none", 2, mean=(mean, mean, mean), std=(1, 1, 1)) for mean in (0, 0.25))
 ONES = {"params": {name: {"kernel": np.ones((3, 3), np.float32)} for name in ("a", "b")}}
 PICTURE = np.full((1, 2, 2, 3), 51, np.uint8)  # 0.2, so that a is 0.6 and b 3 · act(0.6)
 
@@ -40,7 +40,7 @@ def network(act=times(1), preprocess=PLAIN, aliases=None):  # noqa: B008
 def read(model, **pools):
     """The program of a pass of its own, and the tap's value."""
     program = readers({"two": Reading(model, pools)}, 1, make_mesh(1))["two"]
-    values = program(model.variables, PICTURE)
+    values = program(model.variables, jnp.asarray(PICTURE))
     return program, float(np.asarray(values[next(iter(pools))])[0, 0])
 
 
