@@ -21,7 +21,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float64, Int
 from scipy.special import expit, logit, ndtri
-from scipy.stats import rankdata
 
 WRONG = 0.03  # of a concept's rarer answer, the share that a guide may miss where it is certain
 SLOPE, INTERCEPT, FOLLOWS = 0.3, 1.0, 0.5  # prior standard deviations of a recalibration
@@ -124,6 +123,8 @@ def recalibrate(
       images: (answered,) the answered images.
       answers: (answered,) whether the person found the concept there.
     """
+    from scipy.stats import rankdata  # half a second to load, and few runs need it
+
     offset = logit(probs)
     scores = ndtri((rankdata(activation) - 0.5) / len(activation))
     scores = scores / max(scores.std(), 1e-9)

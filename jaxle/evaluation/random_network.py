@@ -109,10 +109,10 @@ def permute_parameters(
             "give recompute, such as batch_statistics."
         )
     leaves = flatten_dict(variables["params"])
-    permuted = {
-        path: _permute(leaves[path], seed, number) for number, path in enumerate(sorted(leaves))
+    orders = {
+        path: _order(leaves[path].size, seed, number) for number, path in enumerate(sorted(leaves))
     }
-    result = {**variables, "params": unflatten_dict(permuted)}
+    result = {**variables, "params": unflatten_dict(_permute(leaves, orders))}
     return result if recompute is None else {**result, "batch_stats": recompute(result)}
 
 
@@ -140,19 +140,20 @@ def batch_statistics(
     Raises:
       ValueError: no batch, or statistics that are of no BatchNorm of Flax.
     """
-    step = jax.jit(lambda variables, images: _measure(module, variables, images, call))
+
+    @jax.jit
+    def step(variables, images):
+        means, variances = _measure(module, variables, images, call)
+        return {"mean": means, "square": jax.tree.map(lambda m, v: v + m * m, means, variances)}
+
     total, n = None, 0
     for images in batches:
-        means, variances = step(variables, jnp.asarray(images))
-        part = {"mean": means, "square": jax.tree.map(lambda m, v: v + m * m, means, variances)}
-        total, n = part if total is None else jax.tree.map(jnp.add, total, part), n + 1
+        part = step(variables, images)
+        total, n = part if total is None else _added(total, part), n + 1
     if total is None:
         raise ValueError("batch statistics need at least one batch of images, got none.")
-    total = jax.tree.map(lambda x: x / n, total)
-    variances = jax.tree.map(
-        lambda square, m: jnp.maximum(square - m * m, 0.0), total["square"], total["mean"]
-    )
-    both = {(*path, "mean"): m for path, m in total["mean"].items()} | {
+    means, variances = _means_and_variances(total, n)
+    both = {(*path, "mean"): m for path, m in means.items()} | {
         (*path, "var"): v for path, v in variances.items()
     }
     known = flatten_dict(variables.get("batch_stats", {}))
@@ -162,6 +163,21 @@ def batch_statistics(
             "Flax's BatchNorm; leave evaluation.shuffled out."
         )
     return unflatten_dict(both)
+
+
+@jax.jit
+def _added(total, part):
+    return jax.tree.map(jnp.add, total, part)
+
+
+@jax.jit
+def _means_and_variances(total, n):
+    """Sums of means and of mean squares over n batches → means, variances."""
+    total = jax.tree.map(lambda x: x / n, total)
+    variances = jax.tree.map(
+        lambda square, m: jnp.maximum(square - m * m, 0.0), total["square"], total["mean"]
+    )
+    return total["mean"], variances
 
 
 def _measure(module: nn.Module, variables, images, call):
@@ -218,7 +234,16 @@ def _norm(context, kwargs) -> _Norm | None:
     return _Norm(own, tuple(layer.path[0].split("/")), scale, bias)
 
 
-def _permute(values, seed: int, number: int):
+def _order(n: int, seed: int, number: int) -> np.ndarray:
+    """A random order of n values."""
     stream = np.random.Philox(key=np.array([seed, number], np.uint64))
-    order = np.argsort(stream.random_raw(values.size), kind="stable")
-    return jnp.ravel(values)[order].reshape(values.shape)
+    return np.argsort(stream.random_raw(n), kind="stable")
+
+
+@jax.jit
+def _permute(leaves, orders):
+    """Path → values in their order: one program for all tensors of a network."""
+    return {
+        path: jnp.ravel(values)[orders[path]].reshape(values.shape)
+        for path, values in leaves.items()
+    }

@@ -15,12 +15,12 @@ activations, and then between the neighbours of the best. Source: method.md §6.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Float64, Int, Real
 
 from jaxle.arrays import Array
@@ -30,7 +30,6 @@ STEPS, RATE = 100, 1e-2  # the paper's
 QUANTILES = 17  # of the activation on val, from its least to its largest value
 ROUNDS, BETWEEN = 4, 4  # of refinement: so many values between the best one's neighbours
 _UNIT_RATE = 0.05  # in standardised units, falling to 0 along a half cosine
-_ADAM = optax.scale_by_adam()
 # values (images, columns), neurons (columns,) → ΔL and its derivative by the value, as the values
 Change = Callable[[Array, np.ndarray], tuple[Array, Array | None]]
 
@@ -169,7 +168,7 @@ def total_change(
 
 def _descend(change, neurons, x, gain, offset, weight, in_units, start):
     """The last point and the best point that was met, each (2, columns) float64."""
-    params, state = start, _ADAM.init(start)
+    params, state = start, _adam().init(start)
     best = (np.full(start.shape[1], np.inf, np.float32), start)
     last = start
     for step in range(STEPS + 1):
@@ -179,6 +178,13 @@ def _descend(change, neurons, x, gain, offset, weight, in_units, start):
         last = params
         params, state, best = _step(x, gain, weight, rate, delta, slope, params, state, best)
     return np.asarray(last, np.float64), np.asarray(best[1], np.float64)
+
+
+@functools.cache
+def _adam():
+    import optax  # a fifth of a second to load, and few runs need it
+
+    return optax.scale_by_adam()
 
 
 @jax.jit
@@ -192,7 +198,7 @@ def _step(x, gain, weight, rate, delta, slope, params, state, best):
     better = loss < best[0]
     best = jnp.where(better, loss, best[0]), jnp.where(better[None], params, best[1])
     pull = jnp.sign(delta) * slope * (gain * weight)[None]
-    updates, state = _ADAM.update(
+    updates, state = _adam().update(
         jnp.stack([jnp.sum(pull * x, axis=0), jnp.sum(pull, axis=0)]), state
     )
     return params - rate[None] * updates, state, best

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from flax import traverse_util
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -57,5 +57,11 @@ def place(variables: Mapping[str, Any], mesh: Mesh | None) -> dict[str, Any]:
     With one device along `model` every variable is replicated.
     """
     if mesh is None:
-        return jax.tree.map(jnp.asarray, dict(variables))
-    return jax.tree.map(jax.device_put, dict(variables), shardings(variables, mesh))
+        # jnp.asarray compiles a program for each shape; device_put may keep the memory that it is
+        # given, which is therefore of a copy
+        return jax.device_put(jax.tree.map(_own, dict(variables)))
+    return jax.device_put(dict(variables), shardings(variables, mesh))
+
+
+def _own(x: Any) -> Any:
+    return np.array(x) if isinstance(x, np.ndarray) else x

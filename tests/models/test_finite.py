@@ -35,7 +35,7 @@ class Overflows(nn.Module):
 
 def model(**fields):
     module = Overflows(**fields)
-    variables = module.init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)))
+    variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)))
     preprocess = Preprocess("none", SIZE, mean=(0, 0, 0), std=(1, 1, 1))
     return Model("mine", module, variables, preprocess, ("a", "b", "c"), {}, "none")
 

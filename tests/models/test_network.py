@@ -8,6 +8,7 @@ import pytest
 from jaxle.mesh import make_mesh
 from jaxle.models import zoo
 from jaxle.models.network import Network
+from jaxle.models.placement import place
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
 TAPS = {"scenes_resnet": "layer3", "scenes_siglip_s": "img.blocks[1]"}
@@ -72,3 +73,12 @@ def test_variables_can_be_traced(network):
         return jnp.sum(network.with_variables(variables, "traced").probe(IMAGES, {})[1])
 
     assert np.isfinite(jax.jit(total)(network.variables))
+
+
+def test_placed_variables_do_not_change_with_the_arrays_that_they_came_from():
+    memory = np.zeros(4 * 1024 + 64, np.uint8)
+    start = -memory.ctypes.data % 64  # where a device would take the memory as it is
+    weights = memory[start : start + 4 * 1024].view(np.float32)
+    placed = place({"params": {"w": weights}}, None)
+    weights[:] = 1
+    np.testing.assert_array_equal(placed["params"]["w"], 0)

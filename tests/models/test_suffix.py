@@ -208,16 +208,14 @@ def test_any_number_of_images_and_gradients(small):
     module, variables, x = small
     suffix = Suffix(module, taps.Tap("layer3"), (x,))
     for n in (1, 2):
-        np.testing.assert_allclose(
-            suffix(variables, suffix.record(variables, x[:n])),
-            module.apply(variables, x[:n]),
-            rtol=1e-5,
-            atol=1e-6,
+        again, whole = jax.jit(lambda v, x: (suffix(v, suffix.record(v, x)), module.apply(v, x)))(
+            variables, x[:n]
         )
-    carried = suffix.record(variables, x)
-    gradient = jax.grad(lambda value: suffix(variables, carried._replace(value=value))[:, 0].sum())(
-        carried.value
-    )
+        np.testing.assert_allclose(again, whole, rtol=1e-5, atol=1e-6)
+    carried = jax.jit(suffix.record)(variables, x)
+    gradient = jax.jit(
+        jax.grad(lambda value: suffix(variables, carried._replace(value=value))[:, 0].sum())
+    )(carried.value)
     expected = jnp.broadcast_to(
         variables["params"]["linear"]["kernel"][:, 0] / 16, carried.value.shape
     )
@@ -239,20 +237,26 @@ def test_a_channel_moves_the_first_products_by_a_row_of_their_kernels(family, ta
     x = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
     variables = jax.jit(module.init)(jax.random.key(1, impl="rbg"), x)
     suffix = Suffix(module, taps.resolve(tap, taps.sites(module, variables, x), aliases), (x,))
-    carried = suffix.record(variables, x)
-    first = suffix.first(variables, carried)
-    assert len(first) == products
-    if not first:
-        return
-    added = jax.random.normal(jax.random.key(2), carried.value.shape[:-1])
-    found = []
-    for base, kernel, reads in first:
-        read = added[:, *reads]
-        moved = jnp.einsum("...,n->...n", read, kernel[3])
-        found.append(base + moved.reshape(base.shape))
-    edited = carried._replace(value=carried.value.at[..., 3].add(added))
-    np.testing.assert_allclose(
-        suffix.after(variables, found, carried.around), suffix(variables, edited), atol=2e-5
-    )
-    unmoved = suffix.after(variables, [base for base, *_ in first], carried.around)
-    np.testing.assert_allclose(unmoved, suffix(variables, carried), atol=2e-6)
+
+    @jax.jit
+    def by_products_and_whole(variables, x):
+        carried = suffix.record(variables, x)
+        first = suffix.first(variables, carried)
+        assert len(first) == products
+        if not first:
+            return ()
+        more = jax.random.normal(jax.random.key(2), carried.value.shape[:-1])
+        found = []
+        for base, kernel, reads in first:
+            read = more[:, *reads]
+            moved = jnp.einsum("...,n->...n", read, kernel[3])
+            found.append(base + moved.reshape(base.shape))
+        edited = carried._replace(value=carried.value.at[..., 3].add(more))
+        unmoved = suffix.after(variables, [base for base, *_ in first], carried.around)
+        moved = suffix.after(variables, found, carried.around)
+        return (moved, suffix(variables, edited)), (unmoved, suffix(variables, carried))
+
+    for (got, expected), atol in zip(
+        by_products_and_whole(variables, x), (2e-5, 2e-6), strict=False
+    ):
+        np.testing.assert_allclose(got, expected, atol=atol)

@@ -72,7 +72,7 @@ PROGRAMS = {
 def test_the_numbers_are_the_same_and_the_products_are_those_that_are_read(name):
     function, share = PROGRAMS[name]
     found = narrow(function, X)
-    np.testing.assert_allclose(found(X), function(X), rtol=2e-5, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(found)(X), jax.jit(function)(X), rtol=2e-5, atol=1e-5)
     run = jax.make_jaxpr(found)(X)
     dots = [eqn for eqn in run.jaxpr.eqns if eqn.primitive.name == "dot_general"]
     products = sum(eqn.outvars[0].aval.size for eqn in dots[:1])
@@ -83,13 +83,13 @@ def test_one_token_of_attention_needs_all_keys_and_values_and_one_query():
     """Queries, scores and mixtures of one token: 2 of 3 projections, and 1/T of the rest."""
     first = lambda x: attention(x)[:, 0]  # noqa: E731
     found = narrow(first, X)
-    np.testing.assert_allclose(found(X), first(X), rtol=2e-5, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(found)(X), jax.jit(first)(X), rtol=2e-5, atol=1e-5)
     projections = 2 * N * (2 * T + 1) * D * D + 4 * N * T * D
     assert flops(found, X) < 1.1 * projections < flops(first, X)
 
 
 def test_gradients_pass_through():
     function = lambda x: jnp.sum(jnp.sin(norm(jax.nn.gelu(x @ W))[:, 0]))  # noqa: E731
-    got, expected = (jax.grad(f)(X) for f in (lambda x: narrow(function, X)(x), function))
+    got, expected = (jax.jit(jax.grad(f))(X) for f in (lambda x: narrow(function, X)(x), function))
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
     assert not np.asarray(got)[:, 1:].any()
