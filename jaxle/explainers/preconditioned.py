@@ -131,23 +131,32 @@ def search(
     find = [functools.partial(forward.path, most=most, price=price, **how) for price in prices]
     aim = None if teacher is None else teacher.aim
     paths = [[path(total, aim)] for path in find]
+    own = [_judged_own(measured, found[0], skewness=skewness, words=words) for found in paths]
+    rho, every = (np.concatenate(part, axis=1) for part in zip(*own, strict=True))
+    wanted: list[np.ndarray | None] = [None] * len(find)
+    if options.mean_length is None:  # the lengths are known, and what of a fold's paths is of use
+        length = of_first(mesh, np.argmax(rho - options.min_gain * every, axis=1))
+        some = np.isfinite(rho).any(axis=1)
+        wanted = [
+            np.where(some & (length // most == i), length % most + 1, 0) for i in range(len(find))
+        ]
     spectrum = spectrum._replace(vectors=jax.device_put(spectrum.vectors))
     aims = []
     for i in range(len(measured.folds)):
-        rest, own = _rest(measured, i), None
+        rest, smoothed = _rest(measured, i), None
         if teacher is not None:
-            own = ridge.smooth(rest, teacher.strength, spectrum, mesh=mesh)
-        aims.append(own)
-        for path, found in zip(find, paths, strict=True):
-            found.append(path(rest, own))
-    each = [_judged_paths(measured, *found, skewness=skewness, words=words) for found in paths]
-    judged = forward.Judged(*(np.concatenate(part, axis=1) for part in zip(*each, strict=True)))
+            smoothed = ridge.smooth(rest, teacher.strength, spectrum, mesh=mesh)
+        aims.append(smoothed)
+        for path, found, counts in zip(find, paths, wanted, strict=True):
+            found.append(path(rest, smoothed, wanted=counts))
+    nested = [_judged(measured.folds, inner) for _, *inner in paths]
+    judged = forward.Judged(rho, np.concatenate(nested, axis=1), every)
     limits = _limits(judged, measured.folds, options, live)
     length = of_first(mesh, forward.lengths(judged, limits))
     which, last = np.divmod(np.maximum(length - 1, 0), most)
     count = np.where(length > 0, last + 1, 0).astype(np.int32)
     selected, *inner = (_of(which, some) for some in zip(*paths, strict=True))
-    rho = _of(which, [part.nested for part in each])
+    rho = _of(which, nested)
     improve = functools.partial(_improve, count=count, rounds=options.exchanges, **how)
     better = [
         improve(_rest(measured, i), *part) for i, part in enumerate(zip(aims, inner, strict=True))
@@ -161,14 +170,14 @@ def search(
     return Found(selected, count, *(part.astype(np.float32) for part in parts)), limits
 
 
-def _judged_paths(
-    measured: Measured, selected: np.ndarray, *inner: np.ndarray, skewness, words
-) -> forward.Judged:
-    """ρ̄ of every length of a path on all images, and of those selected without each fold."""
-    own, rho = (_judged(measured.folds, each) for each in ([selected] * len(inner), inner))
+def _judged_own(
+    measured: Measured, selected: np.ndarray, *, skewness, words
+) -> tuple[np.ndarray, np.ndarray]:
+    """ρ̄ of every length of a path on all images, −inf where that is noise; and its words."""
+    rho = _judged(measured.folds, [selected] * len(measured.folds))
     assert measured.total is not None, "moments with folds"
     real = forward.beyond_noise(measured.total, selected, skewness)
-    return forward.Judged(np.where(real, own, -np.inf), rho, _words(selected, words, 1))
+    return np.where(real, rho, -np.inf), _words(selected, words, 1)
 
 
 def _of(which: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -63,6 +63,7 @@ def path(
     aim: Aim | None = None,
     *,
     most: int,
+    wanted: Int[np.ndarray, " neurons"] | None = None,
     words: Int[np.ndarray, " concepts"] | None = None,
     price: float = 0.0,
     gram: Float[Array, "concepts concepts"] | None = None,
@@ -77,6 +78,8 @@ def path(
       moments: of the images that choose, train ∪ val.
       aim: select for this; None: for the activation.
       most: concepts per neuron.
+      wanted: (neurons,) int, how many of each neuron's are of use: fewer are not given, but for
+        what depends on others. None: `most`.
       words: (concepts,) int, of how many words each is, such as a formula of two. None: of one.
       price: what a word beyond a concept's first costs, in correlation: a step takes the concept of
         largest correlation less its price. 0: the one that explains most variance a word.
@@ -92,12 +95,16 @@ def path(
     most_possible = min(most, moments.cross.shape[0])
     block = fitting(block, most_possible, moments.cross.shape[0])
     program = _program(mesh, most_possible)
-    parts = [
-        np.asarray(program(gram, rows, words, np.float32(price)))
-        for _, gram, rows in blocks(moments, aim, gram, mesh, block)
-    ]
-    selected = np.concatenate(parts)[: moments.cross.shape[1]]
-    return np.pad(selected, ((0, 0), (0, most - most_possible)), constant_values=-1)
+    n_neurons = moments.cross.shape[1]
+    wanted = np.full(n_neurons, most_possible) if wanted is None else wanted
+    # like lengths share a block, which takes as many steps as its longest path
+    order = np.argsort(wanted, kind="stable")[np.count_nonzero(wanted <= 0) :]
+    selected = np.full((n_neurons, most), -1, np.int32)
+    for neurons, known, rows in blocks(moments, aim, gram, mesh, block, order):
+        steps = np.int32(wanted[neurons].max())
+        found = program(known, rows, words, np.float32(price), steps)
+        selected[neurons, :most_possible] = np.asarray(found)
+    return selected
 
 
 def fitting(block: int, slots: int, n_concepts: int) -> int:
@@ -129,9 +136,10 @@ def blocks(
 
     Args:
       moments, aim, gram, mesh, block: as for `path`.
-      order: of the neurons; None: theirs. Past its end the last one repeats.
+      order: of all neurons or some; None: theirs. Past its end the last one repeats.
     """
     n_neurons, n_devices = moments.cross.shape[1], data_size(mesh)
+    n_yielded = n_neurons if order is None else len(order)
     if aim is not None:
         moments = moments._replace(
             mean_y=np.zeros(n_neurons, np.float32), cross=aim.cross, var_y=aim.var
@@ -141,10 +149,10 @@ def blocks(
     block = min(block * n_devices, n_padded)
     size = scales(moments)
     known: jax.Array = correlations(moments) if gram is None else jnp.asarray(gram)
-    for begin in range(0, n_neurons, block):
+    for begin in range(0, n_yielded, block):
         neurons = np.minimum(np.arange(begin, begin + block, dtype=np.int32), n_padded - 1)
         if order is not None:
-            neurons = order[np.minimum(neurons, n_neurons - 1)].astype(np.int32)
+            neurons = order[np.minimum(neurons, n_yielded - 1)].astype(np.int32)
         yield neurons, known, _rows(moments.cross, size.inv_x, size.inv_y, neurons)
 
 
@@ -312,7 +320,7 @@ def _rows(cross, inv_x, inv_y, neurons):
 @functools.cache
 def _program(mesh: Mesh | None, most: int):
     step = functools.partial(_forward, most=most)
-    return split_jit(step, mesh, (WHOLE, ROWS, WHOLE, WHOLE), ROWS)
+    return split_jit(step, mesh, (WHOLE, ROWS, WHOLE, WHOLE, WHOLE), ROWS)
 
 
 def gains(
@@ -351,8 +359,8 @@ def _worth(explained, words, price, gain):
     return jnp.where(price > 0, priced, gain / words[None, :])
 
 
-def _forward(gram, cross, words=None, price=0.0, *, most: int):
-    """The paths of one block; `cross` as `blocks` gives it."""
+def _forward(gram, cross, words=None, price=0.0, steps=None, *, most: int):
+    """The first steps of the paths of one block; `cross` as `blocks` gives it."""
     n, m = cross.shape
     varies = jnp.diagonal(gram)
 
@@ -388,7 +396,7 @@ def _forward(gram, cross, words=None, price=0.0, *, most: int):
     basis = jnp.zeros((most, n, m), jnp.float32)
     left, nothing = jnp.broadcast_to(varies[None, :], (n, m)), jnp.zeros(n, jnp.float32)
     carry = (left, cross, basis, blank, jnp.ones(n, bool), nothing)
-    return jax.lax.fori_loop(0, most, step, carry)[3]
+    return jax.lax.fori_loop(0, most if steps is None else steps, step, carry)[3]
 
 
 class _Own(NamedTuple):

@@ -83,7 +83,7 @@ def programs(problems):
         "top k": (search._program(None, False, 5, False), greedy),
         "gather": (least_squares._gather, (m, m, order, neurons)),
         "forward": (forward._program(None, 5), (m.gram, m.cross.T)),
-        "forward, formulas": (forward._program(None, 5), (m.gram, m.cross.T, words, price)),
+        "forward, formulas": (forward._program(None, 5), (m.gram, m.cross.T, words, price, count)),
         "correlations": (moments._correlations, (m.gram, m.mean_x)),
         "forward, its rows": (forward._rows, (m.cross, m.mean_x, m.mean_y, neurons)),
         "forward, what folds are judged by": (forward._gather, (m, order, neurons)),
