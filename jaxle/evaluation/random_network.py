@@ -108,7 +108,7 @@ def permute_parameters(
             "the network has BatchNorm, whose statistics must be measured again: "
             "give recompute, such as batch_statistics."
         )
-    leaves = flatten_dict(variables["params"])
+    leaves: dict[Any, Any] = dict(flatten_dict(variables["params"]))
     orders = {
         path: _order(leaves[path].size, seed, number) for number, path in enumerate(sorted(leaves))
     }

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Int
@@ -36,7 +37,7 @@ from jaxle.mesh import of_first
 from jaxle.options import option
 from jaxle.solve import exchange, forward, least_squares, ridge, wording
 from jaxle.solve.measure import Measured
-from jaxle.solve.moments import Moments, merge
+from jaxle.solve.moments import Moments, correlations, merge
 
 MOST_EXCHANGES = 100  # each explains more, so that they end by themselves long before
 
@@ -91,14 +92,14 @@ def explain(problem: Problem, options: Preconditioned) -> Explanations:
 
 
 def teach(measured: Measured, *, mesh: Mesh | None = None) -> ridge.Teacher:
-    """Returns the dense fit on train ∪ val, raw columns.
+    """Returns what the dense fit on train ∪ val predicts.
 
     Args:
       measured: from `solve.measure.measure` with folds.
       mesh: neurons are split over its axis `data`.
     """
     assert measured.total is not None, "moments with folds"
-    return ridge.teach(measured.total, spectrum=measured.spectrum, mesh=mesh)
+    return ridge.teach(measured.total, known=measured.spectrum, mesh=mesh)
 
 
 def search(
@@ -124,34 +125,41 @@ def search(
     """
     total, most, spectrum = measured.total, options.max_concepts, measured.spectrum
     assert total is not None and spectrum is not None, "moments with folds"
-    weights, strength = (None, None) if teacher is None else (teacher.weights, teacher.strength)
-    how = {"words": words, "mesh": mesh}
+    how = {"words": words, "gram": correlations(total), "mesh": mesh}
     # of formulas also paths that take them sooner: which is better, the folds say
     prices = (0.0,) if words is None or not options.min_gain else (0.0, options.min_gain)
     find = [functools.partial(forward.path, most=most, price=price, **how) for price in prices]
-    aim = None if weights is None else forward.aim(total, weights, mesh=mesh)
+    aim = None if teacher is None else teacher.aim
     paths = [[path(total, aim)] for path in find]
+    own = [_judged_own(measured, found[0], skewness=skewness, words=words) for found in paths]
+    rho, every = (np.concatenate(part, axis=1) for part in zip(*own, strict=True))
+    wanted: list[np.ndarray | None] = [None] * len(find)
+    if options.mean_length is None:  # the lengths are known, and what of a fold's paths is of use
+        length = of_first(mesh, np.argmax(rho - options.min_gain * every, axis=1))
+        some = np.isfinite(rho).any(axis=1)
+        wanted = [
+            np.where(some & (length // most == i), length % most + 1, 0) for i in range(len(find))
+        ]
+    spectrum = spectrum._replace(vectors=jax.device_put(spectrum.vectors))
     aims = []
     for i in range(len(measured.folds)):
-        rest, own = _rest(measured.folds, i), None
-        if strength is not None:
-            dense = ridge.at_strength(rest, strength, spectrum, mesh=mesh)
-            own = forward.aim(rest, dense, mesh=mesh)
-        aims.append(own)
-        for path, found in zip(find, paths, strict=True):
-            found.append(path(rest, own))
-    each = [_judged_paths(measured, *found, skewness=skewness, words=words) for found in paths]
-    judged = forward.Judged(*(np.concatenate(part, axis=1) for part in zip(*each, strict=True)))
+        rest, smoothed = _rest(measured, i), None
+        if teacher is not None:
+            smoothed = ridge.smooth(rest, teacher.strength, spectrum, mesh=mesh)
+        aims.append(smoothed)
+        for path, found, counts in zip(find, paths, wanted, strict=True):
+            found.append(path(rest, smoothed, wanted=counts))
+    nested = [_judged(measured.folds, inner) for _, *inner in paths]
+    judged = forward.Judged(rho, np.concatenate(nested, axis=1), every)
     limits = _limits(judged, measured.folds, options, live)
     length = of_first(mesh, forward.lengths(judged, limits))
     which, last = np.divmod(np.maximum(length - 1, 0), most)
     count = np.where(length > 0, last + 1, 0).astype(np.int32)
     selected, *inner = (_of(which, some) for some in zip(*paths, strict=True))
-    rho = _of(which, [part.nested for part in each])
+    rho = _of(which, nested)
     improve = functools.partial(_improve, count=count, rounds=options.exchanges, **how)
     better = [
-        improve(_rest(measured.folds, i), *part)
-        for i, part in enumerate(zip(aims, inner, strict=True))
+        improve(_rest(measured, i), *part) for i, part in enumerate(zip(aims, inner, strict=True))
     ]
     if any((a != _cut(b, count)).any() for a, b in zip(better, inner, strict=True)):
         rho = _judged(measured.folds, better)
@@ -162,14 +170,14 @@ def search(
     return Found(selected, count, *(part.astype(np.float32) for part in parts)), limits
 
 
-def _judged_paths(
-    measured: Measured, selected: np.ndarray, *inner: np.ndarray, skewness, words
-) -> forward.Judged:
-    """ρ̄ of every length of a path on all images, and of those selected without each fold."""
-    own, rho = (_judged(measured.folds, each) for each in ([selected] * len(inner), inner))
+def _judged_own(
+    measured: Measured, selected: np.ndarray, *, skewness, words
+) -> tuple[np.ndarray, np.ndarray]:
+    """ρ̄ of every length of a path on all images, −inf where that is noise; and its words."""
+    rho = _judged(measured.folds, [selected] * len(measured.folds))
     assert measured.total is not None, "moments with folds"
     real = forward.beyond_noise(measured.total, selected, skewness)
-    return forward.Judged(np.where(real, own, -np.inf), rho, _words(selected, words, 1))
+    return np.where(real, rho, -np.inf), _words(selected, words, 1)
 
 
 def _of(which: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:
@@ -177,8 +185,11 @@ def _of(which: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack(parts)[which, np.arange(len(which))]
 
 
-def _rest(folds: Sequence[Moments], i: int) -> Moments:
-    return merge([fold for j, fold in enumerate(folds) if j != i])
+def _rest(measured: Measured, i: int) -> Moments:
+    """Moments of all folds but one, with the Gram matrix of all: it says nothing of activations."""
+    assert measured.total is not None, "moments with folds"
+    folds = [fold for j, fold in enumerate(measured.folds) if j != i]
+    return merge(folds, measured.total.gram)
 
 
 def _judged(folds: Sequence[Moments], paths: Sequence[np.ndarray]) -> np.ndarray:

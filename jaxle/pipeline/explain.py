@@ -171,4 +171,4 @@ def _explain(
     return found.to_arrays(), dict(found.facts)
 
 
-EXPLAIN = Step("explain", "explain", 3, _explain)
+EXPLAIN = Step("explain", "explain", 4, _explain)

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from etils import epath
 from jaxtyping import Float, Float64
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from jaxle.arrays import checks_input
 from jaxle.concepts.contrastive import ContrastiveConcepts, embed_prompts
@@ -141,7 +141,7 @@ def _of_text(
     away = share @ simulated - simulated.mean(axis=0)
     spread = simulated.var(axis=0) * max(n * np.sum(share**2) - 1, 0) / max(n - 1, 1)
     z = np.where(spread > 0, away / np.sqrt(np.where(spread > 0, spread, 1)), 0.0)
-    return _rows(run, tap, method, away / size, np.where(spread > 0, norm.sf(z), 1.0))
+    return _rows(run, tap, method, away / size, np.where(spread > 0, ndtr(-z), 1.0))
 
 
 def _of_picture(

@@ -183,4 +183,4 @@ def _unpack(stored: Stored, folds: int) -> Measured:
     return Measured(kept, train, val, parts, merge([train, val]), spectrum).on_device()
 
 
-FIT = Step("fit", "fit", 3, _fit)
+FIT = Step("fit", "fit", 4, _fit)

@@ -28,8 +28,7 @@ from jaxtyping import Float, Int
 
 from jaxle.arrays import Array
 from jaxle.mesh import of_first
-from jaxle.solve import tiles
-from jaxle.solve.forward import BLOCK, TIE, Aim, blocks, gains
+from jaxle.solve.forward import BLOCK, TIE, Aim, blocks, fitting, gains
 from jaxle.solve.least_squares import PIVOT
 from jaxle.solve.moments import ROWS, WHOLE, Moments, split_jit
 
@@ -56,6 +55,7 @@ def exchange(
     *,
     rounds: int = ROUNDS,
     words: Int[np.ndarray, " concepts"] | None = None,
+    gram: Float[Array, "concepts concepts"] | None = None,
     mesh: Mesh | None = None,
     block: int = BLOCK,
 ) -> Int[np.ndarray, "neurons slots"]:
@@ -64,7 +64,7 @@ def exchange(
     Args:
       moments: of the images that choose, train ∪ val.
       selected: (neurons, slots) int32, −1 in unused slots.
-      aim, mesh, block: as for `forward.path`.
+      aim, gram, mesh, block: as for `forward.path`.
       rounds: how often, at most, every slot of a neuron is tried in turn; a round without an
         exchange is the last.
       words: (concepts,) int, of how many words each is: no concept gives way to a longer one. None:
@@ -81,7 +81,7 @@ def exchange(
     def run(gram, rows, own):
         return program(gram, rows, own, words)
 
-    return by_length(run, moments, selected, aim, mesh, block)
+    return by_length(run, moments, selected, aim, gram, mesh, block)
 
 
 def by_length(
@@ -89,6 +89,7 @@ def by_length(
     moments: Moments,
     selected: Int[np.ndarray, "neurons slots"],
     aim: Aim | None,
+    gram: Float[Array, "concepts concepts"] | None,
     mesh: Mesh | None,
     block: int,
 ) -> Int[np.ndarray, "neurons ..."]:
@@ -97,14 +98,14 @@ def by_length(
     Args:
       program: (correlations of all concepts, rows as `forward.blocks` gives them, selected) → an
         array with a row for each neuron of the block.
-      moments, selected, aim, mesh, block: as for `exchange`.
+      moments, selected, aim, gram, mesh, block: as for `exchange`.
     """
     selected = of_first(mesh, selected)  # the blocks of all processes are of the same neurons
-    block = tiles.fitting(block, 4 * selected.shape[1] * moments.cross.shape[0])
+    block = fitting(block, selected.shape[1], moments.cross.shape[0])
     order = np.argsort(np.sum(selected >= 0, axis=1), kind="stable")
     parts = [
         (neurons, np.asarray(program(gram, rows, selected[neurons])))
-        for neurons, gram, rows in blocks(moments, aim, mesh, block, order)
+        for neurons, gram, rows in blocks(moments, aim, gram, mesh, block, order)
     ]
     found = np.empty((len(selected), *parts[0][1].shape[1:]), parts[0][1].dtype)
     for neurons, part in parts:

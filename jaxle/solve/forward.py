@@ -9,7 +9,7 @@
              noise's: a path selected on all images has seen the noise that it is judged on
 
 Everything is read off second moments, for many neurons at once. The target y of the steps may be a
-dense fit's prediction X w in place of the activation: then its cross moments are G w (`aim`). The
+dense fit's prediction X w in place of the activation: then its cross moments are G w (`Aim`). The
 lengths are always judged against the activation itself. method.md §9, `search="preconditioned"`.
 Sources: Chen, Billings & Luo 1989, orthogonal least squares
 (https://doi.org/10.1080/00207178908953472); Paul, Bair, Hastie & Tibshirani 2008, "Preconditioning"
@@ -32,7 +32,7 @@ from jaxle.arrays import Array
 from jaxle.mesh import data_size
 from jaxle.solve import noise, tiles
 from jaxle.solve.least_squares import PIVOT
-from jaxle.solve.moments import HIGHEST, ROWS, WHOLE, Moments, scales, split_jit
+from jaxle.solve.moments import ROWS, WHOLE, Moments, correlations, scales, split_jit
 from jaxle.stats import is_constant
 
 # Of the target's variance: concepts whose explained variances are this close (and within 1 %) tie.
@@ -48,6 +48,7 @@ FLAT = 1e-6
 # since neighbouring folds select alike, and a length is chosen.
 NOISE = 3.0
 BLOCK = 256  # neurons per program and device
+LEAST_BLOCK, CACHE_BYTES = 32, 5 << 19  # on a CPU; of one number per neuron and concept
 
 
 class Aim(NamedTuple):
@@ -57,30 +58,15 @@ class Aim(NamedTuple):
     var: Float[jax.Array, " neurons"]
 
 
-def aim(
-    moments: Moments, weights: Float[Array, "concepts neurons"], *, mesh: Mesh | None = None
-) -> Aim:
-    """Returns the moments of a dense fit's prediction.
-
-    Args:
-      moments: of the images that choose.
-      weights: (concepts, neurons) float32 on raw columns.
-      mesh: split the neurons over its axis `data`.
-    """
-    n_neurons = weights.shape[1]
-    rows = tiles.pad_columns(weights, tiles.bucket(n_neurons, data_size(mesh))).T
-    cross, var = _aim(mesh)(moments.gram, rows)
-    some = slice(0, n_neurons)
-    return Aim(tiles.cut_columns(cross.T, some), tiles.cut_columns(var, some))
-
-
 def path(
     moments: Moments,
     aim: Aim | None = None,
     *,
     most: int,
+    wanted: Int[np.ndarray, " neurons"] | None = None,
     words: Int[np.ndarray, " concepts"] | None = None,
     price: float = 0.0,
+    gram: Float[Array, "concepts concepts"] | None = None,
     mesh: Mesh | None = None,
     block: int = BLOCK,
 ) -> Int[np.ndarray, "neurons most"]:
@@ -92,9 +78,12 @@ def path(
       moments: of the images that choose, train ∪ val.
       aim: select for this; None: for the activation.
       most: concepts per neuron.
+      wanted: (neurons,) int, how many of each neuron's are of use: fewer are not given, but for
+        what depends on others. None: `most`.
       words: (concepts,) int, of how many words each is, such as a formula of two. None: of one.
       price: what a word beyond a concept's first costs, in correlation: a step takes the concept of
         largest correlation less its price. 0: the one that explains most variance a word.
+      gram: the concepts' correlations (`moments.correlations`), where they are at hand.
       mesh: split the neurons over its axis `data`.
       block: neurons per program and device; memory is `most` numbers per neuron of a block and
         concept.
@@ -104,19 +93,38 @@ def path(
       left depends on what was chosen.
     """
     most_possible = min(most, moments.cross.shape[0])
-    block = tiles.fitting(block, 4 * most_possible * moments.cross.shape[0])
+    block = fitting(block, most_possible, moments.cross.shape[0])
     program = _program(mesh, most_possible)
-    parts = [
-        np.asarray(program(gram, rows, words, np.float32(price)))
-        for _, gram, rows in blocks(moments, aim, mesh, block)
-    ]
-    selected = np.concatenate(parts)[: moments.cross.shape[1]]
-    return np.pad(selected, ((0, 0), (0, most - most_possible)), constant_values=-1)
+    n_neurons = moments.cross.shape[1]
+    wanted = np.full(n_neurons, most_possible) if wanted is None else wanted
+    # like lengths share a block, which takes as many steps as its longest path
+    order = np.argsort(wanted, kind="stable")[np.count_nonzero(wanted <= 0) :]
+    selected = np.full((n_neurons, most), -1, np.int32)
+    for neurons, known, rows in blocks(moments, aim, gram, mesh, block, order):
+        steps = np.int32(wanted[neurons].max())
+        found = program(known, rows, words, np.float32(price), steps)
+        selected[neurons, :most_possible] = np.asarray(found)
+    return selected
+
+
+def fitting(block: int, slots: int, n_concepts: int) -> int:
+    """Returns how many neurons a program takes at a time: on a CPU as many as its caches hold.
+
+    Args:
+      block: at most so many, a power of two.
+      slots: numbers per neuron and concept that the program holds.
+      n_concepts: how many there are.
+    """
+    if jax.default_backend() == "cpu":
+        most = max(LEAST_BLOCK, CACHE_BYTES // (4 * n_concepts))
+        block = min(block, 1 << (most.bit_length() - 1))
+    return tiles.fitting(block, 4 * slots * n_concepts)
 
 
 def blocks(
     moments: Moments,
     aim: Aim | None,
+    gram: Float[Array, "concepts concepts"] | None,
     mesh: Mesh | None,
     block: int,
     order: Int[np.ndarray, " neurons"] | None = None,
@@ -127,10 +135,11 @@ def blocks(
     concepts) are standardised cross moments.
 
     Args:
-      moments, aim, mesh, block: as for `path`.
-      order: of the neurons; None: theirs. Past its end the last one repeats.
+      moments, aim, gram, mesh, block: as for `path`.
+      order: of all neurons or some; None: theirs. Past its end the last one repeats.
     """
     n_neurons, n_devices = moments.cross.shape[1], data_size(mesh)
+    n_yielded = n_neurons if order is None else len(order)
     if aim is not None:
         moments = moments._replace(
             mean_y=np.zeros(n_neurons, np.float32), cross=aim.cross, var_y=aim.var
@@ -138,12 +147,13 @@ def blocks(
     moments = moments.padded(n_devices)
     n_padded = moments.cross.shape[1]
     block = min(block * n_devices, n_padded)
-    gram, size = _standardise(moments.arrays())
-    for begin in range(0, n_neurons, block):
+    size = scales(moments)
+    known: jax.Array = correlations(moments) if gram is None else jnp.asarray(gram)
+    for begin in range(0, n_yielded, block):
         neurons = np.minimum(np.arange(begin, begin + block, dtype=np.int32), n_padded - 1)
         if order is not None:
-            neurons = order[np.minimum(neurons, n_neurons - 1)].astype(np.int32)
-        yield neurons, gram, _rows(moments.cross, size.inv_x, size.inv_y, neurons)
+            neurons = order[np.minimum(neurons, n_yielded - 1)].astype(np.int32)
+        yield neurons, known, _rows(moments.cross, size.inv_x, size.inv_y, neurons)
 
 
 def judge(
@@ -303,31 +313,14 @@ def beyond_noise(
 
 
 @jax.jit
-def _standardise(moments: Moments):
-    size = scales(moments)
-    gram = moments.gram * size.inv_x[:, None] * size.inv_x[None, :]
-    diagonal = jnp.where(size.inv_x > 0, 1.0, 0.0)[:, None]
-    return jnp.where(jnp.eye(len(gram), dtype=bool), diagonal, gram), size
-
-
-@jax.jit
 def _rows(cross, inv_x, inv_y, neurons):
     return (cross[:, neurons] * inv_x[:, None] * inv_y[neurons][None, :]).T
 
 
 @functools.cache
-def _aim(mesh: Mesh | None):
-    def program(gram, rows):
-        cross = jnp.matmul(rows, gram, precision=HIGHEST)
-        return cross, jnp.maximum(jnp.sum(rows * cross, axis=1), 0.0)
-
-    return split_jit(program, mesh, (WHOLE, ROWS), ROWS)
-
-
-@functools.cache
 def _program(mesh: Mesh | None, most: int):
     step = functools.partial(_forward, most=most)
-    return split_jit(step, mesh, (WHOLE, ROWS, WHOLE, WHOLE), ROWS)
+    return split_jit(step, mesh, (WHOLE, ROWS, WHOLE, WHOLE, WHOLE), ROWS)
 
 
 def gains(
@@ -366,8 +359,8 @@ def _worth(explained, words, price, gain):
     return jnp.where(price > 0, priced, gain / words[None, :])
 
 
-def _forward(gram, cross, words=None, price=0.0, *, most: int):
-    """The paths of one block; `cross` as `blocks` gives it."""
+def _forward(gram, cross, words=None, price=0.0, steps=None, *, most: int):
+    """The first steps of the paths of one block; `cross` as `blocks` gives it."""
     n, m = cross.shape
     varies = jnp.diagonal(gram)
 
@@ -403,7 +396,7 @@ def _forward(gram, cross, words=None, price=0.0, *, most: int):
     basis = jnp.zeros((most, n, m), jnp.float32)
     left, nothing = jnp.broadcast_to(varies[None, :], (n, m)), jnp.zeros(n, jnp.float32)
     carry = (left, cross, basis, blank, jnp.ones(n, bool), nothing)
-    return jax.lax.fori_loop(0, most, step, carry)[3]
+    return jax.lax.fori_loop(0, most if steps is None else steps, step, carry)[3]
 
 
 class _Own(NamedTuple):

@@ -227,8 +227,15 @@ def padded_moments(
     return total
 
 
-def merge(parts: Sequence[Moments]) -> Moments:
-    """Returns the moments of the union of disjoint image sets, by the law of total covariance."""
+def merge(
+    parts: Sequence[Moments], gram: Float[Array, "concepts concepts"] | None = None
+) -> Moments:
+    """Returns the moments of the union of disjoint image sets, by the law of total covariance.
+
+    Args:
+      parts: moments of the sets.
+      gram: stands in for the union's Gram matrix, such as that of more images; None computes it.
+    """
     n_neurons = parts[0].cross.shape[1]
     total, *rest = (part.padded() for part in parts)
     small = total.gram.nbytes + total.cross.nbytes <= tiles.HOST_BYTES
@@ -237,13 +244,36 @@ def merge(parts: Sequence[Moments]) -> Moments:
     for part in rest:
         n = total.n + part.n
         a, b = np.float32(total.n / n), np.float32(part.n / n)
-        total = Moments(n, *(_union if small else _merge)(total[1:], part[1:], a, b))
+        if gram is None:
+            total = Moments(n, *(_union if small else _merge)(total[1:], part[1:], a, b))
+        else:
+            union = _union_of_targets if small else _merge_targets
+            mean_x, mean_y, cross, var_y = union(_targets(total), _targets(part), a, b)
+            total = Moments(n, mean_x, mean_y, gram, cross, var_y)
+    if gram is not None:
+        total = total._replace(gram=gram)
     return total.neurons(slice(0, n_neurons)).on_device()
+
+
+def _targets(moments: Moments):
+    return moments.mean_x, moments.mean_y, moments.cross, moments.var_y
 
 
 def scales(moments: Moments) -> Scales:
     """Returns the standard deviations of concepts and neurons, and their inverses."""
     return _scales(moments.arrays())
+
+
+def correlations(moments: Moments) -> Float[jax.Array, "concepts concepts"]:
+    """Returns the standardised Gram matrix: its diagonal is 1, or 0 where a concept is constant."""
+    return _correlations(jax.device_put(moments.gram), scales(moments.padded()).inv_x)
+
+
+@jax.jit
+def _correlations(gram, inv_x):
+    scaled = gram * inv_x[:, None] * inv_x[None, :]
+    diagonal = jnp.where(inv_x > 0, 1.0, 0.0)[:, None]
+    return jnp.where(jnp.eye(len(gram), dtype=bool), diagonal, scaled)
 
 
 @jax.jit
@@ -507,20 +537,24 @@ def _centre(state, shift, n):
     return shift[0] + sum_x, shift[1] + sum_y, gram, cross, jnp.maximum(norm_y - sum_y**2, 0.0)
 
 
-def _union(one, other, a, b):
+def _union_of_targets(one, other, a, b):
+    """Mean of concepts and neurons, cross moments, variances."""
     dx, dy = one[0] - other[0], one[1] - other[1]
-    gram = a * one[2] + b * other[2] + a * b * dx[:, None] * dx[None, :]
-    cross = a * one[3] + b * other[3] + a * b * dx[:, None] * dy[None, :]
-    return (
-        a * one[0] + b * other[0],
-        a * one[1] + b * other[1],
-        gram,
-        cross,
-        a * one[4] + b * other[4] + a * b * dy**2,
-    )
+    cross = a * one[2] + b * other[2] + a * b * dx[:, None] * dy[None, :]
+    var = a * one[3] + b * other[3] + a * b * dy**2
+    return a * one[0] + b * other[0], a * one[1] + b * other[1], cross, var
 
 
-_merge = jax.jit(_union)
+def _union(one, other, a, b):
+    (mean_x, mean_y, gram, *one), (other_x, other_y, other_gram, *other) = one, other
+    dx = mean_x - other_x
+    gram = a * gram + b * other_gram + a * b * dx[:, None] * dx[None, :]
+    means = (mean_x, mean_y, *one), (other_x, other_y, *other)
+    mean_x, mean_y, *targets = _union_of_targets(*means, a, b)
+    return mean_x, mean_y, gram, *targets
+
+
+_merge, _merge_targets = jax.jit(_union), jax.jit(_union_of_targets)
 
 
 def _predict(x, y, weights, bias):

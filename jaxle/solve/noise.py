@@ -71,16 +71,16 @@ def skewness(
     size = np.maximum(high.max(axis=0) - mean, mean - low.min(axis=0))
     varies = ~is_constant(size, mean)
     size = np.where(varies, size, 1.0)  # powers of what is at most 1 do not overflow
+    inverse = 1 / np.maximum(size, 1e-300)  # no subnormal number's, which would be infinite
     second, third = np.zeros((2, len(mean)))
     step = max(1, PART_BYTES // (8 * len(mean)))
     for _, block in host_blocks(activations, index):
         for start in range(0, len(block), step):
-            values = block[start : start + step] - mean
-            values /= size
+            values = (block[start : start + step] - mean) * inverse
             square = values * values
-            second += np.sum(square, axis=0) / len(index)
-            square *= values  # a power would be computed by pow
-            third += np.sum(square, axis=0) / len(index)
+            second += np.sum(square, axis=0)
+            third += np.einsum("ik,ik->k", square, values)
+    second, third = second / len(index), third / len(index)
     varies &= second > 0
     return np.where(varies, third / np.where(varies, second, 1.0) ** 1.5, 0.0)
 

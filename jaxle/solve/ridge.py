@@ -4,11 +4,15 @@
 
 `solve`: δ by validation correlation ρ(w) = wᵀc_val / √(wᵀ G_val w · v_val); one Cholesky factor per
 strength serves all neurons.
-`teach`: δ by generalised cross-validation on the same images that fit; one eigendecomposition
-G = U Λ Uᵀ serves all strengths:
+`teach`: δ by generalised cross-validation on the same images that fit; what the fit predicts has
+cross moments G W_δ. One spectrum G = U Λ Uᵀ serves all strengths (`solve.spectrum`):
 
     GCV(δ) = RSS(δ) / (1 − (1 + f(δ))/n)²,   f(δ) = Σ_i λ_i/(λ_i + δ),   z = Uᵀ c
-    RSS(δ)/n = v − Σ_i z_i² (λ_i + 2δ)/(λ_i + δ)²
+    RSS(δ)/n = v − Σ_i z_i² (λ_i + 2δ)/(λ_i + δ)²,   G w = U λ/(λ + δ) z
+
+Of many concepts U has the leading directions only. For what it leaves of a neuron's c, t = c − U z,
+RSS takes the one eigenvalue tᵀGt/|t|², which counts it as no more explained than it is, and G w the
+mean one of all directions left out.
 
 Sources: Hoerl & Kennard 1970 (https://doi.org/10.2307/1267351); Golub, Heath & Wahba 1979
 (https://doi.org/10.2307/1268518).
@@ -17,7 +21,6 @@ Sources: Hoerl & Kennard 1970 (https://doi.org/10.2307/1267351); Golub, Heath & 
 from __future__ import annotations
 
 import functools
-import os
 from typing import NamedTuple
 
 import jax
@@ -25,21 +28,29 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
-from threadpoolctl import threadpool_limits
 
 from jaxle.arrays import Array
 from jaxle.mesh import data_size, round_up
 from jaxle.solve import tiles
-from jaxle.solve.moments import HIGHEST, ROWS, WHOLE, Moments, block_size, blocks, scales, split_jit
+from jaxle.solve.forward import Aim
+from jaxle.solve.moments import (
+    HIGHEST,
+    ROWS,
+    WHOLE,
+    Moments,
+    block_size,
+    blocks,
+    correlations,
+    scales,
+    split_jit,
+)
+from jaxle.solve.spectrum import Spectrum, spectrum
 
 # In units of a standardised concept's variance.
 STRENGTHS = tuple(10.0**e for e in (-3, -2.5, -2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5))
 # Of the images: where a fit has more degrees of freedom, GCV says little and the strength is not
 # considered.
 MOST_FREEDOM = 0.5
-# Of an eigendecomposition, half of which reads the whole matrix for each column: more threads wait
-# for memory, and for one another by spinning, three to ten times the work on two busy cores.
-MOST_THREADS = 4
 
 
 class Dense(NamedTuple):
@@ -84,129 +95,112 @@ def _check_strengths(strengths: tuple[float, ...]) -> None:
 
 
 class Teacher(NamedTuple):
-    """A dense linear fit on raw columns, and how it was regularised."""
+    """What a dense fit predicts, and how it was regularised."""
 
-    weights: Float[jax.Array, "concepts neurons"]
-    bias: Float[jax.Array, " neurons"]
-    strength: Float[jax.Array, " neurons"]  # δ chosen
-    freedom: Float[jax.Array, " neurons"]  # degrees of freedom f(δ)
-
-
-class Spectrum(NamedTuple):
-    """G = U Λ Uᵀ of a standardised Gram matrix: what `teach` needs of the concepts alone."""
-
-    values: Float[np.ndarray, " concepts"]  # float64, none negative
-    vectors: Float[np.ndarray, "concepts concepts"]  # float64
-
-
-def spectrum(moments: Moments) -> Spectrum:
-    """Returns the spectrum of the standardised Gram matrix; one serves all neurons and layers."""
-    return Spectrum(*_eigen(moments.gram, scales(moments.padded()).inv_x))
+    aim: Aim  # moments of the prediction
+    strength: Float[np.ndarray, " neurons"]  # δ chosen
+    freedom: Float[np.ndarray, " neurons"]  # degrees of freedom f(δ)
 
 
 def teach(
     moments: Moments,
     strengths: tuple[float, ...] = STRENGTHS,
     *,
-    spectrum: Spectrum | None = None,
+    known: Spectrum | None = None,
     mesh: Mesh | None = None,
     block: int | None = None,
 ) -> Teacher:
-    """Returns ridge with each neuron's own strength by generalised cross-validation.
+    """Returns what ridge predicts with each neuron's own strength by generalised cross-validation.
 
-    One image set both fits and chooses. The eigendecomposition is float64 on the host, the products
-    with it float32. With more concepts than images, strengths whose fit has over `MOST_FREEDOM` n
-    degrees of freedom are left out (but never the largest), since GCV tends to 0/0 there. A choice
-    by mean correlation over five folds needs an eigendecomposition a fold; on the scenes network
-    (500 and 6,000 images) and a CIFAR-10 ResNet-20, three layers each, it gave test correlations of
-    dense fit and explanations within .004 and .003 of these.
+    One image set both fits and chooses. With more concepts than images, strengths whose fit has
+    over `MOST_FREEDOM` n degrees of freedom are left out (but never the largest), since GCV tends
+    to 0/0 there. A choice by mean correlation over five folds needs an eigendecomposition a fold;
+    on the scenes network (500 and 6,000 images) and a CIFAR-10 ResNet-20, three layers each, it
+    gave test correlations of dense fit and explanations within .004 and .003 of these.
 
     Args:
       moments: of the images that fit and choose.
       strengths: δ > 0 to choose from, in units of a standardised concept's variance.
-      spectrum: of these moments' Gram matrix, where it is at hand; None computes it.
+      known: the spectrum of these moments' Gram matrix, where it is at hand; None computes it.
       mesh: split the neurons over its axis `data`.
       block: neurons per block; None asks how much memory is free.
 
     Returns:
-      Teacher; a constant concept or target has weights 0.
+      Teacher; what is predicted of a constant target is constant.
 
     Raises:
       ValueError: no strength, or one that is not positive.
     """
     _check_strengths(strengths)
-    n_neurons, n_devices = moments.cross.shape[1], data_size(mesh)
-    moments = moments.padded(n_devices)
-    n_concepts, n_padded = moments.cross.shape
-    size = scales(moments)
-    values, vectors = _eigen(moments.gram, size.inv_x) if spectrum is None else spectrum
+    known = spectrum(moments) if known is None else known
     grid = np.sort(np.asarray(strengths, np.float64))
-    freedom = (values[:, None] / (values[:, None] + grid[None, :])).sum(0)
+    freedom = known.freedom(grid)
     allowed = 1 + freedom <= MOST_FREEDOM * moments.n
     allowed[-1] = True
     grid, freedom = grid[allowed], freedom[allowed]
     rest = np.maximum(1 - (1 + freedom) / moments.n, 1.0 / (1 + moments.n))
-    shrink = (values[:, None] + 2 * grid[None, :]) / (values[:, None] + grid[None, :]) ** 2
-    parts = (vectors, values, shrink, grid, 1 / rest**2)
-    table = [jax.device_put(np.asarray(part, np.float32)) for part in parts]
-    program = _program(mesh)
-    weights, chosen = np.zeros((n_concepts, n_padded), np.float32), np.zeros(n_padded, np.int32)
-    n_block = min(n_padded, block or block_size(n_concepts, n_devices))
-    for start, some in blocks(moments, n_block):
-        rows = _cross_rows(some.arrays(), size.inv_x, round_up(n_block, n_devices))
-        part, best = program(rows, *table)
-        weights[:, start : start + n_block] = np.asarray(part)[:n_block].T
-        chosen[start : start + n_block] = np.asarray(best)[:n_block]
-    chosen_parts = (np.asarray(part[chosen], np.float32) for part in (grid, freedom))
-    teacher = _raw(weights, moments.arrays(), size, *chosen_parts)
-    return Teacher(*(tiles.cut_columns(part, slice(0, n_neurons)) for part in teacher))
+    gram = correlations(moments) if len(known.tail) else None
+    numbers = (np.asarray(part, np.float32) for part in (grid, 1 / rest**2))
+    wide = (*_parts(known), gram, *numbers)
+    aim, (chosen,) = _by_rows(_program(mesh), moments, wide, [], mesh, block)
+    return Teacher(aim, *(np.asarray(part[chosen], np.float32) for part in (grid, freedom)))
 
 
-def at_strength(
+def smooth(
     moments: Moments,
     strength: Float[Array, " neurons"],
-    spectrum: Spectrum,
+    known: Spectrum,
     *,
     mesh: Mesh | None = None,
     block: int | None = None,
-) -> Float[np.ndarray, "concepts neurons"]:
-    """Returns the weights of ridge at given strengths, raw columns, without a factorisation.
+) -> Aim:
+    """Returns what ridge predicts at given strengths, without a factorisation.
 
     Args:
-      moments: of some of the images that `spectrum` is of. Which images the Gram matrix is of says
+      moments: of some of the images that `known` is of. Which images the Gram matrix is of says
         nothing about activations, so that a fold's are held out though their concepts are in it.
       strength: δ of each neuron.
-      spectrum: from `spectrum`.
+      known: from `spectrum`.
       mesh, block: as for `teach`.
+    """
+    own = [np.asarray(strength, np.float32)]
+    return _by_rows(_smooth_program(mesh), moments, _parts(known), own, mesh, block)[0]
+
+
+def _parts(known: Spectrum):
+    return known.vectors, known.values.astype(np.float32), known.rest
+
+
+def _by_rows(program, moments: Moments, wide, own, mesh, block) -> tuple[Aim, list[np.ndarray]]:
+    """What a program makes of all neurons' standardised cross moments, block by block.
+
+    Args:
+      program: (rows (neurons, concepts), *wide, *own) → rows of predictions' cross moments, their
+        variances, and whatever else there is of each neuron.
+      wide, own: arguments for all neurons, and those with an entry each.
     """
     n_neurons, n_devices = moments.cross.shape[1], data_size(mesh)
     moments = moments.padded(n_devices)
     n_concepts, n_padded = moments.cross.shape
-    size = scales(moments)
-    strength = np.pad(np.asarray(strength), (0, n_padded - n_neurons), constant_values=1.0)
-    vectors, values = (np.asarray(part, np.float32) for part in spectrum[::-1])
-    program, weights = _apply_program(mesh), np.zeros((n_concepts, n_padded), np.float32)
-    n_block = min(n_padded, block or block_size(n_concepts, n_devices))
-    for start, some in blocks(moments, n_block):
-        rows = _cross_rows(some.arrays(), size.inv_x, round_up(n_block, n_devices))
-        own = np.pad(
-            strength[start : start + n_block],
-            (0, round_up(n_block, n_devices) - n_block),
-            constant_values=1.0,
-        )
-        part = program(rows, vectors, values, own)
-        weights[:, start : start + n_block] = np.asarray(part)[:n_block].T
-    inv_x, std_y = np.asarray(size.inv_x), np.asarray(size.std_y)
-    return (weights * inv_x[:, None] * std_y[None, :])[:, :n_neurons]
-
-
-def _eigen(gram, inv_x):
-    """Eigenvalues, none negative, and eigenvectors of the standardised Gram matrix, in float64."""
-    scale = np.asarray(inv_x, np.float64)
-    standardised = np.asarray(gram) * scale[:, None] * scale[None, :]
-    with threadpool_limits(min(MOST_THREADS, max(1, (os.cpu_count() or 1) // 2)), "blas"):
-        values, vectors = np.linalg.eigh(standardised)
-    return np.maximum(values, 0.0), vectors
+    size = min(n_padded, block or block_size(n_concepts, n_devices))
+    width, inv_x = round_up(size, n_devices), scales(moments).inv_x
+    own = [np.pad(part, (0, n_padded - n_neurons), constant_values=1.0) for part in own]
+    found = []
+    for start, some in blocks(moments, size):
+        rows = _cross_rows(some.arrays(), inv_x, width)
+        each = (np.pad(x[start : start + size], (0, width - size), mode="edge") for x in own)
+        rows, var, *more = program(rows, *wide, *each)
+        raw = _raw(rows, var, some.arrays())
+        found.append((start, (*raw, *(np.asarray(part)[:size] for part in more))))
+    if len(found) > 1:
+        whole = [np.empty((*x.shape[:-1], n_padded), x.dtype) for x in found[0][1]]
+        for start, each in found:
+            for target, values in zip(whole, each, strict=True):
+                target[..., start : start + size] = values
+    else:
+        whole = found[0][1]
+    cross, var, *more = (tiles.cut_columns(part, slice(0, n_neurons)) for part in whole)
+    return Aim(cross, var), [np.asarray(part) for part in more]
 
 
 @functools.partial(jax.jit, static_argnames="n_padded")
@@ -218,36 +212,55 @@ def _cross_rows(moments: Moments, inv_x, n_padded: int):
 
 @functools.cache
 def _program(mesh: Mesh | None):
-    return split_jit(_teach, mesh, (ROWS, WHOLE, WHOLE, WHOLE, WHOLE, WHOLE), ROWS)
+    return split_jit(_teach, mesh, (ROWS, *[WHOLE] * 6), ROWS)
 
 
-def _teach(cross, vectors, values, shrink, grid, inflation):
-    """Standardised weights (neurons, concepts), and each one's place in the grid of strengths."""
+def _teach(cross, vectors, values, rest, gram, grid, inflation):
+    """What is predicted at the best strengths, and each one's place in the grid of strengths."""
+
+    def shrink(values):
+        return (values + 2 * grid[None, :]) / (values + grid[None, :]) ** 2
+
     z = jnp.matmul(cross, vectors, precision=HIGHEST)
+    explained = jnp.matmul(z**2, shrink(values[:, None]), precision=HIGHEST)
+    if gram is not None:
+        left = cross - jnp.matmul(z, vectors.T, precision=HIGHEST)
+        image = jnp.matmul(left, gram, precision=HIGHEST)
+        size = jnp.sum(left**2, axis=1, keepdims=True)
+        mean = jnp.sum(left * image, axis=1, keepdims=True)
+        mean = jnp.where(size > 0, mean / jnp.where(size > 0, size, 1.0), 0.0)
+        explained = explained + size * shrink(jnp.maximum(mean, 0.0))
     # 1e-6: what float32 resolves
-    residual = jnp.maximum(1 - jnp.matmul(z**2, shrink, precision=HIGHEST), 1e-6)
+    residual = jnp.maximum(1 - explained, 1e-6)
     best = jnp.argmin(residual * inflation[None, :], axis=1).astype(jnp.int32)
-    return _filter(z, vectors, values, grid[best]), best
+    return *_filter(cross, z, vectors, values, rest, grid[best]), best
 
 
 @functools.cache
-def _apply_program(mesh: Mesh | None):
-    return split_jit(_apply, mesh, (ROWS, WHOLE, WHOLE, ROWS), ROWS)
+def _smooth_program(mesh: Mesh | None):
+    return split_jit(_smooth, mesh, (ROWS, WHOLE, WHOLE, WHOLE, ROWS), ROWS)
 
 
-def _apply(cross, vectors, values, strength):
-    return _filter(jnp.matmul(cross, vectors, precision=HIGHEST), vectors, values, strength)
+def _smooth(cross, vectors, values, rest, strength):
+    z = jnp.matmul(cross, vectors, precision=HIGHEST)
+    return _filter(cross, z, vectors, values, rest, strength)
 
 
-def _filter(z, vectors, values, strength):
-    filtered = z / (values[None, :] + strength[:, None])
-    return jnp.matmul(filtered, vectors.T, precision=HIGHEST)
+def _filter(cross, z, vectors, values, rest, strength):
+    """Cross moments and variance of what is predicted."""
+    strength = strength[:, None]
+    kept, others = values[None, :] / (values[None, :] + strength), rest / (rest + strength)
+    smooth = jnp.matmul((kept - others) * z, vectors.T, precision=HIGHEST) + others * cross
+    left = jnp.maximum(jnp.sum(cross**2, axis=1) - jnp.sum(z**2, axis=1), 0.0)
+    var = jnp.sum(z**2 * (kept / (values[None, :] + strength)), axis=1)
+    return smooth, var + left * (others / (rest + strength))[:, 0]
 
 
 @jax.jit
-def _raw(weights, moments: Moments, size, strength, freedom):
-    weights = weights * size.inv_x[:, None] * size.std_y[None, :]
-    return weights, _bias(moments.mean_x, moments.mean_y, weights), strength, freedom
+def _raw(rows, var, moments: Moments):
+    size = scales(moments)
+    n = len(size.std_y)
+    return rows[:n].T * size.std_x[:, None] * size.std_y[None, :], var[:n] * size.std_y**2
 
 
 @jax.jit

@@ -22,6 +22,7 @@ from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Int
 
 from jaxle.arrays import Array
+from jaxle.solve import tiles
 from jaxle.solve.exchange import (
     Chosen,
     between,
@@ -77,6 +78,7 @@ def reword(
     selected: Int[np.ndarray, "neurons slots"],
     *,
     words: Int[np.ndarray, " concepts"] | None = None,
+    gram: Float[Array, "concepts concepts"] | None = None,
     mesh: Mesh | None = None,
     block: int = BLOCK,
 ) -> Int[np.ndarray, "neurons slots"]:
@@ -90,9 +92,9 @@ def reword(
       selected: (neurons, slots) int32, −1 in unused slots.
       words: (concepts,) int, of how many words each is: none gives way to a longer one. None: of
         one.
-      mesh, block: as for `forward.path`.
+      gram, mesh, block: as for `forward.path`.
     """
-    return _by_blocks(_reword, moments, selected, words, mesh, block)
+    return _by_blocks(_reword, moments, selected, words, gram, mesh, block)
 
 
 def equivalents(
@@ -100,30 +102,34 @@ def equivalents(
     selected: Int[np.ndarray, "neurons slots"],
     *,
     words: Int[np.ndarray, " concepts"] | None = None,
+    gram: Float[Array, "concepts concepts"] | None = None,
     mesh: Mesh | None = None,
     block: int = BLOCK,
 ) -> Int[np.ndarray, "neurons slots listed"]:
     """Returns which concepts could stand in the place of each chosen one, within noise.
 
     Args:
-      moments, selected, words, mesh, block: as for `reword`.
+      moments, selected, words, gram, mesh, block: as for `reword`.
 
     Returns:
       (neurons, slots, 3) int32, what explains most first; −1 where there are fewer.
     """
-    return _by_blocks(_equivalents, moments, selected, words, mesh, block)
+    return _by_blocks(_equivalents, moments, selected, words, gram, mesh, block)
 
 
-def _by_blocks(program, moments: Moments, selected, words, mesh, block: int) -> np.ndarray:
+def _by_blocks(program, moments: Moments, selected, words, gram, mesh, block: int) -> np.ndarray:
     moments = moments.wide()
-    step, n, common = _program(mesh, program), np.float32(moments.n), Common.of(moments)
+    n = len(moments.mean_x)
+    if gram is not None:
+        gram = tiles.pad_columns(tiles.pad_rows(gram, n), n)
     if words is not None:
-        words = np.pad(words, (0, len(moments.mean_x) - len(words)))
+        words = np.pad(words, (0, n - len(words)))
+    step, images, common = _program(mesh, program), np.float32(moments.n), Common.of(moments)
 
     def run(gram, rows, own):
-        return step(gram, common, n, rows, own, words)
+        return step(gram, common, images, rows, own, words)
 
-    return by_length(run, moments, selected, None, mesh, block)
+    return by_length(run, moments, selected, None, gram, mesh, block)
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """search="preconditioned" against method.md §9 restated in NumPy float64 on the images, its
 promises, and every awkward input."""
 
+import jax
 import numpy as np
 import pytest
 import scipy.stats
@@ -77,7 +78,8 @@ def restated(activations, probs, split, max_concepts, min_gain, teacher=True):
     for k in range(activations.shape[1]):
         y = activations[both, k].astype(np.float64)
         target = (y - y.mean()) / y.std()
-        cross, close, inverse = standard.T @ target / n, False, None
+        cross, close = standard.T @ target / n, False
+        inverse = np.linalg.inv(standard.T @ standard / n)
         if teacher:
             rss = [np.mean((target - standard @ (i @ cross)) ** 2) for i in inverses]
             gcv = [r / (1 - (1 + f) / n) ** 2 for r, f in zip(rss, freedom, strict=True)]
@@ -85,13 +87,10 @@ def restated(activations, probs, split, max_concepts, min_gain, teacher=True):
             inverse = inverses[int(np.argmin(gcv))]
 
         def path(rows, y=y, inverse=inverse):
-            """Selected on some images; the teacher's Gram matrix is that of all."""
-            own = (x[rows] - x[rows].mean(0)) / x[rows].std(0)
-            target = (y[rows] - y[rows].mean()) / y[rows].std()
-            if inverse is not None:
-                target = own @ (inverse @ (own.T @ target / len(own)))
-                target = target / target.std()
-            return select(own, target, max_concepts)
+            """Selected for the activations of some images; the Gram matrix is that of all."""
+            own = (x[rows] - x[rows].mean(0)) / x.std(0)
+            target = standard @ (inverse @ (own.T @ (y[rows] - y[rows].mean()) / len(own)))
+            return select(standard, target / target.std(), max_concepts)
 
         def fit(columns, rows, y=y):
             design = np.column_stack([x[:, columns], np.ones(n)])
@@ -389,7 +388,7 @@ def test_the_teacher_is_the_ceiling_and_can_be_kept_between_the_steps():
     split = make_split(len(probs), 0)
     problem = posed(activations, probs, split)
     teacher = preconditioned.teach(problem.measured)
-    kept = ridge.Teacher(*(np.asarray(part) for part in teacher))
+    kept = jax.tree.map(np.asarray, teacher)
     how = {"live": np.ones(12, bool), "skewness": problem.skewness}
     found, limits = preconditioned.search(problem.measured, kept, OPTIONS, **how)
     whole = preconditioned.explain(problem, OPTIONS)
@@ -401,9 +400,9 @@ def test_the_teacher_is_the_ceiling_and_can_be_kept_between_the_steps():
         weights = np.sort(found.weights[k, : found.count[k]])[::-1]
         np.testing.assert_array_equal(row.weights, weights)
         assert row.bias == found.bias[k] and row.val_correlation == found.val_correlation[k]
-    assert np.asarray(teacher.weights).shape == (40, 12)
+    assert teacher.aim.cross.shape == (40, 12)
     assert set(whole.facts["teacher"]) > {"median_strength", "mean_freedom"}
-    dense = probs[split.test] @ kept.weights + kept.bias
+    dense = probs[split.test] @ np.linalg.solve(problem.measured.total.gram, kept.aim.cross)
     assert jaxle.correlation(dense, activations[split.test]).mean() > 0.5
 
 

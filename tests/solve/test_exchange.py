@@ -60,7 +60,8 @@ def test_equals_the_exchanges_step_by_step(problems, denoised):
     selected = np.stack([rng.choice(30, 5, replace=False) for _ in range(7)]).astype(
         np.int32
     )  # far from the best five
-    aim = None if weights is None else forward.aim(moments, weights)
+    dense = None if weights is None else second_moments(features, features @ weights)
+    aim = None if dense is None else forward.Aim(dense.cross, dense.var_y)
     got = exchange.exchange(moments, selected, aim)
     gram, cross = moments_of(features, targets, weights)
     exempt = 0

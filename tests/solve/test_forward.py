@@ -5,7 +5,7 @@ import pytest
 
 from jaxle.mesh import make_mesh
 from jaxle.solve import folds, forward
-from jaxle.solve.moments import second_moments
+from jaxle.solve.moments import correlations, second_moments
 
 
 def explained(x, y, columns):
@@ -54,6 +54,12 @@ def dependence(x, chosen, j):
     )
 
 
+def aim_at(features, weights):
+    """What a prediction's moments are."""
+    dense = second_moments(features, features @ weights)
+    return forward.Aim(dense.cross, dense.var_y)
+
+
 @pytest.mark.parametrize("kind", ["similar", "one_hot"])
 @pytest.mark.parametrize("denoised", [False, True])
 def test_equals_the_method_step_by_step(problems, kind, denoised):
@@ -61,7 +67,7 @@ def test_equals_the_method_step_by_step(problems, kind, denoised):
     rng = np.random.default_rng(0)
     weights = rng.normal(size=(30, 7)).astype(np.float32) if denoised else None
     moments = second_moments(features, targets)
-    aim = None if weights is None else forward.aim(moments, weights)
+    aim = None if weights is None else aim_at(features, weights)
     got = forward.path(moments, aim, most=6)
     x, y = (
         features.astype(np.float64),
@@ -229,10 +235,12 @@ def test_steps_that_the_best_of_noise_would_reach_do_not_count():
 
 
 def test_one_device_equals_eight_and_a_padded_block_a_whole_one(problems):
-    moments = second_moments(*problems.similar(n_neurons=11))
+    features, targets = problems.similar(n_neurons=11)
+    moments = second_moments(features, targets)
     weights = np.random.default_rng(0).normal(size=(30, 11)).astype(np.float32)
-    aim, mesh = forward.aim(moments, weights), make_mesh()
+    aim, mesh = aim_at(features, weights), make_mesh()
     one = forward.path(moments, aim, most=5)
-    on_mesh = forward.path(moments, forward.aim(moments, weights, mesh=mesh), most=5, mesh=mesh)
-    np.testing.assert_array_equal(one, on_mesh)
+    np.testing.assert_array_equal(one, forward.path(moments, aim, most=5, mesh=mesh))
+    known = correlations(moments)
+    np.testing.assert_array_equal(one, forward.path(moments, aim, most=5, gram=known))
     np.testing.assert_array_equal(one, forward.path(moments, aim, most=5, block=4))

@@ -14,6 +14,7 @@ from jaxle.solve import (
     logic,
     moments,
     ridge,
+    spectrum,
     wording,
 )
 
@@ -43,10 +44,16 @@ def programs(problems):
     wider = jnp.zeros((7, 3, 30))
     beam = auroc.Beam(formulas, *[wider[:, :, 0]] * 3)
     alike = (m.gram, wording.Common.of(m), jnp.float32(900), m.cross.T, order[:, :5])
+    smooth = m.cross.T, m.gram, m.mean_x, jnp.float32(0.1)
+    grid = jnp.ones(4), jnp.ones(4)
     return {
         "tile mean": (moments._tile_mean, (x, y, count)),
         "tile sum": (moments._accumulate(None), (state, shift, x, y, count)),
         "centre": (moments._centre, (state, shift, jnp.float32(900))),
+        "merge, targets": (
+            moments._merge_targets,
+            (*[(m.mean_x, m.mean_y, m.cross, m.var_y)] * 2, jnp.float32(0.5), jnp.float32(0.5)),
+        ),
         "merge": (moments._merge, (m[1:], m[1:], jnp.float32(0.5), jnp.float32(0.5))),
         "scales": (moments._scales, (m,)),
         "some neurons": (jax.jit(lambda m: moments._some(m, 0, 3)), (m,)),
@@ -76,9 +83,8 @@ def programs(problems):
         "top k": (search._program(None, False, 5, False), greedy),
         "gather": (least_squares._gather, (m, m, order, neurons)),
         "forward": (forward._program(None, 5), (m.gram, m.cross.T)),
-        "forward, formulas": (forward._program(None, 5), (m.gram, m.cross.T, words, price)),
-        "forward, a dense fit's moments": (forward._aim(None), (m.gram, m.cross.T)),
-        "forward, its Gram matrix": (forward._standardise, (m,)),
+        "forward, formulas": (forward._program(None, 5), (m.gram, m.cross.T, words, price, count)),
+        "correlations": (moments._correlations, (m.gram, m.mean_x)),
         "forward, its rows": (forward._rows, (m.cross, m.mean_x, m.mean_y, neurons)),
         "forward, what folds are judged by": (forward._gather, (m, order, neurons)),
         "exchange": (exchange._program(None, 3), (m.gram, m.cross.T, order[:, :5])),
@@ -99,12 +105,12 @@ def programs(problems):
         ),
         "wording": (wording._program(None, wording._reword), alike),
         "equivalents": (wording._program(None, wording._equivalents), alike),
-        "teacher": (
-            ridge._program(None),
-            (m.cross.T, m.gram, m.mean_x, jnp.ones((30, 4)), jnp.ones(4), jnp.ones(4)),
-        ),
+        "teacher": (ridge._program(None), (*smooth, None, *grid)),
+        "teacher, many concepts": (ridge._program(None), (*smooth, m.gram, *grid)),
+        "teacher of a fold": (ridge._smooth_program(None), (*smooth, m.mean_y)),
         "teacher, its rows": (jax.jit(lambda m, s: ridge._cross_rows(m, s, 8)), (m, m.mean_x)),
-        "teacher, raw": (ridge._raw, (m.cross, m, size, m.mean_y, m.mean_y)),
+        "teacher, raw": (ridge._raw, (m.cross.T, m.mean_y, m)),
+        "spectrum, a product": (spectrum._times, (m.gram, m.cross)),
         "ridge, its start": (ridge._start, (m,)),
         "ridge, its bias": (ridge._bias, (m.mean_x, m.mean_y, m.cross)),
         "ridge": (

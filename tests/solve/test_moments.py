@@ -141,7 +141,7 @@ def test_more_images_than_an_int32_counts_are_fitted():
         (
             rank.candidates(one, 0.05, 0.9).order,
             search.greedy(one, one, np.arange(10)[None].repeat(7, 0), **LIMITS).selected,
-            ridge.teach(one, (0.1,)).weights,
+            ridge.teach(one, (0.1,)).aim.cross,
             forward.path(one, most=2),
             merge([one, one]).cross,
             forward.judge([one], one, forward.path(one, most=2)),

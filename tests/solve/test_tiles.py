@@ -110,11 +110,10 @@ def fit_all(features, targets, index, n_val):
     total = measured.total
     net = elastic_net.solve(measured.train, 0.05, 0.99)
     near = elastic_net.path(measured.train, [0.2, 0.1], 0.9, standardise=False)[1]
-    teacher = ridge.teach(total, spectrum=measured.spectrum)
+    teacher = ridge.teach(total, known=measured.spectrum)
     dense = ridge.solve(measured.train, measured.val)
-    aim = forward.aim(total, teacher.weights)
-    path = forward.path(total, aim, most=4)
-    better = exchange.exchange(total, path, aim)
+    path = forward.path(total, teacher.aim, most=4)
+    better = exchange.exchange(total, path, teacher.aim)
     weights, bias, rho = least_squares.refit(measured.train, measured.val, better)
     return {
         "cross": total.cross,
@@ -122,7 +121,7 @@ def fit_all(features, targets, index, n_val):
         "gap": net.gap,
         "raw": near.weights,
         "largest penalty": elastic_net.lam_max(total, 0.99),
-        "teacher": teacher.weights,
+        "teacher": teacher.aim.cross,
         "strength": teacher.strength,
         "ridge": dense.weights,
         "path": path.T,
