@@ -131,6 +131,30 @@ def preconditioned(features, targets, train, val, seconds):
     return found
 
 
+def product_rate(n_concepts: int, n_neurons: int, rounds: int = 5) -> float:
+    """Operations a CPU second of one large product of a tile's images: (concepts × neurons)."""
+    import jax
+
+    x, y = (np.random.default_rng(0).random((4096, n), np.float32) for n in (n_concepts, n_neurons))
+    given = jax.device_put((x, y))
+    run = jax.jit(lambda x, y: jax.numpy.matmul(x.T, y, precision="highest"))
+    jax.block_until_ready(run(*given))
+    busy = min(timed_busy(lambda: jax.block_until_ready(run(*given)))[2] for _ in range(rounds))
+    return 2.0 * x.shape[0] * n_concepts * n_neurons / busy
+
+
+def say_floor(n: int, n_concepts: int, n_neurons: int, seconds, warm: float, busy: float) -> None:
+    """The moments and the whole beside the rate of a product: one symmetric, one general."""
+    rate = product_rate(n_concepts, n_neurons)
+    floor = float(n) * (n_concepts**2 + 2 * n_concepts * n_neurons) / rate
+    moments = (seconds["moments, train"] + seconds["moments, val"]) * busy / warm
+    print(
+        f"    floor: the moments' products at the {rate / 1e9:.0f} Gflop a CPU second of a large "
+        f"one, {floor:.1f} CPU s;\n    moments reach {floor / moments:.0%} of that rate, "
+        f"the whole is {busy / floor:.2f} times the floor"
+    )
+
+
 def timed_busy(function, *args):
     """(result, seconds, CPU seconds)."""
     start, start_busy = time.perf_counter(), time.process_time()
@@ -219,6 +243,8 @@ def compare(
     ratio("peak memory above inputs, MB", 1024 * more)
     for name, value in seconds.items():
         print(f"    {name:<16}{value:8.2f} s {1e3 * value / n_neurons:8.3f} ms per neuron")
+    if kind == "similarity":
+        say_floor(len(train) + len(val), len(kept), n_neurons, seconds, warm, busy)
     support, gaps = ranked.support, 2 * ranked.gap
     lengths = f"{found.count.mean():.2f} concepts an explanation"
     converged = f"all converged: {ranked.converged.all()}"

@@ -70,12 +70,14 @@ def best(run: Callable[[], Any], rounds: int = 5) -> float:
 
 
 def memory(own: Mapping[str, str] | None) -> dict[str, str]:
-    """Returns peak memory of this process: of the device, where it says so, and of the host.
+    """Returns peak memory: of the device, where it says so, and of this process on the host, or of
+    one that it started.
 
     Args:
       own: the device's, of a section that does not compute by JAX; None asks JAX.
     """
-    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    who = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
+    host = max(resource.getrusage(each).ru_maxrss for each in who) * 1024
     if own is None:
         peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
         own = {"device, GiB": "the host's" if peak is None else short(peak / GIB)}

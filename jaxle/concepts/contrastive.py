@@ -129,9 +129,9 @@ class ContrastiveConcepts:
         every = columns is None or (isinstance(columns, slice) and columns == slice(None))
         if every and n == len(self._texts):
             return images, self._texts, None
-        if every or isinstance(columns, slice):
-            columns = np.arange(n)[slice(None) if columns is None else columns]
-        return images, self._texts, np.asarray(columns, np.int32)
+        # numbers of concepts, of which none is a column of padding
+        columns = np.arange(n, dtype=np.int32)[slice(None) if columns is None else columns]
+        return images, self._texts, columns
 
 
 def embed_prompts(

@@ -73,29 +73,34 @@ def candidates(
 
 
 def _ordered(fitted: elastic_net.Rows, pool: int, n_concepts: int) -> Candidates:
-    places, support = order(fitted.weights, fitted.gradient, np.int32(n_concepts), pool)
-    return Candidates(
-        np.asarray(places), fitted.gap, fitted.iterations, fitted.converged, np.asarray(support)
-    )
+    both = fitted.weights, fitted.gradient
+    places, support = map(np.asarray, _order_and_support(*both, np.int32(n_concepts), pool=pool))
+    return Candidates(places, fitted.gap, fitted.iterations, fitted.converged, support)
 
 
 @functools.partial(jax.jit, static_argnames="pool")
-def order(weights, gradient, n_concepts, pool: int):
-    """The first `pool` concepts of every neuron's order, and how many weights are not zero.
+def _order_and_support(weights, gradient, n_concepts, pool: int):
+    support = jnp.sum(weights != 0, axis=1, dtype=jnp.int32)
+    return order(weights, gradient, pool, n_concepts), support
+
+
+@functools.partial(jax.jit, static_argnames="pool")
+def order(weights, gradient, pool: int, n_concepts: int | jax.Array):
+    """The first `pool` concepts of every neuron's order.
 
     Args:
       weights: (neurons, padded) float32, of the standardised fit.
       gradient: (neurons, padded) float32, the signed gradient Xᵀr/n of that fit.
+      pool: how many to keep, at most all: candidates per step times most concepts is always
+        enough.
       n_concepts: how many there are; columns past them are not ordered.
-      pool: how many to keep: candidates per step times most concepts is always enough; at most all.
 
     Returns:
-      (neurons, pool) int32, best first, and (neurons,) int32.
+      (neurons, pool) int32, best first.
     """
     gradient = jnp.where(gradient == 0, 0.0, gradient)  # a negative zero would sort below zero
     key = jnp.where(weights != 0, weights * SCALE, gradient)
     real = jnp.arange(key.shape[1], dtype=jnp.int32) < n_concepts
     _, index = jax.lax.top_k(jnp.where(real[None, :], key, -jnp.inf), pool)
     w, g = (jnp.take_along_axis(z, index, axis=1) for z in (weights, gradient))
-    support = jnp.sum(weights != 0, axis=1, dtype=jnp.int32)
-    return jax.lax.sort((-w, -g, index), num_keys=3)[2], support
+    return jax.lax.sort((-w, -g, index), num_keys=3)[2]

@@ -99,10 +99,10 @@ def optim(
         start = np.hstack([one, fit * unit / std, zero]), np.zeros(3 * n)
     paths = len(gain) // n
     x, gain, offset, weight = (
-        jnp.asarray(a, jnp.float32) for a in (x, gain, offset, np.tile(weight, paths))
+        np.asarray(a, np.float32) for a in (x, gain, offset, np.tile(weight, paths))
     )
-    in_units = jnp.asarray(np.arange(len(gain)) >= n)
-    first = jnp.asarray(np.stack(start), jnp.float32)
+    in_units = np.arange(len(gain)) >= n
+    first = np.asarray(np.stack(start), np.float32)
     last, best = _descend(change, np.tile(neurons, paths), x, gain, offset, weight, in_units, first)
     if reference:
         return last[0], last[1]
@@ -170,10 +170,11 @@ def total_change(
 def _descend(change, neurons, x, gain, offset, weight, in_units, start):
     """The last point and the best point that was met, each (2, columns) float64."""
     params, state = start, _ADAM.init(start)
-    best = (jnp.full(start.shape[1], jnp.inf), start)
+    best = (np.full(start.shape[1], np.inf, np.float32), start)
     last = start
     for step in range(STEPS + 1):
-        rate = jnp.where(in_units, _UNIT_RATE * (1 + np.cos(np.pi * step / STEPS)) / 2, RATE)
+        falling = _UNIT_RATE * (1 + np.cos(np.pi * step / STEPS)) / 2
+        rate = np.where(in_units, falling, RATE).astype(np.float32)
         delta, slope = change(_values(x, gain, offset, params), neurons)
         last = params
         params, state, best = _step(x, gain, weight, rate, delta, slope, params, state, best)

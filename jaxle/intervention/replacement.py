@@ -143,7 +143,7 @@ def open_tail(
     if len(images) == 0:
         raise ValueError("an edit needs at least one image, got none.")
     memory = memory or _memory()
-    suffix, images = model.suffix(tap), jnp.asarray(images[:_CHECKED])
+    suffix, images = model.suffix(tap), images[:_CHECKED]
     columns = Columns.of(model, tap, pool)
     with jax.default_matmul_precision("highest"):
         carried = jax.jit(lambda v, x: suffix.record(v, model.preprocess.normalise(x)))(
@@ -207,7 +207,7 @@ def record(
             tail.model.variables, tail.model.place(np.asarray(images(padded)))
         )
         place = slice(start, start + len(rows))
-        yield place, Recorded(activations, logits, jnp.asarray(y), carried, prepared)
+        yield place, Recorded(activations, logits, y, carried, prepared)
 
 
 def change(
@@ -236,9 +236,9 @@ def change(
         return linear_change(
             tail.weights, recorded, values, neurons, temperature, want, memory=tail.memory
         )
-    values, neurons = jnp.asarray(values, jnp.float32), jnp.asarray(neurons, jnp.int32)
+    edits = _float32(values), np.asarray(neurons, np.int32)
     return tail._suffix_change(
-        tail.model.variables, recorded, values, neurons, jnp.float32(temperature), want=want
+        tail.model.variables, recorded, *edits, np.float32(temperature), want=want
     )
 
 
@@ -260,14 +260,19 @@ def linear_change(
       memory: as in `open_tail`, of the changed logits.
     """
     return _linear_change(
-        jnp.asarray(weights, jnp.float32),
+        _float32(weights),
         recorded,
-        jnp.asarray(values, jnp.float32),
-        jnp.asarray(neurons, jnp.int32),
-        jnp.float32(temperature),
+        _float32(values),
+        np.asarray(neurons, np.int32),
+        np.float32(temperature),
         want=want,
         memory=memory or _memory(),
     )
+
+
+def _float32(x: Real[Array, "..."]) -> Real[Array, "..."]:
+    """The array in float32, without a program where it is one on the host."""
+    return x.astype(jnp.float32) if isinstance(x, jax.Array) else np.asarray(x, np.float32)
 
 
 def loss_change(

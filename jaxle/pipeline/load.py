@@ -21,12 +21,11 @@ from jaxle.explainers.protocol import ConceptRows
 from jaxle.explanations import Explanations
 from jaxle.options import suggest
 from jaxle.pipeline.config import Config
-from jaxle.pipeline.image_pass import tap_name
+from jaxle.pipeline.image_pass import EMBEDDINGS, tap_name
 from jaxle.pipeline.inputs import GENERATED, open_images
 from jaxle.pipeline.labels import given_matrix, label_matrix
 from jaxle.pipeline.opened import TRAINED, Images
 from jaxle.pipeline.probe import Labelled
-from jaxle.pipeline.readers import EMBEDDINGS
 from jaxle.pipeline.reading import GIVEN, read_config
 from jaxle.pipeline.workdir import CACHE, CONFIG, CONTROLS, RUN, SPLIT
 

@@ -3,7 +3,8 @@
     network, taps → (variables, images) → pooled values, output, what is finite
 
 Networks that differ in their weights alone share a program, and the pass over pairs of pictures
-takes the programs of the pass over the images.
+takes the programs of the pass over the images: those of Linen modules, which do not change in
+between.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -69,7 +71,7 @@ def readers(readings: Mapping[str, Reading], size: int, mesh: Mesh) -> dict[str,
         made = dict(zip(new, threads.map(compiled, new.values()), strict=True))
     made |= {key: _last[key] for key in keys.values() if key in _last}
     _last.clear()
-    _last.update(made)
+    _last.update({keys[n]: made[keys[n]] for n, r in readings.items() if _module(r.network)})
     return {name: made[key] for name, key in keys.items()}
 
 
@@ -80,5 +82,21 @@ def _key(reading: Reading, size: int, mesh: Mesh) -> Hashable:
     placed = tuple(
         (leaf.shape, str(leaf.dtype), getattr(leaf, "sharding", None)) for leaf in leaves
     )
-    about = network.architecture, repr(network.preprocess), repr(dict(reading.pools))
+    taps = tuple((tap, network.resolve(tap), pool) for tap, pool in reading.pools.items())
+    about = network.architecture, _module(network), repr(network.preprocess), taps
     return (*about, tree, placed, size, mesh)
+
+
+def _module(network: Network) -> nn.Module | None:
+    """The Linen module of a network, equal to others by its fields, of which some are functions.
+
+    None for a network of another kind and for a module with fields that no hash is of.
+    """
+    module = getattr(network, "module", None)
+    if not isinstance(module, nn.Module):
+        return None
+    try:
+        hash(module)
+    except TypeError:
+        return None
+    return module

@@ -35,6 +35,9 @@ def test_rows_are_the_equation():
         np.testing.assert_allclose(
             tile, dense()[index][:, slice(None) if asked is None else asked], rtol=2e-5, atol=1e-7
         )
+    np.testing.assert_array_equal(made.rows(index, np.array([-1, 2, 2])), made.rows(index, columns))
+    with pytest.raises(IndexError, match="37"):  # not a column of padding
+        made.rows(index, np.array([0, 1, 37]))
     np.testing.assert_allclose(made.cosines(index), (IMAGES @ TEXTS.T)[index], atol=1e-6)
     np.testing.assert_allclose(made.rows(slice(5, 9)), dense()[5:9], rtol=2e-5, atol=1e-7)
 

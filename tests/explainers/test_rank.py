@@ -24,20 +24,20 @@ def test_orders_by_weight_then_signed_gradient_then_index():
     weights = RNG.choice([-0.5, -1e-7, 0, 0, 0, 0, 1e-7, 0.25, 0.25, 1], (60, 9)).astype(np.float32)
     gradient = RNG.choice([-0.05, -0.0, 0.0, 0.01, 0.05], (60, 9)).astype(np.float32)
     np.testing.assert_array_equal(
-        rank.order(weights.T, gradient.T, 60, 60)[0], lexsorted(weights, gradient + 0.0, 60)
+        rank.order(weights.T, gradient.T, 60, 60), lexsorted(weights, gradient + 0.0, 60)
     )
     gradient = np.where(
         weights == 0, gradient, 0.05 * np.sign(weights) + 0.001 * weights
     )  # at an optimum equal weights have equal gradients
     for pool in (25, 3):
         np.testing.assert_array_equal(
-            rank.order(weights.T, gradient.T, 60, pool)[0], lexsorted(weights, gradient + 0.0, pool)
+            rank.order(weights.T, gradient.T, pool, 60), lexsorted(weights, gradient + 0.0, pool)
         )
 
 
 def test_a_pool_larger_than_the_set_is_the_whole_set():
     zero = np.zeros((2, 6), np.float32)  # padded
-    assert rank.order(zero, zero - np.arange(6) // 4, 4, 4)[0].tolist() == [[0, 1, 2, 3]] * 2
+    assert rank.order(zero, zero - np.arange(6) // 4, 4, 4).tolist() == [[0, 1, 2, 3]] * 2
 
 
 def test_blocks_and_devices_change_nothing():
