@@ -1,12 +1,15 @@
 """What regress.py runs: every claim of speed or memory, at a size of seconds.
 
-A tolerance is above the spread of the figure over runs on two cores that up to twenty other
-processes used, too; docstrings of the benchmarks say what each figure is.
+Docstrings of the benchmarks say what each figure is. Over three to five runs on two cores that ten
+to twenty other processes used, too, ratios in CPU seconds differed by up to 19 % between least and
+most, most of them by less than 10 %, memory by up to 9 %, counts and errors by nothing or one.
 """
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple
+
+CPU, MEMORY, SAME = 0.25, 0.15, 0.03  # tolerances
 
 
 class Figure(NamedTuple):
@@ -39,9 +42,9 @@ CASES = (
         "solver",
         "benchmarks/solver.py similarity 3500 1000 512 --fast",
         (
-            larger("libraries / jaxle, CPU seconds", 0.3),
-            smaller("preconditioned / the paper's search, CPU seconds", 0.3),
-            smaller("peak memory above inputs, MB", 0.2),
+            larger("libraries / jaxle, CPU seconds", CPU),
+            smaller("preconditioned / the paper's search, CPU seconds", CPU),
+            smaller("peak memory above inputs, MB", MEMORY),
         ),
         ("sklearn",),
     ),
@@ -49,37 +52,36 @@ CASES = (
         "counting",
         "benchmarks/solver.py one_hot 7000 1000 512 --fast",
         (
-            larger("libraries / jaxle, CPU seconds", 0.3),
-            larger("counting libraries / jaxle, CPU seconds", 0.3),
-            smaller("preconditioned / the paper's search, CPU seconds", 0.3),
+            larger("counting libraries without their fit / jaxle, CPU seconds", CPU),
+            smaller("preconditioned / the paper's search, CPU seconds", CPU),
         ),
         ("sklearn",),
     ),
     Case(
         "wide",
         "benchmarks/wide.py --neurons 16384 --concepts 1000",
-        (smaller("peak memory above inputs and moments, MB", 0.2),),
+        (smaller("peak memory above inputs and moments, MB", MEMORY),),
     ),
     Case(
         "accumulation",
         "benchmarks/accumulation.py --small",
-        (larger("16,384 tiles, one accumulator / in parts, largest error", 0.2),),
+        (larger("16,384 tiles, one accumulator / in parts, largest error", SAME),),
     ),
     Case(
         "concepts",
         "benchmarks/concepts.py --images 8000 --concepts 2000 --numbers 256",
         (
-            larger("top-k of all / screening by groups, CPU seconds", 0.3),
-            larger("the grid's evaluations / Newton's passes", 0.2),
-            smaller("peak memory above embeddings, MB", 0.2),
+            larger("top-k of all / screening by groups, CPU seconds", CPU),
+            larger("the grid's evaluations / Newton's passes", SAME),
+            smaller("peak memory above embeddings, MB", MEMORY),
         ),
     ),
     Case(
         "clip_dissect",
-        "benchmarks/clip_dissect.py --neurons 512 --concepts 4000 --images 10000 --loop-neurons 32",
+        "benchmarks/clip_dissect.py --neurons 512 --concepts 4000 --images 9000 --loop-neurons 128",
         (
-            larger("torch / jaxle warm, CPU seconds", 0.3),
-            smaller("peak memory above inputs, MB", 0.2),
+            larger("torch / jaxle warm, CPU seconds", CPU),
+            smaller("peak memory above inputs, MB", MEMORY),
         ),
         ("torch",),
     ),
@@ -87,23 +89,23 @@ CASES = (
         "invert",
         "benchmarks/invert.py --neurons 64 --concepts 100 --images 4000",
         (
-            larger("NumPy's loop / jaxle warm, CPU seconds", 0.3),
-            smaller("peak memory above inputs, MB", 0.2),
+            larger("NumPy's loop / jaxle warm, CPU seconds", CPU),
+            smaller("peak memory above inputs, MB", MEMORY),
         ),
     ),
     Case(
         "ablation",
         "benchmarks/ablation.py --cpu --shapes resnet20_cifar10",
         (
-            larger("resnet20_cifar10, layer2, one neuron at a time / batched", 0.3),
-            larger("resnet20_cifar10, layer3, one neuron at a time / batched", 0.3),
+            larger("resnet20_cifar10, layer2, one neuron at a time / batched", CPU),
+            larger("resnet20_cifar10, layer3, one neuron at a time / batched", CPU),
         ),
     ),
     Case(
         "evaluation",
         "benchmarks/evaluation.py --cost --images 2000 --neurons 256 --draws 200",
         tuple(
-            larger(f"draws by gathering rows / {name}, CPU seconds", 0.3)
+            larger(f"draws by gathering rows / {name}, CPU seconds", CPU)
             for name in ("bootstrap", "paired", "permutation null", "swap null", "metrics")
         ),
     ),
@@ -111,30 +113,30 @@ CASES = (
         "units",
         "benchmarks/units.py --units 40000 --concepts 0",
         (
-            larger("whole / a tile at a time, CPU seconds", 0.3),
-            smaller("peak memory above arrays, a tile at a time, MB", 0.2),
+            larger("whole / a tile at a time, CPU seconds", CPU),
+            smaller("peak memory above arrays, a tile at a time, MB", MEMORY),
         ),
     ),
     Case(
         "pass",
         "benchmarks/probe.py --images 64 --rounds 3",
         (
-            larger("decode + network / the pass, CPU seconds", 0.3),
-            larger("torch / the pass, CPU seconds", 0.3),
+            larger("decode + network / the pass, CPU seconds", CPU),
+            larger("torch / the pass, CPU seconds", CPU),
         ),
         ("torch", "transformers"),
     ),
     Case(
         "pass_memory",
         "benchmarks/probe.py --memory --counts 1000 8000",
-        (smaller("memory of a pass over 8000 images, MB", 0.2),),
+        (smaller("memory of a pass over 8000 images, MB", MEMORY),),
     ),
     Case(
         "models",
         "benchmarks/models.py --batch 2 --rounds 3",
         (
-            larger("ResNet-50 at 224, torch / jaxle, CPU seconds", 0.3),
-            larger("SigLIP-B/16-224, images, torch / jaxle, CPU seconds", 0.3),
+            larger("ResNet-50 at 224, torch / jaxle, CPU seconds", CPU),
+            larger("SigLIP-B/16-224, images, torch / jaxle, CPU seconds", CPU),
         ),
         ("torch", "transformers"),
     ),
@@ -142,12 +144,12 @@ CASES = (
         "report",
         "benchmarks/report_size.py {scratch} --neurons 500 --images 1000 --no-pages",
         (
-            smaller("the report / jaxle's help, CPU seconds", 0.3),
-            smaller("peak memory above that of the help, MB", 0.2),
-            smaller("kB of the report a neuron", 0.2),
+            smaller("the report / jaxle's help, CPU seconds", CPU),
+            smaller("peak memory above that of the help, MB", MEMORY),
+            smaller("kB of the report a neuron", SAME),
         ),
     ),
-    Case("compilations", "benchmarks/compilations.py", (smaller("programs", 0.03),)),
+    Case("compilations", "benchmarks/compilations.py", (smaller("programs", SAME),)),
 )
 
 # why the other files here are not measured
