@@ -62,12 +62,15 @@ def main() -> int:
 
 
 def chosen(names: Sequence[str], seconds: float | None) -> list[budget.Section]:
-    """Returns the sections of these names and the floor, with all the seconds shared out."""
-    some = [section for section in SECTIONS if section.name in {"hardware", *names}]
+    """Returns the sections of these names, with the seconds shared out after the floor's own.
+
+    What the floor has not measured, no other section can compare with.
+    """
+    floor, *others = (section for section in SECTIONS if section.name in {"hardware", *names})
     if seconds is None:
-        return some
-    share = seconds / sum(section.seconds for section in some)
-    return [section._replace(seconds=share * section.seconds) for section in some]
+        return [floor, *others]
+    share = max(0.0, seconds - floor.seconds) / sum(section.seconds for section in others)
+    return [floor, *(each._replace(seconds=share * each.seconds) for each in others)]
 
 
 def run(report: Report, start: float, small: bool, sections: Sequence[budget.Section]) -> int:

@@ -11,14 +11,11 @@ floor of the suffix    the flops of the network after the tap, at the rate of a 
 
 from __future__ import annotations
 
-from typing import Any
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.accelerator.networks import random_model
-from benchmarks.accelerator.section import Out, timed
+from benchmarks.accelerator.section import Out, flops, timed
 from benchmarks.accelerator.table import short
 from jaxle.evaluation.permutation import permutation_test
 from jaxle.evaluation.scores import DRAWS
@@ -87,10 +84,9 @@ def _suffix(out: Out) -> None:
         return change(tail, recorded, zero, neurons, 1.0, "right")
 
     cold, warm = (timed(run)[1] for _ in range(2))
-    lowered = jax.jit(tail.suffix).lower(model.variables, recorded.carried)
-    counted: Any = lowered.cost_analysis()
     edits = tail.n_neurons * n
-    floor = counted["flops"] / len(recorded.labels) * edits / out.known["highest"]
+    count = flops(tail.suffix, model.variables, recorded.carried)
+    floor = count / len(recorded.labels) * edits / out.known["highest"]
     what = f"{edits:,} edits after {tap} of {name}"
     _row(out, what, cold, warm, tail.n_neurons, floor, "the suffix for each edit")
 

@@ -69,6 +69,17 @@ def best(run: Callable[[], Any], rounds: int = 5) -> float:
     return min(timed(run)[1] for _ in range(rounds))
 
 
+def flops(function: Callable[..., Any], *arguments: Any) -> float:
+    """Returns the operations of a program before it is compiled, calls of libraries included.
+
+    Counted of the program for a CPU: what JAX has for GPUs and TPUs counts none.
+    """
+    cpu = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=cpu), arguments)
+    counted: Any = jax.jit(function).lower(*shapes).cost_analysis()
+    return counted["flops"]
+
+
 def memory(own: Mapping[str, str] | None) -> dict[str, str]:
     """Returns peak memory: of the device, where it says so, and of this process on the host, or of
     one that it started.
