@@ -240,7 +240,8 @@ def compare(
         f"jaxle {warm:.2f} s warm, {cold:.2f} s the first time; "
         f"peak memory {more:.2f} GB above {before:.2f} GB with inputs"
     )
-    ratio("peak memory above inputs, MB", 1024 * more)
+    if more > 0:  # else to make the problem took more
+        ratio("peak memory above inputs, MB", 1024 * more)
     for name, value in seconds.items():
         print(f"    {name:<16}{value:8.2f} s {1e3 * value / n_neurons:8.3f} ms per neuron")
     if kind == "similarity":
