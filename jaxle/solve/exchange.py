@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -28,10 +28,11 @@ from jaxtyping import Float, Int
 
 from jaxle.arrays import Array
 from jaxle.mesh import of_first
-from jaxle.solve.forward import BLOCK, TIE, Aim, blocks, fitting, gains
+from jaxle.solve.forward import BLOCK, TIE, TOGETHER, Aim, blocks, fitting, gains
 from jaxle.solve.least_squares import PIVOT
 from jaxle.solve.moments import ROWS, WHOLE, Moments, split_jit
 
+T = TypeVar("T")
 ROUNDS = 3  # the last one seldom changes anything
 
 
@@ -74,14 +75,22 @@ def exchange(
       (neurons, slots) int32: the same slots used. A concept goes only where another explains more
       by over `forward.TIE` of the variance.
     """
-    if rounds < 1 or (selected < 0).all():
-        return selected
-    program = _program(mesh, rounds)
+    program = _program(mesh)
 
     def run(gram, rows, own):
         return program(gram, rows, own, words)
 
-    return by_length(run, moments, selected, aim, gram, mesh, block)
+    selected = of_first(mesh, selected)  # the blocks of all processes are of the same neurons
+    open_ = np.flatnonzero((selected >= 0).any(axis=1))
+    for _ in range(rounds):
+        if not len(open_):
+            break
+        better = by_length(run, moments, selected, aim, gram, mesh, block, open_)
+        differs = (better != selected[open_]).any(axis=1)
+        selected = selected.copy()
+        selected[open_] = better
+        open_ = open_[differs]  # all others would choose again what they have
+    return selected
 
 
 def by_length(
@@ -92,56 +101,81 @@ def by_length(
     gram: Float[Array, "concepts concepts"] | None,
     mesh: Mesh | None,
     block: int,
-) -> Int[np.ndarray, "neurons ..."]:
-    """Returns what a program makes of all neurons, block by block, the shortest explanations first.
+    neurons: Int[np.ndarray, " some"],
+) -> Int[np.ndarray, "some ..."]:
+    """Returns what a program makes of some neurons, block by block, the shortest explanations first.
 
     Args:
       program: (correlations of all concepts, rows as `forward.blocks` gives them, selected) → an
         array with a row for each neuron of the block.
-      moments, selected, aim, gram, mesh, block: as for `exchange`.
+      moments, selected, aim, gram, mesh, block: as for `exchange`; `selected` is the same in all
+        processes.
+      neurons: which ones, at least one.
     """
-    selected = of_first(mesh, selected)  # the blocks of all processes are of the same neurons
     block = fitting(block, selected.shape[1], moments.cross.shape[0])
-    order = np.argsort(np.sum(selected >= 0, axis=1), kind="stable")
+    order = np.argsort(np.sum(selected[neurons] >= 0, axis=1), kind="stable")
     parts = [
-        (neurons, np.asarray(program(gram, rows, selected[neurons])))
-        for neurons, gram, rows in blocks(moments, aim, gram, mesh, block, order)
+        (some, np.asarray(program(gram, rows, selected[some])))
+        for some, gram, rows in blocks(moments, aim, gram, mesh, block, neurons[order])
     ]
     found = np.empty((len(selected), *parts[0][1].shape[1:]), parts[0][1].dtype)
-    for neurons, part in parts:
-        found[neurons] = part
-    return found
+    for some, part in parts:
+        found[some] = part
+    return found[neurons]
 
 
 @functools.cache
-def _program(mesh: Mesh | None, rounds: int):
-    step = functools.partial(_exchange, rounds=rounds)
-    return split_jit(step, mesh, (WHOLE, ROWS, ROWS, WHOLE), ROWS)
+def _program(mesh: Mesh | None):
+    return split_jit(_round, mesh, (WHOLE, ROWS, ROWS, WHOLE), ROWS)
 
 
-def _exchange(gram, cross, selected, words=None, *, rounds: int):
-    """One block: cross as in `forward`, selected (neurons, slots)."""
-    slots = used(selected)
-    chosen = start(gram, cross, selected)
+def _round(gram, cross, selected, words=None):
+    """One round of one block: cross as in `forward`, selected (neurons, slots)."""
 
-    def turn(t, chosen):
-        old = chosen.index[:, t]
-        left, cov = beside(gram, chosen, t)
-        left = left if words is None else no_longer(words, old, left, 0.0)
-        gain, best, new = gains(left, cov)
+    def choose(others, t, old, nothing):
+        left = others.left if words is None else no_longer(words, old, others.left, 0.0)
+        gain, best, new = gains(left, others.cov)
         own = jnp.take_along_axis(gain, jnp.maximum(old, 0)[:, None], axis=1)[:, 0]
-        new = jnp.where((old >= 0) & (best > own + TIE), new, old)
-        return replace(gram, cross, chosen, t, new)
+        return jnp.where((old >= 0) & (best > own + TIE), new, old), nothing
 
-    def round_(carry):
-        chosen, _, i = carry
-        better = jax.lax.fori_loop(0, slots, turn, chosen)
-        return better, jnp.any(better.index != chosen.index), i + 1
+    return in_turn(gram, cross, selected, choose, ())[0]
 
-    carry = jax.lax.while_loop(
-        lambda c: c[1] & (c[2] < rounds), round_, (chosen, jnp.bool_(True), jnp.int32(0))
-    )
-    return carry[0].index
+
+def in_turn(
+    gram: Float[Array, "concepts concepts"],
+    cross: Float[Array, "neurons concepts"],
+    selected: Int[Array, "neurons slots"],
+    choose: Callable[..., tuple[Int[jax.Array, " neurons"], T]],
+    found: T,
+) -> tuple[Int[jax.Array, "neurons slots"], T]:
+    """Returns the sets after each slot in turn has got what is chosen for it beside the others.
+
+    Args:
+      gram, cross: standardised.
+      selected: the sets to start from.
+      choose: (state of all slots but one, that one, its concept (neurons,), found) → its new
+        concept, and what else is found.
+      found: what is found before the first slot.
+    """
+    selected = jnp.asarray(selected)
+    slots = used(selected)
+
+    def turn(t, carry):
+        selected, others, found = carry
+        new, found = choose(others, t, selected[:, t], found)
+
+        def move(carry):
+            others, _ = carry
+            return take(gram, put(gram, cross, others, t, new), t + 1), jnp.bool_(False)
+
+        # a loop of at most one step, since a branch would copy the state; after the last slot
+        # nothing reads it
+        others, _ = jax.lax.while_loop(lambda c: c[1], move, (others, t + 1 < slots))
+        return selected.at[:, t].set(new), others, found
+
+    others = start(gram, cross, selected, 1)
+    selected, _, found = jax.lax.fori_loop(0, slots, turn, (selected, others, found))
+    return selected, found
 
 
 def no_longer(
@@ -158,8 +192,9 @@ def start(
     gram: Float[Array, "concepts concepts"],
     cross: Float[Array, "neurons concepts"],
     selected: Int[Array, "neurons slots"],
+    first: int = 0,
 ) -> Chosen:
-    """Returns the state of the given sets; `gram` and `cross` are standardised."""
+    """Returns the state of the given sets from slot `first` on, standardised."""
     (n, m), slots = cross.shape, selected.shape[1]
     zeros = functools.partial(jnp.zeros, dtype=jnp.float32)
     chosen = Chosen(
@@ -170,7 +205,7 @@ def start(
         jnp.asarray(cross),
     )
     return jax.lax.fori_loop(
-        0, used(selected), lambda t, c: put(gram, cross, c, t, selected[:, t]), chosen
+        first, used(selected), lambda t, c: put(gram, cross, c, t, selected[:, t]), chosen
     )
 
 
@@ -180,36 +215,6 @@ def used(selected: Int[Array, "neurons slots"]) -> Int[jax.Array, ""]:
     return jnp.max(jnp.where(selected >= 0, last[None, :], 0))
 
 
-def beside(
-    gram: Float[Array, "concepts concepts"], chosen: Chosen, t: int | Int[Array, ""]
-) -> tuple[Float[jax.Array, "neurons concepts"], Float[jax.Array, "neurons concepts"]]:
-    """Returns what all chosen concepts but slot t's leave of variances and covariances: d and e."""
-    p = chosen.inverse[:, t]
-    own = p[:, t][:, None]
-    inv = jnp.where(own > 0, 1 / jnp.where(own > 0, own, 1.0), 0.0)
-    w = combine(gram, chosen, p)
-    cov = chosen.cov + w * (jnp.sum(p * chosen.cross, axis=1, keepdims=True) * inv)
-    return chosen.left + w**2 * inv, cov
-
-
-def replace(
-    gram: Float[Array, "concepts concepts"],
-    cross: Float[Array, "neurons concepts"],
-    chosen: Chosen,
-    t: int | Int[Array, ""],
-    new: Int[Array, " neurons"],
-) -> Chosen:
-    """Returns the state with each neuron's concept `new` in slot t; where none is new, as it is."""
-
-    def step(carry):
-        chosen, _ = carry
-        return put(gram, cross, take(gram, chosen, t), t, new), jnp.bool_(False)
-
-    # a loop of at most one step, since a branch would copy the state
-    differs = jnp.any(new != chosen.index[:, t])
-    return jax.lax.while_loop(lambda carry: carry[1], step, (chosen, differs))[0]
-
-
 def take(
     gram: Float[Array, "concepts concepts"], chosen: Chosen, t: int | Int[Array, ""]
 ) -> Chosen:
@@ -217,15 +222,15 @@ def take(
     p = chosen.inverse[:, t]
     own = p[:, t][:, None]
     inv = jnp.where(own > 0, 1 / jnp.where(own > 0, own, 1.0), 0.0)
-    left, cov = beside(gram, chosen, t)
+    w = combine(gram, chosen, p)
     inverse = chosen.inverse - p[:, :, None] * (p * inv)[:, None, :]
     inverse = inverse.at[:, t].set(0.0).at[:, :, t].set(0.0)
     return Chosen(
         chosen.index.at[:, t].set(-1),
         inverse,
         chosen.cross.at[:, t].set(0.0),
-        left,
-        cov,
+        chosen.left + w**2 * inv,
+        chosen.cov + w * (jnp.sum(p * chosen.cross, axis=1, keepdims=True) * inv),
     )
 
 
@@ -265,16 +270,23 @@ def combine(
     """Returns Σ_s weights[k, s] G[s-th concept chosen, :], added slot by slot in float32.
 
     The rows of G are read where they are: copies for each neuron would be moved with its state.
+    A pass over the sum adds `forward.TOGETHER` of them.
 
     Args:
       gram, chosen: as for `put`.
       weights: 0 in empty slots.
     """
+    more = ((0, 0), (0, -weights.shape[1] % TOGETHER))
+    weights, index = jnp.pad(weights, more), jnp.pad(jnp.maximum(chosen.index, 0), more)
 
-    def add(s, total):
-        return total + weights[:, s][:, None] * gram[jnp.maximum(chosen.index[:, s], 0)]
+    def add(part, total):
+        for s in range(TOGETHER):
+            slot = part * TOGETHER + s
+            total = total + weights[:, slot][:, None] * gram[index[:, slot]]
+        return total
 
-    return jax.lax.fori_loop(0, used(chosen.index), add, jnp.zeros_like(chosen.left))
+    parts = (used(chosen.index) + TOGETHER - 1) // TOGETHER
+    return jax.lax.fori_loop(1, parts, add, add(0, 0.0))
 
 
 def between(

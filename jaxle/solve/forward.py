@@ -48,6 +48,7 @@ FLAT = 1e-6
 # since neighbouring folds select alike, and a length is chosen.
 NOISE = 3.0
 BLOCK = 256  # neurons per program and device
+TOGETHER = 4  # rows that are added in one pass over their sum
 LEAST_BLOCK, CACHE_BYTES = 32, 5 << 19  # on a CPU; of one number per neuron and concept
 
 
@@ -132,28 +133,47 @@ def blocks(
     """Yields neurons block by block: numbers, correlations of all concepts, and the neurons' rows.
 
     All blocks have one size, to which neurons are padded (`Moments.padded`). Rows (neurons,
-    concepts) are standardised cross moments.
+    concepts) are standardised cross moments; those of `tiles.MOST` neurons are held at a time, and
+    blocks are made of these: rows are read in any order, columns would cost twenty times as much.
 
     Args:
       moments, aim, gram, mesh, block: as for `path`.
       order: of all neurons or some; None: theirs. Past its end the last one repeats.
     """
     n_neurons, n_devices = moments.cross.shape[1], data_size(mesh)
-    n_yielded = n_neurons if order is None else len(order)
+    order = np.arange(n_neurons) if order is None else order
     if aim is not None:
         moments = moments._replace(
             mean_y=np.zeros(n_neurons, np.float32), cross=aim.cross, var_y=aim.var
         )
     moments = moments.padded(n_devices)
     n_padded = moments.cross.shape[1]
-    block = min(block * n_devices, n_padded)
-    size = scales(moments)
+    block, held = min(block * n_devices, n_padded), min(tiles.MOST, n_padded)
     known: jax.Array = correlations(moments) if gram is None else jnp.asarray(gram)
-    for begin in range(0, n_yielded, block):
-        neurons = np.minimum(np.arange(begin, begin + block, dtype=np.int32), n_padded - 1)
-        if order is not None:
-            neurons = order[np.minimum(neurons, n_yielded - 1)].astype(np.int32)
-        yield neurons, known, _rows(moments.cross, size.inv_x, size.inv_y, neurons)
+    for begin in range(0, n_neurons, held):
+        own = order[(order >= begin) & (order < begin + held)]
+        if not len(own):
+            continue
+        start = min(begin, n_padded - held)
+        rows = standardised_rows(moments, start, held)
+        for at in range(0, len(own), block):
+            neurons = own[np.minimum(np.arange(at, at + block), len(own) - 1)].astype(np.int32)
+            yield neurons, known, some_rows(rows, neurons - start)
+
+
+def standardised_rows(
+    moments: Moments, start: int, size: int
+) -> Float[jax.Array, "size concepts"]:
+    """Returns the standardised cross moments of some neurons, a row for each.
+
+    Args:
+      moments: of all neurons.
+      start: the first of them.
+      size: how many.
+    """
+    known = scales(moments)
+    # one program for both would take eight times as long on a CPU
+    return _scaled(*_transposed(moments.cross, known.inv_y, np.int32(start), size), known.inv_x)
 
 
 def judge(
@@ -312,9 +332,23 @@ def beyond_noise(
     return np.cumsum(passed[:, ::-1], axis=1)[:, ::-1] > 0
 
 
+@functools.partial(jax.jit, static_argnames="size")
+def _transposed(cross, inv_y, start, size: int):
+    def some(z):
+        return jax.lax.dynamic_slice_in_dim(z, start, size, z.ndim - 1)
+
+    return some(cross).T, some(inv_y)
+
+
 @jax.jit
-def _rows(cross, inv_x, inv_y, neurons):
-    return (cross[:, neurons] * inv_x[:, None] * inv_y[neurons][None, :]).T
+def _scaled(rows, inv_y, inv_x):
+    return rows * inv_x[None, :] * inv_y[:, None]
+
+
+@jax.jit
+def some_rows(rows, places):
+    """Returns rows[places]."""
+    return rows[places]
 
 
 @functools.cache
@@ -377,10 +411,14 @@ def _forward(gram, cross, words=None, price=0.0, steps=None, *, most: int):
         # 0: nothing moves
         root = jnp.where(moves, 1 / jnp.sqrt(jnp.where(moves, at(left), 1.0)), 0.0)
 
-        def project(s, row):
-            return row - at(basis[s]) * basis[s]
+        def project(part, row):
+            for s in range(TOGETHER):  # zero from t on
+                one = basis[part * TOGETHER + s]
+                row = row - at(one) * one
+            return row
 
-        u = jax.lax.fori_loop(0, t, project, gram[place]) * root
+        parts = (t + TOGETHER - 1) // TOGETHER
+        u = jax.lax.fori_loop(0, parts, project, gram[place]) * root
         own = at(cov) * root
         cov = cov - u * own
         return (
@@ -393,7 +431,7 @@ def _forward(gram, cross, words=None, price=0.0, steps=None, *, most: int):
         )
 
     blank = jnp.full((n, most), -1, jnp.int32)
-    basis = jnp.zeros((most, n, m), jnp.float32)
+    basis = jnp.zeros((most + -most % TOGETHER, n, m), jnp.float32)
     left, nothing = jnp.broadcast_to(varies[None, :], (n, m)), jnp.zeros(n, jnp.float32)
     carry = (left, cross, basis, blank, jnp.ones(n, bool), nothing)
     return jax.lax.fori_loop(0, most if steps is None else steps, step, carry)[3]

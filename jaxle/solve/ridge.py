@@ -32,7 +32,7 @@ from jaxtyping import Float
 from jaxle.arrays import Array
 from jaxle.mesh import data_size, round_up
 from jaxle.solve import tiles
-from jaxle.solve.forward import Aim
+from jaxle.solve.forward import Aim, some_rows, standardised_rows
 from jaxle.solve.moments import (
     HIGHEST,
     ROWS,
@@ -183,13 +183,14 @@ def _by_rows(program, moments: Moments, wide, own, mesh, block) -> tuple[Aim, li
     moments = moments.padded(n_devices)
     n_concepts, n_padded = moments.cross.shape
     size = min(n_padded, block or block_size(n_concepts, n_devices))
-    width, inv_x = round_up(size, n_devices), scales(moments).inv_x
-    own = [np.pad(part, (0, n_padded - n_neurons), constant_values=1.0) for part in own]
+    own = [np.pad(part, (0, n_padded - n_neurons), mode="edge") for part in own]
+    places = np.minimum(np.arange(round_up(size, n_devices), dtype=np.int32), size - 1)
     found = []
     for start, some in blocks(moments, size):
-        rows = _cross_rows(some.arrays(), inv_x, width)
-        each = (np.pad(x[start : start + size], (0, width - size), mode="edge") for x in own)
-        rows, var, *more = program(rows, *wide, *each)
+        rows = standardised_rows(moments, start, size)
+        if len(places) > size:
+            rows = some_rows(rows, places)
+        rows, var, *more = program(rows, *wide, *(part[start + places] for part in own))
         raw = _raw(rows, var, some.arrays())
         found.append((start, (*raw, *(np.asarray(part)[:size] for part in more))))
     if len(found) > 1:
@@ -201,13 +202,6 @@ def _by_rows(program, moments: Moments, wide, own, mesh, block) -> tuple[Aim, li
         whole = found[0][1]
     cross, var, *more = (tiles.cut_columns(part, slice(0, n_neurons)) for part in whole)
     return Aim(cross, var), [np.asarray(part) for part in more]
-
-
-@functools.partial(jax.jit, static_argnames="n_padded")
-def _cross_rows(moments: Moments, inv_x, n_padded: int):
-    inv_y = scales(moments).inv_y
-    rows = (moments.cross * inv_x[:, None] * inv_y[None, :]).T
-    return jnp.pad(rows, ((0, n_padded - len(inv_y)), (0, 0)))
 
 
 @functools.cache
@@ -251,9 +245,14 @@ def _filter(cross, z, vectors, values, rest, strength):
     strength = strength[:, None]
     kept, others = values[None, :] / (values[None, :] + strength), rest / (rest + strength)
     smooth = jnp.matmul((kept - others) * z, vectors.T, precision=HIGHEST) + others * cross
-    left = jnp.maximum(jnp.sum(cross**2, axis=1) - jnp.sum(z**2, axis=1), 0.0)
-    var = jnp.sum(z**2 * (kept / (values[None, :] + strength)), axis=1)
+    left = jnp.maximum(_sums(cross**2) - _sums(z**2), 0.0)
+    var = _sums(z**2 * (kept / (values[None, :] + strength)))
     return smooth, var + left * (others / (rest + strength))[:, 0]
+
+
+def _sums(rows):
+    """The sum of each row, as a product: fused with what it sums it is not vectorised on a CPU."""
+    return jnp.matmul(rows, jnp.ones(rows.shape[1], jnp.float32), precision=HIGHEST)
 
 
 @jax.jit

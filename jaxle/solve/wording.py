@@ -22,18 +22,16 @@ from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Int
 
 from jaxle.arrays import Array
+from jaxle.mesh import of_first
 from jaxle.solve import tiles
 from jaxle.solve.exchange import (
     Chosen,
     between,
     by_length,
     combine,
+    in_turn,
     no_longer,
     put,
-    replace,
-    start,
-    take,
-    used,
 )
 from jaxle.solve.forward import BLOCK, TIE
 from jaxle.solve.least_squares import PIVOT
@@ -129,7 +127,9 @@ def _by_blocks(program, moments: Moments, selected, words, gram, mesh, block: in
     def run(gram, rows, own):
         return step(gram, common, images, rows, own, words)
 
-    return by_length(run, moments, selected, None, gram, mesh, block)
+    selected = of_first(mesh, selected)
+    every = np.arange(len(selected))
+    return by_length(run, moments, selected, None, gram, mesh, block, every)
 
 
 @functools.cache
@@ -140,60 +140,56 @@ def _program(mesh: Mesh | None, program):
 def _reword(gram, common: Common, n, cross, selected, words=None):
     mean = common.mean
 
-    def turn(t, chosen: Chosen):
-        old = chosen.index[:, t]
-        without, beside = _substitutes(gram, n, chosen, t, words)
-        positive = without.cov > 0
+    def choose(others: Chosen, t, old, nothing):
+        chosen, beside = _substitutes(gram, cross, n, others, t, old, words)
+        positive = others.cov > 0
         own = jnp.take_along_axis(positive, jnp.maximum(old, 0)[:, None], axis=1)
         # of what reads better, the commonest word; of equals the first
         better = beside.near(SIGN) & positive
-        fewer = put(gram, cross, without, t, _commonest(better, common, old))
+        fewer = put(gram, cross, others, t, _commonest(better, common, old))
         improves = better.any(axis=1) & (_negative(fewer) < _negative(chosen))
         alike = beside.near(COMMON) & (positive == own) & (mean[None, :] > mean[old][:, None])
         new = jnp.where(improves, fewer.index[:, t], _commonest(alike, common, old))
-        return replace(gram, cross, chosen, t, jnp.where(old >= 0, new, -1))
+        return jnp.where(old >= 0, new, -1), nothing
 
-    chosen = start(gram, cross, selected)
-    return jax.lax.fori_loop(0, used(selected), turn, chosen).index
+    return in_turn(gram, cross, selected, choose, ())[0]
 
 
 def _equivalents(gram, common, n, cross, selected, words=None):
     n_neurons, slots = selected.shape
-    chosen = start(gram, cross, selected)
     listed = min(LISTED, len(gram))
     concepts = jnp.arange(len(gram), dtype=jnp.int32)
 
-    def turn(t, found):
-        old = chosen.index[:, t]
-        _, beside = _substitutes(gram, n, chosen, t, words)
+    def choose(others: Chosen, t, old, found):
+        _, beside = _substitutes(gram, cross, n, others, t, old, words)
         open_ = beside.near(ALIKE) & (old >= 0)[:, None] & (concepts[None, :] != old[:, None])
         gain, index = jax.lax.top_k(jnp.where(open_, beside.gain, -1.0), listed)
-        return found.at[:, t, :listed].set(jnp.where(gain >= 0, index.astype(jnp.int32), -1))
+        found = found.at[:, t, :listed].set(jnp.where(gain >= 0, index.astype(jnp.int32), -1))
+        return old, found
 
     blank = jnp.full((n_neurons, slots, LISTED), -1, jnp.int32)
-    return jax.lax.fori_loop(0, used(selected), turn, blank)
+    return in_turn(gram, cross, selected, choose, blank)[1]
 
 
-def _substitutes(gram, n, chosen: Chosen, t, words) -> tuple[Chosen, Substitutes]:
-    """Every concept in the place of slot t's, those of more words left out."""
-    index = jnp.maximum(chosen.index[:, t], 0)[:, None]
+def _substitutes(gram, cross, n, others: Chosen, t, old, words) -> tuple[Chosen, Substitutes]:
+    """Every concept in the place of slot t's, those of more words left out; and the old set."""
+    chosen = put(gram, cross, others, t, old)
+    i = jnp.maximum(old, 0)
     explained = jnp.sum(chosen.cross * _coefficients(chosen), axis=1, keepdims=True)
-    without = take(gram, chosen, t)
-    open_ = without.left > PIVOT
-    ratio = jnp.where(open_, without.cov / jnp.where(open_, without.left, 1.0), 0.0)
-    gain = ratio * without.cov
+    open_ = others.left > PIVOT
+    ratio = jnp.where(open_, others.cov / jnp.where(open_, others.left, 1.0), 0.0)
+    gain = ratio * others.cov
 
     def at(z):
-        return jnp.take_along_axis(z, index, axis=1)
+        return jnp.take_along_axis(z, i[:, None], axis=1)
 
     # covariances of x̃_i and all x̃_j
-    i = index[:, 0]
-    rest = gram[i] - combine(gram, without, between(gram, without, i))
+    rest = gram[i] - combine(gram, others, between(gram, others, i))
     differs = at(gain) + gain - 2 * at(ratio) * ratio * rest
     error = 2 * jnp.sqrt(jnp.maximum(1 - explained, 0.0) * jnp.maximum(differs, 0.0) / n)
     found = jnp.where(open_, gain, -1.0)
-    found = found if words is None else no_longer(words, chosen.index[:, t], found, -1.0)
-    return without, Substitutes(found, at(gain), error)
+    found = found if words is None else no_longer(words, old, found, -1.0)
+    return chosen, Substitutes(found, at(gain), error)
 
 
 def _coefficients(chosen: Chosen):
