@@ -25,6 +25,7 @@ Array = np.ndarray | jax.Array  # NumPy, a memory map or a JAX array
 # Marks a function that checks what a user gives it: its annotations only document.
 checks_input = no_type_check
 BLOCK_BYTES = 64 << 20
+READ_BYTES = 16 << 20  # of rows at a time: larger copies are memory that is new to the process
 ROUND_OFF = 1e-6  # how far beyond [0, 1] a probability may be
 _INT32 = np.iinfo(np.int32)
 
@@ -49,8 +50,8 @@ class Rows(Protocol):
 
 
 def row_blocks(n_rows: int, row_bytes: int) -> Iterator[slice]:
-    """Yields slices that cover `n_rows` rows in order, in blocks of about 64 MiB."""
-    step = max(1, BLOCK_BYTES // max(1, row_bytes))
+    """Yields slices that cover `n_rows` rows in order, in blocks of about 16 MiB."""
+    step = max(1, READ_BYTES // max(1, row_bytes))
     for start in range(0, n_rows, step):
         yield slice(start, min(n_rows, start + step))
 
@@ -58,7 +59,7 @@ def row_blocks(n_rows: int, row_bytes: int) -> Iterator[slice]:
 def host_blocks(
     x: Rows, rows: Int[np.ndarray, " rows"] | None = None
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yields (which rows, their values as NumPy) in blocks of about 64 MiB.
+    """Yields (which rows, their values as NumPy) in blocks of about 16 MiB.
 
     Args:
       x: (rows, columns).

@@ -13,6 +13,7 @@ Sources: Šidák 1967 (https://doi.org/10.1080/01621459.1967.10482935); Cornish 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from jaxle.arrays import Rows, host_blocks
 from jaxle.stats import is_constant
 
 ALPHA = 0.05  # share of pure noise that passes
-PART_BYTES = 1 << 20  # of float64 activations that are raised to powers at a time, in the cache
+PART_BYTES = 1 << 19  # of activations that are raised to powers at a time, in the cache
 
 
 def quantile(n: int, tried: int, chosen: int) -> tuple[float, int]:
@@ -62,27 +63,37 @@ def skewness(
       activations: (images, neurons), an array or what is indexed like one.
       index: (images,) rows; read twice.
     """
-    parts = [
-        (values.sum(axis=0, dtype=np.float64), values.min(axis=0), values.max(axis=0))
-        for _, values in host_blocks(activations, index)
-    ]
-    total, low, high = (np.stack(part).astype(np.float64) for part in zip(*parts, strict=True))
-    mean = total.sum(axis=0) / len(index)
-    size = np.maximum(high.max(axis=0) - mean, mean - low.min(axis=0))
+    mean, (least, most) = 0.0, (np.inf, -np.inf)
+    for part in _parts(activations, index):
+        mean = mean + np.full(len(part), 1 / len(index), part.dtype) @ part
+        least, most = np.minimum(least, part.min(axis=0)), np.maximum(most, part.max(axis=0))
+    mean, least, most = (np.asarray(each, np.float64) for each in (mean, least, most))
+    size = np.maximum(most - mean, mean - least)
     varies = ~is_constant(size, mean)
-    size = np.where(varies, size, 1.0)  # powers of what is at most 1 do not overflow
-    inverse = 1 / np.maximum(size, 1e-300)  # no subnormal number's, which would be infinite
-    second, third = np.zeros((2, len(mean)))
-    step = max(1, PART_BYTES // (8 * len(mean)))
-    for _, block in host_blocks(activations, index):
-        for start in range(0, len(block), step):
-            values = (block[start : start + step] - mean) * inverse
-            square = values * values
-            second += np.sum(square, axis=0)
-            third += np.einsum("ik,ik->k", square, values)
-    second, third = second / len(index), third / len(index)
+    # powers of what is at most 1 do not overflow; a subnormal number's inverse would be infinite
+    inverse = 1 / np.maximum(np.where(varies, size, 1.0), 1e-38)
+    powers = np.zeros((3, len(mean)))
+    for part in _parts(activations, index):
+        # in float32, whose round-off the means make up for
+        values = (part - mean.astype(part.dtype)) * inverse.astype(part.dtype)
+        values = values.astype(np.float32, copy=False)
+        ones, power = np.ones(len(part), np.float32), values.copy()
+        for total in powers:
+            total += ones @ power
+            power *= values
+    first, second, third = powers / len(index)
+    third, second = third - 3 * first * second + 2 * first**3, second - first**2
     varies &= second > 0
     return np.where(varies, third / np.where(varies, second, 1.0) ** 1.5, 0.0)
+
+
+def _parts(activations: Rows, index: np.ndarray) -> Iterator[np.ndarray]:
+    """Rows in parts that the cache holds, float32 or, of what that does not hold, float64."""
+    dtype = np.result_type(activations.dtype, np.float32)
+    step = max(1, PART_BYTES // (dtype.itemsize * activations.shape[1]))
+    for _, block in host_blocks(activations, index):
+        for start in range(0, len(block), step):
+            yield np.asarray(block[start : start + step], dtype)
 
 
 def skewness_of_probabilities(mean: Any, var: Any, xp: Any = np) -> Any:
