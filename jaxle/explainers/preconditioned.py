@@ -174,7 +174,7 @@ def _judged_own(
     measured: Measured, selected: np.ndarray, *, skewness, words
 ) -> tuple[np.ndarray, np.ndarray]:
     """ρ̄ of every length of a path on all images, −inf where that is noise; and its words."""
-    rho = _judged(measured.folds, [selected] * len(measured.folds))
+    rho = np.mean(forward.judge_folds(measured.folds, selected), axis=0)
     assert measured.total is not None, "moments with folds"
     real = forward.beyond_noise(measured.total, selected, skewness)
     return np.where(real, rho, -np.inf), _words(selected, words, 1)

@@ -19,7 +19,7 @@ for feature selection (https://doi.org/10.1214/009053607000000578).
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -193,16 +193,36 @@ def judge(
       depends there on those before) is left out of the fit; 0 where prediction or activation does
       not vary in the fold.
     """
-    n_neurons = len(selected)
-    size = tiles.fitting(tiles.MOST, 64 * selected.shape[1] ** 2)
+    return _judge([fold, *rest], selected, [0])[0]
+
+
+def judge_folds(
+    folds: Sequence[Moments], selected: Int[np.ndarray, "neurons most"]
+) -> list[Float[np.ndarray, "neurons most"]]:
+    """Returns `judge` of each fold by all others, for one path.
+
+    Args:
+      folds: moments of disjoint image sets.
+      selected: (neurons, most) int32.
+    """
+    return _judge(folds, selected, range(len(folds)))
+
+
+def _judge(folds: Sequence[Moments], selected, judged: Iterable[int]) -> list[np.ndarray]:
+    n_neurons, most = selected.shape
+    size = tiles.fitting(tiles.MOST, 64 * most**2)
     if n_neurons > size:
         parts = [slice(i, i + size) for i in range(0, n_neurons, size)]
-        each = [
-            judge([part.neurons(p) for part in rest], fold.neurons(p), selected[p]) for p in parts
-        ]
-        return np.concatenate(each)
-    train, test = (_gathered(parts, selected) for parts in (rest, [fold]))
-    return _prefix_correlations(train, test, selected >= 0)
+        each = [_judge([fold.neurons(p) for fold in folds], selected[p], judged) for p in parts]
+        return [np.concatenate(part) for part in zip(*each, strict=True)]
+    longest = max(1, int((selected >= 0).sum(axis=1).max(initial=0)))
+    own = [_gathered(fold, selected, longest) for fold in folds]
+    found = []
+    for i in judged:
+        train = _union(own[:i] + own[i + 1 :], [fold.n for fold in [*folds[:i], *folds[i + 1 :]]])
+        rho = _prefix_correlations(train, own[i], selected[:, :longest] >= 0)
+        found.append(np.pad(rho, ((0, 0), (0, most - longest)), mode="edge"))
+    return found
 
 
 def least_nested(folds: Sequence[Moments]) -> float:
@@ -313,7 +333,7 @@ def beyond_noise(
         parts = [slice(i, i + size) for i in range(0, n_neurons, size)]
         each = [beyond_noise(moments.neurons(p), selected[p], skewness[p]) for p in parts]
         return np.concatenate(each)
-    gram, cross, mean_x, _, var_y = _gathered([moments], selected)
+    gram, cross, mean_x, _, var_y = _gathered(moments, selected, most)
     var_x = np.diagonal(gram, axis1=1, axis2=2)
     used = (selected >= 0) & (var_y > 0)[:, None]
     basis = _basis(gram, mean_x, used)
@@ -447,18 +467,23 @@ class _Own(NamedTuple):
     var_y: np.ndarray  # (neurons,)
 
 
-def _gathered(parts: Sequence[Moments], selected) -> _Own:
-    """Each neuron's own moments over the union of disjoint image sets."""
+def _gathered(moments: Moments, selected: np.ndarray, longest: int) -> _Own:
+    """Each neuron's own moments, of the first slots of its path."""
     n_neurons, n_padded = len(selected), tiles.bucket(len(selected))
     index = np.pad(np.maximum(selected, 0), ((0, n_padded - n_neurons), (0, 0)))
     neurons = np.arange(n_padded, dtype=np.int32)
-    each = []
-    for part in parts:
-        found = _gather(part.padded().arrays(), index, neurons)
-        each.append(_Own(*(np.asarray(values, np.float64)[:n_neurons] for values in found)))
+    found = (np.asarray(part) for part in _gather(moments.padded().arrays(), index, neurons))
+    gram, *vectors, mean_y, var_y = found
+    slots = [part[:n_neurons, :longest] for part in (gram[:, :, :longest], *vectors)]
+    each = (*slots, mean_y[:n_neurons], var_y[:n_neurons])
+    return _Own(*(part.astype(np.float64) for part in each))
+
+
+def _union(each: Sequence[_Own], sizes: Sequence[int]) -> _Own:
+    """The moments over the union of disjoint image sets of these sizes."""
     if len(each) == 1:
         return each[0]
-    share = [part.n / sum(part.n for part in parts) for part in parts]
+    share = [n / sum(sizes) for n in sizes]
     mean_x, mean_y = (
         sum(a * own for a, own in zip(share, some, strict=True))
         for some in ([own.mean_x for own in each], [own.mean_y for own in each])
@@ -495,12 +520,12 @@ def _basis(gram, mean_x, used) -> np.ndarray:
     gram = gram * scale[:, :, None] * scale[:, None, :]
     basis = np.zeros_like(gram)
     for t in range(gram.shape[1]):
-        shared = np.einsum("kst,kt->ks", basis, gram[:, :, t])
+        before = basis[:, :t, :t]
+        shared = np.einsum("kst,kt->ks", before, gram[:, :t, t])
         left = gram[:, t, t] - np.sum(shared**2, axis=1)
-        direction = -np.einsum("ks,kst->kt", shared, basis)
-        direction[:, t] += 1.0
         unit = np.where(left > PIVOT, 1 / np.sqrt(np.where(left > PIVOT, left, 1.0)), 0.0)
-        basis[:, t] = unit[:, None] * direction
+        basis[:, t, :t] = -unit[:, None] * np.einsum("ks,kst->kt", shared, before)
+        basis[:, t, t] = unit
     return basis * scale[:, None, :]
 
 
@@ -514,10 +539,9 @@ def _prefix_correlations(train, test, used):
     test_gram = test_gram * varies[:, :, None] * varies[:, None, :]
     test_cross = test_cross * varies
     coefficient = np.einsum("kst,kt->ks", basis, cross)
-    cov = np.cumsum(coefficient * np.einsum("kst,kt->ks", basis, test_cross), axis=1)
-    outer = coefficient[:, :, None] * coefficient[:, None, :]
-    scatter = (basis @ test_gram @ np.swapaxes(basis, 1, 2)) * outer
-    spread = np.diagonal(np.cumsum(np.cumsum(scatter, axis=1), axis=2), axis1=1, axis2=2)
+    weights = np.cumsum(coefficient[:, :, None] * basis, axis=1)  # of every prefix
+    cov = np.einsum("kst,kt->ks", weights, test_cross)
+    spread = np.sum((weights @ test_gram) * weights, axis=2)
     target_varies = ~is_constant(np.sqrt(np.maximum(test_var, 0)), test_mean_y)
     varies = (spread > FLAT * np.cumsum(coefficient**2, axis=1)) & target_varies[:, None]
     rho = cov / np.sqrt(np.where(varies, spread * test_var[:, None], 1.0))
