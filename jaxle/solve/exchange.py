@@ -17,7 +17,7 @@ Source: Miller 1984, Selection of subsets of regression variables, sequential re
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -27,10 +27,10 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from jaxle.arrays import Array
-from jaxle.mesh import of_first
-from jaxle.solve.forward import BLOCK, TIE, TOGETHER, Aim, blocks, fitting, gains
+from jaxle.mesh import data_size, of_first
+from jaxle.solve.forward import BLOCK, TIE, TOGETHER, Aim, Held, fitting, gains, hold
 from jaxle.solve.least_squares import PIVOT
-from jaxle.solve.moments import ROWS, WHOLE, Moments, split_jit
+from jaxle.solve.moments import ROWS, WHOLE, Moments, correlations, split_jit
 
 T = TypeVar("T")
 ROUNDS = 3  # the last one seldom changes anything
@@ -76,52 +76,31 @@ def exchange(
       by over `forward.TIE` of the variance.
     """
     program = _program(mesh)
-
-    def run(gram, rows, own):
-        return program(gram, rows, own, words)
-
-    selected = of_first(mesh, selected)  # the blocks of all processes are of the same neurons
-    open_ = np.flatnonzero((selected >= 0).any(axis=1))
-    for _ in range(rounds):
-        if not len(open_):
-            break
-        better = by_length(run, moments, selected, aim, gram, mesh, block, open_)
-        differs = (better != selected[open_]).any(axis=1)
-        selected = selected.copy()
-        selected[open_] = better
-        open_ = open_[differs]  # all others would choose again what they have
+    gram = correlations(moments) if gram is None else jnp.asarray(gram)
+    # the blocks of all processes are of the same neurons
+    selected = of_first(mesh, selected).copy()
+    block = fitting(block, selected.shape[1], moments.cross.shape[0]) * data_size(mesh)
+    for held in hold(moments, aim, mesh):
+        open_ = np.asarray(held.neurons)
+        open_ = open_[(selected[open_] >= 0).any(axis=1)]
+        for _ in range(rounds):
+            before = selected[open_]
+            for neurons, rows in by_length(held, open_, selected, block):
+                selected[neurons] = np.asarray(program(gram, rows, selected[neurons], words))
+            # all others would choose again what they have
+            open_ = open_[(selected[open_] != before).any(axis=1)]
     return selected
 
 
 def by_length(
-    program: Callable[..., jax.Array],
-    moments: Moments,
-    selected: Int[np.ndarray, "neurons slots"],
-    aim: Aim | None,
-    gram: Float[Array, "concepts concepts"] | None,
-    mesh: Mesh | None,
-    block: int,
+    held: Held,
     neurons: Int[np.ndarray, " some"],
-) -> Int[np.ndarray, "some ..."]:
-    """Returns what a program makes of some neurons, block by block, the shortest explanations first.
-
-    Args:
-      program: (correlations of all concepts, rows as `forward.blocks` gives them, selected) → an
-        array with a row for each neuron of the block.
-      moments, selected, aim, gram, mesh, block: as for `exchange`; `selected` is the same in all
-        processes.
-      neurons: which ones, at least one.
-    """
-    block = fitting(block, selected.shape[1], moments.cross.shape[0])
+    selected: Int[np.ndarray, "neurons slots"],
+    block: int,
+) -> Iterator[tuple[Int[np.ndarray, " block"], jax.Array]]:
+    """Yields numbers and rows of some neurons block by block, the shortest explanations first."""
     order = np.argsort(np.sum(selected[neurons] >= 0, axis=1), kind="stable")
-    parts = [
-        (some, np.asarray(program(gram, rows, selected[some])))
-        for some, gram, rows in blocks(moments, aim, gram, mesh, block, neurons[order])
-    ]
-    found = np.empty((len(selected), *parts[0][1].shape[1:]), parts[0][1].dtype)
-    for some, part in parts:
-        found[some] = part
-    return found[neurons]
+    return held.blocks(neurons[order], block)
 
 
 @functools.cache
@@ -144,7 +123,7 @@ def _round(gram, cross, selected, words=None):
 def in_turn(
     gram: Float[Array, "concepts concepts"],
     cross: Float[Array, "neurons concepts"],
-    selected: Int[Array, "neurons slots"],
+    selected: Int[jax.Array, "neurons slots"],
     choose: Callable[..., tuple[Int[jax.Array, " neurons"], T]],
     found: T,
 ) -> tuple[Int[jax.Array, "neurons slots"], T]:
@@ -157,7 +136,6 @@ def in_turn(
         concept, and what else is found.
       found: what is found before the first slot.
     """
-    selected = jnp.asarray(selected)
     slots = used(selected)
 
     def turn(t, carry):
@@ -173,8 +151,8 @@ def in_turn(
         others, _ = jax.lax.while_loop(lambda c: c[1], move, (others, t + 1 < slots))
         return selected.at[:, t].set(new), others, found
 
-    others = start(gram, cross, selected, 1)
-    selected, _, found = jax.lax.fori_loop(0, slots, turn, (selected, others, found))
+    begin = jnp.asarray(selected), start(gram, cross, selected, 1), found
+    selected, _, found = jax.lax.fori_loop(0, slots, turn, begin)
     return selected, found
 
 

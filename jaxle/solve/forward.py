@@ -29,7 +29,7 @@ from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Int
 
 from jaxle.arrays import Array
-from jaxle.mesh import data_size
+from jaxle.mesh import data_size, round_up
 from jaxle.solve import noise, tiles
 from jaxle.solve.least_squares import PIVOT
 from jaxle.solve.moments import ROWS, WHOLE, Moments, correlations, scales, split_jit
@@ -94,17 +94,19 @@ def path(
       left depends on what was chosen.
     """
     most_possible = min(most, moments.cross.shape[0])
-    block = fitting(block, most_possible, moments.cross.shape[0])
+    block = fitting(block, most_possible, moments.cross.shape[0]) * data_size(mesh)
     program = _program(mesh, most_possible)
     n_neurons = moments.cross.shape[1]
     wanted = np.full(n_neurons, most_possible) if wanted is None else wanted
     # like lengths share a block, which takes as many steps as its longest path
     order = np.argsort(wanted, kind="stable")[np.count_nonzero(wanted <= 0) :]
     selected = np.full((n_neurons, most), -1, np.int32)
-    for neurons, known, rows in blocks(moments, aim, gram, mesh, block, order):
-        steps = np.int32(wanted[neurons].max())
-        found = program(known, rows, words, np.float32(price), steps)
-        selected[neurons, :most_possible] = np.asarray(found)
+    known = correlations(moments) if gram is None else jnp.asarray(gram)
+    for held in hold(moments, aim, mesh):
+        for neurons, rows in held.blocks(order, block):
+            steps = np.int32(wanted[neurons].max())
+            found = program(known, rows, words, np.float32(price), steps)
+            selected[neurons, :most_possible] = np.asarray(found)
     return selected
 
 
@@ -122,58 +124,53 @@ def fitting(block: int, slots: int, n_concepts: int) -> int:
     return tiles.fitting(block, 4 * slots * n_concepts)
 
 
-def blocks(
-    moments: Moments,
-    aim: Aim | None,
-    gram: Float[Array, "concepts concepts"] | None,
-    mesh: Mesh | None,
-    block: int,
-    order: Int[np.ndarray, " neurons"] | None = None,
-) -> Iterator[tuple[np.ndarray, jax.Array, jax.Array]]:
-    """Yields neurons block by block: numbers, correlations of all concepts, and the neurons' rows.
+class Held(NamedTuple):
+    """Standardised cross moments of some neurons, a row for each.
 
-    All blocks have one size, to which neurons are padded (`Moments.padded`). Rows (neurons,
-    concepts) are standardised cross moments; those of `tiles.MOST` neurons are held at a time, and
-    blocks are made of these: rows are read in any order, columns would cost twenty times as much.
+    Rows are read in any order; to read columns so would cost twenty times as much on a CPU.
+    """
+
+    neurons: range
+    start: int  # the neuron of the first row
+    rows: Float[jax.Array, "rows concepts"]
+
+    def blocks(
+        self, order: Int[np.ndarray, " some"], size: int
+    ) -> Iterator[tuple[Int[np.ndarray, " size"], jax.Array]]:
+        """Yields numbers and rows of those neurons that are held, in blocks of one size.
+
+        Args:
+          order: numbers of neurons. Past the end of those that are held the last one repeats.
+          size: neurons a block, if so many rows are held.
+        """
+        size = min(size, len(self.rows))
+        order = order[(order >= self.neurons.start) & (order < self.neurons.stop)]
+        for begin in range(0, len(order), size):
+            places = np.minimum(np.arange(begin, begin + size), len(order) - 1)
+            neurons = order[places].astype(np.int32)
+            yield neurons, _some(self.rows, neurons - np.int32(self.start))
+
+
+def hold(moments: Moments, aim: Aim | None, mesh: Mesh | None) -> Iterator[Held]:
+    """Yields the rows of all neurons, of `tiles.MOST` at a time.
 
     Args:
-      moments, aim, gram, mesh, block: as for `path`.
-      order: of all neurons or some; None: theirs. Past its end the last one repeats.
+      moments, aim, mesh: as for `path`.
     """
     n_neurons, n_devices = moments.cross.shape[1], data_size(mesh)
-    order = np.arange(n_neurons) if order is None else order
     if aim is not None:
         moments = moments._replace(
             mean_y=np.zeros(n_neurons, np.float32), cross=aim.cross, var_y=aim.var
         )
     moments = moments.padded(n_devices)
-    n_padded = moments.cross.shape[1]
-    block, held = min(block * n_devices, n_padded), min(tiles.MOST, n_padded)
-    known: jax.Array = correlations(moments) if gram is None else jnp.asarray(gram)
-    for begin in range(0, n_neurons, held):
-        own = order[(order >= begin) & (order < begin + held)]
-        if not len(own):
-            continue
-        start = min(begin, n_padded - held)
-        rows = standardised_rows(moments, start, held)
-        for at in range(0, len(own), block):
-            neurons = own[np.minimum(np.arange(at, at + block), len(own) - 1)].astype(np.int32)
-            yield neurons, known, some_rows(rows, neurons - start)
-
-
-def standardised_rows(
-    moments: Moments, start: int, size: int
-) -> Float[jax.Array, "size concepts"]:
-    """Returns the standardised cross moments of some neurons, a row for each.
-
-    Args:
-      moments: of all neurons.
-      start: the first of them.
-      size: how many.
-    """
-    known = scales(moments)
-    # one program for both would take eight times as long on a CPU
-    return _scaled(*_transposed(moments.cross, known.inv_y, np.int32(start), size), known.inv_x)
+    known, n_padded = scales(moments), moments.cross.shape[1]
+    size = min(round_up(tiles.MOST, n_devices), n_padded)
+    for begin in range(0, n_neurons, size):
+        start = min(begin, n_padded - size)
+        parts = _transposed(moments.cross, known.inv_y, np.int32(start), size)
+        neurons = range(begin, min(begin + size, n_neurons))
+        # one program for both would take eight times as long on a CPU
+        yield Held(neurons, start, _scaled(*parts, known.inv_x))
 
 
 def judge(
@@ -366,8 +363,7 @@ def _scaled(rows, inv_y, inv_x):
 
 
 @jax.jit
-def some_rows(rows, places):
-    """Returns rows[places]."""
+def _some(rows, places):
     return rows[places]
 
 

@@ -32,8 +32,9 @@ from jaxtyping import Float
 from jaxle.arrays import Array
 from jaxle.mesh import data_size, round_up
 from jaxle.solve import tiles
-from jaxle.solve.forward import Aim, some_rows, standardised_rows
+from jaxle.solve.forward import Aim
 from jaxle.solve.moments import (
+    COLUMNS,
     HIGHEST,
     ROWS,
     WHOLE,
@@ -142,7 +143,7 @@ def teach(
     gram = correlations(moments) if len(known.tail) else None
     numbers = (np.asarray(part, np.float32) for part in (grid, 1 / rest**2))
     wide = (*_parts(known), gram, *numbers)
-    aim, (chosen,) = _by_rows(_program(mesh), moments, wide, [], mesh, block)
+    aim, (chosen,) = _by_blocks(_program(mesh), moments, wide, [], mesh, block)
     return Teacher(aim, *(np.asarray(part[chosen], np.float32) for part in (grid, freedom)))
 
 
@@ -164,33 +165,32 @@ def smooth(
       mesh, block: as for `teach`.
     """
     own = [np.asarray(strength, np.float32)]
-    return _by_rows(_smooth_program(mesh), moments, _parts(known), own, mesh, block)[0]
+    return _by_blocks(_smooth_program(mesh), moments, _parts(known), own, mesh, block)[0]
 
 
 def _parts(known: Spectrum):
     return known.vectors, known.values.astype(np.float32), known.rest
 
 
-def _by_rows(program, moments: Moments, wide, own, mesh, block) -> tuple[Aim, list[np.ndarray]]:
+def _by_blocks(program, moments: Moments, wide, own, mesh, block) -> tuple[Aim, list[np.ndarray]]:
     """What a program makes of all neurons' standardised cross moments, block by block.
 
     Args:
-      program: (rows (neurons, concepts), *wide, *own) → rows of predictions' cross moments, their
-        variances, and whatever else there is of each neuron.
+      program: (cross (concepts, neurons), *wide, *own) → predictions' cross moments, a row for each
+        neuron, their variances, and whatever else there is of each neuron.
       wide, own: arguments for all neurons, and those with an entry each.
     """
     n_neurons, n_devices = moments.cross.shape[1], data_size(mesh)
     moments = moments.padded(n_devices)
     n_concepts, n_padded = moments.cross.shape
     size = min(n_padded, block or block_size(n_concepts, n_devices))
-    own = [np.pad(part, (0, n_padded - n_neurons), mode="edge") for part in own]
-    places = np.minimum(np.arange(round_up(size, n_devices), dtype=np.int32), size - 1)
+    width, inv_x = round_up(size, n_devices), scales(moments).inv_x
+    own = [np.pad(part, (0, n_padded - n_neurons), constant_values=1.0) for part in own]
     found = []
     for start, some in blocks(moments, size):
-        rows = standardised_rows(moments, start, size)
-        if len(places) > size:
-            rows = some_rows(rows, places)
-        rows, var, *more = program(rows, *wide, *(part[start + places] for part in own))
+        cross = _standardised(some.arrays(), inv_x, width)
+        each = (np.pad(x[start : start + size], (0, width - size), mode="edge") for x in own)
+        rows, var, *more = program(cross, *wide, *each)
         raw = _raw(rows, var, some.arrays())
         found.append((start, (*raw, *(np.asarray(part)[:size] for part in more))))
     if len(found) > 1:
@@ -200,59 +200,67 @@ def _by_rows(program, moments: Moments, wide, own, mesh, block) -> tuple[Aim, li
                 target[..., start : start + size] = values
     else:
         whole = found[0][1]
-    cross, var, *more = (tiles.cut_columns(part, slice(0, n_neurons)) for part in whole)
-    return Aim(cross, var), [np.asarray(part) for part in more]
+    if n_padded > n_neurons:
+        whole = [tiles.cut_columns(part, slice(0, n_neurons)) for part in whole]
+    cross, var, *more = whole
+    return Aim(*jax.device_put((cross, var))), [np.asarray(part) for part in more]
+
+
+@functools.partial(jax.jit, static_argnames="width")
+def _standardised(moments: Moments, inv_x, width: int):
+    inv_y = scales(moments).inv_y
+    cross = moments.cross * inv_x[:, None] * inv_y[None, :]
+    return jnp.pad(cross, ((0, 0), (0, width - len(inv_y))))
 
 
 @functools.cache
 def _program(mesh: Mesh | None):
-    return split_jit(_teach, mesh, (ROWS, *[WHOLE] * 6), ROWS)
+    return split_jit(_teach, mesh, (COLUMNS, *[WHOLE] * 6), ROWS)
 
 
 def _teach(cross, vectors, values, rest, gram, grid, inflation):
     """What is predicted at the best strengths, and each one's place in the grid of strengths."""
 
     def shrink(values):
-        return (values + 2 * grid[None, :]) / (values + grid[None, :]) ** 2
+        return (values + 2 * grid[:, None]) / (values + grid[:, None]) ** 2
 
-    z = jnp.matmul(cross, vectors, precision=HIGHEST)
-    explained = jnp.matmul(z**2, shrink(values[:, None]), precision=HIGHEST)
+    z = jnp.matmul(vectors.T, cross, precision=HIGHEST)
+    explained = jnp.matmul(shrink(values[None, :]), z**2, precision=HIGHEST)
     if gram is not None:
-        left = cross - jnp.matmul(z, vectors.T, precision=HIGHEST)
-        image = jnp.matmul(left, gram, precision=HIGHEST)
-        size = jnp.sum(left**2, axis=1, keepdims=True)
-        mean = jnp.sum(left * image, axis=1, keepdims=True)
+        left = cross - jnp.matmul(vectors, z, precision=HIGHEST)
+        image = jnp.matmul(gram, left, precision=HIGHEST)
+        size, mean = _sums(left**2)[None, :], _sums(left * image)[None, :]
         mean = jnp.where(size > 0, mean / jnp.where(size > 0, size, 1.0), 0.0)
         explained = explained + size * shrink(jnp.maximum(mean, 0.0))
     # 1e-6: what float32 resolves
     residual = jnp.maximum(1 - explained, 1e-6)
-    best = jnp.argmin(residual * inflation[None, :], axis=1).astype(jnp.int32)
+    best = jnp.argmin(residual * inflation[:, None], axis=0).astype(jnp.int32)
     return *_filter(cross, z, vectors, values, rest, grid[best]), best
 
 
 @functools.cache
 def _smooth_program(mesh: Mesh | None):
-    return split_jit(_smooth, mesh, (ROWS, WHOLE, WHOLE, WHOLE, ROWS), ROWS)
+    return split_jit(_smooth, mesh, (COLUMNS, WHOLE, WHOLE, WHOLE, ROWS), ROWS)
 
 
 def _smooth(cross, vectors, values, rest, strength):
-    z = jnp.matmul(cross, vectors, precision=HIGHEST)
+    z = jnp.matmul(vectors.T, cross, precision=HIGHEST)
     return _filter(cross, z, vectors, values, rest, strength)
 
 
 def _filter(cross, z, vectors, values, rest, strength):
-    """Cross moments and variance of what is predicted."""
-    strength = strength[:, None]
-    kept, others = values[None, :] / (values[None, :] + strength), rest / (rest + strength)
-    smooth = jnp.matmul((kept - others) * z, vectors.T, precision=HIGHEST) + others * cross
+    """Cross moments (a row for each neuron) and variance of what is predicted."""
+    values, strength = values[:, None], strength[None, :]
+    kept, others = values / (values + strength), rest / (rest + strength)
+    smooth = jnp.matmul(vectors, (kept - others) * z, precision=HIGHEST) + others * cross
     left = jnp.maximum(_sums(cross**2) - _sums(z**2), 0.0)
-    var = _sums(z**2 * (kept / (values[None, :] + strength)))
-    return smooth, var + left * (others / (rest + strength))[:, 0]
+    var = _sums(z**2 * (kept / (values + strength)))
+    return smooth.T, var + left * (others / (rest + strength))[0]
 
 
-def _sums(rows):
-    """The sum of each row, as a product: fused with what it sums it is not vectorised on a CPU."""
-    return jnp.matmul(rows, jnp.ones(rows.shape[1], jnp.float32), precision=HIGHEST)
+def _sums(columns):
+    """The sum of each column, as a product: XLA's CPU back end would fuse it with what it sums."""
+    return jnp.matmul(jnp.ones(len(columns), jnp.float32), columns, precision=HIGHEST)
 
 
 @jax.jit

@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Int
 
 from jaxle.arrays import Array
-from jaxle.mesh import of_first
+from jaxle.mesh import data_size, of_first
 from jaxle.solve import tiles
 from jaxle.solve.exchange import (
     Chosen,
@@ -33,9 +33,9 @@ from jaxle.solve.exchange import (
     no_longer,
     put,
 )
-from jaxle.solve.forward import BLOCK, TIE
+from jaxle.solve.forward import BLOCK, TIE, fitting, hold
 from jaxle.solve.least_squares import PIVOT
-from jaxle.solve.moments import ROWS, WHOLE, Moments, split_jit
+from jaxle.solve.moments import ROWS, WHOLE, Moments, correlations, split_jit
 
 SIGN = 1.0  # κ of a wording with fewer negative terms
 COMMON = 0.5  # κ of a commoner word
@@ -118,18 +118,22 @@ def equivalents(
 def _by_blocks(program, moments: Moments, selected, words, gram, mesh, block: int) -> np.ndarray:
     moments = moments.wide()
     n = len(moments.mean_x)
-    if gram is not None:
-        gram = tiles.pad_columns(tiles.pad_rows(gram, n), n)
+    known = correlations(moments) if gram is None else jnp.asarray(gram)
+    known = tiles.pad_columns(tiles.pad_rows(known, n), n)
     if words is not None:
         words = np.pad(words, (0, n - len(words)))
     step, images, common = _program(mesh, program), np.float32(moments.n), Common.of(moments)
-
-    def run(gram, rows, own):
-        return step(gram, common, images, rows, own, words)
-
     selected = of_first(mesh, selected)
-    every = np.arange(len(selected))
-    return by_length(run, moments, selected, None, gram, mesh, block, every)
+    block = fitting(block, selected.shape[1], n) * data_size(mesh)
+    every, order = np.arange(len(selected)), []
+    found = []
+    for held in hold(moments, None, mesh):
+        for neurons, rows in by_length(held, every, selected, block):
+            order.append(neurons)
+            found.append(np.asarray(step(known, common, images, rows, selected[neurons], words)))
+    whole = np.empty((len(selected), *found[0].shape[1:]), found[0].dtype)
+    whole[np.concatenate(order)] = np.concatenate(found)
+    return whole
 
 
 @functools.cache
@@ -145,11 +149,12 @@ def _reword(gram, common: Common, n, cross, selected, words=None):
         positive = others.cov > 0
         own = jnp.take_along_axis(positive, jnp.maximum(old, 0)[:, None], axis=1)
         # of what reads better, the commonest word; of equals the first
-        better = beside.near(SIGN) & positive
-        fewer = put(gram, cross, others, t, _commonest(better, common, old))
-        improves = better.any(axis=1) & (_negative(fewer) < _negative(chosen))
+        better = _commonest(beside.near(SIGN) & positive, common)
+        fewer = put(gram, cross, others, t, better)
+        improves = (better >= 0) & (_negative(fewer) < _negative(chosen))
         alike = beside.near(COMMON) & (positive == own) & (mean[None, :] > mean[old][:, None])
-        new = jnp.where(improves, fewer.index[:, t], _commonest(alike, common, old))
+        alike = _commonest(alike, common)
+        new = jnp.where(improves, better, jnp.where(alike >= 0, alike, old))
         return jnp.where(old >= 0, new, -1), nothing
 
     return in_turn(gram, cross, selected, choose, ())[0]
@@ -200,8 +205,8 @@ def _negative(chosen: Chosen):
     return jnp.sum(_coefficients(chosen) < 0, axis=1)
 
 
-def _commonest(which, common: Common, old):
-    """Of some concepts the one of largest mean; the old one where there is none."""
+def _commonest(which, common: Common):
+    """Of some concepts the one of largest mean; −1 where there is none."""
     # by a maximum, as in `forward.gains`; float32 holds these whole numbers
     value = jnp.max(jnp.where(which, common.value[None, :], 0.0), axis=1).astype(jnp.int32)
-    return jnp.where(value > 0, common.order[len(common.order) - value], old)
+    return jnp.where(value > 0, common.order[len(common.order) - value], -1)

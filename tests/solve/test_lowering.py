@@ -44,7 +44,7 @@ def programs(problems):
     wider = jnp.zeros((7, 3, 30))
     beam = auroc.Beam(formulas, *[wider[:, :, 0]] * 3)
     alike = (m.gram, wording.Common.of(m), jnp.float32(900), m.cross.T, order[:, :5])
-    smooth = m.cross.T, m.gram, m.mean_x, jnp.float32(0.1)
+    smooth = m.cross, m.gram, m.mean_x, jnp.float32(0.1)
     grid = jnp.ones(4), jnp.ones(4)
     return {
         "tile mean": (moments._tile_mean, (x, y, count)),
@@ -85,11 +85,16 @@ def programs(problems):
         "forward": (forward._program(None, 5), (m.gram, m.cross.T)),
         "forward, formulas": (forward._program(None, 5), (m.gram, m.cross.T, words, price, count)),
         "correlations": (moments._correlations, (m.gram, m.mean_x)),
-        "forward, its rows": (forward._rows, (m.cross, m.mean_x, m.mean_y, neurons)),
+        "forward, its rows": (
+            jax.jit(lambda m: forward._transposed(m.cross, m.mean_y, 0, 4)),
+            (m,),
+        ),
+        "forward, scaled": (forward._scaled, (m.cross.T, m.mean_y, m.mean_x)),
+        "forward, some rows": (forward._some, (m.cross.T, neurons)),
         "forward, what folds are judged by": (forward._gather, (m, order, neurons)),
-        "exchange": (exchange._program(None, 3), (m.gram, m.cross.T, order[:, :5])),
+        "exchange": (exchange._program(None), (m.gram, m.cross.T, order[:, :5])),
         "exchange, formulas": (
-            exchange._program(None, 3),
+            exchange._program(None),
             (m.gram, m.cross.T, order[:, :5], words),
         ),
         "wording, formulas": (wording._program(None, wording._reword), (*alike, words)),
@@ -108,7 +113,10 @@ def programs(problems):
         "teacher": (ridge._program(None), (*smooth, None, *grid)),
         "teacher, many concepts": (ridge._program(None), (*smooth, m.gram, *grid)),
         "teacher of a fold": (ridge._smooth_program(None), (*smooth, m.mean_y)),
-        "teacher, its rows": (jax.jit(lambda m, s: ridge._cross_rows(m, s, 8)), (m, m.mean_x)),
+        "teacher, its columns": (
+            jax.jit(lambda m, s: ridge._standardised(m, s, 8)),
+            (m, m.mean_x),
+        ),
         "teacher, raw": (ridge._raw, (m.cross.T, m.mean_y, m)),
         "spectrum, a product": (spectrum._times, (m.gram, m.cross)),
         "ridge, its start": (ridge._start, (m,)),
