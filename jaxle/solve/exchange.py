@@ -80,7 +80,7 @@ def exchange(
     # the blocks of all processes are of the same neurons
     selected = of_first(mesh, selected).copy()
     block = fitting(block, selected.shape[1], moments.cross.shape[0]) * data_size(mesh)
-    for held in hold(moments, aim, mesh):
+    for held in hold(moments, aim, mesh, block):
         open_ = np.asarray(held.neurons)
         open_ = open_[(selected[open_] >= 0).any(axis=1)]
         for _ in range(rounds):

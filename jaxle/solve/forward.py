@@ -29,7 +29,7 @@ from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Int
 
 from jaxle.arrays import Array
-from jaxle.mesh import data_size, round_up
+from jaxle.mesh import data_size
 from jaxle.solve import noise, tiles
 from jaxle.solve.least_squares import PIVOT
 from jaxle.solve.moments import ROWS, WHOLE, Moments, correlations, scales, split_jit
@@ -49,7 +49,8 @@ FLAT = 1e-6
 NOISE = 3.0
 BLOCK = 256  # neurons per program and device
 TOGETHER = 4  # rows that are added in one pass over their sum
-LEAST_BLOCK, CACHE_BYTES = 32, 5 << 19  # on a CPU; of one number per neuron and concept
+LEAST_BLOCK, CACHE_BYTES = 32, 3 << 18  # on a CPU; of one number per neuron and concept
+HELD_BYTES = 16 << 20  # of rows that blocks are made of; more would be new to the process each time
 
 
 class Aim(NamedTuple):
@@ -102,7 +103,7 @@ def path(
     order = np.argsort(wanted, kind="stable")[np.count_nonzero(wanted <= 0) :]
     selected = np.full((n_neurons, most), -1, np.int32)
     known = correlations(moments) if gram is None else jnp.asarray(gram)
-    for held in hold(moments, aim, mesh):
+    for held in hold(moments, aim, mesh, block):
         for neurons, rows in held.blocks(order, block):
             steps = np.int32(wanted[neurons].max())
             found = program(known, rows, words, np.float32(price), steps)
@@ -151,11 +152,12 @@ class Held(NamedTuple):
             yield neurons, _some(self.rows, neurons - np.int32(self.start))
 
 
-def hold(moments: Moments, aim: Aim | None, mesh: Mesh | None) -> Iterator[Held]:
-    """Yields the rows of all neurons, of `tiles.MOST` at a time.
+def hold(moments: Moments, aim: Aim | None, mesh: Mesh | None, block: int) -> Iterator[Held]:
+    """Yields the rows of all neurons, of some at a time.
 
     Args:
       moments, aim, mesh: as for `path`.
+      block: at least so many neurons at a time, a multiple of the devices.
     """
     n_neurons, n_devices = moments.cross.shape[1], data_size(mesh)
     if aim is not None:
@@ -164,7 +166,7 @@ def hold(moments: Moments, aim: Aim | None, mesh: Mesh | None) -> Iterator[Held]
         )
     moments = moments.padded(n_devices)
     known, n_padded = scales(moments), moments.cross.shape[1]
-    size = min(round_up(tiles.MOST, n_devices), n_padded)
+    size = min(block * max(1, HELD_BYTES // (4 * block * len(moments.cross))), n_padded)
     for begin in range(0, n_neurons, size):
         start = min(begin, n_padded - size)
         parts = _transposed(moments.cross, known.inv_y, np.int32(start), size)

@@ -127,7 +127,7 @@ def _by_blocks(program, moments: Moments, selected, words, gram, mesh, block: in
     block = fitting(block, selected.shape[1], n) * data_size(mesh)
     every, order = np.arange(len(selected)), []
     found = []
-    for held in hold(moments, None, mesh):
+    for held in hold(moments, None, mesh, block):
         for neurons, rows in by_length(held, every, selected, block):
             order.append(neurons)
             found.append(np.asarray(step(known, common, images, rows, selected[neurons], words)))
