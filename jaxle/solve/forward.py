@@ -133,7 +133,9 @@ class Held(NamedTuple):
 
     neurons: range
     start: int  # the neuron of the first row
-    rows: Float[jax.Array, "rows concepts"]
+    rows: Float[jax.Array, "rows concepts"]  # not standardised yet
+    inv_x: Float[Array, " concepts"]
+    inv_y: Float[Array, " rows"]
 
     def blocks(
         self, order: Int[np.ndarray, " some"], size: int
@@ -149,7 +151,7 @@ class Held(NamedTuple):
         for begin in range(0, len(order), size):
             places = np.minimum(np.arange(begin, begin + size), len(order) - 1)
             neurons = order[places].astype(np.int32)
-            yield neurons, _some(self.rows, neurons - np.int32(self.start))
+            yield neurons, _rows(*self[2:], neurons - np.int32(self.start))
 
 
 def hold(moments: Moments, aim: Aim | None, mesh: Mesh | None, block: int) -> Iterator[Held]:
@@ -169,10 +171,9 @@ def hold(moments: Moments, aim: Aim | None, mesh: Mesh | None, block: int) -> It
     size = min(block * max(1, HELD_BYTES // (4 * block * len(moments.cross))), n_padded)
     for begin in range(0, n_neurons, size):
         start = min(begin, n_padded - size)
-        parts = _transposed(moments.cross, known.inv_y, np.int32(start), size)
         neurons = range(begin, min(begin + size, n_neurons))
-        # one program for both would take eight times as long on a CPU
-        yield Held(neurons, start, _scaled(*parts, known.inv_x))
+        rows, inv_y = _transposed(moments.cross, known.inv_y, np.int32(start), size)
+        yield Held(neurons, start, rows, known.inv_x, inv_y)
 
 
 def judge(
@@ -360,13 +361,9 @@ def _transposed(cross, inv_y, start, size: int):
 
 
 @jax.jit
-def _scaled(rows, inv_y, inv_x):
-    return rows * inv_x[None, :] * inv_y[:, None]
-
-
-@jax.jit
-def _some(rows, places):
-    return rows[places]
+def _rows(transposed, inv_x, inv_y, places):
+    # one program for this and the transpose would take eight times as long on a CPU
+    return transposed[places] * inv_x[None, :] * inv_y[places][:, None]
 
 
 @functools.cache

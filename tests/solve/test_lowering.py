@@ -89,8 +89,7 @@ def programs(problems):
             jax.jit(lambda m: forward._transposed(m.cross, m.mean_y, 0, 4)),
             (m,),
         ),
-        "forward, scaled": (forward._scaled, (m.cross.T, m.mean_y, m.mean_x)),
-        "forward, some rows": (forward._some, (m.cross.T, neurons)),
+        "forward, rows of a block": (forward._rows, (m.cross.T, m.mean_x, m.mean_y, neurons)),
         "forward, what folds are judged by": (forward._gather, (m, order, neurons)),
         "exchange": (exchange._program(None), (m.gram, m.cross.T, order[:, :5])),
         "exchange, formulas": (
