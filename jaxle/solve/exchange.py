@@ -30,7 +30,8 @@ from jaxle.arrays import Array
 from jaxle.mesh import of_first
 from jaxle.solve.forward import BLOCK, TIE, Aim, blocks, fitting, gains
 from jaxle.solve.least_squares import PIVOT
-from jaxle.solve.moments import ROWS, WHOLE, Moments, split_jit
+from jaxle.solve.moments import Moments
+from jaxle.solve.split import ROWS, WHOLE, split_jit
 
 ROUNDS = 3  # the last one seldom changes anything
 
