@@ -8,8 +8,8 @@ Three things decide how fast a CPU does this (docs/performance.md has the figure
 * A full product costs twice a symmetric one: only a triangle of blocks is multiplied out, and of
   the blocks on the diagonal three quarters.
 * An array over 32 MiB goes back to the kernel when it is freed, and the next one's pages are
-  cleared anew, at some .3 ms a MiB. So a tile takes less, and the triangle is added to by several
-  programs, each of few block rows, whose products take little.
+  cleared anew, at some .3 ms a MiB. So a tile takes less, and where the products of a triangle
+  would take more, several programs add to it, each to few rows of blocks.
 
 On a mesh each device sums its own images. Sums have a leading axis for devices, but Σxyᵀ has their
 rows one below the other.
@@ -32,6 +32,7 @@ from jaxle.solve.split import COLUMNS, ROWS, WHOLE, split_jit
 
 LEAST = 256  # concepts of a block
 PRODUCT_BYTES = 16 << 20  # of the products that one program adds to the triangle
+_TILE = (ROWS, WHOLE, COLUMNS, COLUMNS, WHOLE)  # sums, shift, concepts, neurons, count
 
 Shift = tuple[Float[jax.Array, " concepts"], Float[jax.Array, " neurons"]]
 
@@ -75,11 +76,11 @@ def zeros(n_concepts: int, n_neurons: int, n_devices: int = 1) -> Sums:
 
 
 def transposed(tile: Any) -> Any:
-    """Returns the tile (images, columns) as (columns, images).
+    """Returns the tile (images, columns) as (columns, images); on a CPU nothing is computed.
 
-    On a CPU, JAX transposes what it copies anyway; elsewhere the device does it faster.
+    There JAX transposes what it copies anyway; elsewhere the device is faster than the host.
     """
-    return (tile if jax.default_backend() == "cpu" else jnp.asarray(tile)).T
+    return np.asarray(tile).T if jax.default_backend() == "cpu" else jnp.asarray(tile).T
 
 
 def add(mesh: Mesh | None, sums: Sums, shift: Shift, x: Any, y: Any, count: np.int32) -> Sums:
@@ -92,10 +93,12 @@ def add(mesh: Mesh | None, sums: Sums, shift: Shift, x: Any, y: Any, count: np.i
       x, y: (concepts, images), (neurons, images), any real dtype.
       count: the tile's images; what follows them is left out.
     """
+    first, *more = _groups(len(x))
+    if not more:  # few concepts
+        return _add_tile(mesh)(sums, shift, x, y, count)
     columns, parts = _add_columns(mesh)(sums[:-1], shift, x, y, count)
     rows = [
-        _add_rows(mesh)(sums.triangle[start:stop], parts[start:])
-        for start, stop in _groups(x.shape[0])
+        _add_rows(mesh)(sums.triangle[start:stop], parts[start:]) for start, stop in (first, *more)
     ]
     return Sums(*columns, triangle=tuple(itertools.chain(*rows)))
 
@@ -144,52 +147,69 @@ def _square(part):
     )
 
 
+def _columns(mesh, sums, shift, x, y, count):
+    """Sums of columns and xyᵀ; also the blocks of x, shifted, each an array."""
+    sum_x, sum_y, squares, cross = sums
+    first = 0 if mesh is None else jax.lax.axis_index("data") * x.shape[1]
+    alive = (first + jnp.arange(x.shape[1], dtype=jnp.int32) < count)[None, :]
+
+    def shifted(z, by):
+        return jnp.where(alive, z.astype(jnp.float32) - by[:, None], 0.0)
+
+    def add(cross, start, size):
+        """Where it is, some of its rows: no second matrix of its size is made."""
+
+        def some(z):
+            return jax.lax.dynamic_slice_in_dim(z, start, size)
+
+        more = _product(shifted(some(x), some(shift[0])), y)
+        return jax.lax.dynamic_update_slice_in_dim(cross, some(cross) + more, start, 0)
+
+    y = shifted(y, shift[1])
+    parts = [shifted(x[a:b], shift[0][a:b]) for a, b in bounds(len(x))]
+    # a GPU would fuse each product with its own shifts, and then compile and time every one of them
+    # on its own: half a minute for what is a handful of shapes
+    parts, y = jax.lax.optimization_barrier((parts, y))
+    size = len(parts[0])
+    n_whole, rest = divmod(len(x), size)
+    cross = jax.lax.fori_loop(0, n_whole, lambda i, c: add(c, i * size, size), cross)
+    cross = add(cross, n_whole * size, rest) if rest else cross
+    sum_x += jnp.concatenate([jnp.sum(part, axis=1) for part in parts])[None]
+    sum_y, squares = sum_y + jnp.sum(y, axis=1)[None], squares + jnp.sum(y * y, axis=1)[None]
+    return (sum_x, sum_y, squares, cross), parts
+
+
+def _rows(rows, parts):
+    """Rows of blocks of xxᵀ; `parts` are the blocks of x, from that of the first row on."""
+    return tuple(
+        tuple(
+            total + (_product(parts[i], parts[i + j]) if j else _square(parts[i]))[None]
+            for j, total in enumerate(row)
+        )
+        for i, row in enumerate(rows)
+    )
+
+
 @functools.cache
 def _add_columns(mesh: Mesh | None):
-    def step(sums, shift, x, y, count):
-        """Sums of columns and xyᵀ; also the blocks of x, shifted, each an array."""
-        sum_x, sum_y, squares, cross = sums
-        first = 0 if mesh is None else jax.lax.axis_index("data") * x.shape[1]
-        alive = (first + jnp.arange(x.shape[1], dtype=jnp.int32) < count)[None, :]
+    def add_columns(*arguments):
+        return _columns(mesh, *arguments)
 
-        def shifted(z, by):
-            return jnp.where(alive, z.astype(jnp.float32) - by[:, None], 0.0)
-
-        def add(cross, start, size):
-            """Where it is, some of its rows: no second matrix of its size is made."""
-
-            def some(z):
-                return jax.lax.dynamic_slice_in_dim(z, start, size)
-
-            more = _product(shifted(some(x), some(shift[0])), y)
-            return jax.lax.dynamic_update_slice_in_dim(cross, some(cross) + more, start, 0)
-
-        y = shifted(y, shift[1])
-        parts = [shifted(x[a:b], shift[0][a:b]) for a, b in bounds(len(x))]
-        size = len(parts[0])
-        n_whole, rest = divmod(len(x), size)
-        cross = jax.lax.fori_loop(0, n_whole, lambda i, c: add(c, i * size, size), cross)
-        cross = add(cross, n_whole * size, rest) if rest else cross
-        sum_x += jnp.concatenate([jnp.sum(part, axis=1) for part in parts])[None]
-        sum_y, squares = sum_y + jnp.sum(y, axis=1)[None], squares + jnp.sum(y * y, axis=1)[None]
-        return (sum_x, sum_y, squares, cross), parts
-
-    return split_jit(step, mesh, (ROWS, WHOLE, COLUMNS, COLUMNS, WHOLE), (ROWS, COLUMNS), donate=0)
+    return split_jit(add_columns, mesh, _TILE, (ROWS, COLUMNS), donate=0)
 
 
 @functools.cache
 def _add_rows(mesh: Mesh | None):
-    def step(rows, parts):
-        """Rows of blocks of xxᵀ; `parts` are the blocks of x, from that of the first row on."""
-        return tuple(
-            tuple(
-                total + (_product(parts[i], parts[i + j]) if j else _square(parts[i]))[None]
-                for j, total in enumerate(row)
-            )
-            for i, row in enumerate(rows)
-        )
+    return split_jit(_rows, mesh, (ROWS, COLUMNS), ROWS, donate=0)
 
-    return split_jit(step, mesh, (ROWS, COLUMNS), ROWS, donate=0)
+
+@functools.cache
+def _add_tile(mesh: Mesh | None):
+    def add_tile(sums, *tile):
+        columns, parts = _columns(mesh, sums[:-1], *tile)
+        return Sums(*columns, triangle=_rows(sums.triangle, parts))
+
+    return split_jit(add_tile, mesh, _TILE, ROWS, donate=0)
 
 
 @functools.partial(jax.jit, donate_argnums=0)

@@ -50,6 +50,7 @@ def programs(problems):
     return {
         "tile mean": (moments._tile_mean, (x, y, count)),
         "sums of columns": (accumulate._add_columns(None), (tile[:-1], shift, x.T, y.T, count)),
+        "sums": (accumulate._add_tile(None), (tile, shift, x.T, y.T, count)),
         "rows of blocks": (accumulate._add_rows(None), (tile.triangle, [x.T])),
         "centre": (accumulate.centre, (tile, shift, jnp.float32(900))),
         "merge, targets": (
