@@ -13,7 +13,7 @@ accelerator has been run.
 
     stage          arithmetic                            traffic, bytes
     probabilities  2 n M D                               8 n M
-    moments        n (9/8 M² + 2 M K)                    12 n (M + K) + 8 tiles (9/16 M² + M K)
+    moments        n (25/24 M² + 2 M K)                  12 n (M + K) + 8 tiles (13/24 M² + M K)
     fit            5,000·64² a round and neuron          4 M (support + 20) a round and neuron
     search                                               8 v² pool a neuron
     intervals      10 draws n_test K                     80 n_test K
@@ -44,7 +44,7 @@ from jaxle.concepts.contrastive import ContrastiveConcepts  # noqa: E402
 from jaxle.evaluation.intervals import bootstrap  # noqa: E402
 from jaxle.evaluation.permutation import permutation_test  # noqa: E402
 from jaxle.explainers import rank, search  # noqa: E402
-from jaxle.solve import tiles  # noqa: E402
+from jaxle.solve import accumulate, tiles  # noqa: E402
 from jaxle.solve.moments import second_moments  # noqa: E402
 
 STAGES = ("probabilities", "moments", "fit", "search", "intervals", "null")
@@ -82,6 +82,14 @@ class Work(NamedTuple):
     bytes: float
 
 
+def triangle(n_concepts: int) -> tuple[float, float]:
+    """Returns the entries of XᵀX that are multiplied out, and those that are held."""
+    sizes = [stop - start for start, stop in accumulate.bounds(n_concepts)]
+    diagonal = sum(size**2 for size in sizes)
+    above = (n_concepts**2 - diagonal) / 2
+    return above + 3 / 4 * diagonal, above + diagonal
+
+
 def work(stage: str, size: Size) -> Work:
     """Returns the counts of a stage; the module's docstring has them in letters."""
     n, m, k = float(size.fitted), float(size.concepts), float(size.neurons)
@@ -89,8 +97,9 @@ def work(stage: str, size: Size) -> Work:
         return Work(2 * n * m * size.numbers, 8 * n * m)
     if stage == "moments":
         rows = tiles.tile_rows([size.fitted], size.concepts + tiles.bucket(size.neurons))
-        state = 9 / 16 * m * m + m * k
-        return Work(n * (9 / 8 * m * m + 2 * m * k), 12 * n * (m + k) + 8 * state * n / rows)
+        products, blocks = triangle(size.concepts)
+        state = blocks + m * k
+        return Work(n * 2 * (products + m * k), 12 * n * (m + k) + 8 * state * n / rows)
     if stage == "fit":
         each = k * size.rounds
         return Work(5000 * SET**2 * each, 4 * m * (size.support + PASSES) * each)

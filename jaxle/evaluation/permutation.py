@@ -36,7 +36,7 @@ from jaxle.mesh import data_size, round_up
 from jaxle.options import number
 from jaxle.options import seed as read_seed
 from jaxle.solve import tiles
-from jaxle.solve.moments import COLUMNS, ROWS, WHOLE, split_jit
+from jaxle.solve.split import COLUMNS, ROWS, WHOLE, split_jit
 from jaxle.units import in_units
 
 TIES = 2e-6  # ρ that differ by less are equal: sums in another order

@@ -24,7 +24,8 @@ from jaxtyping import Float, Int
 
 from jaxle.mesh import data_size
 from jaxle.solve import least_squares, noise, tiles
-from jaxle.solve.moments import ROWS, WHOLE, Moments, scales, split_jit
+from jaxle.solve.moments import Moments, scales
+from jaxle.solve.split import ROWS, WHOLE, split_jit
 
 BLOCK = 512  # neurons per program
 TIE = 1e-5  # correlations this close are equal: fits of one span, such as a superclass's complement

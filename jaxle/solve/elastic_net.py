@@ -33,7 +33,8 @@ from jaxle.arrays import Array
 from jaxle.mesh import all_rows, data_size, local, own_rows
 from jaxle.solve import tiles
 from jaxle.solve.block import ROUND_OFF, duality_gap, solve_block
-from jaxle.solve.moments import HIGHEST, ROWS, WHOLE, Moments, scales, split_jit
+from jaxle.solve.moments import HIGHEST, Moments, scales
+from jaxle.solve.split import ROWS, WHOLE, split_jit
 from jaxle.units import fits_float32
 
 WORKING_SET = 64

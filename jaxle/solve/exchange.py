@@ -30,7 +30,8 @@ from jaxle.arrays import Array
 from jaxle.mesh import data_size, of_first
 from jaxle.solve.forward import BLOCK, TIE, TOGETHER, Aim, Held, fitting, gains, hold
 from jaxle.solve.least_squares import PIVOT
-from jaxle.solve.moments import ROWS, WHOLE, Moments, correlations, split_jit
+from jaxle.solve.moments import Moments, correlations
+from jaxle.solve.split import ROWS, WHOLE, split_jit
 
 T = TypeVar("T")
 ROUNDS = 3  # the last one seldom changes anything

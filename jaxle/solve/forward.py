@@ -32,7 +32,8 @@ from jaxle.arrays import Array
 from jaxle.mesh import data_size
 from jaxle.solve import noise, tiles
 from jaxle.solve.least_squares import PIVOT
-from jaxle.solve.moments import ROWS, WHOLE, Moments, correlations, scales, split_jit
+from jaxle.solve.moments import Moments, correlations, scales
+from jaxle.solve.split import ROWS, WHOLE, split_jit
 from jaxle.stats import is_constant
 
 # Of the target's variance: concepts whose explained variances are this close (and within 1 %) tie.

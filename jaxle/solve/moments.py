@@ -3,12 +3,11 @@
     G = XᵀX/n,   C = XᵀY/n,   v = diag(YᵀY)/n
     columns of X (images × concepts) and Y (images × neurons) centred
 
-Accumulated over tiles of images, in float32 at HIGHEST precision, shifted by the mean of the first
-tile's first rows (an unshifted float32 covariance of a near-constant column comes out negative).
-Images × concepts is never held: a tile is read from an array, a memory map or a function. Only
-blocks of the upper triangle of G are multiplied out, since a full product costs twice a symmetric
-one. On a mesh each device sums its own images over axis `data`, and one sum over devices ends the
-pass. Concepts that an image's class decides are counted instead (`solve.counted`).
+Accumulated over tiles of images (`solve.accumulate`), in float32 at HIGHEST precision, shifted by
+the mean of the first tile's first rows (an unshifted float32 covariance of a near-constant column
+comes out negative). Images × concepts is never held: a tile is read from an array, a memory map or
+a function. On a mesh each device sums its own images over axis `data`, and one sum over devices
+ends the pass. Concepts that an image's class decides are counted instead (`solve.counted`).
 
 An addition rounds to the last place of the sum. So the sums start anew every `PART` tiles, and the
 moments of the parts are merged (docs/scaling.md has the errors with and without).
@@ -17,7 +16,6 @@ moments of the parts are merged (docs/scaling.md has the errors with and without
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -25,30 +23,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Bool, Float, Int
 
 from jaxle import multihost
 from jaxle.arrays import Array, Rows
-from jaxle.compilation import without_triton
-from jaxle.mesh import (
-    all_rows,
-    data_size,
-    local,
-    of_first,
-    own_rows,
-    round_up,
-    several,
-    spans,
-    whole_sum,
-)
-from jaxle.solve import tiles
+from jaxle.mesh import data_size, local, of_first, round_up, several, spans
+from jaxle.solve import accumulate, tiles
 from jaxle.solve.counted import ByClass, count
+from jaxle.solve.split import COLUMNS, ROWS
 from jaxle.stats import is_constant
 
 HIGHEST = jax.lax.Precision.HIGHEST
-BLOCKS = 8  # columns of blocks in the triangle: the diagonal ones waste one part in eight
-ROWS, COLUMNS, WHOLE = PartitionSpec("data"), PartitionSpec(None, "data"), PartitionSpec()
 # Per neuron and concept while a block is fitted: cross moments, weights, gradient, their
 # transposes, one spare.
 ROW_BYTES = 40
@@ -202,26 +188,29 @@ def padded_moments(
             numbers = _numbers(numbers)[own]
         return tiles.read_tile(features, numbers), tiles.read_tile(targets, numbers, n_neurons)
 
-    total, state, shift = None, None, None
+    total, sums, shift = None, None, None
     for begin in range(0, n, PART * rows):
         end = min(begin + PART * rows, n)
         for start in range(begin, end, rows):
             x, y = tile(start)
             # at most two tiles at a time: calls run ahead of the device
-            jax.block_until_ready(state)
-            if here is not None:
-                split = NamedSharding(here, ROWS)
-                x, y = jax.device_put(x, split), jax.device_put(y, split)
+            jax.block_until_ready(sums)
             size = np.int32(np.clip(min(rows, n - start) - own.start, 0, own.stop - own.start))
             if shift is None:
                 mean = _tile_mean(x[:SHIFT_ROWS], y[:SHIFT_ROWS], size)
                 shift = tuple(of_first(mesh, part) for part in mean)
-            if state is None:
-                state = _zeros(x.shape[1], n_neurons, data_size(here))
+            if sums is None:
+                sums = accumulate.zeros(x.shape[1], n_neurons, data_size(here))
                 if here is not None:
-                    state = jax.device_put(state, NamedSharding(here, ROWS))
-            state = _accumulate(here)(state, shift, x, y, size)
-        part, state = Moments(end - begin, *_whole(mesh, state, shift, end - begin)), None
+                    sums = jax.device_put(sums, NamedSharding(here, ROWS))
+            x, y = accumulate.transposed(x), accumulate.transposed(y)
+            if here is not None:
+                split = NamedSharding(here, COLUMNS)
+                x, y = jax.device_put(x, split), jax.device_put(y, split)
+            sums = accumulate.add(here, sums, shift, x, y, size)
+        assert sums is not None and shift is not None, "at least one tile"
+        part = accumulate.whole(mesh, sums, shift, end - begin)
+        part, sums = Moments(end - begin, *part), None
         total = part if total is None else merge([total, part])
     assert total is not None, "at least one tile"
     return total
@@ -365,65 +354,8 @@ def _some(moments: Moments, start, size: int):
     }
 
 
-def split_jit(
-    function: Callable[..., Any],
-    mesh: Mesh | None,
-    in_specs: Any,
-    out_specs: Any,
-    donate: int | tuple[int, ...] = (),
-) -> Any:
-    """Returns jit of `function`, which each device of the axis `data` runs on its own rows.
-
-    Called by the host, not within another jit. Without a mesh the specs are not used. On a mesh of
-    several processes each takes its own rows of the arguments that `in_specs` splits, and all get
-    all rows; `function` sums over no axis.
-    """
-    if spans(mesh):
-        assert mesh is not None and out_specs == ROWS, "what is summed goes by `whole_sum`"
-        own = split_jit(function, local(mesh), in_specs, out_specs, donate)
-
-        def share(x: Any, spec: Any) -> Any:
-            if spec == COLUMNS:
-                return own_rows(mesh, x.T).T
-            return own_rows(mesh, x) if spec == ROWS else x
-
-        def run(*arguments: Any) -> Any:
-            given = itertools.starmap(share, zip(arguments, in_specs, strict=True))
-            return jax.tree.map(functools.partial(all_rows, mesh), own(*given))
-
-        return run
-    mesh = several(mesh)
-    if mesh is not None:
-        function = jax.shard_map(
-            function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
-        )
-    return jax.jit(function, donate_argnums=donate, compiler_options=without_triton())
-
-
 def _numbers(rows) -> np.ndarray:
     return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
-
-
-def _bounds(n_columns: int) -> list[tuple[int, int]]:
-    size = max(64, -(-n_columns // (64 * BLOCKS)) * 64)
-    return [(start, min(start + size, n_columns)) for start in range(0, n_columns, size)]
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _zeros(n_concepts: int, n_neurons: int, n_devices: int):
-    """Sums of x and y by column, the upper triangle of blocks of XᵀX, XᵀY, sums of y².
-
-    A leading axis for devices, but XᵀY has their rows one below the other.
-    """
-    zeros = functools.partial(jnp.zeros, dtype=jnp.float32)
-    sizes = [stop - start for start, stop in _bounds(n_concepts)]
-    return (
-        zeros((n_devices, n_concepts)),
-        zeros((n_devices, n_neurons)),
-        tuple(tuple(zeros((n_devices, a, b)) for b in sizes[i:]) for i, a in enumerate(sizes)),
-        zeros((n_devices * n_concepts, n_neurons)),
-        zeros((n_devices, n_neurons)),
-    )
 
 
 def _shifted(x, shift, first, count):
@@ -439,102 +371,6 @@ def _tile_mean(x, y, count):
         ) / jnp.minimum(count, z.shape[0])
 
     return mean(x), mean(y)
-
-
-def _add_tile(state, shift, x, y, count, first):
-    """Add one device's part of a tile; its rows are numbers first, first + 1, … of the tile."""
-    sum_x, sum_y, triangle, cross, norm_y = state
-    y = _shifted(y, shift[1], first, count)
-    # contiguous parts, so that no product copies one
-    parts = [_shifted(x[:, a:b], shift[0][a:b], first, count) for a, b in _bounds(x.shape[1])]
-    # a GPU would fuse each product with its own shifts, and then compile and time every one of them
-    # on its own: half a minute for what is a handful of shapes
-    parts, y = jax.lax.optimization_barrier((parts, y))
-
-    def add(total, a, b):
-        return total + jax.lax.dot_general(a, b, (((0,), (0,)), ((), ())), precision=HIGHEST)[None]
-
-    return (
-        sum_x + jnp.concatenate([jnp.sum(part, axis=0) for part in parts])[None, :],
-        sum_y + jnp.sum(y, axis=0)[None, :],
-        tuple(
-            tuple(add(t, parts[i], parts[i + j]) for j, t in enumerate(row))
-            for i, row in enumerate(triangle)
-        ),
-        _add_cross(cross, shift[0], x, y, count, first),
-        norm_y + jnp.sum(y * y, axis=0)[None, :],
-    )
-
-
-def _add_cross(cross, shift, x, y, count, first):
-    """Add xᵀy where it is, some of its rows at a time: no second matrix of its size is made.
-
-    `y` is shifted.
-    """
-    n_concepts = len(cross)
-    size = min(n_concepts, _bounds(n_concepts)[0][1])
-
-    def add(cross, start, size):
-        def some(z, axis):
-            return jax.lax.dynamic_slice_in_dim(z, start, size, axis)
-
-        part = _shifted(some(x, 1), some(shift, 0), first, count)
-        product = jax.lax.dot_general(part, y, (((0,), (0,)), ((), ())), precision=HIGHEST)
-        return jax.lax.dynamic_update_slice_in_dim(cross, some(cross, 0) + product, start, 0)
-
-    n_whole = n_concepts // size
-    cross = jax.lax.fori_loop(0, n_whole, lambda i, c: add(c, i * size, size), cross)
-    rest = n_concepts - n_whole * size
-    return add(cross, n_whole * size, rest) if rest else cross
-
-
-@functools.cache
-def _accumulate(mesh: Mesh | None):
-    def local(state, shift, x, y, count):
-        return _add_tile(
-            state,
-            shift,
-            x,
-            y,
-            count,
-            0 if mesh is None else jax.lax.axis_index("data") * x.shape[0],
-        )
-
-    return split_jit(local, mesh, (ROWS, WHOLE, ROWS, ROWS, WHOLE), ROWS, donate=0)
-
-
-def _whole(mesh: Mesh | None, state, shift, n: int):
-    """Means and centred moments of what all devices have summed; `state` is used up."""
-    *sums, cross, norm_y = state
-    if data_size(mesh) == 1:
-        return _centre_in_place(cross, (*sums, norm_y), shift, np.float32(n))
-    if spans(mesh):  # by device, as the other sums
-        cross = np.asarray(cross).reshape(len(norm_y), -1, cross.shape[1])
-    return whole_sum(mesh, _centre, (*sums, cross, norm_y), shift, np.float32(n))
-
-
-@functools.partial(jax.jit, donate_argnums=0)
-def _centre_in_place(cross, sums, shift, n):
-    return _centre((*sums[:-1], cross, sums[-1]), shift, n)
-
-
-@jax.jit
-def _centre(state, shift, n):
-    cross = state[3].reshape(-1, state[0].shape[1], state[3].shape[-1])
-    sum_x, sum_y, triangle, cross, norm_y = jax.tree.map(
-        lambda part: jnp.sum(part, axis=0) / n, (*state[:3], cross, state[4])
-    )
-    gram, bounds = jnp.zeros((len(sum_x), len(sum_x)), jnp.float32), _bounds(len(sum_x))
-    # block by block into one array, so that no second matrix of this size is made
-    for i, row in enumerate(triangle):
-        for (a, b), (c, d), block in zip([bounds[i]] * len(row), bounds[i:], row, strict=True):
-            block = (jnp.triu(block) + jnp.triu(block, 1).T if a == c else block) - sum_x[
-                a:b, None
-            ] * sum_x[None, c:d]
-            gram = gram.at[a:b, c:d].set(block)
-            gram = gram if a == c else gram.at[c:d, a:b].set(block.T)
-    cross = cross - sum_x[:, None] * sum_y[None, :]
-    return shift[0] + sum_x, shift[1] + sum_y, gram, cross, jnp.maximum(norm_y - sum_y**2, 0.0)
 
 
 def _union_of_targets(one, other, a, b):

@@ -34,18 +34,15 @@ from jaxle.mesh import data_size, round_up
 from jaxle.solve import tiles
 from jaxle.solve.forward import Aim
 from jaxle.solve.moments import (
-    COLUMNS,
     HIGHEST,
-    ROWS,
-    WHOLE,
     Moments,
     block_size,
     blocks,
     correlations,
     scales,
-    split_jit,
 )
 from jaxle.solve.spectrum import Spectrum, spectrum
+from jaxle.solve.split import COLUMNS, ROWS, WHOLE, split_jit
 
 # In units of a standardised concept's variance.
 STRENGTHS = tuple(10.0**e for e in (-3, -2.5, -2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5))

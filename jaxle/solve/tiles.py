@@ -22,7 +22,8 @@ from jaxle.mesh import round_up
 LEAST, STEP, MOST = 64, 256, 4096  # neurons: powers of two up to STEP, then multiples up to MOST
 LEAST_ROWS = 64  # images per tile
 TILE_COST = 256  # what starting one more tile costs, in images
-TILE_BYTES = 96 << 20
+# each of two arrays stays below 32 MiB, beyond which the C library gives memory back at each free
+CPU_TILE_BYTES, TILE_BYTES = 48 << 20, 96 << 20
 STATE_BYTES = 1 << 30  # of all neurons that one program searches for at a time
 HOST_BYTES = 16 << 20  # larger arrays are padded and cut on the device
 COLUMNS, MOST_COLUMNS = 64, 1024  # concepts: multiples, as far as programs take longer than images
@@ -127,9 +128,9 @@ def cut_rows(x: Shaped[Array, "rows *columns"], n: int) -> Shaped[jax.Array, "so
 def tile_rows(lengths: Iterable[int], width: int, n_devices: int = 1) -> int:
     """Returns how many images a tile holds, one length for image sets of several lengths.
 
-    64 per device or twice, four times, … as many, up to about 96 MiB: the length with which all
-    sets are covered at least cost, counted as images (those that pad the last tile included) and
-    256 for each tile.
+    64 per device or twice, four times, … as many, up to about 96 MiB (on a CPU 48): the length with
+    which all sets are covered at least cost, counted as images (those that pad the last tile
+    included) and 256 for each tile.
 
     Args:
       lengths: images in each set.
@@ -137,7 +138,8 @@ def tile_rows(lengths: Iterable[int], width: int, n_devices: int = 1) -> int:
       n_devices: the devices that share a tile.
     """
     lengths = list(lengths)
-    most = max(256, TILE_BYTES // (4 * max(1, width)))
+    tile_bytes = CPU_TILE_BYTES if jax.default_backend() == "cpu" else TILE_BYTES
+    most = max(256, tile_bytes // (4 * max(1, width)))
     sizes = [LEAST_ROWS]
     while 2 * sizes[-1] <= most:
         sizes.append(2 * sizes[-1])

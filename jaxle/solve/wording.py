@@ -35,7 +35,8 @@ from jaxle.solve.exchange import (
 )
 from jaxle.solve.forward import BLOCK, TIE, fitting, hold
 from jaxle.solve.least_squares import PIVOT
-from jaxle.solve.moments import ROWS, WHOLE, Moments, correlations, split_jit
+from jaxle.solve.moments import Moments, correlations
+from jaxle.solve.split import ROWS, WHOLE, split_jit
 
 SIGN = 1.0  # κ of a wording with fewer negative terms
 COMMON = 0.5  # κ of a commoner word

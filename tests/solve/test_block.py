@@ -9,7 +9,7 @@ import pytest
 
 from jaxle.mesh import make_mesh
 from jaxle.solve import block
-from jaxle.solve.moments import ROWS, split_jit
+from jaxle.solve.split import ROWS, split_jit
 
 RNG = np.random.default_rng(0)
 L1, L2 = 0.05, 0.0005

@@ -6,6 +6,7 @@ import pytest
 
 from jaxle.explainers import rank, search
 from jaxle.solve import (
+    accumulate,
     auroc,
     elastic_net,
     exchange,
@@ -25,7 +26,7 @@ def programs(problems):
     x, y = (jnp.asarray(part) for part in problems.similar())
     m = moments.second_moments(x, y)
     shift, count = (m.mean_x, m.mean_y), jnp.int32(900)
-    state = moments._zeros(30, 7, 1)
+    tile = accumulate.zeros(30, 7)
     size, penalties = moments.scales(m), (jnp.full(30, 0.05), jnp.full(30, 5e-4), jnp.ones(7))
     problem = elastic_net._standardise(m, size, *penalties)
     start = elastic_net._start(m.cross, size, True, 7)
@@ -48,8 +49,10 @@ def programs(problems):
     grid = jnp.ones(4), jnp.ones(4)
     return {
         "tile mean": (moments._tile_mean, (x, y, count)),
-        "tile sum": (moments._accumulate(None), (state, shift, x, y, count)),
-        "centre": (moments._centre, (state, shift, jnp.float32(900))),
+        "sums of columns": (accumulate._add_columns(None), (tile[:-1], shift, x.T, y.T, count)),
+        "sums": (accumulate._add_tile(None), (tile, shift, x.T, y.T, count)),
+        "rows of blocks": (accumulate._add_rows(None), (tile.triangle, [x.T])),
+        "centre": (accumulate.centre, (tile, shift, jnp.float32(900))),
         "merge, targets": (
             moments._merge_targets,
             (*[(m.mean_x, m.mean_y, m.cross, m.var_y)] * 2, jnp.float32(0.5), jnp.float32(0.5)),
