@@ -8,8 +8,9 @@ d_j, and of its covariance with the target, e_j. One concept out or in is
     in j:   with r = G_j· − G_jS P G_S·:   d −= r²/d_j,   e −= r e_j/d_j
 
 so that a round costs a few products of (concepts chosen) × (concepts) numbers per concept chosen
-and neuron, all neurons go together, and nothing is factorised. Neurons of like length share a
-block, and a block goes through as many slots as its longest explanation has.
+and neuron, all neurons go together, and nothing is factorised. The state kept is that of all slots
+but the one that is tried. Neurons of like length share a block, a block goes through as many slots
+as its longest explanation has, and a round is of the neurons that the one before has changed.
 Source: Miller 1984, Selection of subsets of regression variables, sequential replacement
 (https://doi.org/10.2307/2981576).
 """
@@ -76,6 +77,8 @@ def exchange(
       (neurons, slots) int32: the same slots used. A concept goes only where another explains more
       by over `forward.TIE` of the variance.
     """
+    if rounds < 1:
+        return selected
     program = _program(mesh)
     gram = correlations(moments) if gram is None else jnp.asarray(gram)
     # the blocks of all processes are of the same neurons
