@@ -26,7 +26,7 @@ def test_refused_with_what_was_got(x, words):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_first_bad_position_is_named_across_blocks(monkeypatch, bad):
-    monkeypatch.setattr(arrays, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(arrays, "READ_BYTES", 64)
     x = np.zeros((50, 4), np.float32)
     x[33, 2] = x[40, 0] = bad
     with pytest.raises(ValueError, match=f"got {bad} at image 33, neuron 2"):
@@ -109,7 +109,7 @@ def test_objects_read_by_rows_stay_so():
 
 
 def test_probabilities_are_from_0_to_1_but_for_round_off(monkeypatch):
-    monkeypatch.setattr(arrays, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(arrays, "READ_BYTES", 64)
     x = np.full((50, 4), 1 + 9e-7, np.float32)
     assert arrays.as_probabilities(x, "probs") is x
     x[33, 2] = x[40, 0] = -2e-6
@@ -134,7 +134,7 @@ def test_live_is_a_mask_of_that_shape():
 
 
 def test_row_blocks_cover_every_row_once():
-    blocks = list(arrays.row_blocks(1000, arrays.BLOCK_BYTES // 64))
+    blocks = list(arrays.row_blocks(1000, arrays.READ_BYTES // 64))
     assert (
         np.concatenate([np.arange(1000)[block] for block in blocks]).tolist() == list(range(1000))
         and len(blocks) == 16
