@@ -92,7 +92,7 @@ def test_rows_that_do_not_count_are_not_read_and_stay_finite():
 def test_it_is_read_in_blocks(monkeypatch):
     x = X + 1e8
     want = find_units(x)
-    monkeypatch.setattr("jaxle.arrays.BLOCK_BYTES", 200)
+    monkeypatch.setattr("jaxle.arrays.READ_BYTES", 200)
     got = find_units(x)
     np.testing.assert_allclose(got.centre, want.centre, rtol=1e-15)
     assert got.scale.tolist() == want.scale.tolist()

@@ -174,7 +174,7 @@ def test_blocks_of_images_are_read_and_never_all_at_once(monkeypatch):
     labels, texts, images = world(1.0)
     given = labels.rows(np.arange(110)).astype(np.uint8)
     whole = calibrate_embeddings(images, texts, given)
-    monkeypatch.setattr("jaxle.arrays.BLOCK_BYTES", 4 * 15 * 10)
+    monkeypatch.setattr("jaxle.arrays.READ_BYTES", 4 * 15 * 10)
     shapes = []
     cosines = ContrastiveConcepts.cosines
 

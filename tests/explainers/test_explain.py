@@ -113,7 +113,7 @@ def test_a_memory_map_is_read_by_rows(tmp_path, native, monkeypatch):
     for name, x in (("a", EIGHTHS), ("p", SOFT)):
         np.save(tmp_path / f"{name}.npy", x)
     maps = [np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "ap"]
-    monkeypatch.setattr("jaxle.arrays.BLOCK_BYTES", 4096)
+    monkeypatch.setattr("jaxle.arrays.READ_BYTES", 4096)
     assert explain(*maps).rows == native[1].rows
 
 

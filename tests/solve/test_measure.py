@@ -85,7 +85,7 @@ def test_no_concept_left_is_one_sentence(layers):
 
 
 def test_the_extremes_is_over_all_images_whatever_their_kind(layers, monkeypatch):
-    monkeypatch.setattr("jaxle.arrays.BLOCK_BYTES", 4 * 20 * 100)
+    monkeypatch.setattr("jaxle.arrays.READ_BYTES", 4 * 20 * 100)
     _, targets = layers
     for kind in (np.float32, np.float16):
         values = targets.astype(kind)
