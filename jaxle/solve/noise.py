@@ -25,6 +25,7 @@ from jaxle.stats import is_constant
 
 ALPHA = 0.05  # share of pure noise that passes
 PART_BYTES = 1 << 19  # of activations that are raised to powers at a time, in the cache
+PART_ROWS = 1024  # at most: float32 sums of more lose what is small beside an outlier
 
 
 def quantile(n: int, tried: int, chosen: int) -> tuple[float, int]:
@@ -63,11 +64,14 @@ def skewness(
       activations: (images, neurons), an array or what is indexed like one.
       index: (images,) rows; read twice.
     """
-    mean, (least, most) = 0.0, (np.inf, -np.inf)
+    # about the first image: round-off of a large mean would exceed what varies
+    origin = next(_parts(activations, index[:1]))
+    mean, (least, most) = np.zeros(origin.shape[1]), (np.inf, -np.inf)
     for part in _parts(activations, index):
-        mean = mean + np.full(len(part), 1 / len(index), part.dtype) @ part
+        mean += np.full(len(part), 1 / len(index), part.dtype) @ (part - origin)
         least, most = np.minimum(least, part.min(axis=0)), np.maximum(most, part.max(axis=0))
-    mean, least, most = (np.asarray(each, np.float64) for each in (mean, least, most))
+    least, most = np.asarray(least, np.float64), np.asarray(most, np.float64)
+    mean += origin[0]
     size = np.maximum(most - mean, mean - least)
     varies = ~is_constant(size, mean)
     # powers of what is at most 1 do not overflow; a subnormal number's inverse would be infinite
@@ -90,7 +94,7 @@ def skewness(
 def _parts(activations: Rows, index: np.ndarray) -> Iterator[np.ndarray]:
     """Rows in parts that the cache holds, float32 or, of what that does not hold, float64."""
     dtype = np.result_type(activations.dtype, np.float32)
-    step = max(1, PART_BYTES // (dtype.itemsize * activations.shape[1]))
+    step = int(np.clip(PART_BYTES // (dtype.itemsize * activations.shape[1]), 1, PART_ROWS))
     for _, block in host_blocks(activations, index):
         for start in range(0, len(block), step):
             yield np.asarray(block[start : start + step], dtype)

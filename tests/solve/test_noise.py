@@ -45,6 +45,20 @@ def test_skewness_is_that_of_the_images_named_and_0_where_nothing_varies():
     assert found[2] == 0
 
 
+def test_skewness_of_what_hardly_varies_about_a_large_mean_and_of_one_outlier():
+    rng = np.random.default_rng(0)
+    values = np.full((100_003, 3), 0.1, np.float32)
+    values[5, 1] = 0.1001
+    values[:, 2] = 1000 + rng.normal(size=len(values))
+    values[5, 2] = 1e4
+    found = noise.skewness(values, np.arange(len(values)))
+    assert found[0] == 0
+    want = scipy.stats.skew(values[:, 1:].astype(np.float64))
+    np.testing.assert_allclose(found[1:], want, rtol=2e-5)
+    # the mean of equal values is that value
+    assert not noise.skewness(np.full((100_003, 1), 1e-30, np.float32), np.arange(100_003)).any()
+
+
 def test_skewness_of_probabilities_is_exact_for_labels_and_0_for_what_is_none():
     p = np.array([0.01, 0.5, 0.9])
     found = noise.skewness_of_probabilities(p, p * (1 - p))
