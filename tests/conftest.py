@@ -20,6 +20,8 @@ sys.path += [str(ROOT / "tests"), str(ROOT)]
 from tests.flags import COMPILED_FAST  # noqa: E402
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# the threads of a BLAS spin while they wait, and each test process has one core to itself
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 given = os.environ.get("XLA_FLAGS", "")
 more = [] if "xla_backend_optimization_level" in given else COMPILED_FAST
 if "xla_force_host_platform_device_count" not in given:

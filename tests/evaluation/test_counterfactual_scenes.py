@@ -46,22 +46,27 @@ def test_detectors_of_every_concept_follow_it(pairs, toggles, noise):
     assert set(found.kind_frame().kind) == set(EDITS)
 
 
-def companions(toggles, share):
+@pytest.fixture(scope="module")
+def alike():
+    """(concepts, concepts) bool, which come together in the world's images."""
+    labels = render(np.arange(6000), 0).concept_labels.astype(float)
+    return np.corrcoef(labels.T) > ALIKE
+
+
+def companions(toggles, alike, share):
     """Pairs (true, named) of concepts that come together in the world's images.
 
     The edits toggle both at once on at most a share of the pairs that toggle the named one, and
     neither is the other by definition.
     """
-    labels = render(np.arange(6000), 0).concept_labels.astype(float)
-    alike = np.corrcoef(labels.T) > ALIKE
     times = np.diag(toggles)
     free = alike & ~(IMPLIES | IMPLIES.T) & (toggles <= share * times[None, :])
     return np.nonzero(free & (times >= ENOUGH)[:, None] & (times >= ENOUGH)[None, :])
 
 
 @pytest.mark.parametrize("noise", [0.1, 0.3])
-def test_companions_that_no_edit_ties_together_are_at_chance(pairs, toggles, noise):
-    true, named = companions(toggles, 0.0)
+def test_companions_that_no_edit_ties_together_are_at_chance(pairs, toggles, alike, noise):
+    true, named = companions(toggles, alike, 0.0)
     found = planted(pairs, true, named, noise)
     assert len(true) >= 5 and found.judged.all()
     assert found.means["agreement"].low < 0.5 < found.means["agreement"].high
@@ -70,8 +75,8 @@ def test_companions_that_no_edit_ties_together_are_at_chance(pairs, toggles, noi
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.1, 0.3])
-def test_companions_that_few_edits_tie_together_are_near_chance(pairs, toggles, noise):
-    true, named = companions(toggles, 0.1)
+def test_companions_that_few_edits_tie_together_are_near_chance(pairs, toggles, alike, noise):
+    true, named = companions(toggles, alike, 0.1)
     right, wrong = planted(pairs, true, true, noise), planted(pairs, true, named, noise)
     assert len(true) >= 40
     assert right.means["agreement"].value > 0.98 and wrong.means["following"].value < 0.1

@@ -312,6 +312,7 @@ def test_reference_is_the_papers_loop_by_the_suffix(small_vit, small_images):
         taps.resolve(HIDDEN, small_vit.sites, small_vit.aliases),
     )
 
+    @jax.jit
     def loss(v):
         z, _ = taps.forward(
             small_vit.module,

@@ -99,16 +99,18 @@ def test_units_that_are_the_neurons_are_edited_as_neurons_are(pool, small_vit):
     new, every = (jnp.asarray(draw.standard_normal(s), jnp.float32) for s in ((3,), (3, width)))
     found = []
     for model in (small_vit, same):
-        columns, variables = Columns.of(model, "blocks[0]", pool), model.variables
-        prepared = columns.prepare(variables, value)
-        found.append(
-            (
+        columns = Columns.of(model, "blocks[0]", pool)
+
+        @jax.jit
+        def edited(variables, columns=columns):
+            return (
                 columns.pooled(variables, value),
-                columns.set_one(variables, value, prepared, 2, new),
+                columns.set_one(variables, value, columns.prepare(variables, value), 2, new),
                 columns.set_all(variables, value, every),
                 columns.grown(variables, value, every),
             )
-        )
+
+        found.append(edited(model.variables))
     for neurons, units in zip(*found, strict=True):
         np.testing.assert_allclose(units, neurons, atol=1e-6)
 
@@ -119,6 +121,11 @@ def test_a_direction_without_a_decoder_gets_its_new_value(small_resnet, small_im
     columns, variables = Columns.of(model, "layer2", "avg"), model.variables
     value = jnp.asarray(small_resnet.activations(small_images[0][:2], "layer2", "none"))
     new = jnp.asarray([2.0, -1.0])
-    prepared = columns.prepare(variables, value)
-    edited = columns.set_one(variables, value, prepared, 1, new)
+
+    @jax.jit
+    def edit(variables, value):
+        prepared = columns.prepare(variables, value)
+        return columns.set_one(variables, value, prepared, 1, new)
+
+    edited = edit(variables, value)
     np.testing.assert_allclose(columns.pooled(variables, edited)[:, 1], new, rtol=1e-4)

@@ -56,7 +56,7 @@ def test_every_tap_of_a_residual_network_gives_the_logits_back(small):
 
 def test_what_goes_round_the_tap_is_recorded_and_nothing_else():
     module, x = Around(), jnp.arange(40.0).reshape(5, 8)
-    variables = module.init(jax.random.key(0), x)
+    variables = jax.jit(module.init)(jax.random.key(0), x)
     block, head = (Suffix(module, taps.Tap(name), (x,)) for name in ("block", "head"))
     carried = block.record(variables, x)
     assert sorted(a.shape for a in carried.around) == [(5, 3), (5, 8)]  # the slice of x, and h

@@ -47,7 +47,7 @@ class Step(nn.Module):
 def twice():
     x = jax.random.normal(jax.random.key(0), (5, 6))
     module = Twice()
-    return module, module.init(jax.random.key(1), x), x
+    return module, jax.jit(module.init)(jax.random.key(1), x), x
 
 
 def test_listing_is_in_the_order_of_a_forward_pass_and_leaves_the_images_axis_out(twice):
@@ -140,7 +140,7 @@ def test_resolving_names_numbers_and_aliases(twice):
 
 def test_taps_inside_lifted_transforms_are_refused_with_a_sentence():
     module, x = Lifted(), jnp.ones((4, 6))
-    variables = module.init(jax.random.key(0), x)
+    variables = jax.jit(module.init)(jax.random.key(0), x)
     found = taps.sites(module, variables, x)
     valid = taps.names(found)
     assert {"head", "head:in"} <= set(valid) and not any("inner" in name for name in valid)

@@ -200,6 +200,27 @@ def least(config, size, length):
     return dataclasses.replace(config, text=text), image.patch, 1, rows
 
 
+STAGE = re.compile(r"(?:layer|stage)(\d)(?:/(\d+))?")
+
+
+def with_two_blocks(config):
+    """A config of stages of blocks with two in each, where it has more."""
+    blocks = getattr(config, "blocks", None)
+    return (
+        dataclasses.replace(config, blocks=tuple(min(2, n) for n in blocks)) if blocks else config
+    )
+
+
+def later_blocks(config, params):
+    """Parameters of the blocks of stages beyond the second, which are alike."""
+    stages = {match[1]: params[name] for name in params if (match := STAGE.fullmatch(name))}
+    return sum(
+        (n - 2) * sum(leaf.size for leaf in jax.tree.leaves(stages[str(i)]["1"]))
+        for i, n in enumerate(getattr(config, "blocks", ()), 1)
+        if n > 2
+    )
+
+
 @pytest.mark.parametrize("name", zoo.ZOO)
 def test_every_entrys_aliases_class_names_and_parameter_count(name):
     """Nothing is computed: shapes only, at full width and size.
@@ -212,13 +233,15 @@ def test_every_entrys_aliases_class_names_and_parameter_count(name):
     fields = list(depths(config)) if dataclasses.is_dataclass(config) else []
     one = dict.fromkeys(fields, 1)
 
-    traced_config, size, length, rows = least(config, size, length)
+    traced_config, size, length, rows = least(with_two_blocks(config), size, length)
 
     def shallow(**more):
         return type(module)(with_depths(traced_config, one | more))
 
-    first = shallow() if fields else module
+    staged = getattr(config, "blocks", ())
+    first = shallow() if fields or staged else module
     variables, parameters, outputs = traced(first, size, length)
+    parameters += later_blocks(config, variables["params"])
     for field in fields:
         step = traced(shallow(**{field: 2}), size, length)[1] - traced(first, size, length)[1]
         parameters += (depth_of(config, field) - 1) * step
@@ -228,6 +251,12 @@ def test_every_entrys_aliases_class_names_and_parameter_count(name):
         alias: re.sub(r"encoderblock_\d+", "encoderblock_0", tap) if fields else tap
         for alias, tap in entry.aliases.items()
     }
+    if staged:
+        for tap in aliases.values():
+            stage, block = STAGE.match(tap).groups() if STAGE.match(tap) else (None, None)
+            assert block is None or int(block) < staged[int(stage) - 1]
+        later = re.compile(r"^((?:layer|stage)\d)/(?:[2-9]|\d\d+)(?=/|$)")
+        aliases = {alias: later.sub(r"\1/1", tap) for alias, tap in aliases.items()}
     assert all(taps.resolve(alias, found, aliases) for alias in aliases)
     blocks = {int(n) for n in re.findall(r"encoderblock_(\d+)", " ".join(entry.aliases.values()))}
     if fields:

@@ -49,7 +49,7 @@ def source(tmp_path):
 
 def model(breaks=False):
     module = Tiny(breaks)
-    variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     preprocess = Preprocess("none", 8, mean=(0, 0, 0), std=(1, 1, 1))
     return Model("tiny", module, variables, preprocess, ("c", "B", "a"), {}, "none")
 
