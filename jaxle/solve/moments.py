@@ -133,7 +133,7 @@ def second_moments(
     Args:
       features: (images, concepts), any real dtype, array or memory map; or a function from row
         numbers (rows,) to that tile (rows, concepts), called with the same number of rows each
-        time; or concepts by class, whose moments are counted.
+        time, whose results stay as they are; or concepts by class, whose moments are counted.
       targets: (images, neurons), any real dtype, array or memory map.
       index: (rows,) int, the images to take; None takes all.
       mesh: split every tile's images over its axis `data`.
