@@ -118,8 +118,13 @@ def whole(mesh: Mesh | None, sums: Sums, shift: Shift, n: int) -> Any:
 
 
 def _groups(n_concepts: int) -> list[tuple[int, int]]:
-    """First and last + 1 block row of each program: about `PRODUCT_BYTES` of products."""
+    """First and last + 1 block row of each program: about `PRODUCT_BYTES` of products.
+
+    Only on a CPU: an accelerator keeps the memory that it has, and compiles one program sooner.
+    """
     sizes = [stop - start for start, stop in bounds(n_concepts)]
+    if jax.default_backend() != "cpu":
+        return [(0, len(sizes))]
     groups, start, total = [], 0, 0
     for i, size in enumerate(sizes):
         more = 4 * size * sum(sizes[i:])
