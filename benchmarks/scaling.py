@@ -1,6 +1,6 @@
 """What a run costs as images N, concepts M and neurons K grow: measured, modelled, extrapolated.
 
-    python benchmarks/scaling.py            about four minutes on two cores
+    python benchmarks/scaling.py            about two minutes on two cores
     python benchmarks/scaling.py --small    the same program on sizes of seconds
     python benchmarks/scaling.py --plan     large runs at the peaks of accelerators, none measured
 

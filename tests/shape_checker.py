@@ -36,6 +36,18 @@ def check(function: Callable) -> Callable:
         (len(function.__defaults__ or ()), *(function.__kwdefaults__ or {})),
         tuple(hints.items()),
     )
+    checked: Callable | None = None
+
+    def at_last(*arguments: Any, **more: Any) -> Any:
+        nonlocal checked
+        if checked is None:  # most functions are called in few of the tests' processes
+            checked = _check_once(function, key)
+        return checked(*arguments, **more)
+
+    return at_last
+
+
+def _check_once(function: Callable, key: tuple) -> Callable:
     try:
         if key not in _checked:
             _checked[key] = _check(function)

@@ -150,7 +150,7 @@ def gather(
     for name in sets:
         found = 0
         for number, line in read_lines(name, data):
-            concept = tidy(line)
+            concept = " ".join(line.replace("_", " ").split())  # no spaces but single ones
             if len(concept) > LONGEST:
                 raise ValueError(
                     f"line {number} of {name} has {len(concept):,} characters ({concept[:40]}…); "
@@ -195,11 +195,6 @@ def read_lines(name: str, data: OfTheData | None = None) -> Lines:
     near = difflib.get_close_matches(name, SETS, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     raise ValueError(f"unknown concept set {name!r}{hint}; valid: {_valid()}")
-
-
-def tidy(name: str) -> str:
-    """Returns a name as text: underscores as spaces, single spaces, none at the ends."""
-    return " ".join(str(name).replace("_", " ").split())
 
 
 def _outside(name: str) -> Sequence[str]:
