@@ -38,13 +38,13 @@ def check(function: Callable) -> Callable:
     )
     checked: Callable | None = None
 
-    def at_last(*arguments: Any, **more: Any) -> Any:
+    def when_called(*arguments: Any, **more: Any) -> Any:
         nonlocal checked
         if checked is None:  # most functions are called in few of the tests' processes
             checked = _check_once(function, key)
         return checked(*arguments, **more)
 
-    return at_last
+    return when_called
 
 
 def _check_once(function: Callable, key: tuple) -> Callable:

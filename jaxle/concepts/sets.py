@@ -150,7 +150,7 @@ def gather(
     for name in sets:
         found = 0
         for number, line in read_lines(name, data):
-            concept = " ".join(line.replace("_", " ").split())  # no spaces but single ones
+            concept = " ".join(line.replace("_", " ").split())  # underscores, too
             if len(concept) > LONGEST:
                 raise ValueError(
                     f"line {number} of {name} has {len(concept):,} characters ({concept[:40]}…); "

@@ -22,7 +22,7 @@ from jaxle.mesh import round_up
 LEAST, STEP, MOST = 64, 256, 4096  # neurons: powers of two up to STEP, then multiples up to MOST
 LEAST_ROWS = 64  # images per tile
 TILE_COST = 256  # what starting one more tile costs, in images
-# each of two arrays stays below 32 MiB, beyond which the C library gives memory back at each free
+# on a CPU two arrays of about 32 MiB at most: the C library gives larger ones back at each free
 CPU_TILE_BYTES, TILE_BYTES = 48 << 20, 96 << 20
 STATE_BYTES = 1 << 30  # of all neurons that one program searches for at a time
 HOST_BYTES = 16 << 20  # larger arrays are padded and cut on the device
